@@ -1,0 +1,1 @@
+"""Photographs on their way from files to batches."""

@@ -1,0 +1,180 @@
+"""The manifest: which photographs there are, whose they are, and what is known of each.
+
+A manifest is a folder of up to three tables (``images.csv``, ``readings.csv``, ``lesions.csv``). Every source produces
+one, the annotation page exports one, and a user can write one with a spreadsheet: so everything in it is checked, and
+what is wrong is named by file and line.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath, PureWindowsPath
+
+import numpy as np
+import pandas as pd
+
+from fundusnet.data.regions import REGIONS
+from fundusnet.errors import UserError
+
+COORDINATES = ("disc_x", "disc_y", "fovea_x", "fovea_y")
+IMAGE_COLUMNS = ("image_id", "path", "patient_id", "eye", "split", *COORDINATES, "grade")
+READING_COLUMNS = ("image_id", "annotator_id", "finding", "regions")
+LESION_COLUMNS = ("image_id", "finding", "path")
+EYES = ("left", "right", "")
+SPLITS = ("train", "val", "test", "")
+
+
+def empty(columns: tuple[str, ...]) -> pd.DataFrame:
+    """A table of text columns without rows."""
+    return pd.DataFrame({name: pd.Series(dtype=str) for name in columns})
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """Tables of photographs, readings and lesion masks.
+
+    Attributes
+    ----------
+    root: folder that the ``path`` cells are relative to.
+    images: one row a photograph (``IMAGE_COLUMNS``); text unknown = "", numbers unknown = NaN; coordinates in pixels
+        of the original file, x to the right and y down.
+    readings: one row an annotator and finding (``READING_COLUMNS``); ``finding`` "" = a normal reading.
+    lesions: one row an examined finding (``LESION_COLUMNS``); ``path`` "" = examined and absent.
+    classes: names of the grades 0 … K-1, empty where nothing is graded.
+    """
+
+    root: Path
+    images: pd.DataFrame
+    readings: pd.DataFrame = field(default_factory=lambda: empty(READING_COLUMNS))
+    lesions: pd.DataFrame = field(default_factory=lambda: empty(LESION_COLUMNS))
+    classes: tuple[str, ...] = ()
+
+
+def read_manifest(folder: Path | str, classes: tuple[str, ...] = ()) -> Manifest:
+    """Read and check the manifest in ``folder``.
+
+    Raises
+    ------
+    UserError: a table is missing or unreadable, a column or cell is wrong; names file and line.
+    """
+    root = Path(folder)
+    images = _read(root / "images.csv", IMAGE_COLUMNS, required=("image_id", "path"))
+    _check_images(images, root / "images.csv")
+    for name in (*COORDINATES, "grade"):
+        images[name] = _numbers(images[name], root / "images.csv", name)
+    _check_grades(images["grade"], classes, root / "images.csv")
+
+    readings, lesions = empty(READING_COLUMNS), empty(LESION_COLUMNS)
+    known = set(images["image_id"])
+    if (file := root / "readings.csv").exists():
+        readings = _read(file, READING_COLUMNS, required=READING_COLUMNS)
+        _check_known(readings["image_id"], known, file)
+        for line, cell in _lines(readings["regions"]):
+            for name in filter(None, (part.strip() for part in cell.split(";"))):
+                if name not in REGIONS.values():
+                    raise UserError(f"{file}, line {line}: unknown region '{name}'; use {', '.join(REGIONS.values())}")
+    if (file := root / "lesions.csv").exists():
+        lesions = _read(file, LESION_COLUMNS, required=LESION_COLUMNS)
+        _check_known(lesions["image_id"], known, file)
+        _check_paths(lesions["path"], file)
+    return Manifest(root, images, readings, lesions, tuple(classes))
+
+
+def write_manifest(manifest: Manifest, folder: Path | str) -> None:
+    """Write the three tables to ``folder`` (made if missing); tables without rows are left out, ``images.csv`` never."""
+    target = Path(folder)
+    target.mkdir(parents=True, exist_ok=True)
+    images = manifest.images[list(IMAGE_COLUMNS)].copy()
+    images["grade"] = images["grade"].astype("Int64")
+    images.to_csv(target / "images.csv", index=False, float_format="%.3f")
+    if len(manifest.readings):
+        manifest.readings[list(READING_COLUMNS)].to_csv(target / "readings.csv", index=False)
+    if len(manifest.lesions):
+        manifest.lesions[list(LESION_COLUMNS)].to_csv(target / "lesions.csv", index=False)
+
+
+def images_table(rows: list[dict[str, object]]) -> pd.DataFrame:
+    """The images table from one dict a photograph; cells left out are unknown."""
+    table = pd.DataFrame(rows).reindex(columns=list(IMAGE_COLUMNS))
+    for name in ("image_id", "path", "patient_id", "eye", "split"):
+        table[name] = table[name].fillna("").astype(str)
+    for name in (*COORDINATES, "grade"):
+        table[name] = table[name].astype(float)
+    return table
+
+
+def _read(file: Path, columns: tuple[str, ...], required: tuple[str, ...]) -> pd.DataFrame:
+    if not file.is_file():
+        raise UserError(f"{file} is missing: a manifest is a folder with images.csv (columns {', '.join(IMAGE_COLUMNS)})")
+    try:
+        # utf-8-sig: spreadsheets put a byte order mark before the first column's name.
+        table = pd.read_csv(file, dtype=str, keep_default_na=False, encoding="utf-8-sig", skipinitialspace=True)
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+        raise UserError(f"{file} cannot be read as CSV in UTF-8: {str(error).strip()}") from None
+    table.columns = table.columns.str.strip()
+    for name in required:
+        if name not in table.columns:
+            raise UserError(f"{file}: column '{name}' is missing; it has {', '.join(table.columns)}")
+    table = table.reindex(columns=list(columns), fill_value="")
+    return table.apply(lambda column: column.str.strip())
+
+
+def _lines(column: pd.Series) -> list[tuple[int, str]]:
+    """Cells with the line they stand on in the file (the header is line 1)."""
+    return [(position + 2, str(cell)) for position, cell in enumerate(column)]
+
+
+def _check_images(images: pd.DataFrame, file: Path) -> None:
+    seen: dict[str, int] = {}
+    for line, image_id in _lines(images["image_id"]):
+        if not image_id:
+            raise UserError(f"{file}, line {line}: image_id is empty; every photograph needs one of its own")
+        if "/" in image_id or "\\" in image_id or image_id.startswith("."):
+            raise UserError(f"{file}, line {line}: image_id '{image_id}' must not hold a slash or begin with a dot")
+        if image_id in seen:
+            raise UserError(f"{file}, line {line}: image_id '{image_id}' stands on line {seen[image_id]} already")
+        seen[image_id] = line
+    for line, path in _lines(images["path"]):
+        if not path:
+            raise UserError(f"{file}, line {line}: path is empty; give the photograph's file relative to {file.parent}")
+    _check_paths(images["path"], file)
+    for name, allowed in (("eye", EYES), ("split", SPLITS)):
+        for line, cell in _lines(images[name]):
+            if cell not in allowed:
+                words = ", ".join(word for word in allowed if word)
+                raise UserError(f"{file}, line {line}: {name} '{cell}' is none of {words} (empty = unknown)")
+
+
+def _check_paths(column: pd.Series, file: Path) -> None:
+    for line, cell in _lines(column):
+        parts = PurePosixPath(cell).parts
+        if cell and (PurePosixPath(cell).is_absolute() or PureWindowsPath(cell).is_absolute() or ".." in parts):
+            raise UserError(f"{file}, line {line}: path '{cell}' leaves the folder; paths are relative to {file.parent}")
+
+
+def _check_known(column: pd.Series, known: set[str], file: Path) -> None:
+    for line, image_id in _lines(column):
+        if image_id not in known:
+            raise UserError(f"{file}, line {line}: image_id '{image_id}' is not in images.csv; add it or drop the line")
+
+
+def _check_grades(grades: pd.Series, classes: tuple[str, ...], file: Path) -> None:
+    for position, grade in enumerate(grades):
+        if np.isnan(grade):
+            continue
+        if grade < 0 or grade != int(grade) or (classes and grade >= len(classes)):
+            top = f"0 to {len(classes) - 1} ({', '.join(classes)})" if classes else "0, 1, 2 …"
+            raise UserError(f"{file}, line {position + 2}: grade {grade:g} is not one of {top}")
+
+
+def _numbers(column: pd.Series, file: Path, name: str) -> pd.Series:
+    values = []
+    for line, cell in _lines(column):
+        try:
+            value = float(cell) if cell else float("nan")
+        except ValueError:
+            raise UserError(f"{file}, line {line}: {name} '{cell}' is not a number") from None
+        if cell and not np.isfinite(value):
+            raise UserError(f"{file}, line {line}: {name} '{cell}' is not a finite number; leave it empty if unknown")
+        values.append(value)
+    return pd.Series(values, index=column.index, dtype=float)

@@ -1,0 +1,10 @@
+"""The one error a user sees as a single line."""
+
+from __future__ import annotations
+
+
+class UserError(Exception):
+    """Something the user can put right: the message is one line that names the cause and the remedy.
+
+    The command line prints it without a traceback and exits with code 2 (``debug=true`` brings the traceback back).
+    """

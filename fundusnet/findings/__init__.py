@@ -1,0 +1,1 @@
+"""Findings with localised lesions (S1): the guided network, its loss and its metrics."""
