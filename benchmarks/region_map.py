@@ -1,0 +1,34 @@
+"""Median time of one 512×512 region map on one core, beside the 10 ms it may take: ``python benchmarks/region_map.py``."""
+
+from __future__ import annotations
+
+import statistics
+import time
+
+import numpy as np
+
+from fundusnet.data.regions import region_map
+
+LIMIT_MS = 10.0
+
+
+def median_ms(size: int = 512, repeats: int = 200) -> float:
+    """Median milliseconds of ``region_map`` over ``repeats`` geometries of either eye."""
+    rng = np.random.default_rng(0)
+    times = []
+    for disc, fovea in rng.uniform(0, size, (repeats, 2, 2)):
+        start = time.perf_counter()
+        region_map((size, size), (disc[0], disc[1]), (fovea[0], fovea[1]))
+        times.append(time.perf_counter() - start)
+    return 1000 * statistics.median(times)
+
+
+def main() -> None:
+    measured = median_ms()
+    print(f"region_map 512x512: median {measured:.2f} ms, {measured / LIMIT_MS:.2f} of the {LIMIT_MS:g} ms allowed")
+    if measured > LIMIT_MS:
+        raise SystemExit(1)
+
+
+if __name__ == "__main__":
+    main()

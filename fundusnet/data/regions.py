@@ -1,0 +1,234 @@
+"""The eight anatomical regions that annotators click, derived from optic disc and fovea (S1.1).
+
+With the origin at the disc, ``u`` runs from disc to fovea (temporal is +), ``v`` is perpendicular to it (superior is +),
+and the distance D between disc and fovea is 1. All coordinates that come in or go out are pixels ``(x, y)``, x to the
+right and y down; the pixel in row i and column j is the point (j, i), its centre.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fundusnet.errors import UserError
+
+Point = tuple[float, float]
+
+REGIONS: dict[int, str] = {
+    1: "disc_superior",
+    2: "disc_inferior",
+    3: "macula",
+    4: "temporal",
+    5: "superotemporal",
+    6: "inferotemporal",
+    7: "superonasal",
+    8: "inferonasal",
+}
+
+DISC_RADIUS = 2 / 5
+MACULA_RADIUS = 2 / 3
+CHORD = (1 + DISC_RADIUS**2 - MACULA_RADIUS**2) / 2
+"""The u at which the two circles intersect (≈ 0.3578)."""
+
+_IDS = {name: number for number, name in REGIONS.items()}
+# Closer than this, rounding decides where the fovea lies; farther out, squares lose the single pixel.
+_NEAREST, _FARTHEST = 1e-6, 1e9
+
+
+def region_map(shape: tuple[int, int], disc: Point, fovea: Point) -> NDArray[np.uint8]:
+    """The region of every pixel (S1.1).
+
+    Superior is up in the picture, for either eye: of the two perpendiculars to disc→fovea, v is the one that points
+    to smaller y. Our reading: where disc and fovea stand exactly above each other neither does, and v is taken as
+    though the fovea lay a hair to the right of the disc (fovea below: superior is right; fovea above: left).
+
+    Parameters
+    ----------
+    shape: (H, W) of the frame in pixels.
+    disc, fovea: centres (x, y) in pixels of that frame; they may lie outside it.
+
+    Returns
+    -------
+    uint8 (H, W) of ids 1–8, see ``REGIONS``.
+
+    Raises
+    ------
+    UserError: the points coincide, or one of them is not finite.
+    """
+    frame = _Frame.of(disc, fovea)
+    height, width = shape
+    x = np.arange(width, dtype=np.float64)[None, :] - frame.disc[0]
+    y = np.arange(height, dtype=np.float64)[:, None] - frame.disc[1]
+    (along_x, along_y), (up_x, up_y) = frame.along, frame.up
+
+    # u, v and squared distances are left in units of D² (px²): no division, so that whole coordinates give exact
+    # results and a pixel on a line is on it.
+    square = frame.square
+    u = x * along_x + y * along_y
+    v = x * up_x + y * up_y
+    inferior = v <= 0
+    from_disc = x**2 + y**2
+    from_fovea = (x - along_x) ** 2 + (y - along_y) ** 2
+
+    regions = np.uint8(5) + inferior.view(np.uint8) + np.uint8(2) * (u < 0).view(np.uint8)
+    regions[(u > square) & (np.abs(v) <= MACULA_RADIUS * square)] = 4
+    # The chord is the circles' radical axis: whatever lies in either circle is in the disc's on one side of it and in
+    # the macula's on the other. Asking for the union first leaves no pixel between the two to rounding.
+    circles = (from_disc <= DISC_RADIUS**2 * square) | (from_fovea <= MACULA_RADIUS**2 * square)
+    disc_side = u < CHORD * square
+    regions[circles & ~disc_side] = 3
+    regions[circles & disc_side & ~inferior] = 1
+    regions[circles & disc_side & inferior] = 2
+    return regions
+
+
+def cue_mask(shape: tuple[int, int], disc: Point, fovea: Point, regions: Iterable[str | int]) -> NDArray[np.bool_]:
+    """Where the given regions lie: the cue mask M of a finding annotated with them (S1.2).
+
+    Parameters
+    ----------
+    shape, disc, fovea: as for ``region_map``.
+    regions: names or ids, in any mixture; none gives a mask without a pixel.
+
+    Returns
+    -------
+    bool (H, W).
+
+    Raises
+    ------
+    UserError: as ``region_map``, or a region is unknown.
+    """
+    wanted = np.zeros(max(REGIONS) + 1, dtype=np.bool_)
+    for region in (regions,) if isinstance(regions, str) else regions:
+        wanted[_region_id(region)] = True
+    return wanted[region_map(shape, disc, fovea)]
+
+
+def regions_touched(mask: NDArray[np.bool_], disc: Point, fovea: Point) -> frozenset[str]:
+    """Names of the regions in which ``mask``, bool (H, W) in the frame of the two points, has a pixel (S1.2).
+
+    Raises
+    ------
+    UserError: as ``region_map``.
+    """
+    if mask.ndim != 2:
+        raise ValueError(f"a mask is (H, W), this one has shape {mask.shape}")
+    found = np.unique(region_map((mask.shape[0], mask.shape[1]), disc, fovea)[mask.astype(np.bool_)])
+    return frozenset(REGIONS[int(number)] for number in found)
+
+
+@dataclass(frozen=True)
+class Arc:
+    """Part of a circle: ``center + radius · (cos a, sin a)`` for a from ``start`` to ``stop`` in radians.
+
+    ``start < stop``; a grows from +x towards +y, which is clockwise on the screen (as in SVG and a canvas).
+    """
+
+    center: Point
+    radius: float
+    start: float
+    stop: float
+
+
+@dataclass(frozen=True)
+class Segment:
+    """The straight line between two points."""
+
+    start: Point
+    stop: Point
+
+
+@dataclass(frozen=True)
+class HalfLine:
+    """From ``start`` without end along ``direction`` (unit length); whoever draws it clips it at the frame."""
+
+    start: Point
+    direction: Point
+
+
+Outline = Arc | Segment | HalfLine
+
+
+def outlines(disc: Point, fovea: Point) -> tuple[Outline, ...]:
+    """The lines that part the regions, in pixels, each drawn once (S1.1).
+
+    In order: disc arc, macula arc, their chord, the nasal half-line along disc–fovea, the superior and the inferior
+    tangent of the macula, the superior and the inferior part of the perpendicular through the disc.
+
+    Raises
+    ------
+    UserError: as ``region_map``.
+    """
+    frame = _Frame.of(disc, fovea)
+    distance = math.sqrt(frame.square)
+    temporal, superior = frame.direction(1, 0), frame.direction(0, 1)
+    nasal, inferior = frame.direction(-1, 0), frame.direction(0, -1)
+    angle = math.atan2(frame.along[1], frame.along[0])
+    # Half the angle under which each centre sees the chord.
+    at_disc = math.acos(CHORD / DISC_RADIUS)
+    at_fovea = math.acos((1 - CHORD) / MACULA_RADIUS)
+    half_chord = math.sqrt(DISC_RADIUS**2 - CHORD**2)
+    return (
+        Arc(frame.point(0, 0), DISC_RADIUS * distance, angle + at_disc, angle + 2 * math.pi - at_disc),
+        Arc(frame.point(1, 0), MACULA_RADIUS * distance, angle - math.pi + at_fovea, angle + math.pi - at_fovea),
+        Segment(frame.point(CHORD, half_chord), frame.point(CHORD, -half_chord)),
+        HalfLine(frame.point(CHORD, 0), nasal),
+        HalfLine(frame.point(1, MACULA_RADIUS), temporal),
+        HalfLine(frame.point(1, -MACULA_RADIUS), temporal),
+        HalfLine(frame.point(0, DISC_RADIUS), superior),
+        HalfLine(frame.point(0, -DISC_RADIUS), inferior),
+    )
+
+
+@dataclass(frozen=True)
+class _Frame:
+    """Disc-centred axes: ``along`` is disc→fovea and ``up`` its superior perpendicular, both D pixels long."""
+
+    disc: Point
+    along: Point
+    up: Point
+    square: float
+
+    @classmethod
+    def of(cls, disc: Point, fovea: Point) -> _Frame:
+        """The axes of two checked points."""
+        for name, point in (("disc", disc), ("fovea", fovea)):
+            # Written so that NaN, which compares false with everything, is refused too.
+            if not all(abs(coordinate) <= _FARTHEST for coordinate in point):
+                raise UserError(f"{name} is at ({point[0]}, {point[1]}): not pixel coordinates; give both centres")
+        (disc_x, disc_y), (fovea_x, fovea_y) = map(float, disc), map(float, fovea)
+        x, y = fovea_x - disc_x, fovea_y - disc_y
+        if math.hypot(x, y) < _NEAREST:
+            raise UserError(f"disc and fovea are both at ({disc_x:g}, {disc_y:g}); no regions follow: mark them apart")
+        # y grows downwards, so up is a negative y.
+        up = (y, -x) if x >= 0 else (-y, x)
+        return cls((disc_x, disc_y), (x, y), up, x * x + y * y)
+
+    def point(self, u: float, v: float) -> Point:
+        """The pixel coordinates of (u, v)."""
+        return (
+            self.disc[0] + u * self.along[0] + v * self.up[0],
+            self.disc[1] + u * self.along[1] + v * self.up[1],
+        )
+
+    def direction(self, u: float, v: float) -> Point:
+        """The unit vector in pixels that points along (u, v), itself of unit length."""
+        distance = math.sqrt(self.square)
+        return (
+            (u * self.along[0] + v * self.up[0]) / distance,
+            (u * self.along[1] + v * self.up[1]) / distance,
+        )
+
+
+def _region_id(region: str | int) -> int:
+    if isinstance(region, str):
+        number = _IDS.get(region)
+    else:
+        number = int(region) if region in REGIONS else None
+    if number is None:
+        raise UserError(f"unknown region '{region}'; use {', '.join(REGIONS.values())} or 1 to {len(REGIONS)}")
+    return number
