@@ -1,0 +1,155 @@
+"""95% intervals from a bootstrap that resamples patients, not images (S1.6).
+
+Two eyes of one patient resemble each other, so drawing images would make an interval too narrow. A resample is
+written as a weight per image (how often its patient was drawn), and a statistic takes many resamples at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from fundusnet.progress import track
+
+Floats = NDArray[np.float64]
+Mask = NDArray[np.bool_]
+
+RELIABLE_PATIENTS = 10
+LARGEST_BLOCK = 2_000_000  # cells of one block of weights: 16 MB
+DRAWS_PER_RESAMPLE = 50  # then give up: such a statistic has no interval worth showing
+
+
+@dataclass(frozen=True)
+class Statistic:
+    """A number computed from weighted images.
+
+    ``of`` maps weights ``(R, N)`` to ``(R,)`` values, NaN where undefined. ``needs`` names the images it cannot do
+    without, as ``(N,)`` masks: an empty one is the reason when the number is undefined, and fewer than ten
+    patients in one make the interval unreliable.
+    """
+
+    of: Callable[[Floats], Floats]
+    needs: Mapping[str, Mask] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A statistic and its 95% percentile interval; ``None`` where undefined, and then ``reason`` says why."""
+
+    value: float | None
+    low: float | None
+    high: float | None
+    reason: str = ""
+    unreliable: bool = False
+    redrawn: int = 0
+
+    def as_metric(self) -> dict[str, object]:
+        """Return the entry of ``metrics.json``: never NaN, and remarks only where there is something to remark."""
+        metric: dict[str, object] = {"value": self.value, "ci95": [self.low, self.high]}
+        if self.reason:
+            metric["reason"] = self.reason
+        if self.unreliable:
+            metric["unreliable"] = True
+        if self.redrawn:
+            metric["redrawn"] = self.redrawn
+        return metric
+
+
+def bootstrap(
+    statistic: Statistic, patients: ArrayLike, *, n: int = 2000, seed: int = 0, progress: str = ""
+) -> Interval:
+    """Return ``statistic`` over all images and its 95% patient-clustered percentile interval (S1.6).
+
+    ``patients`` ``(N,)`` are identities of any kind. A resample in which the statistic is undefined (one class
+    only) is redrawn and counted in ``redrawn``. ``progress`` names a progress bar; empty shows none.
+    """
+    identities, patient_of = np.unique(np.asarray(patients), return_inverse=True)
+    patient_of = patient_of.ravel()
+    count = len(identities)
+    empty = [name for name, mask in statistic.needs.items() if not mask.any()]
+    value = float("nan") if empty or not count else float(statistic.of(np.ones((1, len(patient_of))))[0])
+    if not np.isfinite(value):
+        reason = "no " + " and no ".join(empty) if empty else "undefined on these images"
+        return Interval(None, None, None, reason=reason)
+    involved = [len(np.unique(patient_of[mask])) for mask in statistic.needs.values()] or [count]
+    unreliable = min(involved) < RELIABLE_PATIENTS
+    if count < 2:
+        return Interval(value, None, None, reason="one patient only: no interval", unreliable=True)
+
+    generator = np.random.default_rng(seed)
+    block = max(1, min(n, LARGEST_BLOCK // len(patient_of)))
+    kept = np.empty(0)
+    redrawn = 0
+    rounds = range(-(-n * DRAWS_PER_RESAMPLE // block))
+    for _ in track(rounds, progress) if progress else rounds:
+        wanted = min(block, n - len(kept))
+        drawn = generator.multinomial(count, np.full(count, 1 / count), size=wanted)
+        values = statistic.of(drawn[:, patient_of].astype(np.float64))
+        defined = values[np.isfinite(values)]
+        redrawn += wanted - len(defined)
+        kept = np.concatenate([kept, defined])
+        if len(kept) == n:
+            low, high = np.quantile(kept, (0.025, 0.975))
+            return Interval(value, float(low), float(high), unreliable=unreliable, redrawn=redrawn)
+    return Interval(
+        value, None, None, reason="undefined in nearly every resample", unreliable=True, redrawn=redrawn
+    )
+
+
+def paired_difference(
+    first: Statistic, second: Statistic, patients: ArrayLike, *, n: int = 2000, seed: int = 0
+) -> Interval:
+    """Return ``second - first`` with its interval, both computed on the same resamples of the same images."""
+    needs = {**first.needs}
+    for name, mask in second.needs.items():
+        # One name can stand for other images in each model (its own true positives): the scarcer one decides.
+        if name not in needs or mask.sum() < needs[name].sum():
+            needs[name] = mask
+    difference = Statistic(lambda weights: second.of(weights) - first.of(weights), needs)
+    return bootstrap(difference, patients, n=n, seed=seed)
+
+
+def auroc(labels: ArrayLike, scores: ArrayLike) -> Statistic:
+    """Return the area under the ROC curve, ties counting half; labels 1, 0, or NaN for images left out."""
+    label = np.asarray(labels, dtype=np.float64)
+    score = np.asarray(scores, dtype=np.float64)
+    present, absent = label == 1, label == 0
+    decided = np.flatnonzero(present | absent)
+    order = decided[np.argsort(score[decided], kind="stable")]
+    ordered = score[order]
+    starts = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]]) if len(order) else np.empty(0, np.intp)
+
+    def of(weights: Floats) -> Floats:
+        if not len(order):
+            return np.full(len(weights), np.nan)
+        ranked = weights[:, order]
+        positive = np.add.reduceat(ranked * present[order], starts, axis=1)
+        negative = np.add.reduceat(ranked * absent[order], starts, axis=1)
+        below = negative.cumsum(axis=1) - negative / 2
+        return ratio((positive * below).sum(axis=1), positive.sum(axis=1) * negative.sum(axis=1))
+
+    return Statistic(of, {"present images": present, "absent images": absent})
+
+
+def mean(values: ArrayLike, among: Mask, name: str) -> Statistic:
+    """Return the mean of the known (not NaN) ``values`` ``(N,)`` among some images; ``name`` says which they are."""
+    value = np.asarray(values, dtype=np.float64)
+    known = among & np.isfinite(value)
+    filled = np.where(known, value, 0.0)
+    # One product with both columns: the sum of the values and the number of images.
+    columns = np.stack([filled, known.astype(np.float64)], axis=1)
+
+    def of(weights: Floats) -> Floats:
+        sums = weights @ columns
+        return ratio(sums[:, 0], sums[:, 1])
+
+    return Statistic(of, {name: known})
+
+
+def ratio(numerator: Floats, denominator: Floats) -> Floats:
+    """Return the quotient, NaN where the denominator is zero."""
+    defined = denominator > 0
+    return np.divide(numerator, denominator, out=np.full(numerator.shape, np.nan), where=defined)
