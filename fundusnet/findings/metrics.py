@@ -1,0 +1,46 @@
+"""How much of an activation map lies where it should (S1.6)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def activation_in_regions(activation: Tensor, cue: Tensor) -> Tensor:
+    """Share of the activation inside the cue: AIR.
+
+    A flat map scores the share of the picture that the cue covers.
+
+    Parameters
+    ----------
+    activation: ``(B, F, h, w)``, not negative.
+    cue: ``(B, F, h, w)`` of 0 and 1.
+
+    Returns
+    -------
+    ``(B, F)`` in [0, 1]; NaN where the map has no activation or the cue is NaN.
+    """
+    total = activation.sum(dim=(2, 3))
+    inside = (activation * cue).sum(dim=(2, 3))
+    return torch.where(total > 0, inside / total, torch.nan)
+
+
+def cue_fraction(cue: Tensor) -> Tensor:
+    """``(B, F, h, w)`` → ``(B, F)``: share of the picture that the cue covers."""
+    return cue.mean(dim=(2, 3))
+
+
+def pointing_hit(activation: Tensor, lesion: Tensor) -> Tensor:
+    """Whether the strongest cell of the map touches a lesion (pointing game).
+
+    Parameters
+    ----------
+    activation, lesion: ``(B, F, h, w)``; ``lesion`` is 1 where any pixel under the cell is lesion. Where several cells
+        share the maximum the score is the share of them that hit, so that a flat map gains nothing by its order.
+
+    Returns
+    -------
+    ``(B, F)`` in [0, 1].
+    """
+    peak = activation == activation.amax(dim=(2, 3), keepdim=True)
+    return (peak * lesion).sum(dim=(2, 3)) / peak.sum(dim=(2, 3))

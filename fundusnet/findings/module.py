@@ -1,0 +1,145 @@
+"""The guided model as a LightningModule: network, loss, metrics, optimiser, and nothing else."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+from torchmetrics.functional.classification import binary_auroc
+
+from fundusnet.errors import UserError
+from fundusnet.findings.loss import classification_loss, guidance_loss
+from fundusnet.findings.network import GuidedCAM, GuidedTimm, InceptionCAM
+
+Batch = dict[str, Tensor]
+
+
+class GuidedModule(pl.LightningModule):
+    """Learns whether a finding is present and, through the guidance loss, where (S1.3-S1.5).
+
+    Parameters
+    ----------
+    findings: names of the F findings, in the order of the network's maps.
+    size: width and height of the pictures in pixels.
+    network, loss, optimizer: plain values, as in ``conf/model``.
+    max_epochs: length of the learning-rate schedule.
+    positive_weight: absent / present ratio of each finding in the training labels; None = unweighted.
+    channels_last: memory layout of pictures and weights.
+    """
+
+    def __init__(
+        self,
+        findings: list[str],
+        size: int,
+        network: dict[str, Any],
+        loss: dict[str, Any],
+        optimizer: dict[str, Any],
+        max_epochs: int = 1,
+        positive_weight: list[float] | None = None,
+        channels_last: bool = True,
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters()
+        self.findings = findings
+        self.loss_options = loss
+        self.optimizer_options = optimizer
+        self.max_epochs = max_epochs
+        self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
+        self.network = build_network(len(findings), **network).to(memory_format=self.memory_format)
+        self.register_buffer(
+            "positive_weight", torch.tensor(positive_weight) if positive_weight else None, persistent=False
+        )
+        self._scores: list[tuple[Tensor, Tensor]] = []
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """``(B, 3, S, S)`` uint8 or float in [0, 1] → activation map ``(B, F, h, w)``, probability ``(B, F)``."""
+        logit_map, logit = self.network(self._scaled(image))
+        return logit_map.sigmoid(), logit.sigmoid()
+
+    def guidance_weight(self) -> float:
+        """λ of this epoch: it rises from 0 over ``loss.warmup_epochs``."""
+        weight, warmup = float(self.loss_options["weight"]), int(self.loss_options["warmup_epochs"])
+        return weight * min(1.0, self.current_epoch / warmup) if warmup else weight
+
+    def training_step(self, batch: Batch, batch_index: int) -> Tensor:
+        return self._losses(batch, "train")[0]
+
+    def validation_step(self, batch: Batch, batch_index: int) -> None:
+        _, logit = self._losses(batch, "val")
+        self._scores.append((logit.sigmoid().float(), batch["label"]))
+
+    def on_validation_epoch_end(self) -> None:
+        if not self._scores:
+            return
+        scores, labels = (torch.cat(parts) for parts in zip(*self._scores, strict=True))
+        self._scores.clear()
+        for finding, score, label in zip(self.findings, scores.T, labels.T, strict=True):
+            decided = ~label.isnan()
+            if label[decided].unique().numel() == 2:
+                name = "val/auroc" if len(self.findings) == 1 else f"val/auroc/{finding}"
+                self.log(name, binary_auroc(score[decided], label[decided].long()))
+
+    def predict_step(self, batch: Batch, batch_index: int) -> dict[str, Tensor]:
+        activation, probability = self(batch["image"])
+        return {"map": activation.float(), "probability": probability.float(), "index": batch["index"]}
+
+    def configure_optimizers(self) -> Any:
+        options = self.optimizer_options
+        parameters = [p for p in self.parameters() if p.requires_grad]
+        optimizer: torch.optim.Optimizer
+        if options["name"] == "sgd":
+            optimizer = torch.optim.SGD(
+                parameters,
+                lr=options["lr"],
+                momentum=options["momentum"],
+                nesterov=options["momentum"] > 0,
+                weight_decay=options["weight_decay"],
+            )
+        else:
+            optimizer = torch.optim.AdamW(parameters, lr=options["lr"], weight_decay=options["weight_decay"])
+        if options["schedule"] == "constant":
+            return optimizer
+        if options["schedule"] == "cosine":
+            schedule: Any = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=self.max_epochs)
+        else:
+            schedule = torch.optim.lr_scheduler.ExponentialLR(optimizer, gamma=0.01 ** (1 / self.max_epochs))
+        return {"optimizer": optimizer, "lr_scheduler": schedule}
+
+    def _losses(self, batch: Batch, split: str) -> tuple[Tensor, Tensor]:
+        logit_map, logit = self.network(self._scaled(batch["image"]))
+        classification = classification_loss(logit, batch["label"], self.positive_weight)
+        options = self.loss_options
+        guidance = guidance_loss(logit_map.float().sigmoid(), batch["cue"], options["eps"], options["form"])
+        # Validation always uses the full weight: epochs of the warm-up would otherwise look better than they are.
+        weight = self.guidance_weight() if split == "train" else float(options["weight"])
+        total = classification + weight * guidance if weight else classification
+        size = len(batch["image"])
+        for name, value in (("loss", total), ("classification", classification), ("guidance", guidance)):
+            self.log(f"{split}/{name}", value, on_step=False, on_epoch=True, batch_size=size, prog_bar=name == "loss")
+        if not torch.isfinite(total):
+            rows = ", ".join(str(i) for i in batch["index"].tolist())
+            raise UserError(
+                f"the {split} loss is {float(total.detach())} on the pictures in rows {rows} of the prepared set; "
+                "lower model.optimizer.lr, or look at these pictures"
+            )
+        return total, logit
+
+    def _scaled(self, image: Tensor) -> Tensor:
+        scaled = image.float().div(255) if image.dtype == torch.uint8 else image
+        return scaled.contiguous(memory_format=self.memory_format)
+
+
+def build_network(findings: int, name: str, **options: Any) -> nn.Module:
+    """The network called ``name`` for this many findings; ``options`` are those of ``conf/model``'s ``network``."""
+    own = ("width", "max_width", "reductions", "residual_units")
+    head = ("dilations", "pool", "pyramid_width")
+    timm = ("backbone", "pretrained", "weights")
+    if name == "guided":
+        return GuidedCAM(findings, **{key: options[key] for key in (*own, *head) if key in options})
+    if name == "guided_timm":
+        return GuidedTimm(findings=findings, **{key: options[key] for key in (*timm, *head) if key in options})
+    if name == "inception_cam":
+        return InceptionCAM(findings=findings, **{key: options[key] for key in timm if key in options})
+    raise UserError(f"model.network.name={name} is unknown; use guided, guided_timm or inception_cam")

@@ -1,0 +1,72 @@
+"""The guidance loss against a plain loop, by hand, and in its gradient."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fundusnet.findings.loss import classification_loss, guidance_loss
+
+
+def loop(activation: torch.Tensor, cue: torch.Tensor, eps: float, form: str) -> float:
+    total, cells = 0.0, 0
+    for a, m in zip(activation.flatten().tolist(), cue.flatten().tolist(), strict=True):
+        cells += 1
+        total += (1 - m) * math.log(max(a, eps)) if form == "log" else -(1 - m) * math.log(max(1 - a, eps))
+    return total / cells
+
+
+@given(seed=st.integers(0, 10_000), form=st.sampled_from(["log", "bce"]), eps=st.sampled_from([1e-3, 1e-2]))
+def test_matches_a_plain_loop(seed: int, form: str, eps: float) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    activation = torch.rand(2, 3, 4, 5, generator=generator) ** 4
+    cue = (torch.rand(2, 3, 4, 5, generator=generator) > 0.5).float()
+    found = guidance_loss(activation, cue, eps, form)  # type: ignore[arg-type]
+    assert float(found) == pytest.approx(loop(activation, cue, eps, form), abs=1e-6)
+
+
+def test_worked_by_hand() -> None:
+    activation = torch.tensor([[[[0.5, 0.25], [0.0, 0.9]]]])
+    cue = torch.tensor([[[[1.0, 0.0], [0.0, 0.0]]]])
+    expected = (math.log(0.25) + math.log(1e-3) + math.log(0.9)) / 4
+    assert float(guidance_loss(activation, cue)) == pytest.approx(expected)
+    expected_bce = -(math.log(0.75) + math.log(1.0) + math.log(0.1)) / 4
+    assert float(guidance_loss(activation, cue, form="bce")) == pytest.approx(expected_bce, rel=1e-5)
+
+
+def test_floor_is_the_log_of_eps() -> None:
+    assert float(guidance_loss(torch.zeros(1, 1, 3, 3), torch.zeros(1, 1, 3, 3))) == pytest.approx(math.log(1e-3))
+
+
+@pytest.mark.parametrize("form", ["log", "bce"])
+def test_gradient_in_the_logit(form: str) -> None:
+    """log: 1 - a outside the cue; bce: a outside; nothing inside."""
+    logits = torch.tensor([[[[-2.0, 0.3], [1.5, -0.7]]]], requires_grad=True)
+    cue = torch.tensor([[[[1.0, 0.0], [0.0, 1.0]]]])
+    guidance_loss(logits.sigmoid(), cue, form=form).backward()  # type: ignore[arg-type]
+    a = logits.detach().sigmoid()
+    expected = (1 - cue) * ((1 - a) if form == "log" else a) / 4
+    assert logits.grad is not None
+    torch.testing.assert_close(logits.grad, expected)
+
+
+def test_a_map_without_cue_takes_no_part() -> None:
+    activation = torch.rand(2, 1, 4, 4)
+    cue = torch.zeros(2, 1, 4, 4)
+    cue[1] = torch.nan
+    torch.testing.assert_close(guidance_loss(activation, cue), guidance_loss(activation[:1], cue[:1]))
+    assert float(guidance_loss(activation[1:], cue[1:])) == 0.0
+
+
+def test_undecided_labels_take_no_part() -> None:
+    logit = torch.tensor([[1.0, -2.0], [0.5, 3.0]], requires_grad=True)
+    label = torch.tensor([[1.0, torch.nan], [0.0, 1.0]])
+    loss = classification_loss(logit, label)
+    by_hand = (math.log(1 + math.exp(-1.0)) + math.log(1 + math.exp(0.5)) + math.log(1 + math.exp(-3.0))) / 3
+    assert float(loss.detach()) == pytest.approx(by_hand, rel=1e-5)
+    loss.backward()
+    assert logit.grad is not None and logit.grad[0, 1] == 0 and torch.isfinite(logit.grad).all()

@@ -1,0 +1,76 @@
+"""Shapes, and that map and prediction come from the same logits."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from fundusnet.findings.module import GuidedModule, build_network
+from fundusnet.findings.network import GuidedCAM, GuidedTimm, InceptionCAM
+
+
+@pytest.mark.parametrize(("reductions", "cells"), [(4, 8), (5, 4), (3, 16)])
+@pytest.mark.parametrize("findings", [1, 3])
+def test_shapes(reductions: int, cells: int, findings: int) -> None:
+    network = GuidedCAM(findings, dilations=(1, 2, 4), pool=1, width=4, reductions=reductions, pyramid_width=4)
+    logit_map, logit = network(torch.rand(2, 3, 128, 128))
+    assert logit_map.shape == (2, findings, cells, cells)
+    assert logit.shape == (2, findings)
+    torch.testing.assert_close(logit, logit_map.mean(dim=(2, 3)))
+
+
+def test_small_findings_are_pooled_before_the_mean() -> None:
+    network = GuidedCAM(1, pool=4, width=4, reductions=3, pyramid_width=4).eval()
+    logit_map, logit = network(torch.rand(1, 3, 64, 64))
+    by_hand = torch.stack([logit_map[0, 0, r : r + 4, c : c + 4].max() for r in (0, 4) for c in (0, 4)]).mean()
+    torch.testing.assert_close(logit[0, 0], by_hand)
+
+
+def test_each_finding_has_its_own_pyramid() -> None:
+    network = GuidedCAM(2, dilations=[[1, 2], [1, 2, 4, 8]], pool=[4, 1], width=4, reductions=3, pyramid_width=4)
+    assert [len(head.branches) for head in network.heads] == [2, 4]  # type: ignore[arg-type]
+    rates = [branch[0].dilation for branch in network.heads[1].branches]  # type: ignore[union-attr,index]
+    assert rates == [(1, 1), (2, 2), (4, 4), (8, 8)]
+
+
+def test_the_first_four_reductions_are_joined() -> None:
+    network = GuidedCAM(1, width=2, reductions=5, pyramid_width=4)
+    first = network.heads[0].branches[0][0]  # type: ignore[union-attr,index]
+    assert isinstance(first, nn.Conv2d)
+    assert first.in_channels == 2 + 4 + 8 + 16 + 32
+
+
+def test_inception_map_has_the_logit_as_its_mean() -> None:
+    network = InceptionCAM("resnet18", findings=2).eval()
+    image = torch.rand(1, 3, 64, 64)
+    logit_map, logit = network(image)
+    pooled = network.backbone(  # the textbook order: pool first, classify then
+        (image - torch.tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1))
+        / torch.tensor([0.229, 0.224, 0.225]).view(1, 3, 1, 1)
+    )
+    expected = pooled @ network.classifier.weight[:, :, 0, 0].T + network.classifier.bias
+    torch.testing.assert_close(logit, expected, rtol=1e-4, atol=1e-5)
+    assert logit_map.shape == (1, 2, 2, 2)
+
+
+def test_any_timm_backbone_under_the_guided_head() -> None:
+    logit_map, logit = GuidedTimm("resnet18", 2, pyramid_width=4).eval()(torch.rand(1, 3, 96, 96))
+    assert logit_map.shape == (1, 2, 3, 3) and logit.shape == (1, 2)
+
+
+def test_weights_from_a_file(tmp_path) -> None:  # type: ignore[no-untyped-def]
+    first = build_network(1, "guided_timm", backbone="resnet18", weights=None)
+    torch.save(first.backbone.state_dict(), tmp_path / "w.pth")  # type: ignore[union-attr]
+    second = build_network(1, "guided_timm", backbone="resnet18", weights=str(tmp_path / "w.pth"))
+    for a, b in zip(first.backbone.parameters(), second.backbone.parameters(), strict=True):  # type: ignore[union-attr]
+        torch.testing.assert_close(a, b)
+
+
+def test_lambda_rises_over_the_warm_up() -> None:
+    module = GuidedModule(
+        ["hard_exudate"], 64, {"name": "guided", "width": 2, "reductions": 3},
+        {"weight": 0.8, "form": "log", "eps": 1e-3, "warmup_epochs": 4, "balance": "none"},
+        {"name": "sgd", "lr": 0.1, "momentum": 0.9, "weight_decay": 0.0, "schedule": "constant"},
+    )
+    assert module.guidance_weight() == 0.0
