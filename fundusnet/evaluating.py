@@ -1,0 +1,160 @@
+"""Scoring a trained network: predictions, metrics with intervals, maps."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from omegaconf import DictConfig, OmegaConf
+from torch.utils.data import DataLoader
+
+from fundusnet.checkpoints import load_module, store_beside
+from fundusnet.data.datamodule import FindingsDataModule
+from fundusnet.data.prepared import PreparedSet
+from fundusnet.errors import UserError
+from fundusnet.evaluation import operating_point
+from fundusnet.evaluation.findings import findings_metrics
+from fundusnet.evaluation.report import write_report
+from fundusnet.findings.metrics import activation_in_regions, cue_fraction, pointing_hit
+from fundusnet.findings.module import GuidedModule
+from fundusnet.progress import track
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Predictions on one split: a row an image and finding, and the maps they rest on."""
+
+    predictions: pd.DataFrame
+    image_ids: list[str]
+    maps: NDArray[np.float16]  # (N, F, h, w)
+
+
+def evaluate(cfg: DictConfig) -> Path:
+    """Score the best checkpoint of ``cfg.run`` on ``cfg.split`` again; returns the folder with the results.
+
+    Raises
+    ------
+    UserError: the run is missing or unfinished, or the split is unknown.
+    """
+    run = Path(cfg.run)
+    if not (run / "config.yaml").is_file():
+        raise UserError(f"run={run} is no run folder (it has no config.yaml); give the folder that train printed")
+    if cfg.split not in ("train", "val", "test"):
+        raise UserError(f"split={cfg.split} is unknown; use train, val or test")
+    trained: Any = OmegaConf.load(run / "config.yaml")
+    from fundusnet.training import make_datamodule
+
+    datamodule = make_datamodule(trained)
+    module, stored = load_module(run / "checkpoints" / "best.ckpt")
+    folder = Path(cfg.output) if cfg.output else run / "evaluations" / cfg.split
+    folder.mkdir(parents=True, exist_ok=True)
+    write_results(folder, module, datamodule, cfg.split, stored["operating_points"], int(cfg.evaluation.bootstrap))
+    OmegaConf.save(trained, folder / "config.yaml")
+    return folder
+
+
+def evaluate_run(run: Path, datamodule: FindingsDataModule, cfg: DictConfig) -> dict[str, Any]:
+    """What ends a training: operating point from validation, stored in the checkpoint; the test split scored."""
+    best = run / "checkpoints" / "best.ckpt"
+    module, _ = load_module(best)
+    validation = score(module, datamodule, "val")
+    validation.predictions.to_csv(run / "predictions_val.csv", index=False)
+    chosen = validation if cfg.evaluation.operating_point == "val" else score(module, datamodule, "test")
+    points: dict[str, float] = {}
+    for finding, rows in chosen.predictions.dropna(subset=["label"]).groupby("finding"):
+        points[str(finding)] = float(operating_point(rows["label"].to_numpy(), rows["probability"].to_numpy()).threshold)
+    store_beside(
+        best,
+        {"task": "findings", "findings": list(module.findings), "size": datamodule.prepared.size,
+         "operating_points": points},
+    )
+    return write_results(run, module, datamodule, "test", points, int(cfg.evaluation.bootstrap))
+
+
+def write_results(
+    folder: Path,
+    module: GuidedModule,
+    datamodule: FindingsDataModule,
+    split: str,
+    points: dict[str, float],
+    resamples: int,
+) -> dict[str, Any]:
+    """Score ``split`` and write ``predictions.csv``, ``maps.npz`` and ``metrics.json`` to ``folder``."""
+    scored = score(module, datamodule, split)
+    predictions = scored.predictions
+    threshold = predictions["finding"].map(points)
+    predictions["predicted"] = (predictions["probability"] >= threshold).astype(int)
+    predictions.to_csv(folder / "predictions.csv", index=False)
+    np.savez_compressed(folder / "maps.npz", image_id=np.array(scored.image_ids), map=scored.maps)
+    metrics = findings_metrics(predictions, n=resamples)
+    people = predictions["patient_id"].where(predictions["patient_id"] != "", predictions["image_id"])
+    result: dict[str, Any] = {
+        "task": "findings",
+        "split": split,
+        "findings": list(module.findings),
+        "operating_points": points,
+        "n_images": int(predictions["image_id"].nunique()),
+        "n_patients": int(people.nunique()),
+        "metrics": metrics,
+    }
+    (folder / "metrics.json").write_text(json.dumps(result, indent=2) + "\n")
+    return result
+
+
+@torch.inference_mode()
+def score(module: GuidedModule, datamodule: FindingsDataModule, split: str) -> Scored:
+    """Predictions of ``module`` on ``split``, on one device, each picture once and without augmentation."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    module = module.to(device).eval()
+    prepared, rows = datamodule.prepared, []
+    ids: list[str] = []
+    maps: list[NDArray[np.float16]] = []
+    loader: DataLoader[Any] = datamodule.loader(split, train=False)
+    for batch in track(loader, f"score {split}", total=len(loader)):
+        activation, probability = (t.float().cpu() for t in module(batch["image"].to(device)))
+        cue, index = batch["cue"], batch["index"].tolist()
+        lesion = _lesion_cells(prepared, index, module.findings, tuple(activation.shape[-2:]))
+        table = {
+            "label": batch["label"],
+            "probability": probability,
+            "air": activation_in_regions(activation, cue),
+            "cue_fraction": cue_fraction(cue),
+            "pointing_hit": pointing_hit(activation, lesion.gt(0).float().where(~lesion.isnan(), torch.nan)),
+            "lesion_energy": activation_in_regions(activation, lesion),
+        }
+        images = prepared.manifest.images.iloc[index]
+        for i, (image_id, patient) in enumerate(zip(images["image_id"], images["patient_id"], strict=True)):
+            ids.append(image_id)
+            for f, finding in enumerate(module.findings):
+                values = {name: float(column[i, f]) for name, column in table.items()}
+                rows.append({"image_id": image_id, "patient_id": patient, "finding": finding, **values})
+        maps.append(activation.numpy().astype(np.float16))
+    return Scored(pd.DataFrame(rows), ids, np.concatenate(maps))
+
+
+def _lesion_cells(
+    prepared: PreparedSet, index: list[int], findings: list[str], size: tuple[int, ...]
+) -> torch.Tensor:
+    """``(B, F, h, w)``: the share of each cell that is lesion; NaN where no outline is known or nothing is outlined."""
+    cells = torch.full((len(index), len(findings), *size), torch.nan)
+    for i, row in enumerate(index):
+        image_id = str(prepared.manifest.images["image_id"].iloc[row])
+        for f, finding in enumerate(findings):
+            mask = prepared.lesion_mask(image_id, finding)
+            if mask is not None and mask.any():
+                whole = torch.from_numpy(mask).float()[None, None]
+                cells[i, f] = torch.nn.functional.adaptive_avg_pool2d(whole, size)[0, 0]
+    return cells
+
+
+def write_run_report(run: Path) -> Path:
+    """``report.html`` of one run, beside its results."""
+    output = run / "report.html"
+    write_report([run], output)
+    return output
