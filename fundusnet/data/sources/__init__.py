@@ -1,0 +1,104 @@
+"""Sources: one module a public set, each turning the set's own layout into a manifest."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from fundusnet.data.manifest import Manifest
+from fundusnet.errors import UserError
+
+Loader = Callable[..., Manifest]
+
+
+def load_source(name: str, root: Path | str, options: Mapping[str, object] | None = None) -> Manifest:
+    """The manifest of the photographs under ``root``.
+
+    Parameters
+    ----------
+    name: csv, folder, idrid, keh or synthetic.
+    root: folder of the set as it was unpacked (synthetic draws its own photographs and may create it).
+    options: keyword arguments of that source's ``load``.
+
+    Raises
+    ------
+    UserError: the name, an option or the folder is wrong; says what was expected and what was found.
+    """
+    if name not in SOURCES:
+        near = difflib.get_close_matches(name, SOURCES, n=1, cutoff=0.4)
+        hint = f"did you mean '{near[0]}'? " if near else ""
+        raise UserError(f"unknown source '{name}': {hint}there are {', '.join(SOURCES)}")
+    folder = Path(root).expanduser()
+    expected, loader = SOURCES[name]
+    if name != "synthetic" and not folder.is_dir():
+        found = "a file" if folder.exists() else _nearest(folder)
+        raise UserError(f"root={root}: source={name} expects {expected}, found {found}")
+    load = loader()
+    options = dict(options or {})
+    _check_options(name, load, options)
+    return load(folder, **options)
+
+
+def _csv() -> Loader:
+    from fundusnet.data.sources.csv import load
+
+    return load
+
+
+def _folder() -> Loader:
+    from fundusnet.data.sources.folder import load
+
+    return load
+
+
+def _idrid() -> Loader:
+    from fundusnet.data.sources.idrid import load
+
+    return load
+
+
+def _keh() -> Loader:
+    from fundusnet.data.sources.keh import load
+
+    return load
+
+
+def _synthetic() -> Loader:
+    from fundusnet.data.sources.synthetic import load
+
+    return load
+
+
+# What each source expects of its root, and how to import it: one public set's needs never slow another's start.
+SOURCES: dict[str, tuple[str, Callable[[], Loader]]] = {
+    "csv": ("a folder with images.csv", _csv),
+    "folder": ("a folder of photographs, one folder a class if graded", _folder),
+    "idrid": ("the folder that holds 'A. Segmentation', 'B. Disease Grading' and 'C. Localization'", _idrid),
+    "keh": ("the folder that holds normal_control, early_glaucoma and advanced_glaucoma", _keh),
+    "synthetic": ("any folder", _synthetic),
+}
+
+
+def listing(folder: Path, limit: int = 8) -> str:
+    """What a folder holds, in few words, for the message that says what was found instead."""
+    names = sorted(entry.name + "/" * entry.is_dir() for entry in folder.iterdir() if not entry.name.startswith("."))
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return (", ".join(names[:limit]) + more) or "nothing"
+
+
+def _nearest(folder: Path) -> str:
+    """The closest parent that does exist, and its contents: most often a part of the path is misspelt."""
+    parent = next(parent for parent in folder.absolute().parents if parent.is_dir())
+    return f"no such folder ({parent} holds {listing(parent)})"
+
+
+def _check_options(name: str, load: Loader, options: dict[str, object]) -> None:
+    parameters = list(inspect.signature(load).parameters.values())[1:]
+    if any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters):
+        return
+    known = [parameter.name for parameter in parameters]
+    for option in options:
+        if option not in known:
+            raise UserError(f"source={name} has no option '{option}': it has {', '.join(known) or 'none'}")

@@ -1,0 +1,265 @@
+"""IDRiD, the Indian Diabetic Retinopathy Image Dataset (Porwal et al. 2018, CC BY 4.0), in its official layout.
+
+Part A has lesion masks, part B a retinopathy grade, part C (numbered as B) disc and fovea centres. A and B share
+pictures under unrelated numbers, so those are recognised by content and become one photograph: A's picture and masks
+with B's grade and C's points. Numbers restart with each split; ids of the testing set carry ``test``.
+"""
+
+from __future__ import annotations
+
+import csv
+import logging
+import re
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from fundusnet.data.manifest import LESION_COLUMNS, Manifest, images_table
+from fundusnet.data.sources import listing
+from fundusnet.errors import UserError
+from fundusnet.progress import track
+
+log = logging.getLogger(__name__)
+
+TASKS = ("findings", "grading")
+NEGATIVES = ("grade0", "within_a", "both")
+CLASSES = ("none", "mild", "moderate", "severe", "proliferative")
+LESIONS = {
+    "microaneurysm": ("1. Microaneurysms", "MA"),
+    "hemorrhage": ("2. Haemorrhages", "HE"),
+    "hard_exudate": ("3. Hard Exudates", "EX"),
+    "cotton_wool_patch": ("4. Soft Exudates", "SE"),
+}
+PICTURES = {"A": "A. Segmentation/1. Original Images", "B": "B. Disease Grading/1. Original Images"}
+MASKS = "A. Segmentation/2. All Segmentation Groundtruths"
+GRADES = "B. Disease Grading/2. Groundtruths"
+DISCS = "C. Localization/2. Groundtruths/1. Optic Disc Center Location"
+FOVEAS = "C. Localization/2. Groundtruths/2. Fovea Center Location"
+# Folder of each split, the word in its tables' names, and the split of the manifest: "" leaves room for a validation set.
+SPLITS = (("a. Training Set", "Training", ""), ("b. Testing Set", "Testing", "test"))
+OFFICIAL = {("A", ""): 54, ("A", "test"): 27, ("B", ""): 413, ("B", "test"): 103}
+# Two encodings of one picture differ by less than 1 grey level (root mean square over the thumbnail), the most alike
+# of different pictures by more than 4 (measured on 50 pictures of A and 171 of B).
+SAME_BELOW = 2.0
+THUMBNAIL = 32
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One file of part A or B, and what parts B and C know of it."""
+
+    part: str
+    split: str
+    name: str  # IDRiD_01
+    file: Path
+    known: dict[str, float]  # grade and coordinates; nothing yet for part A
+
+    @property
+    def image_id(self) -> str:
+        return "_".join(filter(None, (self.part, self.split, self.name)))
+
+
+def load(root: Path, task: str = "findings", negatives: str = "both") -> Manifest:
+    """Photographs of IDRiD with what ``task`` can be learnt from.
+
+    Parameters
+    ----------
+    task: "findings": parts A and B with lesion rows; "grading": every photograph with a retinopathy grade 0 … 4.
+    negatives: where a finding counts as absent. "grade0": in eyes without retinopathy (part B); "within_a": in part A
+        where its mask is missing, grade 0 left out of the set; "both". All of part A is diseased: "present" against
+        grade 0 separates diseased from healthy eyes, and part A from part B, besides the finding.
+        Diseased eyes without masks stay undecided: no row.
+
+    Raises
+    ------
+    UserError: an option or the layout is wrong; says what was expected and found.
+    """
+    for key, value, allowed in (("task", task, TASKS), ("negatives", negatives, NEGATIVES)):
+        if value not in allowed:
+            raise UserError(f"source=idrid: {key} '{value}' is none of {', '.join(allowed)}")
+    segmented, graded = _part_a(root), _part_b(root)
+    _require(root, task, segmented, graded)
+    pictures = _merge(segmented, graded)
+    lesions = pd.DataFrame(columns=list(LESION_COLUMNS), dtype=str)
+    if task == "grading":
+        ungraded = [picture for picture in pictures if "grade" not in picture.known]
+        log.info("IDRiD: %d photographs without a grade left out of grading", len(ungraded))
+        pictures = [picture for picture in pictures if "grade" in picture.known]
+    else:
+        if negatives == "within_a":
+            pictures = [picture for picture in pictures if picture.part == "A" or picture.known.get("grade") != 0]
+        rows = [row for picture in pictures for row in _lesion_rows(root, picture, negatives)]
+        lesions = pd.DataFrame(rows, columns=list(LESION_COLUMNS), dtype=str)
+        _report(lesions, len(pictures))
+    images = images_table(
+        [
+            {
+                "image_id": picture.image_id,
+                "path": picture.file.relative_to(root).as_posix(),
+                "eye": _eye(picture.known),
+                "split": picture.split,
+                **picture.known,
+            }
+            for picture in pictures
+        ]
+    )
+    return Manifest(root, images, lesions=lesions, classes=CLASSES)
+
+
+def _part_a(root: Path) -> list[Picture]:
+    return [
+        Picture("A", split, file.stem, file, {})
+        for folder, _, split in SPLITS
+        for file in _files(root / PICTURES["A"] / folder, "A", split)
+    ]
+
+
+def _part_b(root: Path) -> list[Picture]:
+    pictures = []
+    for folder, word, split in SPLITS:
+        files = _files(root / PICTURES["B"] / folder, "B", split)
+        if not files:
+            continue
+        grades = _table(root / GRADES, f"*Disease Grading*{word} Labels.csv", ("retinopathygrade",))
+        discs = _table(root / DISCS, f"*OD_Center*{word}*Markups.csv", ("xcoordinate", "ycoordinate"))
+        foveas = _table(root / FOVEAS, f"*Fovea_Center*{word}*Markups.csv", ("xcoordinate", "ycoordinate"))
+        for file in files:
+            known: dict[str, float] = {}
+            for table, columns in (
+                (grades, ("grade",)),
+                (discs, ("disc_x", "disc_y")),
+                (foveas, ("fovea_x", "fovea_y")),
+            ):
+                known |= dict(zip(columns, table.get(file.stem, ()), strict=False))
+            if known.get("grade", 0) not in range(len(CLASSES)):
+                raise UserError(f"{root / GRADES}: grade {known['grade']:g} of {file.stem} is not one of 0 to 4")
+            pictures.append(Picture("B", split, file.stem, file, known))
+    return pictures
+
+
+def _files(folder: Path, part: str, split: str) -> list[Path]:
+    """Photographs ``IDRiD_<number>.jpg`` in a folder; anything else there is a stray."""
+    if not folder.is_dir():
+        return []
+    files = sorted(file for file in folder.iterdir() if re.fullmatch(r"IDRiD_\d+\.jpg", file.name, re.IGNORECASE))
+    official = OFFICIAL[part, split]
+    level = logging.INFO if len(files) == official else logging.WARNING
+    log.log(level, "IDRiD part %s, %s: %d photographs of %d in the official set", part, folder.name, len(files), official)
+    return files
+
+
+def _table(folder: Path, pattern: str, columns: tuple[str, ...]) -> dict[str, tuple[float, ...]]:
+    """Numbers by picture name from the one table that ``pattern`` finds; {} where there is none.
+
+    The official tables have trailing spaces in their headers, empty columns, and rows of notes.
+    """
+    files = sorted(file for file in folder.glob(pattern) if not file.name.startswith("."))
+    if not files:
+        log.warning("IDRiD: no table '%s' in %s: what it tells stays unknown", pattern, folder)
+        return {}
+    values: dict[str, tuple[float, ...]] = {}
+    with files[0].open(encoding="utf-8-sig", newline="") as stream:
+        reader = csv.reader(stream)
+        header = [re.sub(r"\W", "", cell).lower() for cell in next(reader, [])]
+        if absent := [column for column in columns if column not in header]:
+            raise UserError(f"{files[0]}: no column '{absent[0]}', found {', '.join(filter(None, header)) or 'nothing'}")
+        places = [header.index(column) for column in columns]
+        for row in reader:
+            if not row or not row[0].strip().startswith("IDRiD_"):
+                continue
+            cells = [row[place].strip() if place < len(row) else "" for place in places]
+            if not all(cells):
+                continue
+            try:
+                values[row[0].strip()] = tuple(float(cell) for cell in cells)
+            except ValueError:
+                raise UserError(f"{files[0]}, line {reader.line_num}: {cells} are not numbers") from None
+    return values
+
+
+def _require(root: Path, task: str, segmented: list[Picture], graded: list[Picture]) -> None:
+    part, pictures = ("A", segmented) if task == "findings" else ("B", graded)
+    if not pictures:
+        place = root / PICTURES[part] / SPLITS[0][0]
+        closest = next(folder for folder in (place, *place.parents) if folder.is_dir())
+        raise UserError(
+            f"root={root}: source=idrid task={task} expects photographs IDRiD_*.jpg in '{PICTURES[part]}/{SPLITS[0][0]}', "
+            f"found in {closest}: {listing(closest)}"
+        )
+    if task == "grading" and not any("grade" in picture.known for picture in graded):
+        raise UserError(f"{root / GRADES}: no grade for any photograph of part B, found {listing(root)}")
+    if task == "findings":
+        for split in {picture.split for picture in segmented}:
+            for folder, _ in LESIONS.values():
+                # A missing mask means absent, so a folder that was not unpacked would pass for a set without the lesion.
+                place = root / MASKS / _folder_of(split) / folder
+                if not place.is_dir():
+                    raise UserError(f"{place} is missing: unpack the masks of part A, or every eye would count as without")
+
+
+def _merge(segmented: list[Picture], graded: list[Picture]) -> list[Picture]:
+    """Part A with the grade and points of the same picture in part B, then the rest of part B."""
+    if not segmented or not graded:
+        return segmented + graded
+    thumbnails = _thumbnails([picture.file for picture in segmented + graded])
+    ours, theirs = thumbnails[: len(segmented)], thumbnails[len(segmented) :]
+    merged, taken = [], set()
+    for picture, thumbnail in zip(segmented, ours, strict=True):
+        distance = np.sqrt(((theirs - thumbnail) ** 2).mean(axis=1))  # NaN where a file cannot be read
+        nearest = int(np.argmin(np.where(np.isnan(distance), np.inf, distance)))
+        if not distance[nearest] < SAME_BELOW:
+            merged.append(picture)
+            continue
+        twin = graded[nearest]
+        log.debug("IDRiD: %s is %s (%.2f grey levels)", picture.image_id, twin.image_id, distance[nearest])
+        merged.append(Picture(picture.part, picture.split, picture.name, picture.file, twin.known))
+        if twin.split == picture.split:  # a twin across the official splits stays: prepare finds such duplicates
+            taken.add(nearest)
+    log.info("IDRiD: %d of %d photographs of part A stand in part B too", len(taken), len(segmented))
+    return merged + [picture for position, picture in enumerate(graded) if position not in taken]
+
+
+def _thumbnails(files: list[Path]) -> npt.NDArray[np.float32]:
+    """Grey thumbnails (N, 32*32), values 0 … 255, NaN where a file cannot be read; decoded at an eighth of the size."""
+
+    def thumbnail(file: Path) -> npt.NDArray[np.float32]:
+        grey = cv2.imread(str(file), cv2.IMREAD_REDUCED_GRAYSCALE_8)
+        if grey is None:
+            return np.full(THUMBNAIL * THUMBNAIL, np.nan, np.float32)
+        return cv2.resize(grey, (THUMBNAIL, THUMBNAIL), interpolation=cv2.INTER_AREA).astype(np.float32).ravel()
+
+    with ThreadPoolExecutor() as pool:
+        return np.stack(list(track(pool.map(thumbnail, files), "Matching IDRiD parts A and B", total=len(files))))
+
+
+def _lesion_rows(root: Path, picture: Picture, negatives: str) -> Iterator[tuple[str, str, str]]:
+    for finding, (folder, letters) in LESIONS.items():
+        mask = root / MASKS / _folder_of(picture.split) / folder / f"{picture.name}_{letters}.tif"
+        if picture.part == "A" and mask.is_file():
+            yield picture.image_id, finding, mask.relative_to(root).as_posix()
+        elif picture.known.get("grade") == 0 or (picture.part == "A" and negatives != "grade0"):
+            yield picture.image_id, finding, ""
+
+
+def _folder_of(split: str) -> str:
+    return next(folder for folder, _, name in SPLITS if name == split)
+
+
+def _eye(known: dict[str, float]) -> str:
+    """The optic disc lies nasally: right of the fovea in a picture of the right eye."""
+    if "disc_x" not in known or "fovea_x" not in known or known["disc_x"] == known["fovea_x"]:
+        return ""
+    return "right" if known["disc_x"] > known["fovea_x"] else "left"
+
+
+def _report(lesions: pd.DataFrame, count: int) -> None:
+    for finding in LESIONS:
+        paths = lesions.loc[lesions["finding"] == finding, "path"]
+        present, absent = int((paths != "").sum()), int((paths == "").sum())
+        log.info("IDRiD %s: present %d, absent %d, undecided %d", finding, present, absent, count - present - absent)

@@ -1,0 +1,47 @@
+"""Kim's Eye Hospital, "Machine learn for glaucoma" (Harvard Dataverse, doi 10.7910/DVN/1YRRAC).
+
+Disc-centred crops, 240 x 240, graded normal < early < advanced glaucoma: ordered, but "early" is glaucoma, not the
+"suspicious" of S2. Neither patients nor eyes nor foveas are known.
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from fundusnet.data.manifest import Manifest, images_table
+from fundusnet.data.sources import listing
+from fundusnet.data.sources.folder import photographs, unique_ids
+from fundusnet.errors import UserError
+
+log = logging.getLogger(__name__)
+
+CLASSES = ("normal", "early", "advanced")
+# Folder of each grade in order, and the photographs of the complete set (1544).
+FOLDERS = {"normal_control": 788, "early_glaucoma": 289, "advanced_glaucoma": 467}
+
+
+def load(root: Path) -> Manifest:
+    """Every crop under the three folders, with grades 0 (normal), 1 (early), 2 (advanced).
+
+    Raises
+    ------
+    UserError: one of the folders is absent or empty.
+    """
+    rows: list[dict[str, object]] = []
+    for grade, (name, official) in enumerate(FOLDERS.items()):
+        if not (root / name).is_dir():
+            raise UserError(f"root={root}: source=keh expects folders {', '.join(FOLDERS)}, found {listing(root)}")
+        files = photographs(root / name)
+        if not files:
+            raise UserError(f"root={root}: folder '{name}' holds no photograph, found {listing(root / name)}")
+        log.log(
+            logging.INFO if len(files) == official else logging.WARNING,
+            "KEH %s: %d photographs of %d in the official set", name, len(files), official,
+        )  # fmt: skip
+        paths = [file.relative_to(root).as_posix() for file in files]
+        rows += [
+            {"image_id": image_id, "path": path, "grade": grade}
+            for image_id, path in zip(unique_ids(paths), paths, strict=True)
+        ]
+    return Manifest(root, images_table(rows), classes=CLASSES)
