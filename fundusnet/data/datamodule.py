@@ -1,0 +1,269 @@
+"""Batches of photographs with findings and cues (S1.2, S1.5), in an order that a resumed run finds again."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pytorch_lightning import LightningDataModule, Trainer
+from torch.utils.data import DataLoader, Dataset, DistributedSampler
+
+from fundusnet.data.augment import Augment
+from fundusnet.data.labels import FindingLabels, finding_labels
+from fundusnet.data.prepared import PreparedSet, open_prepared
+from fundusnet.data.splits import make_splits
+from fundusnet.errors import UserError
+
+SPLITS = ("train", "val", "test")
+Item = dict[str, Any]
+Batch = dict[str, torch.Tensor]
+
+
+class FindingsDataModule(LightningDataModule):
+    """A prepared set as train, validation and test batches.
+
+    A batch is a dict: ``image`` uint8 (B, 3, S, S), a permuted view of pixels in HWC order, which is what torch calls
+    channels_last; ``label`` float (B, F), NaN = undecided; ``cue`` float (B, F, h, w) of 0 and 1, NaN = unknown;
+    ``index`` (B,), the row of the prepared set.
+
+    Parameters
+    ----------
+    folder: folder of the prepared set.
+    findings: the F findings, in the order of the label columns.
+    feature_size: h = w of the network's maps, the size that cues are brought to.
+    cue: "regions" (the paper's) or "pixels" (lesion masks).
+    present: number of annotators from which on a finding counts as present (S1.2).
+    batch_size, num_workers: per process.
+    augment: arguments of :class:`~fundusnet.data.augment.Augment` for training images; None = none.
+    fractions: shares of train, validation and test where no official split is given.
+    split_by: "patient" or "image".
+    seed: of splits, training order and augmentation.
+
+    Attributes (after ``setup``)
+    ----------------------------
+    prepared, labels: the set and its labels. rows: split → rows of the prepared set; images that are undecided for
+    every finding are in none.
+    """
+
+    prepared: PreparedSet
+    labels: FindingLabels
+    rows: dict[str, NDArray[np.int64]]
+
+    def __init__(
+        self,
+        folder: str,
+        findings: Sequence[str],
+        feature_size: int = 16,
+        cue: str = "regions",
+        present: int = 2,
+        batch_size: int = 32,
+        num_workers: int = 0,
+        augment: Mapping[str, Any] | None = None,
+        fractions: Sequence[float] = (0.7, 0.1, 0.2),
+        split_by: str = "patient",
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.folder = Path(folder)
+        self.findings = list(findings)
+        self.feature_size = feature_size
+        self.cue = cue
+        self.present = present
+        self.batch_size = batch_size
+        self.num_workers = num_workers
+        self.augment = None if augment is None else Augment(**augment)
+        self.fractions = tuple(fractions)
+        self.split_by = split_by
+        self.seed = seed
+
+    def setup(self, stage: str | None = None) -> None:
+        """Open the set, label and split it; a second call does nothing.
+
+        Raises
+        ------
+        UserError: a split is empty, or holds no positive or no negative image of a finding.
+        """
+        if hasattr(self, "rows"):
+            return
+        self.prepared = open_prepared(self.folder)
+        self.labels = finding_labels(self.prepared, self.findings, present=self.present, cue=self.cue)
+        decided = np.flatnonzero(~np.isnan(self.labels.label).all(axis=1))
+        split = make_splits(
+            self.prepared.manifest.images.iloc[decided].reset_index(drop=True),
+            self.labels.label[decided],
+            self.prepared.duplicate_group[decided],
+            fractions=self.fractions,
+            seed=self.seed,
+            by=self.split_by,
+        )
+        rows = {name: decided[np.asarray(split) == name] for name in SPLITS}
+        self._check(rows)
+        self.rows = rows
+
+    def train_dataloader(self) -> DataLoader[Item]:
+        dataset = self._dataset("train", self.augment)
+        trainer = self.trainer
+        rank, world = (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
+        sampler = EpochSampler(dataset, num_replicas=world, rank=rank, seed=self.seed)
+        # Batch normalisation has nothing to normalise over in a batch of one.
+        single = len(sampler) > self.batch_size > 1 and len(sampler) % self.batch_size == 1
+        loader = ResumableLoader(dataset, sampler=sampler, drop_last=single, **self._loading())
+        loader.trainer = trainer
+        return loader
+
+    def val_dataloader(self) -> DataLoader[Item]:
+        return DataLoader(self._dataset("val"), **self._loading())
+
+    def test_dataloader(self) -> DataLoader[Item]:
+        return DataLoader(self._dataset("test"), **self._loading())
+
+    def predict_dataloader(self) -> DataLoader[Item]:
+        """The test images."""
+        return self.test_dataloader()
+
+    def _dataset(self, split: str, augment: Augment | None = None) -> FindingsDataset:
+        return FindingsDataset(self.prepared, self.labels, self.rows[split], self.feature_size, augment, self.seed)
+
+    def _loading(self) -> dict[str, Any]:
+        return {
+            "batch_size": self.batch_size,
+            "num_workers": self.num_workers,
+            "persistent_workers": self.num_workers > 0,
+            "collate_fn": collate,
+            "pin_memory": torch.cuda.is_available(),
+            # A loader without a generator of its own draws from the global one, and dropout then differs after a resume.
+            "generator": torch.Generator().manual_seed(self.seed),
+        }
+
+    def _check(self, rows: Mapping[str, NDArray[np.int64]]) -> None:
+        remedy = "prepare more images, change data.fractions or data.seed"
+        for split, share in zip(SPLITS, self.fractions, strict=True):
+            if len(rows[split]) == 0:
+                if share == 0:
+                    continue
+                raise UserError(f"split '{split}' of {self.folder} has no image with a decided finding; {remedy}")
+            label = self.labels.label[rows[split]]
+            for column, finding in enumerate(self.findings):
+                for value, word in ((1, "positive"), (0, "negative")):
+                    if not (label[:, column] == value).any():
+                        raise UserError(
+                            f"split '{split}' has no {word} image of '{finding}' among {len(label)} in {self.folder};"
+                            f" {remedy}, or leave the finding out"
+                        )
+
+
+class FindingsDataset(Dataset[Item]):
+    """One photograph with its labels and cues an item, all as arrays, the image in HWC order.
+
+    An item is asked for by position in ``rows``, or by (position, epoch): its augmentation is a function of the seed,
+    the epoch and the row alone, so neither workers nor a resumed run change it.
+    """
+
+    def __init__(
+        self,
+        prepared: PreparedSet,
+        labels: FindingLabels,
+        rows: NDArray[np.int64],
+        feature_size: int,
+        augment: Augment | None = None,
+        seed: int = 0,
+    ) -> None:
+        self.prepared = prepared
+        self.labels = labels
+        self.rows = rows
+        self.feature_size = feature_size
+        self.augment = augment
+        self.seed = seed
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, key: int | tuple[int, int]) -> Item:
+        position, epoch = key if isinstance(key, tuple) else (key, 0)
+        row = int(self.rows[position])
+        image, label = self.prepared.pixels[row], self.labels.label[row]
+        # Drawing cues costs as much as warping the image, and most findings of most images are absent.
+        drawn = np.flatnonzero((label == 1) & self.labels.cue_known[row])
+        masks = self.labels.cue(row)[drawn] if len(drawn) else np.zeros((0, *image.shape[:2]), dtype=bool)
+        if self.augment is not None:
+            image, masks = self.augment(image, masks, np.random.default_rng((self.seed, epoch, row)))
+        cue = np.full((len(label), self.feature_size, self.feature_size), np.nan, dtype=np.float32)
+        cue[label == 0] = 0
+        cue[drawn] = max_pool(masks, self.feature_size)
+        return {"image": image, "label": label, "cue": cue, "index": row}
+
+
+def max_pool(masks: NDArray[np.bool_], size: int) -> NDArray[np.bool_]:
+    """Masks (M, H, W) → (M, size, size): a cell is True where any pixel under it is (S1.2).
+
+    Where ``size`` does not divide a side, a pixel on the seam lies under both cells.
+    """
+    _, height, width = masks.shape
+    tall = np.stack([masks[:, rows].any(axis=1) for rows in _cells(height, size)], axis=1)
+    return np.stack([tall[:, :, columns].any(axis=2) for columns in _cells(width, size)], axis=2)
+
+
+def _cells(length: int, size: int) -> list[slice]:
+    return [slice(cell * length // size, -(-(cell + 1) * length // size)) for cell in range(size)]
+
+
+def collate(items: Sequence[Item]) -> Batch:
+    """Items to a batch; pixels are put side by side once, in HWC order, and never transposed in memory."""
+    return {
+        "image": torch.from_numpy(np.stack([item["image"] for item in items])).permute(0, 3, 1, 2),
+        "label": torch.from_numpy(np.stack([item["label"] for item in items]).astype(np.float32)),
+        "cue": torch.from_numpy(np.stack([item["cue"] for item in items])),
+        "index": torch.tensor([item["index"] for item in items]),
+    }
+
+
+class EpochSampler(DistributedSampler[Item]):
+    """A new order every epoch, a function of (seed, epoch) alone; yields (position, epoch).
+
+    The epoch travels with the position because workers that outlive an epoch hold a copy of the dataset that nobody
+    can tell about it. A DistributedSampler, so that Lightning leaves it in place.
+    """
+
+    skip = 0
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:  # type: ignore[override]  # torch: items are asked for by position
+        size = len(self.dataset)  # type: ignore[arg-type]  # torch: Dataset has no __len__
+        order = np.random.default_rng((self.seed, self.epoch)).permutation(size)
+        mine = np.resize(order, self.total_size)[self.rank :: self.num_replicas]
+        epoch = self.epoch
+        yield from ((int(position), epoch) for position in mine[self.skip :])
+
+
+class ResumableLoader(DataLoader[Item]):
+    """Training batches that go on where a checkpoint stopped, within an epoch too.
+
+    Lightning alone would go on counting from the batch reached but hand out the epoch's first batches again.
+    """
+
+    trainer: Trainer | None = None
+    _start: tuple[int, int] | None = None
+
+    def state_dict(self) -> dict[str, int]:
+        """Epoch and batch that come next, told from the trainer's steps: workers may have fetched further."""
+        if self.trainer is None or self.trainer.num_training_batches in (0, math.inf):
+            return {"epoch": 0, "batch": 0}
+        accumulated = self.trainer.accumulate_grad_batches
+        steps = math.ceil(self.trainer.num_training_batches / accumulated)
+        epoch, step = divmod(self.trainer.global_step, steps)
+        return {"epoch": epoch, "batch": step * accumulated}
+
+    def load_state_dict(self, state: Mapping[str, int]) -> None:
+        self._start = (state["epoch"], state["batch"])
+
+    def __iter__(self) -> Any:
+        if isinstance(self.sampler, EpochSampler):
+            epoch, batch = self._start or (self.sampler.epoch, 0)
+            self._start = None
+            self.sampler.set_epoch(epoch)
+            self.sampler.skip = batch * (self.batch_size or 1)
+        return super().__iter__()
