@@ -1,0 +1,110 @@
+"""The round field of view on its black background, and the frame that a photograph is moved into (S1.5)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from fundusnet.data.decode import Mask, Photograph, Pixels, Unreadable
+
+# Side at which the field is looked for: finer than a pixel of the usual prepared size, and quick.
+_SEARCH = 512
+# A pixel belongs to the field when it is brighter than this share of the picture's bright end.
+_RELATIVE = 0.10
+# A picture whose bright end is below this grey level shows nothing.
+_BLACK = 12.0
+
+
+@dataclass(frozen=True)
+class Frame:
+    """The affine map of pixel centres from the upright original to the prepared picture: ``x' = scale x + dx``.
+
+    Attributes
+    ----------
+    scale: prepared pixels to one original pixel.
+    dx, dy: shift in prepared pixels.
+    """
+
+    scale: float
+    dx: float
+    dy: float
+
+    def point(self, x: float, y: float) -> tuple[float, float]:
+        """Original pixels to prepared pixels; NaN stays NaN."""
+        return self.scale * x + self.dx, self.scale * y + self.dy
+
+    def original(self, x: float, y: float) -> tuple[float, float]:
+        """Prepared pixels to original pixels."""
+        return (x - self.dx) / self.scale, (y - self.dy) / self.scale
+
+    def mask(self, mask: Mask, size: int) -> Mask:
+        """A lesion mask ``(H, W)`` of the original in the prepared frame, bool ``(size, size)``.
+
+        A prepared pixel is set when any original lesion pixel falls in it, so that no lesion inside the field is lost.
+        """
+        if self.scale > 1:
+            matrix = np.array([[self.scale, 0, self.dx], [0, self.scale, self.dy]])
+            moved = cv2.warpAffine(mask.astype(np.uint8), matrix, (size, size), flags=cv2.INTER_NEAREST)
+            return np.asarray(moved, dtype=bool)
+        rows, columns = np.nonzero(mask)
+        x, y = self.point(columns, rows)  # type: ignore[arg-type]  # arrays move as numbers do
+        x, y = np.floor(np.add(x, 0.5)).astype(int), np.floor(np.add(y, 0.5)).astype(int)
+        inside = (x >= 0) & (x < size) & (y >= 0) & (y < size)
+        moved = np.zeros((size, size), dtype=bool)
+        moved[y[inside], x[inside]] = True
+        return moved
+
+
+def find_field(pixels: Pixels) -> tuple[int, int, int, int]:
+    """Bounding box ``(left, top, right, bottom)`` of the field of view in ``pixels`` (RGB ``(H, W, 3)``), right and
+    bottom exclusive.
+
+    The field is the largest connected part brighter than a share of the picture's own bright end: labels burnt into
+    the border, hot pixels and compression noise in the black do not widen it.
+
+    Raises
+    ------
+    Unreadable: the picture is black.
+    """
+    height, width = pixels.shape[:2]
+    shrink = min(1.0, _SEARCH / max(height, width))
+    size = (max(1, round(width * shrink)), max(1, round(height * shrink)))
+    # The brightest channel: a fundus is red, and its dim border is nearly black in grey.
+    bright = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA).max(axis=2)
+    bright = cv2.medianBlur(bright, 5) if min(size) >= 5 else bright
+    top_end = float(np.percentile(bright, 99))
+    if top_end < _BLACK:
+        raise Unreadable("picture is black: no field of view in it")
+    lit = (bright > _RELATIVE * top_end).astype(np.uint8)
+    count, _, boxes, _ = cv2.connectedComponentsWithStats(lit)
+    if count < 2:
+        raise Unreadable("no field of view found")
+    left, top, wide, high, _ = (int(value) for value in boxes[1 + int(boxes[1:, cv2.CC_STAT_AREA].argmax())])
+    across, down = width / size[0], height / size[1]
+    return (
+        int(left * across),
+        int(top * down),
+        min(width, int(np.ceil((left + wide) * across))),
+        min(height, int(np.ceil((top + high) * down))),
+    )
+
+
+def crop_square(photograph: Photograph, box: tuple[int, int, int, int], size: int) -> tuple[Pixels, Frame]:
+    """The field ``box`` (decoded pixels), padded with black to a square and resized to uint8 ``(size, size, 3)``."""
+    left, top, right, bottom = box
+    side = max(right - left, bottom - top)
+    pad_x, pad_y = (side - (right - left)) // 2, (side - (bottom - top)) // 2
+    square: npt.NDArray[np.uint8] = np.zeros((side, side, 3), dtype=np.uint8)
+    square[pad_y : pad_y + bottom - top, pad_x : pad_x + right - left] = photograph.pixels[
+        top:bottom, left:right
+    ]
+    way = cv2.INTER_AREA if side >= size else cv2.INTER_LINEAR
+    resized = np.asarray(cv2.resize(square, (size, size), interpolation=way), dtype=np.uint8)
+    # Pixel centres lie half a pixel inside their edges in the original, decoded and prepared pictures alike.
+    scale = size / (side * photograph.reduction)
+    dx = 0.5 * scale - (left - pad_x) * size / side - 0.5
+    dy = 0.5 * scale - (top - pad_y) * size / side - 0.5
+    return resized, Frame(scale, dx, dy)

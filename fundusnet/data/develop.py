@@ -1,0 +1,109 @@
+"""One photograph with its points and masks, moved into the prepared frame: what a worker process does."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from fundusnet.data.crop import Frame, crop_square, find_field
+from fundusnet.data.decode import Mask, Photograph, Unreadable, picture_size, read_mask, read_photograph
+
+
+@dataclass(frozen=True)
+class Job:
+    """A photograph to prepare: its row, its file, its points (disc x, y, fovea x, y; NaN unknown) and mask files."""
+
+    row: int
+    image_id: str
+    root: str
+    path: str
+    points: tuple[float, ...]
+    masks: dict[str, list[str]]
+    partial: str
+    size: int
+
+
+@dataclass(frozen=True)
+class Done:
+    """What became of a photograph; plain values only, so that the journal can hold it.
+
+    ``reason`` is empty for a prepared photograph, else says why it was rejected. ``points`` are in the prepared frame;
+    ``lesions`` maps findings to mask files relative to ``manifest/`` ("" = absent); ``rejected_masks`` are (path, reason).
+    """
+
+    row: int
+    image_id: str
+    path: str
+    reason: str = ""
+    points: tuple[float, ...] = ()
+    lesions: dict[str, str] = field(default_factory=dict)
+    rejected_masks: tuple[tuple[str, str], ...] = ()
+
+
+def develop(job: Job) -> tuple[Done, bytes]:
+    """Prepare one photograph: its outcome, and its uint8 pixels ``(size, size, 3)`` as bytes (none if rejected)."""
+    try:
+        photograph, box = _read_field(Path(job.root) / job.path, job.size)
+        _check_points(job.points, photograph)
+        pixels, frame = crop_square(photograph, box, job.size)
+    except Unreadable as error:
+        return Done(job.row, job.image_id, job.path, str(error)), b""
+    disc, fovea = frame.point(*job.points[:2]), frame.point(*job.points[2:])
+    lesions, rejected = _move_masks(job, photograph, frame)
+    done = Done(job.row, job.image_id, job.path, "", (*disc, *fovea), lesions, tuple(rejected))
+    return done, pixels.tobytes()
+
+
+def _read_field(path: Path, size: int) -> tuple[Photograph, tuple[int, int, int, int]]:
+    """Decode as small as the prepared size allows: again, larger, where the field fills little of the picture."""
+    shorter = min(picture_size(path))
+    reduction = next((power for power in (8, 4, 2) if shorter // power >= size), 1)
+    while True:
+        photograph = read_photograph(path, reduction)
+        left, top, right, bottom = find_field(photograph.pixels)
+        if photograph.reduction == 1 or max(right - left, bottom - top) >= size:
+            return photograph, (left, top, right, bottom)
+        reduction = photograph.reduction // 2
+
+
+def _check_points(points: tuple[float, ...], photograph: Photograph) -> None:
+    for name, (x, y) in (("optic disc", points[:2]), ("fovea", points[2:])):
+        if np.isnan(x) != np.isnan(y):
+            raise Unreadable(f"{name} has one coordinate only")
+        if not np.isnan(x) and not (0 <= x <= photograph.width and 0 <= y <= photograph.height):
+            size = f"{photograph.width}x{photograph.height}"
+            raise Unreadable(f"{name} ({x:g}, {y:g}) lies outside the picture of {size} pixels")
+
+
+def _move_masks(
+    job: Job, photograph: Photograph, frame: Frame
+) -> tuple[dict[str, str], list[tuple[str, str]]]:
+    lesions: dict[str, str] = {}
+    rejected: list[tuple[str, str]] = []
+    for finding, paths in job.masks.items():
+        whole: Mask = np.zeros((job.size, job.size), dtype=bool)
+        good = True
+        for path in filter(None, paths):
+            try:
+                mask = read_mask(Path(job.root) / path)
+                if mask.shape != (photograph.height, photograph.width):
+                    sizes = f"{mask.shape[1]}x{mask.shape[0]}, its photograph {photograph.width}x{photograph.height}"
+                    raise Unreadable(f"mask is {sizes} pixels")
+            except Unreadable as error:
+                rejected.append((path, str(error)))
+                good = False
+                continue
+            whole |= frame.mask(mask, job.size)
+        if not good:
+            # A finding with a broken mask is unknown in this picture, not absent.
+            continue
+        lesions[finding] = ""
+        if whole.any():
+            lesions[finding] = f"lesions/{finding}/{job.image_id}.png"
+            file = Path(job.partial) / "manifest" / lesions[finding]
+            file.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(whole.astype(np.uint8) * 255).save(file)
+    return lesions, rejected

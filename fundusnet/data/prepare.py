@@ -1,0 +1,236 @@
+"""From photographs of any size and format to a prepared set.
+
+Work goes on in ``<folder>.partial``, which is renamed when everything is there. A journal beside the pixels says
+which rows are done, so that an interrupted run goes on where it stopped and ends with the same bytes.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from importlib.metadata import PackageNotFoundError, version
+from multiprocessing import get_context
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas as pd
+import yaml
+
+from fundusnet.data.develop import Done, Job, develop
+from fundusnet.data.duplicates import HASH_DISTANCE, duplicate_groups, fingerprint
+from fundusnet.data.journal import Journal, digest
+from fundusnet.data.manifest import COORDINATES, LESION_COLUMNS, Manifest, write_manifest
+from fundusnet.data.prepared import PreparedSet, open_prepared
+from fundusnet.errors import UserError
+from fundusnet.progress import track
+
+
+def prepare(
+    manifest: Manifest,
+    folder: Path | str,
+    *,
+    size: int = 512,
+    workers: int = 0,
+    source: str = "",
+    duplicates_distance: int = HASH_DISTANCE,
+) -> PreparedSet:
+    """Crop every photograph of ``manifest`` to its field of view, resize it to ``size`` pixels and open the result.
+
+    Parameters
+    ----------
+    folder: the prepared set to make; one that is there already, made of the same with the same, is opened.
+    workers: processes beside this one; 0 works in this one.
+    source: name of the source, for the record.
+    duplicates_distance: bits in which hashes of two near-identical pictures may differ, 0 to 64.
+
+    Raises
+    ------
+    UserError: no photograph survives, or ``folder`` holds something else.
+    """
+    target = Path(folder)
+    if size < 16:
+        raise UserError(f"size={size} is too small for a photograph; use 512")
+    findings = set(manifest.lesions["finding"])
+    if wrong := sorted(
+        name for name in findings if not name or "/" in name or "\\" in name or name.startswith(".")
+    ):
+        raise UserError(
+            f"lesions.csv: finding '{wrong[0]}' cannot name a folder; use a name such as hard_exudate"
+        )
+    parameters = {"size": size, "duplicates_distance": duplicates_distance}
+    identity = digest(manifest, parameters | {"source": source})
+    if target.exists() and not (target.is_dir() and not any(target.iterdir())):
+        return _open_same(target, identity)
+
+    partial = target.with_name(target.name + ".partial")
+    jobs = _jobs(manifest, partial, size)
+    with Journal(partial, identity, len(jobs), size) as journal:
+        waiting = [job for job in jobs if not journal.holds(job)]
+        for done, pixels in track(_work(waiting, workers), "preparing", total=len(waiting)):
+            journal.add(done, pixels, jobs[done.row])
+        results = journal.results()
+    kept = [row for row, done in enumerate(results) if not done.reason]
+    if not kept:
+        reason = Counter(done.reason for done in results).most_common(1)
+        why = f"most often: {reason[0][0]}" if reason else "the manifest names none"
+        shutil.rmtree(partial)
+        raise UserError(
+            f"no photograph under {manifest.root} can be prepared ({why}); check the source and its root"
+        )
+
+    _compact(partial, kept)
+    moved = _moved(manifest, results, kept)
+    write_manifest(moved, partial / "manifest")
+    groups = _write_duplicates(partial, moved.images["image_id"].tolist(), duplicates_distance)
+    rejected = [(done.path, done.reason) for done in results if done.reason]
+    rejected += [pair for done in results if not done.reason for pair in done.rejected_masks]
+    pd.DataFrame(rejected, columns=["path", "reason"]).to_csv(partial / "rejected.csv", index=False)
+    info = {
+        "source": source,
+        "root": str(manifest.root),
+        "identity": identity,
+        "parameters": parameters,
+        "classes": list(manifest.classes),
+        "counts": {
+            "listed": len(jobs),
+            "prepared": len(kept),
+            "rejected": len(jobs) - len(kept),
+            "rejected_masks": len(rejected) - (len(jobs) - len(kept)),
+            "duplicate_groups": groups,
+        },
+        "versions": _versions(),
+    }
+    (partial / "prepared.yaml").write_text(
+        yaml.safe_dump(info, sort_keys=False, allow_unicode=True), encoding="utf-8"
+    )
+    Journal.remove(partial)
+    if target.is_dir():
+        target.rmdir()
+    os.rename(partial, target)
+    return open_prepared(target)
+
+
+def _open_same(target: Path, identity: str) -> PreparedSet:
+    if not target.is_dir() or not (target / "prepared.yaml").is_file():
+        raise UserError(f"{target} exists and is not a prepared set; choose another folder or remove it")
+    prepared = open_prepared(target)
+    if prepared.info.get("identity") != identity:
+        raise UserError(
+            f"{target} was prepared from other photographs or settings; remove it or choose another folder"
+        )
+    return prepared
+
+
+def _jobs(manifest: Manifest, partial: Path, size: int) -> list[Job]:
+    masks: dict[str, dict[str, list[str]]] = {}
+    rows = zip(
+        manifest.lesions["image_id"], manifest.lesions["finding"], manifest.lesions["path"], strict=True
+    )
+    for image_id, finding, path in rows:
+        masks.setdefault(image_id, {}).setdefault(finding, []).append(path)
+    points = manifest.images[list(COORDINATES)].to_numpy(dtype=float)
+    pairs = zip(manifest.images["image_id"], manifest.images["path"], strict=True)
+    return [
+        Job(
+            row,
+            image_id,
+            str(manifest.root),
+            path,
+            tuple(points[row].tolist()),
+            masks.get(image_id, {}),
+            str(partial),
+            size,
+        )
+        for row, (image_id, path) in enumerate(pairs)
+    ]
+
+
+def _work(jobs: list[Job], workers: int) -> Iterator[tuple[Done, bytes]]:
+    """Results of ``jobs`` as they come; never more than a few pictures in memory, however long the list."""
+    if workers <= 0:
+        yield from map(develop, jobs)
+        return
+    # spawn: forking a process that already runs threads (OpenCV's, torch's) can lock up.
+    pool = ProcessPoolExecutor(
+        workers, mp_context=get_context("spawn"), initializer=cv2.setNumThreads, initargs=(1,)
+    )
+    running: set[Future[tuple[Done, bytes]]] = set()
+    queue = iter(jobs)
+    try:
+        while True:
+            while len(running) < 2 * workers and (job := next(queue, None)) is not None:
+                running.add(pool.submit(develop, job))
+            if not running:
+                return
+            finished, running = wait(running, return_when=FIRST_COMPLETED)
+            for future in finished:
+                yield future.result()
+    except BrokenProcessPool:
+        raise UserError(
+            "a worker process died, perhaps for want of memory: run the same command again with fewer workers, it resumes"
+        ) from None
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _compact(partial: Path, kept: list[int]) -> None:
+    """Make ``pixels.npy`` of the rows that survived, in order; ``rows.npy`` stays until the set is whole."""
+    rows = np.load(partial / "rows.npy", mmap_mode="r")
+    whole = np.lib.format.open_memmap(
+        partial / "pixels.npy", mode="w+", dtype=np.uint8, shape=(len(kept), *rows.shape[1:])
+    )
+    offset = whole.offset
+    del whole, rows
+    with open(partial / "pixels.npy", "r+b") as out, open(partial / "rows.npy", "rb") as source:
+        np.lib.format.read_magic(source)
+        shape, _, _ = np.lib.format.read_array_header_1_0(source)
+        start, length = source.tell(), int(np.prod(shape[1:]))
+        out.seek(offset)
+        for row in kept:
+            source.seek(start + row * length)
+            out.write(source.read(length))
+
+
+def _moved(manifest: Manifest, results: list[Done], kept: list[int]) -> Manifest:
+    """The tables of the photographs that survived, points in the prepared frame."""
+    images = manifest.images.iloc[kept].reset_index(drop=True)
+    images[list(COORDINATES)] = np.array([results[row].points for row in kept], dtype=float).reshape(-1, 4)
+    ids = set(images["image_id"])
+    readings = manifest.readings[manifest.readings["image_id"].isin(ids)].reset_index(drop=True)
+    lesions = [
+        (results[row].image_id, finding, path)
+        for row in kept
+        for finding, path in results[row].lesions.items()
+    ]
+    table = pd.DataFrame(lesions, columns=list(LESION_COLUMNS), dtype=str)
+    return Manifest(manifest.root, images, readings, table, manifest.classes)
+
+
+def _write_duplicates(partial: Path, image_ids: list[str], distance: int) -> int:
+    hashes, thumbnails = [], []
+    pixels = np.load(partial / "pixels.npy", mmap_mode="r")
+    for row in track(range(len(pixels)), "looking for duplicates", total=len(pixels)):
+        number, thumbnail = fingerprint(np.asarray(pixels[row]))
+        hashes.append(number)
+        thumbnails.append(thumbnail)
+    groups = duplicate_groups(np.array(hashes, dtype=np.uint64), np.stack(thumbnails), distance)
+    table = pd.DataFrame({"image_id": image_ids, "group": groups})
+    table = table[table["group"] >= 0].sort_values("group", kind="stable")
+    table.to_csv(partial / "duplicates.csv", index=False)
+    return int(table["group"].nunique())
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version(), "numpy": np.__version__, "opencv": cv2.__version__}
+    for name in ("fundusnet", "pillow"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
