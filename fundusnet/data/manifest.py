@@ -7,6 +7,7 @@ what is wrong is named by file and line.
 
 from __future__ import annotations
 
+import csv
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
@@ -51,7 +52,7 @@ class Manifest:
 
 
 def read_manifest(folder: Path | str, classes: tuple[str, ...] = ()) -> Manifest:
-    """Read and check the manifest in ``folder``.
+    """Read and check the manifest in ``folder``; space around cells and empty rows are dropped.
 
     Raises
     ------
@@ -69,14 +70,12 @@ def read_manifest(folder: Path | str, classes: tuple[str, ...] = ()) -> Manifest
     if (file := root / "readings.csv").exists():
         readings = _read(file, READING_COLUMNS, required=READING_COLUMNS)
         _check_known(readings["image_id"], known, file)
-        for line, cell in _lines(readings["regions"]):
-            for name in filter(None, (part.strip() for part in cell.split(";"))):
-                if name not in REGIONS.values():
-                    raise UserError(f"{file}, line {line}: unknown region '{name}'; use {', '.join(REGIONS.values())}")
+        readings["regions"] = _regions(readings["regions"], file)
     if (file := root / "lesions.csv").exists():
         lesions = _read(file, LESION_COLUMNS, required=LESION_COLUMNS)
         _check_known(lesions["image_id"], known, file)
         _check_paths(lesions["path"], file)
+    images, readings, lesions = (table.reset_index(drop=True) for table in (images, readings, lesions))
     return Manifest(root, images, readings, lesions, tuple(classes))
 
 
@@ -87,17 +86,18 @@ def write_manifest(manifest: Manifest, folder: Path | str) -> None:
     images = manifest.images[list(IMAGE_COLUMNS)].copy()
     images["grade"] = images["grade"].astype("Int64")
     images.to_csv(target / "images.csv", index=False, float_format="%.3f")
-    if len(manifest.readings):
-        manifest.readings[list(READING_COLUMNS)].to_csv(target / "readings.csv", index=False)
-    if len(manifest.lesions):
-        manifest.lesions[list(LESION_COLUMNS)].to_csv(target / "lesions.csv", index=False)
+    tables = (("readings.csv", manifest.readings, READING_COLUMNS), ("lesions.csv", manifest.lesions, LESION_COLUMNS))
+    for name, table, columns in tables:
+        (target / name).unlink(missing_ok=True)  # rows of an earlier manifest must not outlive it
+        if len(table):
+            table[list(columns)].to_csv(target / name, index=False)
 
 
 def images_table(rows: list[dict[str, object]]) -> pd.DataFrame:
     """The images table from one dict a photograph; cells left out are unknown."""
     table = pd.DataFrame(rows).reindex(columns=list(IMAGE_COLUMNS))
     for name in ("image_id", "path", "patient_id", "eye", "split"):
-        table[name] = table[name].fillna("").astype(str)
+        table[name] = table[name].astype(object).fillna("").astype(str)
     for name in (*COORDINATES, "grade"):
         table[name] = table[name].astype(float)
     return table
@@ -106,22 +106,40 @@ def images_table(rows: list[dict[str, object]]) -> pd.DataFrame:
 def _read(file: Path, columns: tuple[str, ...], required: tuple[str, ...]) -> pd.DataFrame:
     if not file.is_file():
         raise UserError(f"{file} is missing: a manifest is a folder with images.csv (columns {', '.join(IMAGE_COLUMNS)})")
+    rows, lines = [], []
     try:
         # utf-8-sig: spreadsheets put a byte order mark before the first column's name.
-        table = pd.read_csv(file, dtype=str, keep_default_na=False, encoding="utf-8-sig", skipinitialspace=True)
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+        with file.open(encoding="utf-8-sig", newline="") as stream:
+            reader = csv.reader(stream, strict=True)
+            header = [cell.strip() for cell in next(reader, [])]
+            _check_header(header, required, file)
+            for row in reader:
+                cells = [cell.strip() for cell in row]
+                if any(cells[len(header) :]):
+                    raise UserError(
+                        f"{file}, line {reader.line_num}: {len(cells)} cells under {len(header)} columns; "
+                        "put a cell that holds a comma in double quotes"
+                    )
+                if any(cells):  # spreadsheets export empty rows below the table
+                    rows.append(dict(zip(header, cells, strict=False)))
+                    lines.append(reader.line_num)
+    except (csv.Error, UnicodeDecodeError) as error:
         raise UserError(f"{file} cannot be read as CSV in UTF-8: {str(error).strip()}") from None
-    table.columns = table.columns.str.strip()
+    table = pd.DataFrame(rows, index=lines, columns=list(columns), dtype=str)
+    return table.fillna("")
+
+
+def _check_header(header: list[str], required: tuple[str, ...], file: Path) -> None:
     for name in required:
-        if name not in table.columns:
-            raise UserError(f"{file}: column '{name}' is missing; it has {', '.join(table.columns)}")
-    table = table.reindex(columns=list(columns), fill_value="")
-    return table.apply(lambda column: column.str.strip())
+        if name not in header:
+            raise UserError(f"{file}: column '{name}' is missing; it has {', '.join(filter(None, header)) or 'none'}")
+        if header.count(name) > 1:
+            raise UserError(f"{file}: column '{name}' stands twice; drop one")
 
 
 def _lines(column: pd.Series) -> list[tuple[int, str]]:
-    """Cells with the line they stand on in the file (the header is line 1)."""
-    return [(position + 2, str(cell)) for position, cell in enumerate(column)]
+    """Cells with the line they stand on in the file (the header is line 1), which is the index while it is checked."""
+    return [(int(line), str(cell)) for line, cell in column.items()]
 
 
 def _check_images(images: pd.DataFrame, file: Path) -> None:
@@ -147,9 +165,23 @@ def _check_images(images: pd.DataFrame, file: Path) -> None:
 
 def _check_paths(column: pd.Series, file: Path) -> None:
     for line, cell in _lines(column):
-        parts = PurePosixPath(cell).parts
-        if cell and (PurePosixPath(cell).is_absolute() or PureWindowsPath(cell).is_absolute() or ".." in parts):
+        # Both conventions, wherever it is read: a table made on Windows may be used on Linux and the reverse.
+        windows, posix = PureWindowsPath(cell), PurePosixPath(cell)
+        if windows.anchor or posix.is_absolute() or ".." in windows.parts or ".." in posix.parts:
             raise UserError(f"{file}, line {line}: path '{cell}' leaves the folder; paths are relative to {file.parent}")
+
+
+def _regions(column: pd.Series, file: Path) -> pd.Series:
+    """Region names joined by ``;``, without the space and empty parts that a hand leaves between them."""
+    joined = []
+    for line, cell in _lines(column):
+        names = [part.strip() for part in cell.split(";") if part.strip()]
+        for name in names:
+            if name not in REGIONS.values():
+                known = ", ".join(REGIONS.values())
+                raise UserError(f"{file}, line {line}: unknown region '{name}'; use {known}")
+        joined.append(";".join(names))
+    return pd.Series(joined, index=column.index, dtype=str)
 
 
 def _check_known(column: pd.Series, known: set[str], file: Path) -> None:
@@ -159,12 +191,12 @@ def _check_known(column: pd.Series, known: set[str], file: Path) -> None:
 
 
 def _check_grades(grades: pd.Series, classes: tuple[str, ...], file: Path) -> None:
-    for position, grade in enumerate(grades):
+    for line, grade in grades.items():
         if np.isnan(grade):
             continue
         if grade < 0 or grade != int(grade) or (classes and grade >= len(classes)):
             top = f"0 to {len(classes) - 1} ({', '.join(classes)})" if classes else "0, 1, 2 …"
-            raise UserError(f"{file}, line {position + 2}: grade {grade:g} is not one of {top}")
+            raise UserError(f"{file}, line {line}: grade {grade:g} is not one of {top}")
 
 
 def _numbers(column: pd.Series, file: Path, name: str) -> pd.Series:
