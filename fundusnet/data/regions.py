@@ -37,6 +37,7 @@ CHORD = (1 + DISC_RADIUS**2 - MACULA_RADIUS**2) / 2
 _IDS = {name: number for number, name in REGIONS.items()}
 # Closer than this, rounding decides where the fovea lies; farther out, squares lose the single pixel.
 _NEAREST, _FARTHEST = 1e-6, 1e9
+_BAND = 16
 
 
 def region_map(shape: tuple[int, int], disc: Point, fovea: Point) -> NDArray[np.uint8]:
@@ -61,28 +62,10 @@ def region_map(shape: tuple[int, int], disc: Point, fovea: Point) -> NDArray[np.
     """
     frame = _Frame.of(disc, fovea)
     height, width = shape
-    x = np.arange(width, dtype=np.float64)[None, :] - frame.disc[0]
-    y = np.arange(height, dtype=np.float64)[:, None] - frame.disc[1]
-    (along_x, along_y), (up_x, up_y) = frame.along, frame.up
-
-    # u, v and squared distances are left in units of D² (px²): no division, so that whole coordinates give exact
-    # results and a pixel on a line is on it.
-    square = frame.square
-    u = x * along_x + y * along_y
-    v = x * up_x + y * up_y
-    inferior = v <= 0
-    from_disc = x**2 + y**2
-    from_fovea = (x - along_x) ** 2 + (y - along_y) ** 2
-
-    regions = np.uint8(5) + inferior.view(np.uint8) + np.uint8(2) * (u < 0).view(np.uint8)
-    regions[(u > square) & (np.abs(v) <= MACULA_RADIUS * square)] = 4
-    # The chord is the circles' radical axis: whatever lies in either circle is in the disc's on one side of it and in
-    # the macula's on the other. Asking for the union first leaves no pixel between the two to rounding.
-    circles = (from_disc <= DISC_RADIUS**2 * square) | (from_fovea <= MACULA_RADIUS**2 * square)
-    disc_side = u < CHORD * square
-    regions[circles & ~disc_side] = 3
-    regions[circles & disc_side & ~inferior] = 1
-    regions[circles & disc_side & inferior] = 2
+    regions = np.empty((height, width), dtype=np.uint8)
+    # In bands, whose arrays stay in the processor's cache: several times faster than whole frames.
+    for top in range(0, height, _BAND):
+        regions[top : top + _BAND] = _band(range(top, min(top + _BAND, height)), width, frame)
     return regions
 
 
@@ -182,6 +165,31 @@ def outlines(disc: Point, fovea: Point) -> tuple[Outline, ...]:
         HalfLine(frame.point(0, DISC_RADIUS), superior),
         HalfLine(frame.point(0, -DISC_RADIUS), inferior),
     )
+
+
+def _band(rows: range, width: int, frame: _Frame) -> NDArray[np.uint8]:
+    """The regions of some rows of the frame, (len(rows), width)."""
+    x = np.arange(width, dtype=np.float64)[None, :] - frame.disc[0]
+    y = np.arange(rows.start, rows.stop, dtype=np.float64)[:, None] - frame.disc[1]
+    (along_x, along_y), (up_x, up_y), square = frame.along, frame.up, frame.square
+
+    # u, v and squared distances are left in units of D² (px²): no division, so that whole coordinates give exact
+    # results and a pixel on a line is on it.
+    u = x * along_x + y * along_y
+    v = x * up_x + y * up_y
+    from_disc = x**2 + y**2
+    from_fovea = (x - along_x) ** 2 + (y - along_y) ** 2
+
+    inferior = (v <= 0).view(np.uint8)
+    nasal = (u < 0).view(np.uint8)
+    regions = np.uint8(5) + inferior + np.uint8(2) * nasal
+    np.copyto(regions, np.uint8(4), where=(u > square) & (np.abs(v) <= MACULA_RADIUS * square))
+    # The chord is the circles' radical axis: whatever lies in either circle is in the disc's on one side of it and in
+    # the macula's on the other. Asking for the union first leaves no pixel between the two to rounding.
+    circles = (from_disc <= DISC_RADIUS**2 * square) | (from_fovea <= MACULA_RADIUS**2 * square)
+    np.copyto(regions, np.uint8(3), where=circles)
+    np.copyto(regions, np.uint8(1) + inferior, where=circles & (u < CHORD * square))
+    return regions
 
 
 @dataclass(frozen=True)
