@@ -1,0 +1,202 @@
+"""``fundusnet VERB [key=value ...]``: takes the verb off and hands the rest to Hydra.
+
+Nothing heavy is imported before a verb runs: ``fundusnet --help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fundusnet.errors import UserError
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+VERBS = {
+    "prepare": "turn photographs into a prepared set: cropped, resized, memory-mapped",
+    "train": "fit a network, choose its operating point on validation, score the test split",
+    "evaluate": "score a finished run again, on any of its splits",
+    "report": "write one page that compares finished runs",
+}
+USAGE_ERROR = 2
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one verb; 0 when done, 2 after an error the user can put right."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if not words or words[0] in ("-h", "--help", "help"):
+        print(usage())
+        return 0 if words else USAGE_ERROR
+    if words[0] == "--version":
+        from fundusnet import __version__
+
+        print(__version__)
+        return 0
+    if words[0] in ("-sc", "--shell-completion"):
+        return _complete(words)
+    verb, rest = words[0], words[1:]
+    if verb not in VERBS:
+        close = get_close_matches(verb, VERBS, n=1, cutoff=0.5)
+        meant = f"did you mean {close[0]}?" if close else f"the verbs are {', '.join(VERBS)}"
+        return _complain(f"unknown verb {verb}; {meant}")
+    return _run(verb, rest)
+
+
+def usage() -> str:
+    """What ``fundusnet --help`` prints."""
+    verbs = "\n".join(f"  {verb:<10}{line}" for verb, line in VERBS.items())
+    return (
+        "usage: fundusnet VERB [key=value ...]\n\n"
+        f"{verbs}\n\n"
+        "fundusnet VERB --help      the keys and groups of a verb\n"
+        "fundusnet VERB --cfg job   the configuration it would run with\n"
+        "fundusnet train -m seed=0,1,2              a sweep\n"
+        'eval "$(fundusnet -sc install=bash)"      completion in bash\n'
+        "debug=true brings the traceback of an error back"
+    )
+
+
+def _run(verb: str, rest: list[str]) -> int:
+    import hydra
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    from fundusnet.config import conf_folder, one_line
+
+    # Each is a plain function of this module, so that launchers can send it to other processes by name.
+    stubs = {"prepare": _prepare, "train": _train, "evaluate": _evaluate, "report": _report}
+    argv, full_error = sys.argv, os.environ.get("HYDRA_FULL_ERROR")
+    try:
+        sys.argv = [argv[0], *rest]
+        os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then lets errors through instead of ending the process
+        hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name=verb)(stubs[verb])()
+    except (_RefusedError, UserError, HydraException, OmegaConfBaseException) as stop:
+        error = stop.__cause__ if isinstance(stop, _RefusedError) else stop
+        if any(word.lstrip("+").lower() in ("debug=true", "debug=1") for word in rest):
+            traceback.print_exc()
+            return USAGE_ERROR
+        return _complain(one_line(error, verb))
+    finally:
+        sys.argv = argv
+        if full_error is None:
+            os.environ.pop("HYDRA_FULL_ERROR", None)
+        else:
+            os.environ["HYDRA_FULL_ERROR"] = full_error
+    return 0
+
+
+def _prepare(cfg: DictConfig) -> None:
+    def work() -> Path:
+        from fundusnet.preparing import prepare_set
+
+        return prepare_set(cfg).folder
+
+    _job(cfg, "prepare", work)
+
+
+def _train(cfg: DictConfig) -> None:
+    def work() -> Path:
+        cfg.run_dir = str(_run_folder(cfg))
+        from fundusnet.training import train
+
+        return train(cfg).run_dir
+
+    _job(cfg, "train", work)
+
+
+def _evaluate(cfg: DictConfig) -> None:
+    def work() -> Path:
+        from fundusnet.evaluating import evaluate
+
+        return evaluate(cfg)
+
+    _job(cfg, "evaluate", work)
+
+
+def _report(cfg: DictConfig) -> None:
+    def work() -> Path:
+        from fundusnet.reporting import report
+
+        return report(cfg)
+
+    _job(cfg, "report", work)
+
+
+class _RefusedError(BaseException):
+    """A user's error in a single run; no ``Exception``, so that Hydra adds no line of its own."""
+
+
+def _job(cfg: DictConfig, verb: str, work: Callable[[], Path]) -> None:
+    """Check the configuration before anything slow is imported, work, print where the result lies."""
+    import logging
+
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
+    from omegaconf.errors import OmegaConfBaseException
+
+    from fundusnet.config import check
+
+    job = HydraConfig.get()
+    own = [Path(s.path) for s in job.runtime.config_sources if s.provider == "command-line"]
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    logging.getLogger("fundusnet").setLevel(logging.INFO)
+    try:
+        check(cfg, verb, own)
+        print(work())
+    except (UserError, OmegaConfBaseException) as error:
+        if job.mode == RunMode.MULTIRUN:
+            raise  # there Hydra's line says which job it was
+        raise _RefusedError from error
+
+
+def _run_folder(cfg: DictConfig) -> Path:
+    """Where a training writes: ``run_dir``, else by experiment and time, in a sweep by what the job changes."""
+    import hashlib
+    from datetime import datetime
+
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
+    from omegaconf import OmegaConf
+
+    job = HydraConfig.get()
+    if job.mode == RunMode.MULTIRUN:
+        if cfg.run_dir:
+            raise UserError("the jobs of a sweep cannot share run_dir; give hydra.sweep.dir=FOLDER instead")
+        # Not the job's number: it shifts when the grid grows.
+        changes = "_".join(re.sub(r"[^\w.=-]+", "-", override) for override in job.overrides.task)
+        mark = hashlib.sha256(OmegaConf.to_yaml(cfg, resolve=True, sort_keys=True).encode()).hexdigest()[:8]
+        return Path(job.sweep.dir, f"{changes[:100]}_{mark}")
+    if cfg.run_dir:
+        return Path(cfg.run_dir)
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        raise UserError("under torchrun each process would choose a folder of its own; give run_dir=FOLDER")
+    name = job.runtime.choices.get("experiment") or cfg.task
+    return Path("outputs", name, datetime.now().strftime("%Y-%m-%d_%H-%M-%S-%f")[:-3])
+
+
+def _complete(words: list[str]) -> int:
+    """Answer the shell. Hydra knows no verbs, and finds the words typed so far in ``COMP_LINE`` alone."""
+    line = os.environ.get("COMP_LINE", "")
+    typed = line.split()[1:]
+    if "query=" not in "".join(words):
+        return _run("train", words)  # the script to install is the same for every verb
+    if not typed or (len(typed) == 1 and not line.endswith(" ")):
+        print(" ".join(verb for verb in VERBS if verb.startswith("".join(typed))))
+        return 0
+    verb = typed[0]
+    if verb not in VERBS:
+        return 0
+    os.environ["COMP_LINE"] = re.sub(rf"^(\s*\S+\s+){verb}\s*", r"\1", line)
+    return _run(verb, words)
+
+
+def _complain(message: str) -> int:
+    print(f"fundusnet: {' '.join(message.split())}", file=sys.stderr)
+    return USAGE_ERROR

@@ -1,0 +1,169 @@
+"""Composing and checking a configuration: what the command line and a notebook share."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from hydra import compose as hydra_compose
+from hydra import initialize_config_dir
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from fundusnet.errors import UserError
+from fundusnet.schema import CHOICES, SCHEMAS
+
+
+def compose(overrides: Sequence[str] = (), verb: str = "train") -> DictConfig:
+    """The checked configuration that ``fundusnet VERB OVERRIDES`` would run with.
+
+    Raises
+    ------
+    UserError: an override, key or value is wrong.
+
+    Examples
+    --------
+    >>> compose(["experiment=quickstart", "seed=3"]).seed
+    3
+    """
+    try:
+        with initialize_config_dir(str(conf_folder()), version_base="1.3"):
+            cfg = hydra_compose(verb, list(overrides))
+    except (HydraException, OmegaConfBaseException) as error:
+        raise UserError(one_line(error, verb)) from error
+    check(cfg, verb)
+    return cfg
+
+
+def check(cfg: DictConfig, verb: str = "train", folders: Sequence[Path] = ()) -> None:
+    """Refuse keys that no code reads, and values no network can be built with.
+
+    Hydra refuses a misspelt key among the overrides, but takes it from a file: both end here.
+
+    Parameters
+    ----------
+    folders: the user's own config folders, whose ``finding/*.yaml`` name further findings.
+
+    Raises
+    ------
+    UserError: names the key, and the nearest right one or the values it may have.
+    """
+    schema = OmegaConf.structured(SCHEMAS[verb])
+    known = list(_keys(schema))
+    for key in _keys(cfg):
+        if key not in known and not key.startswith("data.options."):
+            raise UserError(f"unknown key {key}{_nearest(key, known)}")
+    if missing := sorted(OmegaConf.missing_keys(cfg)):
+        raise UserError(f"{missing[0]} is not given; add {missing[0]}=VALUE")
+    try:
+        OmegaConf.merge(schema, cfg)
+    except OmegaConfBaseException as error:
+        raise UserError(one_line(error, verb)) from error
+    for key, allowed in CHOICES.items():
+        value = _select(cfg, key)
+        if value is not None and value not in allowed:
+            raise UserError(f"{key}={value} is unknown; use {' or '.join(allowed)}")
+    _check_numbers(cfg)
+    if "finding" in cfg:
+        _check_findings(cfg, [conf_folder(), *folders])
+
+
+def conf_folder() -> Path:
+    """Absolute path of the configuration tree: inside the package when installed, beside it in a checkout."""
+    package = Path(__file__).resolve().parent
+    for folder in (package / "conf", package.parent / "conf"):
+        if (folder / "train.yaml").is_file():
+            return folder
+    raise UserError(f"the configuration tree is missing beside {package}; install fundusnet again")
+
+
+def one_line(error: BaseException | None, verb: str) -> str:
+    """What we, Hydra or OmegaConf found, as one line that names the key and the nearest right one."""
+    text = str(error)
+    if isinstance(error, UserError):
+        return text
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
+        group, _, name = error.missing_cfg_file.rpartition("/")
+        options = sorted(set(error.options))
+        return f"{group}={name} is unknown{_nearest(name, options)}; there are {', '.join(options)}"
+    if found := re.search(r"(?:Could not override|Could not find group) '([^']+)'", text):
+        known = list(_keys(OmegaConf.structured(SCHEMAS[verb])))
+        return f"unknown key {found[1]}{_nearest(found[1], known)}"
+    if isinstance(error, OverrideParseException):
+        return f"{error.override} is no override ({text.splitlines()[0]}); write key=value, with quotes for the shell"
+    # OmegaConf adds lines of its own; only the one with the key says more than the first.
+    first = text.strip().splitlines()[0] if text.strip() else type(error).__name__
+    key = re.search(r"full_key: (\S+)", text)
+    return f"{key[1]}: {first}" if key and key[1] not in first else first
+
+
+def _check_numbers(cfg: DictConfig) -> None:
+    for key, least in (
+        ("model.loss.weight", 0),
+        ("data.size", 1),
+        ("data.batch_size", 1),
+        ("trainer.max_epochs", 1),
+        ("model.network.reductions", 1),
+        ("evaluation.bootstrap", 1),
+    ):
+        value = _select(cfg, key)
+        if value is not None and value < least:
+            raise UserError(f"{key}={value} is too small; use {least} or more")
+    for rate in _flat(_select(cfg, "finding.dilations")):
+        if rate < 1:
+            raise UserError(f"finding.dilations holds {rate}; a dilation is 1 or more")
+    size, reductions = _select(cfg, "data.size"), _select(cfg, "model.network.reductions")
+    if _select(cfg, "model.network.name") == "guided" and size % 2**reductions:
+        stride = 2**reductions
+        fits = max(round(size / stride), 1) * stride
+        raise UserError(
+            f"data.size={size} does not divide by {stride}, the stride of "
+            f"model.network.reductions={reductions}; use data.size={fits} or fewer reductions"
+        )
+
+
+def _check_findings(cfg: DictConfig, folders: Sequence[Path]) -> None:
+    files = [file for folder in folders for file in sorted((folder / "finding").glob("*.yaml"))]
+    known = sorted({str(name) for file in files for name in _select(OmegaConf.load(file), "names") or ()})
+    names = _select(cfg, "finding.names") or []
+    if not names:
+        raise UserError(f"finding.names is empty; name one or more of {', '.join(known)}")
+    for name in names:
+        if name not in known:
+            raise UserError(f"unknown finding {name}{_nearest(name, known)}; there are {', '.join(known)}")
+
+
+def _keys(cfg: DictConfig, above: str = "") -> Iterator[str]:
+    """Every key of ``cfg`` in dotted form, groups before what they hold."""
+    for name in cfg:
+        key = f"{above}{name}"
+        yield key
+        node = cfg._get_node(name)
+        if isinstance(node, DictConfig) and not (
+            node._is_none() or node._is_missing() or node._is_interpolation()
+        ):
+            yield from _keys(node, f"{key}.")
+
+
+def _nearest(name: str, known: Sequence[str]) -> str:
+    close = get_close_matches(name, known, n=1, cutoff=0.5)
+    if not close:  # the right name in the wrong place
+        close = [key for key in known if key.rpartition(".")[2] == name.rpartition(".")[2]][:1]
+    return f"; did you mean {close[0]}?" if close else ""
+
+
+def _select(cfg: Any, key: str) -> Any:
+    return OmegaConf.select(cfg, key, throw_on_missing=False)
+
+
+def _flat(values: Any) -> Iterator[Any]:
+    """The numbers in a list, or in lists within a list."""
+    for value in values or ():
+        if OmegaConf.is_list(value):
+            yield from _flat(value)
+        else:
+            yield value

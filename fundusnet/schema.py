@@ -1,0 +1,194 @@
+"""Which keys a configuration may hold and of what type; the comments beside the values stand in ``conf/``.
+
+One dataclass a group of ``conf/``. ``Any`` where more than one type is meant; ``DataConfig.options`` is free,
+because each source checks its own. A value without default has to be given, as ``???`` in ``conf/``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from omegaconf import MISSING
+
+# Values that are one of a few words.
+CHOICES: dict[str, tuple[str, ...]] = {
+    "task": ("findings",),
+    "data.cue": ("regions", "pixels"),
+    "data.split_by": ("patient", "image"),
+    "model.network.name": ("guided", "guided_timm", "inception_cam"),
+    "model.loss.form": ("log", "bce"),
+    "model.loss.balance": ("none", "inverse"),
+    "model.optimizer.name": ("sgd", "adamw"),
+    "model.optimizer.schedule": ("cosine", "exponential", "constant"),
+    "evaluation.operating_point": ("val", "test"),
+    "split": ("train", "val", "test"),
+}
+
+
+@dataclass
+class AugmentConfig:
+    """``data.augment``"""
+
+    hflip: bool = MISSING
+    vflip: bool = MISSING
+    scale: list[float] = MISSING
+    rotate: float = MISSING
+    translate: float = MISSING
+    shear: float = MISSING
+    intensity: list[float] = MISSING
+
+
+@dataclass
+class DataConfig:
+    """``data``"""
+
+    source: str = MISSING
+    root: str = MISSING
+    folder: str | None = MISSING
+    options: dict[str, Any] = MISSING
+    size: int = MISSING
+    workers: int = MISSING
+    cue: str = MISSING
+    present: int = MISSING
+    fractions: list[float] = MISSING
+    split_by: str = MISSING
+    batch_size: int = MISSING
+    num_workers: int = MISSING
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+
+
+@dataclass
+class FindingConfig:
+    """``finding``: dilations and pool are one for all names, or a list with one for each."""
+
+    names: list[str] = MISSING
+    dilations: Any = MISSING
+    pool: Any = MISSING
+
+
+@dataclass
+class NetworkConfig:
+    """``model.network``"""
+
+    name: str = MISSING
+    width: int = MISSING
+    max_width: int = MISSING
+    reductions: int = MISSING
+    residual_units: int = MISSING
+    dilations: Any = MISSING
+    pool: Any = MISSING
+    pyramid_width: int = MISSING
+    backbone: str | None = MISSING
+    pretrained: bool = MISSING
+    weights: str | None = MISSING
+
+
+@dataclass
+class LossConfig:
+    """``model.loss``"""
+
+    weight: float = MISSING
+    form: str = MISSING
+    eps: float = MISSING
+    warmup_epochs: int = MISSING
+    balance: str = MISSING
+
+
+@dataclass
+class OptimizerConfig:
+    """``model.optimizer``"""
+
+    name: str = MISSING
+    lr: float = MISSING
+    momentum: float = MISSING
+    weight_decay: float = MISSING
+    schedule: str = MISSING
+
+
+@dataclass
+class ModelConfig:
+    """``model``"""
+
+    network: NetworkConfig = field(default_factory=NetworkConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+
+
+@dataclass
+class TrainerConfig:
+    """``trainer``: what Lightning's Trainer takes, so numbers and words both occur."""
+
+    max_epochs: int = MISSING
+    accelerator: str = MISSING
+    devices: Any = MISSING
+    strategy: str = MISSING
+    precision: Any = MISSING
+    deterministic: Any = MISSING
+    channels_last: bool = MISSING
+    patience: int = MISSING
+    monitor: str = MISSING
+    gradient_clip: float | None = MISSING
+
+
+@dataclass
+class EvaluationConfig:
+    """``evaluation``"""
+
+    bootstrap: int = MISSING
+    operating_point: str = MISSING
+    panels: int = MISSING
+
+
+@dataclass
+class PrepareConfig:
+    """``fundusnet prepare``"""
+
+    data: DataConfig = field(default_factory=DataConfig)
+    finding: FindingConfig = field(default_factory=FindingConfig)
+    seed: int = MISSING
+    debug: bool = MISSING
+
+
+@dataclass
+class TrainConfig:
+    """``fundusnet train``"""
+
+    data: DataConfig = field(default_factory=DataConfig)
+    finding: FindingConfig = field(default_factory=FindingConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    trainer: TrainerConfig = field(default_factory=TrainerConfig)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    task: str = MISSING
+    name: str | None = MISSING
+    seed: int = MISSING
+    debug: bool = MISSING
+    run_dir: str | None = MISSING
+
+
+@dataclass
+class EvaluateConfig:
+    """``fundusnet evaluate``"""
+
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    run: str = MISSING
+    split: str = MISSING
+    output: str | None = MISSING
+    debug: bool = MISSING
+
+
+@dataclass
+class ReportConfig:
+    """``fundusnet report``"""
+
+    runs: Any = MISSING
+    output: str = MISSING
+    debug: bool = MISSING
+
+
+SCHEMAS: dict[str, type[Any]] = {
+    "prepare": PrepareConfig,
+    "train": TrainConfig,
+    "evaluate": EvaluateConfig,
+    "report": ReportConfig,
+}

@@ -1,0 +1,145 @@
+"""The command line: one line an error, exit codes, and an instant ``--help``."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from fundusnet.cli import VERBS, main
+from fundusnet.config import conf_folder
+from fundusnet.errors import UserError
+from fundusnet.reporting import find_runs
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Each command starts in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def refusal(capsys: pytest.CaptureFixture[str], *words: str) -> str:
+    """The single line of standard error of a command that the user has to put right."""
+    assert main(words) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1, lines
+    assert lines[0].startswith("fundusnet: ")
+    return lines[0]
+
+
+def test_help_lists_every_verb_at_once() -> None:
+    listing = "import sys; from fundusnet.cli import main; main(['--help']); print(*sys.modules)"
+    seconds = []
+    for _ in range(3):  # the best of three: a busy machine is not what is measured
+        start = time.perf_counter()
+        answer = subprocess.run(
+            [sys.executable, "-c", listing], capture_output=True, text=True, check=True, cwd=ROOT
+        )
+        seconds.append(time.perf_counter() - start)
+    help_text, _, modules = answer.stdout.rstrip().rpartition("\n")
+    assert all(f"  {verb} " in help_text for verb in VERBS)
+    assert not {"torch", "hydra", "omegaconf", "numpy", "pandas"} & set(modules.split())
+    assert min(seconds) < 0.5
+
+
+def test_no_verb_is_an_error_and_help_is_none(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 2
+    assert main(["--help"]) == 0
+    assert capsys.readouterr().out.count("usage: fundusnet VERB") == 2
+
+
+def test_unknown_verb_names_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
+    assert refusal(capsys, "trian") == "fundusnet: unknown verb trian; did you mean train?"
+    assert "prepare, train, evaluate, report" in refusal(capsys, "xyzzy")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["train", "sead=1"], "did you mean seed?"),
+        (["train", "data=idird"], "did you mean idrid?"),
+        (["train", "+model.loss.wieght=1"], "did you mean model.loss.weight?"),
+        (["train", "model.loss.weight=-1"], "model.loss.weight=-1 is too small"),
+        (["train", "seed=[1"], "seed=[1 is no override"),
+        (["evaluate"], "run is not given"),
+        (["report"], "runs is not given"),
+        (["evaluate", "run=nowhere", "split=tset"], "split=tset is unknown"),
+    ],
+)
+def test_errors_are_one_line(capsys: pytest.CaptureFixture[str], words: list[str], message: str) -> None:
+    assert message in refusal(capsys, *words)
+
+
+def test_misspelt_key_in_a_users_experiment_file(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (tmp_path / "mine" / "experiment").mkdir(parents=True)
+    file = tmp_path / "mine" / "experiment" / "own.yaml"
+    file.write_text("# @package _global_\ntrainer:\n  max_epocs: 3\n")
+    line = refusal(capsys, "train", "--config-dir", "mine", "experiment=own")
+    assert line == "fundusnet: unknown key trainer.max_epocs; did you mean trainer.max_epochs?"
+
+
+def test_debug_brings_the_traceback_back(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "model.loss.weight=-1", "debug=true"]) == 2
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_a_failed_job_fails_the_sweep(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "-m", "model.loss.weight=-1,-2"]) == 2
+    assert "fundusnet: model.loss.weight=-1 is too small" in capsys.readouterr().err
+
+
+def test_cfg_job_prints_the_configuration(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "--cfg", "job", "seed=7"]) == 0
+    assert "seed: 7\n" in capsys.readouterr().out
+
+
+def test_nothing_is_written_by_a_refused_command(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    refusal(capsys, "train", "data.size=500")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("fundusnet tr", "train"),
+        ("fundusnet train finding=dru", "finding=drusen"),
+        ("fundusnet train model.loss.wei", "model.loss.weight="),
+        ("fundusnet report out", "output="),
+    ],
+)
+def test_completion(
+    line: str, expected: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COMP_LINE", line)
+    assert main(["-sc", "query=bash"]) == 0
+    assert expected in capsys.readouterr().out.split()
+
+
+def test_runs_are_found_once_and_only_when_finished(tmp_path: Path) -> None:
+    for name in ("a", "b", "broken"):
+        (tmp_path / name).mkdir()
+    for name in ("a", "b"):
+        (tmp_path / name / "metrics.json").write_text("{}")
+    assert find_runs([str(tmp_path / "b"), str(tmp_path / "*")]) == [tmp_path / "b", tmp_path / "a"]
+    with pytest.raises(UserError, match="broken holds no finished run"):
+        find_runs([str(tmp_path / "broken")])
+
+
+@pytest.mark.slow
+def test_the_wheel_carries_the_configuration(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "build", "--wheel", "--outdir", str(tmp_path), str(ROOT)]
+    subprocess.run(command, check=True, capture_output=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    inside = set(zipfile.ZipFile(wheel).namelist())
+    conf = conf_folder()
+    assert {f"fundusnet/conf/{file.relative_to(conf).as_posix()}" for file in conf.rglob("*.yaml")} <= inside
+    assert {
+        f"fundusnet/{file.relative_to(ROOT / 'fundusnet')}" for file in ROOT.glob("fundusnet/**/*.py")
+    } <= inside

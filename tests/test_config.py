@@ -1,0 +1,105 @@
+"""Composition and checks: what is refused names the key and the way out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from omegaconf import DictConfig, OmegaConf
+
+import fundusnet
+from fundusnet.config import check, compose, conf_folder
+from fundusnet.errors import UserError
+from fundusnet.schema import SCHEMAS
+
+NEEDED = {"evaluate": ["run=somewhere"], "report": ["runs=[somewhere]"]}
+EXPERIMENTS = sorted(file.stem for file in (conf_folder() / "experiment").glob("*.yaml"))
+
+
+def keys(cfg: DictConfig, above: str = "") -> set[str]:
+    found = set()
+    for name in cfg:
+        node = cfg._get_node(name)
+        found.add(f"{above}{name}")
+        if isinstance(node, DictConfig) and not node._is_missing() and f"{above}{name}" != "data.options":
+            found |= keys(node, f"{above}{name}.")
+    return found
+
+
+@pytest.mark.parametrize("verb", list(SCHEMAS))
+def test_schema_holds_exactly_the_keys_of_conf(verb: str) -> None:
+    assert keys(compose(NEEDED.get(verb, []), verb)) == keys(OmegaConf.structured(SCHEMAS[verb]))
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_every_experiment_composes(experiment: str) -> None:
+    cfg = compose([f"experiment={experiment}"])
+    assert cfg.run_dir is None
+    OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+
+
+@pytest.mark.parametrize("group", ["data", "finding", "model"])
+def test_every_file_of_a_group_composes(group: str) -> None:
+    for file in (conf_folder() / group).glob("*.yaml"):
+        if file.stem != "default":
+            compose([f"{group}={file.stem}", "data.root=somewhere"])
+
+
+def test_a_value_of_a_group_reaches_the_network() -> None:
+    cfg = compose(["finding=membrane"])
+    assert list(cfg.model.network.dilations) == [1, 2, 4, 8]
+    assert cfg.model.network.pool == 1
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("sead=1", "unknown key sead; did you mean seed?"),
+        ("model.loss.wieght=1", "unknown key model.loss.wieght; did you mean model.loss.weight?"),
+        ("+model.loss.lambda_weight=1", "did you mean model.loss.weight?"),
+        ("+lr=1", "did you mean model.optimizer.lr?"),
+        ("data=idird", "data=idird is unknown; did you mean idrid?"),
+        ("finding=drusn", "did you mean drusen?"),
+        ("model.loss.weight=-0.5", "model.loss.weight=-0.5 is too small"),
+        ("finding.dilations=[1,0]", "a dilation is 1 or more"),
+        ("finding.dilations=[[1,2],[-1]]", "a dilation is 1 or more"),
+        ("data.size=500", "use data.size=512"),
+        ("finding.names=[drusen,hemorrage]", "unknown finding hemorrage; did you mean hemorrhage?"),
+        ("finding.names=[]", "finding.names is empty"),
+        ("model.loss.form=lgo", "model.loss.form=lgo is unknown; use log or bce"),
+        ("model.optimizer.lr=fast", "model.optimizer.lr: Value 'fast'"),
+        ("data=csv", "data.root is not given"),
+        ("seed=[1", "seed=[1 is no override"),
+    ],
+)
+def test_refused_in_one_line(override: str, message: str) -> None:
+    with pytest.raises(UserError) as refused:
+        compose([override])
+    assert message in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(("size", "reductions"), [(512, 5), (96, 5), (500, 2), (128, 3)])
+def test_divisible_sizes_pass(size: int, reductions: int) -> None:
+    compose([f"data.size={size}", f"model.network.reductions={reductions}"])
+
+
+def test_options_of_a_source_are_free() -> None:
+    assert compose(["+data.options.anything=1"]).data.options.anything == 1
+
+
+def test_a_users_finding_file_names_a_new_finding(tmp_path: Path) -> None:
+    cfg = compose()
+    cfg.finding.names = ["laser_scar"]
+    with pytest.raises(UserError, match="laser_scar"):
+        check(cfg)
+    (tmp_path / "finding").mkdir()
+    (tmp_path / "finding" / "laser_scar.yaml").write_text("names: [laser_scar]\ndilations: [1]\npool: 1\n")
+    check(cfg, folders=[tmp_path])
+
+
+def test_lazy_name_is_the_function_each_time() -> None:
+    assert fundusnet.compose is compose
+    assert fundusnet.compose is compose
+    with pytest.raises(AttributeError, match="no attribute 'tarin'"):
+        fundusnet.tarin  # noqa: B018
