@@ -12,14 +12,12 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 from omegaconf import DictConfig, OmegaConf
-from torch.utils.data import DataLoader
 
 from fundusnet.checkpoints import load_module, store_beside
 from fundusnet.data.datamodule import FindingsDataModule
 from fundusnet.data.prepared import PreparedSet
 from fundusnet.errors import UserError
-from fundusnet.evaluation import operating_point
-from fundusnet.evaluation.findings import findings_metrics
+from fundusnet.evaluation.findings import findings_metrics, operating_points, with_predicted
 from fundusnet.evaluation.report import write_report
 from fundusnet.findings.metrics import activation_in_regions, cue_fraction, pointing_hit
 from fundusnet.findings.module import GuidedModule
@@ -45,8 +43,8 @@ def evaluate(cfg: DictConfig) -> Path:
     run = Path(cfg.run)
     if not (run / "config.yaml").is_file():
         raise UserError(f"run={run} is no run folder (it has no config.yaml); give the folder that train printed")
-    if cfg.split not in ("train", "val", "test"):
-        raise UserError(f"split={cfg.split} is unknown; use train, val or test")
+    if cfg.split not in ("val", "test"):
+        raise UserError(f"split={cfg.split} is unknown; use val or test")
     trained: Any = OmegaConf.load(run / "config.yaml")
     from fundusnet.training import make_datamodule
 
@@ -59,16 +57,14 @@ def evaluate(cfg: DictConfig) -> Path:
     return folder
 
 
-def evaluate_run(run: Path, datamodule: FindingsDataModule, cfg: DictConfig) -> dict[str, Any]:
+def evaluate_run(run: Path, datamodule: FindingsDataModule, cfg: DictConfig) -> dict[str, object]:
     """What ends a training: operating point from validation, stored in the checkpoint; the test split scored."""
     best = run / "checkpoints" / "best.ckpt"
     module, _ = load_module(best)
     validation = score(module, datamodule, "val")
     validation.predictions.to_csv(run / "predictions_val.csv", index=False)
     chosen = validation if cfg.evaluation.operating_point == "val" else score(module, datamodule, "test")
-    points: dict[str, float] = {}
-    for finding, rows in chosen.predictions.dropna(subset=["label"]).groupby("finding"):
-        points[str(finding)] = float(operating_point(rows["label"].to_numpy(), rows["probability"].to_numpy()).threshold)
+    points = {name: float(point.threshold) for name, point in operating_points(chosen.predictions).items()}
     store_beside(
         best,
         {"task": "findings", "findings": list(module.findings), "size": datamodule.prepared.size,
@@ -84,25 +80,14 @@ def write_results(
     split: str,
     points: dict[str, float],
     resamples: int,
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """Score ``split`` and write ``predictions.csv``, ``maps.npz`` and ``metrics.json`` to ``folder``."""
     scored = score(module, datamodule, split)
-    predictions = scored.predictions
-    threshold = predictions["finding"].map(points)
-    predictions["predicted"] = (predictions["probability"] >= threshold).astype(int)
+    predictions = with_predicted(scored.predictions, points)
     predictions.to_csv(folder / "predictions.csv", index=False)
     np.savez_compressed(folder / "maps.npz", image_id=np.array(scored.image_ids), map=scored.maps)
-    metrics = findings_metrics(predictions, n=resamples)
-    people = predictions["patient_id"].where(predictions["patient_id"] != "", predictions["image_id"])
-    result: dict[str, Any] = {
-        "task": "findings",
-        "split": split,
-        "findings": list(module.findings),
-        "operating_points": points,
-        "n_images": int(predictions["image_id"].nunique()),
-        "n_patients": int(people.nunique()),
-        "metrics": metrics,
-    }
+    result = findings_metrics(predictions, split=split, n=resamples)
+    result["operating_points"] = points
     (folder / "metrics.json").write_text(json.dumps(result, indent=2) + "\n")
     return result
 
@@ -115,7 +100,8 @@ def score(module: GuidedModule, datamodule: FindingsDataModule, split: str) -> S
     prepared, rows = datamodule.prepared, []
     ids: list[str] = []
     maps: list[NDArray[np.float16]] = []
-    loader: DataLoader[Any] = datamodule.loader(split, train=False)
+    datamodule.setup("test")
+    loader = datamodule.val_dataloader() if split == "val" else datamodule.test_dataloader()
     for batch in track(loader, f"score {split}", total=len(loader)):
         activation, probability = (t.float().cpu() for t in module(batch["image"].to(device)))
         cue, index = batch["cue"], batch["index"].tolist()

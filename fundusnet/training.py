@@ -37,7 +37,7 @@ class Result:
     """What a training leaves: its folder and the content of its ``metrics.json``."""
 
     run_dir: Path
-    metrics: dict[str, Any]
+    metrics: dict[str, object]
 
 
 def train(cfg: DictConfig) -> Result:

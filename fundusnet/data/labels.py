@@ -1,0 +1,136 @@
+"""What a network is taught of each picture: labels, and the cues of the findings that are present (S1.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fundusnet.data.consensus import consensus
+from fundusnet.data.prepared import PreparedSet
+from fundusnet.data.regions import cue_mask, regions_touched
+from fundusnet.errors import UserError
+
+Point = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class FindingLabels:
+    """Labels of N pictures and F findings.
+
+    Attributes
+    ----------
+    label: ``(N, F)`` float32; 1 present, 0 absent, NaN undecided.
+    cue_known: ``(N, F)`` bool; the guidance loss has something to say: absent, or present with a cue.
+    regions: for each picture and finding the names of the regions marked, or None where pixels or nothing are known.
+    """
+
+    prepared: PreparedSet
+    findings: tuple[str, ...]
+    label: NDArray[np.float32]
+    cue_known: NDArray[np.bool_]
+    regions: list[list[frozenset[str] | None]]
+
+    def cue(self, row: int) -> NDArray[np.bool_]:
+        """``(F, S, S)``: the cue masks of one picture at prepared size; empty where absent or unknown."""
+        size = self.prepared.size
+        masks = np.zeros((len(self.findings), size, size), dtype=bool)
+        points = _points(self.prepared, row)
+        for column, finding in enumerate(self.findings):
+            if not self.cue_known[row, column] or self.label[row, column] != 1:
+                continue
+            regions = self.regions[row][column]
+            if regions is not None and points is not None:
+                masks[column] = cue_mask((size, size), *points, sorted(regions))
+            else:
+                lesion = self.prepared.lesion_mask(_image_id(self.prepared, row), finding)
+                if lesion is not None:
+                    masks[column] = lesion
+        return masks
+
+
+def finding_labels(
+    prepared: PreparedSet, findings: Sequence[str], present: int = 2, cue: str = "regions"
+) -> FindingLabels:
+    """Labels and cues of every picture of a prepared set.
+
+    Readings decide by consensus. Where a finding was not read, a lesion mask decides: any pixel is present, a mask
+    without pixels or an examined-and-absent row is absent. No row at all is undecided.
+
+    Parameters
+    ----------
+    present: readings that must agree before a finding is present.
+    cue: "regions" (those annotated, or those the lesion touches; needs disc and fovea) or "pixels" (the lesion).
+
+    Raises
+    ------
+    UserError: ``cue`` is neither, or the set knows nothing of a finding.
+    """
+    if cue not in ("regions", "pixels"):
+        raise UserError(f"data.cue={cue} is unknown; use regions or pixels")
+    readings, lesions = prepared.manifest.readings, prepared.manifest.lesions
+    table = consensus(readings, present=present, findings=_read_findings(readings, findings))
+    read = {
+        (image_id, finding): (label, regions)
+        for image_id, finding, label, regions in table[["image_id", "finding", "label", "regions"]].itertuples(
+            index=False, name=None
+        )
+    }
+    examined = set(lesions[["image_id", "finding"]].itertuples(index=False, name=None))
+    shape = (len(prepared), len(findings))
+    label = np.full(shape, np.nan, dtype=np.float32)
+    known = np.zeros(shape, dtype=bool)
+    regions: list[list[frozenset[str] | None]] = [[None] * shape[1] for _ in range(shape[0])]
+    for row in range(shape[0]):
+        image_id, points = _image_id(prepared, row), _points(prepared, row)
+        for column, finding in enumerate(findings):
+            key = (image_id, finding)
+            lesion = None
+            if key in examined and (cue == "pixels" or key not in read):
+                lesion = prepared.lesion_mask(image_id, finding)
+            marked: frozenset[str] = frozenset()
+            if key in read:
+                verdict, marked = read[key]
+                label[row, column] = {"present": 1.0, "absent": 0.0, "undecided": np.nan}[verdict]
+            elif lesion is not None:
+                label[row, column] = float(lesion.any())
+            if label[row, column] == 0:
+                known[row, column] = True
+            elif label[row, column] == 1 and cue == "pixels":
+                known[row, column] = lesion is not None and bool(lesion.any())
+            elif label[row, column] == 1 and points is not None:
+                if not marked and lesion is not None:
+                    marked = regions_touched(lesion, *points)
+                regions[row][column] = marked or None
+                known[row, column] = bool(marked)
+    _check_known(label, findings, prepared)
+    return FindingLabels(prepared, tuple(findings), label, known, regions)
+
+
+def _read_findings(readings: object, findings: Sequence[str]) -> list[str]:
+    """The findings somebody marked: silence about a finding nobody ever marks says nothing about it."""
+    marked = set(readings["finding"])  # type: ignore[index]
+    return [finding for finding in findings if finding in marked]
+
+
+def _check_known(label: NDArray[np.float32], findings: Sequence[str], prepared: PreparedSet) -> None:
+    for column, finding in enumerate(findings):
+        if np.isnan(label[:, column]).all():
+            manifest = prepared.manifest
+            have = sorted(({*manifest.readings["finding"], *manifest.lesions["finding"]}) - {""})
+            raise UserError(
+                f"no picture of {prepared.folder} is known to have or lack '{finding}'; it knows of {', '.join(have)}"
+            )
+
+
+def _image_id(prepared: PreparedSet, row: int) -> str:
+    return str(prepared.manifest.images["image_id"].iloc[row])
+
+
+def _points(prepared: PreparedSet, row: int) -> tuple[Point, Point] | None:
+    """Disc and fovea of a picture, or None where either is unknown."""
+    image = prepared.manifest.images.iloc[row]
+    disc, fovea = (image["disc_x"], image["disc_y"]), (image["fovea_x"], image["fovea_y"])
+    return (disc, fovea) if np.isfinite([*disc, *fovea]).all() else None
