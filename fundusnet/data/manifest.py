@@ -1,8 +1,8 @@
 """The manifest: which photographs there are, whose they are, and what is known of each.
 
-A manifest is a folder of up to three tables (``images.csv``, ``readings.csv``, ``lesions.csv``). Every source produces
-one, the annotation page exports one, and a user can write one with a spreadsheet: so everything in it is checked, and
-what is wrong is named by file and line.
+A manifest is a folder of up to three tables (``images.csv``, ``readings.csv``, ``lesions.csv``). Every source
+produces one, the annotation page exports one, and a user can write one with a spreadsheet: so everything in
+it is checked, and what is wrong is named by file and line.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ class Manifest:
     Attributes
     ----------
     root: folder that the ``path`` cells are relative to.
-    images: one row a photograph (``IMAGE_COLUMNS``); text unknown = "", numbers unknown = NaN; coordinates in pixels
-        of the original file, x to the right and y down.
+    images: one row a photograph (``IMAGE_COLUMNS``); text unknown = "", numbers unknown = NaN; coordinates in
+        pixels of the original file, x to the right and y down.
     readings: one row an annotator and finding (``READING_COLUMNS``); ``finding`` "" = a normal reading.
     lesions: one row an examined finding (``LESION_COLUMNS``); ``path`` "" = examined and absent.
     classes: names of the grades 0 … K-1, empty where nothing is graded.
@@ -80,13 +80,16 @@ def read_manifest(folder: Path | str, classes: tuple[str, ...] = ()) -> Manifest
 
 
 def write_manifest(manifest: Manifest, folder: Path | str) -> None:
-    """Write the three tables to ``folder`` (made if missing); tables without rows are left out, ``images.csv`` never."""
+    """Write the tables to ``folder`` (made if missing); one without rows is left out, the images never."""
     target = Path(folder)
     target.mkdir(parents=True, exist_ok=True)
     images = manifest.images[list(IMAGE_COLUMNS)].copy()
     images["grade"] = images["grade"].astype("Int64")
     images.to_csv(target / "images.csv", index=False, float_format="%.3f")
-    tables = (("readings.csv", manifest.readings, READING_COLUMNS), ("lesions.csv", manifest.lesions, LESION_COLUMNS))
+    tables = (
+        ("readings.csv", manifest.readings, READING_COLUMNS),
+        ("lesions.csv", manifest.lesions, LESION_COLUMNS),
+    )
     for name, table, columns in tables:
         (target / name).unlink(missing_ok=True)  # rows of an earlier manifest must not outlive it
         if len(table):
@@ -105,7 +108,9 @@ def images_table(rows: list[dict[str, object]]) -> pd.DataFrame:
 
 def _read(file: Path, columns: tuple[str, ...], required: tuple[str, ...]) -> pd.DataFrame:
     if not file.is_file():
-        raise UserError(f"{file} is missing: a manifest is a folder with images.csv (columns {', '.join(IMAGE_COLUMNS)})")
+        raise UserError(
+            f"{file} is missing: a manifest is a folder with images.csv (columns {', '.join(IMAGE_COLUMNS)})"
+        )
     rows, lines = [], []
     try:
         # utf-8-sig: spreadsheets put a byte order mark before the first column's name.
@@ -132,14 +137,16 @@ def _read(file: Path, columns: tuple[str, ...], required: tuple[str, ...]) -> pd
 def _check_header(header: list[str], required: tuple[str, ...], file: Path) -> None:
     for name in required:
         if name not in header:
-            raise UserError(f"{file}: column '{name}' is missing; it has {', '.join(filter(None, header)) or 'none'}")
+            raise UserError(
+                f"{file}: column '{name}' is missing; it has {', '.join(filter(None, header)) or 'none'}"
+            )
         if header.count(name) > 1:
             raise UserError(f"{file}: column '{name}' stands twice; drop one")
 
 
 def _lines(column: pd.Series) -> list[tuple[int, str]]:
-    """Cells with the line they stand on in the file (the header is line 1), which is the index while it is checked."""
-    return [(int(line), str(cell)) for line, cell in column.items()]
+    """Cells with their line in the file (the header is line 1): the index, while a table is checked."""
+    return [(int(line), str(cell)) for line, cell in zip(column.index, column, strict=True)]
 
 
 def _check_images(images: pd.DataFrame, file: Path) -> None:
@@ -148,13 +155,19 @@ def _check_images(images: pd.DataFrame, file: Path) -> None:
         if not image_id:
             raise UserError(f"{file}, line {line}: image_id is empty; every photograph needs one of its own")
         if "/" in image_id or "\\" in image_id or image_id.startswith("."):
-            raise UserError(f"{file}, line {line}: image_id '{image_id}' must not hold a slash or begin with a dot")
+            raise UserError(
+                f"{file}, line {line}: image_id '{image_id}' must not hold a slash or begin with a dot"
+            )
         if image_id in seen:
-            raise UserError(f"{file}, line {line}: image_id '{image_id}' stands on line {seen[image_id]} already")
+            raise UserError(
+                f"{file}, line {line}: image_id '{image_id}' stands on line {seen[image_id]} already"
+            )
         seen[image_id] = line
     for line, path in _lines(images["path"]):
         if not path:
-            raise UserError(f"{file}, line {line}: path is empty; give the photograph's file relative to {file.parent}")
+            raise UserError(
+                f"{file}, line {line}: path is empty; give the photograph's file relative to {file.parent}"
+            )
     _check_paths(images["path"], file)
     for name, allowed in (("eye", EYES), ("split", SPLITS)):
         for line, cell in _lines(images[name]):
@@ -168,7 +181,9 @@ def _check_paths(column: pd.Series, file: Path) -> None:
         # Both conventions, wherever it is read: a table made on Windows may be used on Linux and the reverse.
         windows, posix = PureWindowsPath(cell), PurePosixPath(cell)
         if windows.anchor or posix.is_absolute() or ".." in windows.parts or ".." in posix.parts:
-            raise UserError(f"{file}, line {line}: path '{cell}' leaves the folder; paths are relative to {file.parent}")
+            raise UserError(
+                f"{file}, line {line}: path '{cell}' leaves the folder; paths are relative to {file.parent}"
+            )
 
 
 def _regions(column: pd.Series, file: Path) -> pd.Series:
@@ -187,7 +202,9 @@ def _regions(column: pd.Series, file: Path) -> pd.Series:
 def _check_known(column: pd.Series, known: set[str], file: Path) -> None:
     for line, image_id in _lines(column):
         if image_id not in known:
-            raise UserError(f"{file}, line {line}: image_id '{image_id}' is not in images.csv; add it or drop the line")
+            raise UserError(
+                f"{file}, line {line}: image_id '{image_id}' is not in images.csv; add it or drop the line"
+            )
 
 
 def _check_grades(grades: pd.Series, classes: tuple[str, ...], file: Path) -> None:
@@ -207,6 +224,8 @@ def _numbers(column: pd.Series, file: Path, name: str) -> pd.Series:
         except ValueError:
             raise UserError(f"{file}, line {line}: {name} '{cell}' is not a number") from None
         if cell and not np.isfinite(value):
-            raise UserError(f"{file}, line {line}: {name} '{cell}' is not a finite number; leave it empty if unknown")
+            raise UserError(
+                f"{file}, line {line}: {name} '{cell}' is not a finite number; leave it empty if unknown"
+            )
         values.append(value)
     return pd.Series(values, index=column.index, dtype=float)

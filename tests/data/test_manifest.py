@@ -30,7 +30,9 @@ def write(folder: Path, images: str, **tables: str) -> Path:
     return folder
 
 
-def test_spreadsheet_export_with_bom_crlf_spaces_and_empty_rows_reads_like_a_clean_table(tmp_path: Path) -> None:
+def test_spreadsheet_export_with_bom_crlf_spaces_and_empty_rows_reads_like_a_clean_table(
+    tmp_path: Path,
+) -> None:
     text = "\ufeffimage_id , path,grade,,\r\n a , p/a.jpg ,1,,\r\n,,,,\r\n\r\nb,p/b.jpg,,,\r\n,,,,\r\n"
     images = read_manifest(write(tmp_path, text)).images
     assert images["image_id"].tolist() == ["a", "b"]
@@ -49,7 +51,7 @@ def test_words_that_pandas_takes_for_missing_are_ids_like_any_other(tmp_path: Pa
 @pytest.mark.parametrize(
     ("images", "message"),
     [
-        ("image_id,path\na,a.jpg\nb,b.jpg\na,c.jpg\n", r"images.csv, line 4: image_id 'a' stands on line 2 already"),
+        ("image_id,path\na,a.jpg\nb,b.jpg\na,c.jpg\n", r"images.csv, line 4: image_id 'a' stands on line 2"),
         ("image_id,path\na,a.jpg\n\n\na,c.jpg\n", r"line 5: image_id 'a' stands on line 2 already"),
         ("image_id,path\n,a.jpg\n", r"line 2: image_id is empty"),
         ("image_id,path\n../a,a.jpg\n", r"line 2: image_id '../a' must not hold a slash"),
@@ -68,7 +70,7 @@ def test_words_that_pandas_takes_for_missing_are_ids_like_any_other(tmp_path: Pa
         ("image_id,path,grade\na,a.jpg,3\n", r"line 2: grade 3 is not one of 0 to 2 \(normal, early, late\)"),
         ("image_id,path,grade\na,a.jpg,\nb,b.jpg,0.5\n", r"line 3: grade 0.5 is not one of"),
         ("image_id,path,grade\na,a.jpg,-1\n", r"line 2: grade -1 is not one of"),
-        ("image_id,path\na,a,b.jpg\n", r"line 2: 3 cells under 2 columns; put a cell that holds a comma in double"),
+        ("image_id,path\na,a,b.jpg\n", r"line 2: 3 cells under 2 columns; put a cell that holds"),
         ("image_id,file\na,a.jpg\n", r"column 'path' is missing; it has image_id, file"),
         ("image_id,path,path\na,a.jpg,b.jpg\n", r"column 'path' stands twice"),
         ("", r"column 'image_id' is missing; it has none"),
@@ -108,7 +110,9 @@ def test_spaces_between_region_names_do_not_reach_whoever_splits_them(tmp_path: 
 
 
 def test_a_folder_without_images_says_what_a_manifest_is(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"images.csv is missing: a manifest is a folder with images.csv \(columns"):
+    with pytest.raises(
+        UserError, match=r"images.csv is missing: a manifest is a folder with images.csv \(columns"
+    ):
         read_manifest(tmp_path)
 
 
@@ -119,7 +123,9 @@ def test_latin1_is_refused_in_one_line(tmp_path: Path) -> None:
 
 
 def test_unknown_cells_are_written_empty_and_grades_whole(tmp_path: Path) -> None:
-    images = images_table([{"image_id": "a", "path": "a.jpg", "disc_x": 1.5, "grade": 2}, {"image_id": "b", "path": "b"}])
+    images = images_table(
+        [{"image_id": "a", "path": "a.jpg", "disc_x": 1.5, "grade": 2}, {"image_id": "b", "path": "b"}]
+    )
     write_manifest(Manifest(tmp_path, images), tmp_path / "out")
     lines = (tmp_path / "out" / "images.csv").read_text().splitlines()
     assert lines[1:] == ["a,a.jpg,,,,1.500,,,,2", "b,b,,,,,,,,"]
@@ -134,8 +140,10 @@ def test_a_manifest_rewritten_without_readings_does_not_keep_the_old_ones(tmp_pa
     assert len(read_manifest(tmp_path).readings) == 0
 
 
-# Any text a user can type in a cell; commas, quotes, breaks and non-ASCII included, outer space not (it is dropped).
-cells = st.text(st.characters(blacklist_categories=("Cs", "Cc"), whitelist_characters="\n"), max_size=8).map(str.strip)
+# Any text a user can type in a cell: commas, quotes, breaks, non-ASCII; no outer space (it is dropped).
+cells = st.text(st.characters(blacklist_categories=("Cs", "Cc"), whitelist_characters="\n"), max_size=8).map(
+    str.strip
+)
 names = cells.filter(lambda text: text and not set(text) & set("/\\") and not text.startswith("."))
 coordinate = st.none() | st.integers(-5_000_000, 5_000_000).map(lambda thousandths: thousandths / 1000)
 region_sets = st.sets(st.sampled_from(sorted(REGIONS.values()))).map(lambda chosen: ";".join(sorted(chosen)))
@@ -174,5 +182,7 @@ def test_what_is_written_is_read_back_the_same(manifest: Manifest) -> None:
         write_manifest(manifest, folder)
         read = read_manifest(folder, manifest.classes)
     for name in ("images", "readings", "lesions"):
-        pd.testing.assert_frame_equal(getattr(read, name), getattr(manifest, name), check_dtype=False, check_column_type=False)
+        pd.testing.assert_frame_equal(
+            getattr(read, name), getattr(manifest, name), check_dtype=False, check_column_type=False
+        )
     assert read.classes == manifest.classes

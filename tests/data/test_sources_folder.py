@@ -1,4 +1,4 @@
-"""Sources that need no set of their own: the dispatcher, folders, manifests; and KEH, which is three folders."""
+"""Sources that are no more than folders: the dispatcher, class folders, manifests, and KEH."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ def touch(root: Path, *names: str) -> Path:
 @pytest.fixture
 def graded(tmp_path: Path) -> Path:
     return touch(
-        tmp_path / "set", "normal/1.jpg", "normal/2.PNG", "ill/1.jpg", "ill/deep/3.tif", "ill/._1.jpg", "ill/Thumbs.db",
+        tmp_path / "set", "normal/1.jpg", "normal/2.PNG", "ill/1.jpg", "ill/deep/3.tif", "ill/._1.jpg",
+        "ill/Thumbs.db",
         "other/9.jpg", "notes.txt", ".git/x.jpg",
     )  # fmt: skip
 
@@ -113,8 +114,8 @@ def test_csv_reads_the_manifest_with_its_classes(tmp_path: Path) -> None:
 
 def test_keh_grades_by_folder_and_ignores_strays(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     root = touch(
-        tmp_path, "normal_control/1.png", "early_glaucoma/1.png", "advanced_glaucoma/1.png", "advanced_glaucoma/2.png",
-        "advanced_glaucoma/._2.png", "normal_control/readme.txt", "extra/3.png",
+        tmp_path, "normal_control/1.png", "early_glaucoma/1.png", "advanced_glaucoma/1.png",
+        "advanced_glaucoma/2.png", "advanced_glaucoma/._2.png", "normal_control/readme.txt", "extra/3.png",
     )  # fmt: skip
     with caplog.at_level(logging.WARNING):
         manifest = load_source("keh", root)

@@ -54,7 +54,7 @@ class Tree:
         (self.root / place).write_bytes(text.encode("utf-8"))
 
     def labels(self, split: str, rows: dict[str, tuple[int, int, int, int, int]]) -> None:
-        """Grade, disc x, disc y, fovea x, fovea y, with the byte order mark, spaces, columns and notes of the originals."""
+        """Grade, disc x and y, fovea x and y; with byte order mark, spaces, empty columns and notes."""
         letter, word = {"": ("a", "Training"), "test": ("b", "Testing")}[split]
         grades = "".join(f"{name} ,{row[0]} ,1,,,,,\r\n" for name, row in rows.items())
         self.table(
@@ -74,7 +74,7 @@ class Tree:
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Tree:
-    """Training: A 01 (all masks but SE) = B 102, A 02 (all masks) unmatched, B 001 grade 0, B 002 grade 2. Testing: A 01 = B 001."""
+    """Training: A 01 (no SE) = B 102, A 02 (all), B 001 healthy, B 002 ill. Testing: A 01 = B 001, B 002."""
     tree = Tree(tmp_path / "idrid")
     tree.picture("A", "", "IDRiD_01", 1)
     tree.picture("A", "", "IDRiD_02", 2)

@@ -71,7 +71,7 @@ def _synthetic() -> Loader:
     return load
 
 
-# What each source expects of its root, and how to import it: one public set's needs never slow another's start.
+# What each source expects of its root, and how to import it: one set's needs never slow another's start.
 SOURCES: dict[str, tuple[str, Callable[[], Loader]]] = {
     "csv": ("a folder with images.csv", _csv),
     "folder": ("a folder of photographs, one folder a class if graded", _folder),
@@ -83,7 +83,9 @@ SOURCES: dict[str, tuple[str, Callable[[], Loader]]] = {
 
 def listing(folder: Path, limit: int = 8) -> str:
     """What a folder holds, in few words, for the message that says what was found instead."""
-    names = sorted(entry.name + "/" * entry.is_dir() for entry in folder.iterdir() if not entry.name.startswith("."))
+    names = sorted(
+        entry.name + "/" * entry.is_dir() for entry in folder.iterdir() if not entry.name.startswith(".")
+    )
     more = f" and {len(names) - limit} more" if len(names) > limit else ""
     return (", ".join(names[:limit]) + more) or "nothing"
 

@@ -20,8 +20,8 @@ SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp",
 def load(root: Path, classes: Sequence[str] = ()) -> Manifest:
     """Photographs below ``root``; grade = position of their class folder in ``classes``, in ascending order.
 
-    Without ``classes`` every photograph below ``root`` is listed, ungraded. Folders that ``classes`` does not name
-    are left out, and the log says so. No patient is known.
+    Without ``classes`` every photograph below ``root`` is listed, ungraded. Folders that ``classes`` does not
+    name are left out, and the log says so. No patient is known.
 
     Raises
     ------
@@ -31,14 +31,20 @@ def load(root: Path, classes: Sequence[str] = ()) -> Manifest:
         raise UserError(f"classes={list(classes)}: a folder is named twice; each grade needs its own")
     for name in classes:
         if not (root / name).is_dir():
-            raise UserError(f"root={root}: class folder '{name}' is missing, found {listing(root)}; set classes to suit")
+            raise UserError(
+                f"root={root}: class folder '{name}' is missing, found {listing(root)}; set classes to suit"
+            )
         if not photographs(root / name):
-            raise UserError(f"root={root}: class folder '{name}' holds no photograph, found {listing(root / name)}")
+            raise UserError(
+                f"root={root}: class folder '{name}' holds no photograph, found {listing(root / name)}"
+            )
 
     files = [(file, None) for file in photographs(root)] if not classes else []
     graded = [(file, grade) for grade, name in enumerate(classes) for file in photographs(root / name)]
     if not files and not graded:
-        raise UserError(f"root={root}: no photograph ({', '.join(sorted(SUFFIXES))}) in it, found {listing(root)}")
+        raise UserError(
+            f"root={root}: no photograph ({', '.join(sorted(SUFFIXES))}) in it, found {listing(root)}"
+        )
     _report(root, classes, len(files) + len(graded))
 
     rows = [{"path": file.relative_to(root).as_posix(), "grade": grade} for file, grade in (*files, *graded)]
@@ -48,7 +54,7 @@ def load(root: Path, classes: Sequence[str] = ()) -> Manifest:
 
 
 def photographs(folder: Path) -> list[Path]:
-    """Image files below ``folder`` in order of name; hidden ones (``._x.jpg`` of a Mac's archive) left out."""
+    """Image files below ``folder`` in order of name, without hidden ones (``._x.jpg`` in a Mac's archive)."""
     return sorted(
         file
         for file in folder.rglob("*")
@@ -59,7 +65,7 @@ def photographs(folder: Path) -> list[Path]:
 
 
 def unique_ids(paths: Sequence[str]) -> list[str]:
-    """An id a path: its parts joined by ``_``; where two paths would share one, a checksum of the path keeps them apart."""
+    """An id a path: its parts joined by ``_``, and a checksum of the path where two would share one."""
     plain = ["_".join(Path(path).with_suffix("").parts).replace("\\", "_") for path in paths]
     count = Counter(plain)
     return [
@@ -69,7 +75,9 @@ def unique_ids(paths: Sequence[str]) -> list[str]:
 
 
 def _report(root: Path, classes: Sequence[str], count: int) -> None:
-    folders = sorted(entry.name for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    folders = sorted(
+        entry.name for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith(".")
+    )
     if not classes and folders:
         log.info("%d ungraded photographs; to grade by folder set classes to an order of %s", count, folders)
     elif left_out := [name for name in folders if name not in {Path(name).parts[0] for name in classes}]:

@@ -1,8 +1,9 @@
-"""IDRiD, the Indian Diabetic Retinopathy Image Dataset (Porwal et al. 2018, CC BY 4.0), in its official layout.
+"""IDRiD, the Indian Diabetic Retinopathy Image Dataset (Porwal et al. 2018, CC BY 4.0).
 
-Part A has lesion masks, part B a retinopathy grade, part C (numbered as B) disc and fovea centres. A and B share
-pictures under unrelated numbers, so those are recognised by content and become one photograph: A's picture and masks
-with B's grade and C's points. Numbers restart with each split; ids of the testing set carry ``test``.
+Part A has lesion masks, part B a retinopathy grade, part C (numbered as B) disc and fovea centres. A and B
+share pictures under unrelated numbers, so those are recognised by content and become one photograph: A's
+picture and masks with B's grade and C's points. Numbers restart with each split; ids of the testing set carry
+``test``.
 """
 
 from __future__ import annotations
@@ -41,11 +42,12 @@ MASKS = "A. Segmentation/2. All Segmentation Groundtruths"
 GRADES = "B. Disease Grading/2. Groundtruths"
 DISCS = "C. Localization/2. Groundtruths/1. Optic Disc Center Location"
 FOVEAS = "C. Localization/2. Groundtruths/2. Fovea Center Location"
-# Folder of each split, the word in its tables' names, and the split of the manifest: "" leaves room for a validation set.
+# Folder of each split, the word in its tables' names, and its name in the manifest: the training set stays
+# "", so that a validation set can be drawn from it.
 SPLITS = (("a. Training Set", "Training", ""), ("b. Testing Set", "Testing", "test"))
 OFFICIAL = {("A", ""): 54, ("A", "test"): 27, ("B", ""): 413, ("B", "test"): 103}
-# Two encodings of one picture differ by less than 1 grey level (root mean square over the thumbnail), the most alike
-# of different pictures by more than 4 (measured on 50 pictures of A and 171 of B).
+# Two encodings of one picture differ by less than 1 grey level (root mean square over the thumbnail), the
+# most alike of different pictures by more than 4 (measured on 50 pictures of A and 171 of B).
 SAME_BELOW = 2.0
 THUMBNAIL = 32
 
@@ -70,11 +72,11 @@ def load(root: Path, task: str = "findings", negatives: str = "both") -> Manifes
 
     Parameters
     ----------
-    task: "findings": parts A and B with lesion rows; "grading": every photograph with a retinopathy grade 0 … 4.
-    negatives: where a finding counts as absent. "grade0": in eyes without retinopathy (part B); "within_a": in part A
-        where its mask is missing, grade 0 left out of the set; "both". All of part A is diseased: "present" against
-        grade 0 separates diseased from healthy eyes, and part A from part B, besides the finding.
-        Diseased eyes without masks stay undecided: no row.
+    task: "findings": parts A and B with lesion rows; "grading": all that have a retinopathy grade 0 … 4.
+    negatives: where a finding counts as absent. "grade0": in eyes without retinopathy (part B); "within_a":
+        in part A where its mask is missing, grade 0 left out of the set; "both". All of part A is diseased:
+        "present" against grade 0 separates diseased from healthy eyes, and part A from part B, besides the
+        finding. Diseased eyes without masks stay undecided: no row.
 
     Raises
     ------
@@ -93,7 +95,9 @@ def load(root: Path, task: str = "findings", negatives: str = "both") -> Manifes
         pictures = [picture for picture in pictures if "grade" in picture.known]
     else:
         if negatives == "within_a":
-            pictures = [picture for picture in pictures if picture.part == "A" or picture.known.get("grade") != 0]
+            pictures = [
+                picture for picture in pictures if picture.part == "A" or picture.known.get("grade") != 0
+            ]
         rows = [row for picture in pictures for row in _lesion_rows(root, picture, negatives)]
         lesions = pd.DataFrame(rows, columns=list(LESION_COLUMNS), dtype=str)
         _report(lesions, len(pictures))
@@ -138,7 +142,9 @@ def _part_b(root: Path) -> list[Picture]:
             ):
                 known |= dict(zip(columns, table.get(file.stem, ()), strict=False))
             if known.get("grade", 0) not in range(len(CLASSES)):
-                raise UserError(f"{root / GRADES}: grade {known['grade']:g} of {file.stem} is not one of 0 to 4")
+                raise UserError(
+                    f"{root / GRADES}: grade {known['grade']:g} of {file.stem} is not one of 0 to 4"
+                )
             pictures.append(Picture("B", split, file.stem, file, known))
     return pictures
 
@@ -147,10 +153,19 @@ def _files(folder: Path, part: str, split: str) -> list[Path]:
     """Photographs ``IDRiD_<number>.jpg`` in a folder; anything else there is a stray."""
     if not folder.is_dir():
         return []
-    files = sorted(file for file in folder.iterdir() if re.fullmatch(r"IDRiD_\d+\.jpg", file.name, re.IGNORECASE))
+    files = sorted(
+        file for file in folder.iterdir() if re.fullmatch(r"IDRiD_\d+\.jpg", file.name, re.IGNORECASE)
+    )
     official = OFFICIAL[part, split]
     level = logging.INFO if len(files) == official else logging.WARNING
-    log.log(level, "IDRiD part %s, %s: %d photographs of %d in the official set", part, folder.name, len(files), official)
+    log.log(
+        level,
+        "IDRiD part %s, %s: %d photographs of %d in the official set",
+        part,
+        folder.name,
+        len(files),
+        official,
+    )
     return files
 
 
@@ -168,7 +183,9 @@ def _table(folder: Path, pattern: str, columns: tuple[str, ...]) -> dict[str, tu
         reader = csv.reader(stream)
         header = [re.sub(r"\W", "", cell).lower() for cell in next(reader, [])]
         if absent := [column for column in columns if column not in header]:
-            raise UserError(f"{files[0]}: no column '{absent[0]}', found {', '.join(filter(None, header)) or 'nothing'}")
+            raise UserError(
+                f"{files[0]}: no column '{absent[0]}', found {', '.join(filter(None, header)) or 'nothing'}"
+            )
         places = [header.index(column) for column in columns]
         for row in reader:
             if not row or not row[0].strip().startswith("IDRiD_"):
@@ -189,18 +206,20 @@ def _require(root: Path, task: str, segmented: list[Picture], graded: list[Pictu
         place = root / PICTURES[part] / SPLITS[0][0]
         closest = next(folder for folder in (place, *place.parents) if folder.is_dir())
         raise UserError(
-            f"root={root}: source=idrid task={task} expects photographs IDRiD_*.jpg in '{PICTURES[part]}/{SPLITS[0][0]}', "
-            f"found in {closest}: {listing(closest)}"
+            f"root={root}: source=idrid task={task} expects photographs IDRiD_*.jpg in "
+            f"'{PICTURES[part]}/{SPLITS[0][0]}', found in {closest}: {listing(closest)}"
         )
     if task == "grading" and not any("grade" in picture.known for picture in graded):
         raise UserError(f"{root / GRADES}: no grade for any photograph of part B, found {listing(root)}")
     if task == "findings":
         for split in {picture.split for picture in segmented}:
             for folder, _ in LESIONS.values():
-                # A missing mask means absent, so a folder that was not unpacked would pass for a set without the lesion.
+                # A missing mask means absent: a folder not unpacked would pass for eyes without lesions.
                 place = root / MASKS / _folder_of(split) / folder
                 if not place.is_dir():
-                    raise UserError(f"{place} is missing: unpack the masks of part A, or every eye would count as without")
+                    raise UserError(
+                        f"{place} is missing: unpack the masks of part A, or every eye would count as without"
+                    )
 
 
 def _merge(segmented: list[Picture], graded: list[Picture]) -> list[Picture]:
@@ -219,23 +238,28 @@ def _merge(segmented: list[Picture], graded: list[Picture]) -> list[Picture]:
         twin = graded[nearest]
         log.debug("IDRiD: %s is %s (%.2f grey levels)", picture.image_id, twin.image_id, distance[nearest])
         merged.append(Picture(picture.part, picture.split, picture.name, picture.file, twin.known))
-        if twin.split == picture.split:  # a twin across the official splits stays: prepare finds such duplicates
+        # A twin across the official splits stays: prepare finds such duplicates.
+        if twin.split == picture.split:
             taken.add(nearest)
     log.info("IDRiD: %d of %d photographs of part A stand in part B too", len(taken), len(segmented))
     return merged + [picture for position, picture in enumerate(graded) if position not in taken]
 
 
 def _thumbnails(files: list[Path]) -> npt.NDArray[np.float32]:
-    """Grey thumbnails (N, 32*32), values 0 … 255, NaN where a file cannot be read; decoded at an eighth of the size."""
+    """Grey thumbnails (N, 32*32), 0 … 255, NaN where unreadable; decoded at an eighth the size."""
 
     def thumbnail(file: Path) -> npt.NDArray[np.float32]:
         grey = cv2.imread(str(file), cv2.IMREAD_REDUCED_GRAYSCALE_8)
         if grey is None:
             return np.full(THUMBNAIL * THUMBNAIL, np.nan, np.float32)
-        return cv2.resize(grey, (THUMBNAIL, THUMBNAIL), interpolation=cv2.INTER_AREA).astype(np.float32).ravel()
+        return (
+            cv2.resize(grey, (THUMBNAIL, THUMBNAIL), interpolation=cv2.INTER_AREA).astype(np.float32).ravel()
+        )
 
     with ThreadPoolExecutor() as pool:
-        return np.stack(list(track(pool.map(thumbnail, files), "Matching IDRiD parts A and B", total=len(files))))
+        return np.stack(
+            list(track(pool.map(thumbnail, files), "Matching IDRiD parts A and B", total=len(files)))
+        )
 
 
 def _lesion_rows(root: Path, picture: Picture, negatives: str) -> Iterator[tuple[str, str, str]]:
@@ -262,4 +286,10 @@ def _report(lesions: pd.DataFrame, count: int) -> None:
     for finding in LESIONS:
         paths = lesions.loc[lesions["finding"] == finding, "path"]
         present, absent = int((paths != "").sum()), int((paths == "").sum())
-        log.info("IDRiD %s: present %d, absent %d, undecided %d", finding, present, absent, count - present - absent)
+        log.info(
+            "IDRiD %s: present %d, absent %d, undecided %d",
+            finding,
+            present,
+            absent,
+            count - present - absent,
+        )

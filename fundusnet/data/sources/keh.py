@@ -1,7 +1,7 @@
 """Kim's Eye Hospital, "Machine learn for glaucoma" (Harvard Dataverse, doi 10.7910/DVN/1YRRAC).
 
-Disc-centred crops, 240 x 240, graded normal < early < advanced glaucoma: ordered, but "early" is glaucoma, not the
-"suspicious" of S2. Neither patients nor eyes nor foveas are known.
+Disc-centred crops, 240 x 240, graded normal < early < advanced glaucoma: ordered, but "early" is glaucoma,
+not the "suspicious" of S2. Neither patients nor eyes nor foveas are known.
 """
 
 from __future__ import annotations
@@ -31,7 +31,9 @@ def load(root: Path) -> Manifest:
     rows: list[dict[str, object]] = []
     for grade, (name, official) in enumerate(FOLDERS.items()):
         if not (root / name).is_dir():
-            raise UserError(f"root={root}: source=keh expects folders {', '.join(FOLDERS)}, found {listing(root)}")
+            raise UserError(
+                f"root={root}: source=keh expects folders {', '.join(FOLDERS)}, found {listing(root)}"
+            )
         files = photographs(root / name)
         if not files:
             raise UserError(f"root={root}: folder '{name}' holds no photograph, found {listing(root / name)}")
