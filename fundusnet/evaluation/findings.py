@@ -28,8 +28,8 @@ def findings_metrics(
 
     ``label`` is 1 present, 0 absent, NaN undecided; ``predicted`` is 0 or 1 at the operating point; ``air``,
     ``cue_fraction``, ``pointing_hit`` and ``lesion_energy`` are NaN where unknown. Every metric is
-    ``{"value", "ci95": [low, high]}`` with a ``reason`` where undefined, ``unreliable`` where a class has fewer
-    than ten patients, and ``redrawn`` resamples. With several findings its key is ``<finding>/<name>``.
+    ``{"value", "ci95": [low, high]}`` with a ``reason`` where undefined, ``unreliable`` where a class has
+    fewer than ten patients, and ``redrawn`` resamples. With several findings its key is ``<finding>/<name>``.
     """
     findings = list(dict.fromkeys(predictions["finding"]))
     metrics: dict[str, object] = {}
@@ -55,10 +55,10 @@ def findings_metrics(
 def finding_statistics(rows: pd.DataFrame) -> dict[str, Statistic]:
     """Return every metric of one finding by name, from its rows (one an image).
 
-    AIR is averaged over images, apart for true positives and false negatives. Our reading: ``cue_fraction`` is
-    the mean over all present images with a cue; ``lift_tp`` is the mean AIR of the true positives over the mean
-    cue fraction of the same images, since a mean of ratios would hang on the few images with the smallest cues.
-    Localisation in lesions is scored on present images, detected or not.
+    AIR is averaged over images, apart for true positives and false negatives. Our reading: ``cue_fraction``
+    is the mean over all present images with a cue; ``lift_tp`` is the mean AIR of the true positives over the
+    mean cue fraction of the same images, since a mean of ratios would hang on the few images with the
+    smallest cues. Localisation in lesions is scored on present images, detected or not.
     """
     label = column(rows, "label")
     predicted = column(rows, "predicted")
@@ -101,7 +101,7 @@ def count_images(rows: pd.DataFrame) -> dict[str, int]:
 
 
 def operating_points(predictions: pd.DataFrame) -> dict[str, OperatingPoint]:
-    """Return the operating point of every finding on (validation) predictions; ``UserError`` names a finding."""
+    """Return the operating point of every finding on (validation) predictions; errors name it."""
     points = {}
     for finding, rows in predictions.groupby("finding", sort=False):
         try:
@@ -112,21 +112,21 @@ def operating_points(predictions: pd.DataFrame) -> dict[str, OperatingPoint]:
 
 
 def with_predicted(predictions: pd.DataFrame, thresholds: Mapping[str, float]) -> pd.DataFrame:
-    """Return a copy whose ``predicted`` is 1 where the probability reaches its finding's threshold, else 0."""
+    """Return a copy whose ``predicted`` is 1 where the probability reaches the finding's threshold."""
     threshold = predictions["finding"].map(dict(thresholds))
     return predictions.assign(predicted=(predictions["probability"] >= threshold).astype(int))
 
 
 def read_predictions(path: Path, columns: Sequence[str] = COLUMNS) -> pd.DataFrame:
-    """Read ``predictions.csv``; ids stay text (an id ``007`` is not the number 7), empty numbers become NaN."""
+    """Read ``predictions.csv``; ids stay text (``007`` is not 7), empty numbers become NaN."""
     if not path.is_file():
         raise UserError(f"{path} is missing: evaluate the run first (fundusnet evaluate)")
-    ids = {"image_id": str, "patient_id": str, "finding": str}
+    ids = {"image_id", "patient_id", "finding"}
     table = pd.read_csv(path, dtype=str, keep_default_na=False)
     absent = [name for name in columns if name not in table]
     if absent:
         raise UserError(f"{path} lacks the column(s) {', '.join(absent)}: evaluate the run again")
-    numbers = [name for name in table if name not in ids]
+    numbers = [str(name) for name in table if name not in ids]
     flags = {"True": "1", "False": "0", "": "nan"}
     try:
         return table.assign(**{name: table[name].replace(flags).astype(np.float64) for name in numbers})
@@ -135,7 +135,7 @@ def read_predictions(path: Path, columns: Sequence[str] = COLUMNS) -> pd.DataFra
 
 
 def patient_clusters(rows: pd.DataFrame) -> np.ndarray:
-    """Return what the bootstrap draws, per row: the patient, or the image itself where the patient is unknown."""
+    """Return per row what the bootstrap draws: the patient, or the image where the patient is unknown."""
     patient = rows["patient_id"].fillna("").astype(str)
     return np.asarray(
         ("patient:" + patient).where(patient != "", "image:" + rows["image_id"].astype(str)), dtype=str

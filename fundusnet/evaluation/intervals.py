@@ -1,7 +1,8 @@
 """95% intervals from a bootstrap that resamples patients, not images (S1.6).
 
-Two eyes of one patient resemble each other, so drawing images would make an interval too narrow. A resample is
-written as a weight per image (how often its patient was drawn), and a statistic takes many resamples at once.
+Two eyes of one patient resemble each other, so drawing images would make an interval too narrow. A resample
+is written as a weight per image (how often its patient was drawn), and a statistic takes many resamples at
+once.
 """
 
 from __future__ import annotations
@@ -26,9 +27,9 @@ DRAWS_PER_RESAMPLE = 50  # then give up: such a statistic has no interval worth 
 class Statistic:
     """A number computed from weighted images.
 
-    ``of`` maps weights ``(R, N)`` to ``(R,)`` values, NaN where undefined. ``needs`` names the images it cannot do
-    without, as ``(N,)`` masks: an empty one is the reason when the number is undefined, and fewer than ten
-    patients in one make the interval unreliable.
+    ``of`` maps weights ``(R, N)`` to ``(R,)`` values, NaN where undefined. ``needs`` names the images it
+    cannot do without, as ``(N,)`` masks: an empty one is the reason when the number is undefined, and fewer
+    than ten patients in one make the interval unreliable.
     """
 
     of: Callable[[Floats], Floats]
@@ -47,7 +48,7 @@ class Interval:
     redrawn: int = 0
 
     def as_metric(self) -> dict[str, object]:
-        """Return the entry of ``metrics.json``: never NaN, and remarks only where there is something to remark."""
+        """Return the entry of ``metrics.json``: never NaN, remarks only where there are any."""
         metric: dict[str, object] = {"value": self.value, "ci95": [self.low, self.high]}
         if self.reason:
             metric["reason"] = self.reason
@@ -63,8 +64,8 @@ def bootstrap(
 ) -> Interval:
     """Return ``statistic`` over all images and its 95% patient-clustered percentile interval (S1.6).
 
-    ``patients`` ``(N,)`` are identities of any kind. A resample in which the statistic is undefined (one class
-    only) is redrawn and counted in ``redrawn``. ``progress`` names a progress bar; empty shows none.
+    ``patients`` ``(N,)`` are identities of any kind. A resample in which the statistic is undefined (one
+    class only) is redrawn and counted in ``redrawn``. ``progress`` names a progress bar; empty shows none.
     """
     identities, patient_of = np.unique(np.asarray(patients), return_inverse=True)
     patient_of = patient_of.ravel()
@@ -135,7 +136,7 @@ def auroc(labels: ArrayLike, scores: ArrayLike) -> Statistic:
 
 
 def mean(values: ArrayLike, among: Mask, name: str) -> Statistic:
-    """Return the mean of the known (not NaN) ``values`` ``(N,)`` among some images; ``name`` says which they are."""
+    """Return the mean of the known (not NaN) ``values`` ``(N,)`` among the images called ``name``."""
     value = np.asarray(values, dtype=np.float64)
     known = among & np.isfinite(value)
     filled = np.where(known, value, 0.0)
@@ -151,5 +152,6 @@ def mean(values: ArrayLike, among: Mask, name: str) -> Statistic:
 
 def ratio(numerator: Floats, denominator: Floats) -> Floats:
     """Return the quotient, NaN where the denominator is zero."""
-    defined = denominator > 0
-    return np.divide(numerator, denominator, out=np.full(numerator.shape, np.nan), where=defined)
+    quotient = np.full(numerator.shape, np.nan)
+    np.divide(numerator, denominator, out=quotient, where=denominator > 0)
+    return quotient

@@ -12,7 +12,7 @@ from fundusnet.errors import UserError
 
 @dataclass(frozen=True)
 class OperatingPoint:
-    """A threshold and what it yields on the images it was chosen on; an image is positive at score >= threshold."""
+    """A threshold and what it yields where it was chosen; positive is score >= threshold."""
 
     threshold: float
     sensitivity: float
@@ -22,9 +22,9 @@ class OperatingPoint:
 def operating_point(labels: ArrayLike, scores: ArrayLike) -> OperatingPoint:
     """Return the threshold whose sensitivity and specificity have the greatest harmonic mean (S1.6).
 
-    ``labels`` ``(N,)`` are 1 present, 0 absent, NaN undecided (left out); ``scores`` ``(N,)`` are finite and grow
-    with the belief in presence. The threshold is always one of the scores. Among equal harmonic means the lowest
-    threshold wins: in screening a missed finding costs more than a false alarm.
+    ``labels`` ``(N,)`` are 1 present, 0 absent, NaN undecided (left out); ``scores`` ``(N,)`` are finite and
+    grow with the belief in presence. The threshold is always one of the scores. Among equal harmonic means
+    the lowest threshold wins: in screening a missed finding costs more than a false alarm.
 
     Raises ``UserError`` when only one class is there, or a score is not finite.
     """
@@ -40,8 +40,8 @@ def operating_point(labels: ArrayLike, scores: ArrayLike) -> OperatingPoint:
     negatives = int((label == 0).sum())
     if positives == 0 or negatives == 0:
         raise UserError(
-            f"no operating point from {positives} present and {negatives} absent images: both classes are needed; "
-            "enlarge the split or choose another finding"
+            f"no operating point from {positives} present and {negatives} absent images: both classes are "
+            "needed; enlarge the split or choose another finding"
         )
 
     thresholds, group = np.unique(score, return_inverse=True)

@@ -50,7 +50,8 @@ def test_about_95_of_100_intervals_cover_the_truth_when_patients_have_several_im
 
 def test_one_class_resamples_are_redrawn_counted_and_marked_unreliable() -> None:
     interval = bootstrap(auroc([1, 0, 0, 0], [0.9, 0.1, 0.2, 0.95]), ["a", "b", "c", "d"], n=500)
-    # P(no draw of patient a) = 0.75^4 = 0.316, and 1/256 of the draws hold only a: 0.32 of all draws are redrawn.
+    # P(no draw of patient a) = 0.75^4 = 0.316, and 1/256 of the draws hold only a: 0.32 of all draws are
+    # redrawn.
     assert interval.redrawn == pytest.approx(500 * 0.32 / 0.68, rel=0.25)
     assert interval.unreliable
 

@@ -1,0 +1,137 @@
+"""Runs side by side: what each scored, and how far each lies from the first on the same images (S1.6)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import yaml
+
+from fundusnet.errors import UserError
+from fundusnet.evaluation.findings import (
+    METRIC_NAMES,
+    finding_statistics,
+    patient_clusters,
+    read_predictions,
+)
+from fundusnet.evaluation.intervals import Interval, paired_difference
+from fundusnet.progress import track
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a finished run folder says of itself."""
+
+    folder: Path
+    label: str
+    config: dict[str, Any]
+    results: dict[str, Any]
+    predictions: pd.DataFrame
+    history: pd.DataFrame
+
+    @property
+    def findings(self) -> list[str]:
+        """The findings it was scored on, in its own order."""
+        return list(dict.fromkeys(self.predictions["finding"]))
+
+    def metric(self, finding: str, name: str) -> dict[str, Any] | None:
+        """Return an entry of ``metrics.json``, or None where this run has no such metric."""
+        metrics = self.results["metrics"]
+        key = f"{finding}/{name}" if len(self.findings) > 1 else name
+        entry: dict[str, Any] | None = metrics.get(key) if finding in self.findings else None
+        return entry
+
+    def rows(self, finding: str) -> pd.DataFrame:
+        """Return the predictions of one finding, indexed by image."""
+        rows = self.predictions[self.predictions["finding"] == finding]
+        return rows.set_index("image_id", drop=False)
+
+
+def read_runs(folders: Sequence[Path]) -> list[Run]:
+    """Read finished run folders; equal labels get their folder's name beside them.
+
+    ``UserError`` names the file that is missing or damaged.
+    """
+    if not folders:
+        raise UserError("no run to report: give runs=FOLDER, or a list of them")
+    runs = [_read_run(folder) for folder in folders]
+    labels = [run.label for run in runs]
+    twins = {label for label in labels if labels.count(label) > 1}
+    return [
+        Run(**{**vars(run), "label": f"{run.label} ({run.folder.name})"}) if run.label in twins else run
+        for run in runs
+    ]
+
+
+def differences(runs: Sequence[Run], *, n: int = 2000, seed: int = 0) -> dict[tuple[str, str, str], Interval]:
+    """Return each further run's metric minus the first run's, by (run label, finding, metric name).
+
+    Both are computed on the images they share, on the same resamples of patients. A pair that shares no image
+    is left out.
+    """
+    pairs = [(run, finding) for run in runs[1:] for finding in run.findings if finding in runs[0].findings]
+    found = {}
+    for run, finding in track(pairs, "compare runs"):
+        first, second = runs[0].rows(finding), run.rows(finding)
+        shared = first.index.intersection(second.index)
+        if shared.empty:
+            continue
+        base, other = first.loc[shared], second.loc[shared]
+        before, after = finding_statistics(base), finding_statistics(other)
+        patients = patient_clusters(base)
+        for name in METRIC_NAMES:
+            found[run.label, finding, name] = paired_difference(
+                before[name], after[name], patients, n=n, seed=seed
+            )
+    return found
+
+
+def same_images(runs: Sequence[Run]) -> bool:
+    """Whether all runs were scored on exactly the same images."""
+    sets = [frozenset(run.predictions["image_id"]) for run in runs]
+    return len(set(sets)) == 1
+
+
+def maps_of(run: Run, finding: str) -> dict[str, np.ndarray]:
+    """Return the run's activation maps ``(h, w)`` of one finding by image id; none where it kept none."""
+    path = run.folder / "maps.npz"
+    if not path.is_file() or finding not in run.findings:
+        return {}
+    column = run.findings.index(finding)
+    with np.load(path, allow_pickle=False) as stored:
+        maps = stored["map"][:, column].astype(np.float32)
+        return {
+            str(image_id): activation for image_id, activation in zip(stored["image_id"], maps, strict=True)
+        }
+
+
+def _read_run(folder: Path) -> Run:
+    config_file, results_file, history_file = (
+        folder / name for name in ("config.yaml", "metrics.json", "history.csv")
+    )
+    for file in (config_file, results_file):
+        if not file.is_file():
+            raise UserError(f"{file} is missing: give a finished run folder (train or evaluate first)")
+    try:
+        config = yaml.safe_load(config_file.read_text(encoding="utf-8")) or {}
+        results = json.loads(results_file.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, json.JSONDecodeError) as error:
+        raise UserError(
+            f"{folder} is damaged ({str(error).splitlines()[0]}): evaluate the run again"
+        ) from None
+    if "metrics" not in results:
+        raise UserError(f"{results_file} has no metrics: evaluate the run again")
+    return Run(
+        folder=folder,
+        label=str(config.get("name") or folder.resolve().name),
+        config=config,
+        results=results,
+        predictions=read_predictions(folder / "predictions.csv"),
+        # An evaluation of another set trains nothing and has no history.
+        history=pd.read_csv(history_file) if history_file.is_file() else pd.DataFrame(),
+    )

@@ -1,0 +1,70 @@
+"""Heat maps and pictures: what must not move, and what must not be invented."""
+
+from __future__ import annotations
+
+from io import BytesIO
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+from scipy.ndimage import gaussian_filter
+
+from fundusnet.evaluation import figures
+
+
+@given(st.integers(0, 7), st.integers(0, 7))
+def test_the_hottest_place_lies_in_the_hottest_cell(row: int, column: int) -> None:
+    activation = np.zeros((8, 8))
+    activation[row, column] = 0.3
+    heat = figures.heatmap(activation, (256, 256))
+    y, x = np.unravel_index(heat.argmax(), heat.shape)
+    assert (y // 32, x // 32) == (row, column)
+    assert (heat.min(), heat.max()) == (0, 1)
+
+
+@pytest.mark.parametrize("value", [0.0, 0.5, 1.0])
+def test_a_constant_map_points_nowhere(value: float) -> None:
+    assert not figures.heatmap(np.full((16, 16), value, np.float16), (200, 120)).any()
+
+
+def test_the_blur_is_a_gaussian_of_the_kernels_sigma() -> None:
+    activation = np.zeros((256, 256))
+    activation[100:140, 90:200] = 1
+    heat = figures.heatmap(activation, (256, 256))
+    reference = gaussian_filter(activation, 5.0)
+    # An even kernel lies half a pixel off the grid, 1/16 of the edge's width.
+    assert np.abs(heat - reference).max() < 0.06
+
+
+def test_cold_places_keep_the_photograph() -> None:
+    image = np.random.default_rng(0).integers(0, 256, (40, 40, 3), dtype=np.uint8)
+    heat = np.zeros((40, 40), np.float32)
+    heat[20:] = 1
+    shown = figures.overlay(image, heat)
+    assert (shown[:20] == image[:20]).all()
+    assert (shown[20:] != image[20:]).any()
+
+
+def test_a_panel_shows_only_what_is_known() -> None:
+    image = np.full((64, 64, 3), 90, np.uint8)
+    cue = np.zeros((64, 64), bool)
+    cue[10:30, 10:30] = True
+    maps = {"with": np.eye(8), "without": np.zeros((8, 8))}
+    assert list(figures.panel_tiles(image, maps)) == ["photograph", "with", "without"]
+    tiles = figures.panel_tiles(image, maps, cue=cue, lesion=cue, landmarks=((15, 32), (45, 32)))
+    assert list(tiles) == ["photograph", "cue", "with", "without"]
+    assert (tiles["photograph"] != image).any()
+    assert (image == 90).all()  # drawn on a copy
+    assert tiles["cue"][20, 20].mean() > tiles["cue"][50, 50].mean()
+    assert Image.open(BytesIO(figures.encode(figures.panel(tiles, "eye"), "jpeg"))).format == "JPEG"
+
+
+def test_a_roc_of_one_class_and_a_history_of_one_epoch_still_draw() -> None:
+    figure = figures.roc({"a": ([1, 0, np.nan], [0.9, 0.1, 0.5]), "b": ([1, 1], [0.2, 0.3])}, {"a": (1.0, 1.0)})
+    assert figure.axes[0].get_legend_handles_labels()[1] == ["a  1.000"]
+    history = pd.DataFrame({"epoch": [0], "train/loss": [1.0], "val/loss": [1.2], "val/guidance": [-0.5]})
+    assert [axes.get_title() for axes in figures.losses(history).axes] == ["loss", "guidance"]
+    assert figures.encode(figures.losses(pd.DataFrame({"epoch": []})))
