@@ -157,7 +157,7 @@ def _job(cfg: DictConfig, verb: str, work: Callable[[], Path]) -> None:
 
 
 def _run_folder(cfg: DictConfig) -> Path:
-    """Where a training writes: ``run_dir``, else by experiment and time, in a sweep by what the job changes."""
+    """Where a training writes: ``run_dir``, else by experiment and time, in a sweep by its changes."""
     import hashlib
     from datetime import datetime
 

@@ -94,7 +94,7 @@ def one_line(error: BaseException | None, verb: str) -> str:
         known = list(_keys(OmegaConf.structured(SCHEMAS[verb])))
         return f"unknown key {found[1]}{_nearest(found[1], known)}"
     if isinstance(error, OverrideParseException):
-        return f"{error.override} is no override ({text.splitlines()[0]}); write key=value, with quotes for the shell"
+        return f"{error.override} is no override ({text.splitlines()[0]}); write key=value"
     # OmegaConf adds lines of its own; only the one with the key says more than the first.
     first = text.strip().splitlines()[0] if text.strip() else type(error).__name__
     key = re.search(r"full_key: (\S+)", text)
@@ -143,9 +143,7 @@ def _keys(cfg: DictConfig, above: str = "") -> Iterator[str]:
         key = f"{above}{name}"
         yield key
         node = cfg._get_node(name)
-        if isinstance(node, DictConfig) and not (
-            node._is_none() or node._is_missing() or node._is_interpolation()
-        ):
+        if isinstance(node, DictConfig) and not (node._is_none() or node._is_missing() or node._is_interpolation()):
             yield from _keys(node, f"{key}.")
 
 
