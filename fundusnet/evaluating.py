@@ -105,7 +105,7 @@ def score(module: GuidedModule, datamodule: FindingsDataModule, split: str) -> S
     for batch in track(loader, f"score {split}", total=len(loader)):
         activation, probability = (t.float().cpu() for t in module(batch["image"].to(device)))
         cue, index = batch["cue"], batch["index"].tolist()
-        lesion = _lesion_cells(prepared, index, module.findings, tuple(activation.shape[-2:]))
+        lesion = _lesion_cells(prepared, index, module.findings, activation.shape[-2], activation.shape[-1])
         table = {
             "label": batch["label"],
             "probability": probability,
@@ -125,17 +125,17 @@ def score(module: GuidedModule, datamodule: FindingsDataModule, split: str) -> S
 
 
 def _lesion_cells(
-    prepared: PreparedSet, index: list[int], findings: list[str], size: tuple[int, ...]
+    prepared: PreparedSet, index: list[int], findings: list[str], h: int, w: int
 ) -> torch.Tensor:
     """``(B, F, h, w)``: the share of each cell that is lesion; NaN where no outline is known or nothing is outlined."""
-    cells = torch.full((len(index), len(findings), *size), torch.nan)
+    cells = torch.full((len(index), len(findings), h, w), torch.nan)
     for i, row in enumerate(index):
         image_id = str(prepared.manifest.images["image_id"].iloc[row])
         for f, finding in enumerate(findings):
             mask = prepared.lesion_mask(image_id, finding)
             if mask is not None and mask.any():
                 whole = torch.from_numpy(mask).float()[None, None]
-                cells[i, f] = torch.nn.functional.adaptive_avg_pool2d(whole, size)[0, 0]
+                cells[i, f] = torch.nn.functional.adaptive_avg_pool2d(whole, (h, w))[0, 0]
     return cells
 
 

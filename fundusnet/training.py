@@ -51,7 +51,8 @@ def train(cfg: DictConfig) -> Result:
     run.mkdir(parents=True, exist_ok=True)
     if (run / "checkpoints").exists():
         raise UserError(f"run_dir={run} holds a run already; choose another folder or remove it")
-    cfg = OmegaConf.create(OmegaConf.to_container(cfg, resolve=True))  # the run's own copy, without interpolations
+    cfg = cfg.copy()
+    OmegaConf.resolve(cfg)  # the run's own copy, without interpolations
     cfg.run_dir = str(run)
     cfg.name = cfg.name or run_name(cfg)
     with _status(run):

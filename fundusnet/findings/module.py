@@ -29,6 +29,8 @@ class GuidedModule(pl.LightningModule):
     channels_last: memory layout of pictures and weights.
     """
 
+    positive_weight: Tensor | None
+
     def __init__(
         self,
         findings: list[str],

@@ -7,6 +7,7 @@ Every network here maps ``(B, 3, H, W)`` in [0, 1] to a logit map ``(B, F, h, w)
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -59,7 +60,7 @@ class GuidedCAM(nn.Module):
             if number < self.joined:
                 joined.append(x)
             x = residual(x)
-        size = x.shape[-2:]
+        size = (int(x.shape[-2]), int(x.shape[-1]))
         features = torch.cat([*(functional.adaptive_avg_pool2d(y, size) for y in joined), x], dim=1)
         return _apply_heads(self.heads, features)
 
@@ -78,14 +79,14 @@ class GuidedTimm(nn.Module):
         weights: str | None = None,
     ) -> None:
         super().__init__()
-        self.backbone = _timm_backbone(backbone, pretrained, weights)
+        self.backbone, channels = _timm_backbone(backbone, pretrained, weights)
         self.stride = 32
-        self.heads = _heads(findings, int(self.backbone.num_features), dilations, pool, pyramid_width)
+        self.heads = _heads(findings, channels, dilations, pool, pyramid_width)
         self.heads.apply(_xavier)
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """``(B, 3, H, W)`` in [0, 1] → logit map ``(B, F, h, w)``, logit ``(B, F)``."""
-        return _apply_heads(self.heads, self.backbone.forward_features(_normalise(image)))
+        return _apply_heads(self.heads, self.backbone(_normalise(image)))
 
 
 class InceptionCAM(nn.Module):
@@ -99,14 +100,14 @@ class InceptionCAM(nn.Module):
         self, backbone: str = "inception_v3", findings: int = 1, pretrained: bool = False, weights: str | None = None
     ) -> None:
         super().__init__()
-        self.backbone = _timm_backbone(backbone, pretrained, weights)
+        self.backbone, channels = _timm_backbone(backbone, pretrained, weights)
         self.stride = 32
-        self.classifier = nn.Conv2d(int(self.backbone.num_features), findings, kernel_size=1)
+        self.classifier = nn.Conv2d(channels, findings, kernel_size=1)
         self.classifier.apply(_xavier)
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """``(B, 3, H, W)`` in [0, 1] → class activation map with bias ``(B, F, h, w)``, logit ``(B, F)``."""
-        logit_map = self.classifier(self.backbone.forward_features(_normalise(image)))
+        logit_map = self.classifier(self.backbone(_normalise(image)))
         return logit_map, logit_map.mean(dim=(2, 3))
 
 
@@ -151,7 +152,8 @@ class _ResidualUnit(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.body(x)
+        residual: Tensor = self.body(x)
+        return x + residual
 
 
 def _reduction(channels: int, width: int) -> nn.Sequential:
@@ -180,14 +182,15 @@ def _apply_heads(heads: nn.ModuleList, features: Tensor) -> tuple[Tensor, Tensor
     return torch.cat(maps, dim=1), torch.cat(logits, dim=1)
 
 
-def _timm_backbone(name: str, pretrained: bool, weights: str | None) -> nn.Module:
+def _timm_backbone(name: str, pretrained: bool, weights: str | None) -> tuple[nn.Module, int]:
+    """The backbone without pooling and classifier, and the channels of its last feature map."""
     import timm
 
     overlay = {"file": weights} if weights else None
-    backbone: nn.Module = timm.create_model(
-        name, pretrained=pretrained or bool(weights), num_classes=0, pretrained_cfg_overlay=overlay
+    backbone: Any = timm.create_model(
+        name, pretrained=pretrained or bool(weights), num_classes=0, global_pool="", pretrained_cfg_overlay=overlay
     )
-    return backbone
+    return backbone, int(backbone.num_features)
 
 
 def _normalise(image: Tensor) -> Tensor:

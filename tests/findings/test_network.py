@@ -45,10 +45,10 @@ def test_inception_map_has_the_logit_as_its_mean() -> None:
     network = InceptionCAM("resnet18", findings=2).eval()
     image = torch.rand(1, 3, 64, 64)
     logit_map, logit = network(image)
-    pooled = network.backbone(  # the textbook order: pool first, classify then
-        (image - torch.tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1))
-        / torch.tensor([0.229, 0.224, 0.225]).view(1, 3, 1, 1)
-    )
+    # The textbook order: pool first, classify then.
+    mean, deviation = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
+    normalised = (image - mean.view(1, 3, 1, 1)) / deviation.view(1, 3, 1, 1)
+    pooled = network.backbone(normalised).mean(dim=(2, 3))
     expected = pooled @ network.classifier.weight[:, :, 0, 0].T + network.classifier.bias
     torch.testing.assert_close(logit, expected, rtol=1e-4, atol=1e-5)
     assert logit_map.shape == (1, 2, 2, 2)
