@@ -6,8 +6,13 @@ READY := $(VENV)/.ready
 
 .PHONY: demo test test-slow lint clean
 
-demo: $(READY)  ## train, evaluate and report on synthetic eyes
-	$(BIN)/fundusnet train experiment=quickstart
+DEMO := outputs/demo
+
+demo: $(READY)  ## train the quickstart without and with guidance, and show both side by side
+	rm -rf $(DEMO)
+	$(BIN)/fundusnet train experiment=quickstart model.loss.weight=0 name=without run_dir=$(DEMO)/without
+	$(BIN)/fundusnet train experiment=quickstart name=with run_dir=$(DEMO)/with
+	$(BIN)/fundusnet report runs=[$(DEMO)/without,$(DEMO)/with] output=$(DEMO)/report.html
 
 test: $(READY)  ## the default tests: minutes on two cores
 	$(BIN)/python -m pytest
