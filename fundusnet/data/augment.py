@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+from collections.abc import Sequence
 from typing import Any
 
 # albumentations asks the network for a newer version when it is imported; training needs no network.
@@ -38,11 +39,11 @@ class Augment:
         self,
         hflip: bool = True,
         vflip: bool = False,
-        scale: tuple[float, float] = (0.9, 1.1),
+        scale: Sequence[float] = (0.9, 1.1),
         rotate: float = 15.0,
         translate: float = 0.05,
         shear: float = 5.0,
-        intensity: tuple[float, float] = (0.8, 1.2),
+        intensity: Sequence[float] = (0.8, 1.2),
     ) -> None:
         for name, (low, high), allowed in (("scale", scale, scale[0] > 0), ("intensity", intensity, intensity[0] >= 0)):
             if low > high or not allowed:

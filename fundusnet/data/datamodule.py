@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -56,16 +56,16 @@ class FindingsDataModule(LightningDataModule):
 
     def __init__(
         self,
-        folder: str,
+        folder: str | Path,
         findings: Sequence[str],
         feature_size: int = 16,
-        cue: str = "regions",
+        cue: Literal["regions", "pixels"] = "regions",
         present: int = 2,
         batch_size: int = 32,
         num_workers: int = 0,
         augment: Mapping[str, Any] | None = None,
-        fractions: Sequence[float] = (0.7, 0.1, 0.2),
-        split_by: str = "patient",
+        fractions: tuple[float, float, float] = (0.7, 0.1, 0.2),
+        split_by: Literal["patient", "image"] = "patient",
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -77,7 +77,7 @@ class FindingsDataModule(LightningDataModule):
         self.batch_size = batch_size
         self.num_workers = num_workers
         self.augment = None if augment is None else Augment(**augment)
-        self.fractions = tuple(fractions)
+        self.fractions = fractions
         self.split_by = split_by
         self.seed = seed
 
@@ -106,42 +106,50 @@ class FindingsDataModule(LightningDataModule):
         self.rows = rows
 
     def train_dataloader(self) -> DataLoader[Item]:
-        dataset = self._dataset("train", self.augment)
-        trainer = self.trainer
-        rank, world = (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
-        sampler = EpochSampler(dataset, num_replicas=world, rank=rank, seed=self.seed)
-        # Batch normalisation has nothing to normalise over in a batch of one.
-        single = len(sampler) > self.batch_size > 1 and len(sampler) % self.batch_size == 1
-        loader = ResumableLoader(dataset, sampler=sampler, drop_last=single, **self._loading())
-        loader.trainer = trainer
-        return loader
+        return self.loader("train", train=True)
 
     def val_dataloader(self) -> DataLoader[Item]:
-        return DataLoader(self._dataset("val"), **self._loading())
+        return self.loader("val")
 
     def test_dataloader(self) -> DataLoader[Item]:
-        return DataLoader(self._dataset("test"), **self._loading())
+        return self.loader("test")
 
     def predict_dataloader(self) -> DataLoader[Item]:
         """The test images."""
-        return self.test_dataloader()
+        return self.loader("test")
 
-    def _dataset(self, split: str, augment: Augment | None = None) -> FindingsDataset:
-        return FindingsDataset(self.prepared, self.labels, self.rows[split], self.feature_size, augment, self.seed)
-
-    def _loading(self) -> dict[str, Any]:
-        return {
+    def loader(self, split: str, train: bool = False) -> DataLoader[Item]:
+        """Batches of a split: every image once and in order, or, for training, shuffled and augmented."""
+        dataset = FindingsDataset(
+            self.prepared,
+            self.labels,
+            self.rows[split],
+            self.feature_size,
+            self.augment if train else None,
+            self.seed,
+        )
+        settings: dict[str, Any] = {
             "batch_size": self.batch_size,
             "num_workers": self.num_workers,
             "persistent_workers": self.num_workers > 0,
             "collate_fn": collate,
             "pin_memory": torch.cuda.is_available(),
-            # A loader without a generator of its own draws from the global one, and dropout then differs after a resume.
+            # Without a generator of its own a loader draws from the global one: dropout would differ after a resume.
             "generator": torch.Generator().manual_seed(self.seed),
         }
+        if not train:
+            return DataLoader(dataset, **settings)
+        trainer = self.trainer
+        rank, world = (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
+        sampler = EpochSampler(dataset, num_replicas=world, rank=rank, seed=self.seed)
+        # Batch normalisation has nothing to normalise over in a batch of one.
+        single = len(sampler) > self.batch_size > 1 and len(sampler) % self.batch_size == 1
+        loader = ResumableLoader(dataset, sampler=sampler, drop_last=single, **settings)
+        loader.trainer = trainer
+        return loader
 
     def _check(self, rows: Mapping[str, NDArray[np.int64]]) -> None:
-        remedy = "prepare more images, change data.fractions or data.seed"
+        remedy = "prepare more images, change data.fractions or seed"
         for split, share in zip(SPLITS, self.fractions, strict=True):
             if len(rows[split]) == 0:
                 if share == 0:
