@@ -15,20 +15,22 @@ def consensus(readings: pd.DataFrame, present: int = 2, findings: Iterable[str] 
     """One label for every image that was read and every finding (S1.2).
 
     A finding is ``present`` when at least ``present`` annotators marked it, ``absent`` when none did and
-    otherwise ``undecided``. Our reading of the paper's "more than 2 out of 3": ``consensus.present: 2``; 3 is the
-    strict one. Annotators are counted, not rows: one who marked a finding in several rows has marked it once.
+    otherwise ``undecided``. Our reading of the paper's "more than 2 out of 3": ``consensus.present: 2``; 3 is
+    the strict one. Annotators are counted, not rows: one who marked a finding in several rows has marked it
+    once.
 
     Parameters
     ----------
     readings: table with image_id, annotator_id, finding ("" = normal) and regions (names joined by ";").
     present: how many annotators make a finding present, at least 1.
-    findings: findings to label beside those that occur in ``readings``; one nobody marked is absent everywhere.
+    findings: findings to label beside those that occur in ``readings``; one nobody marked is absent
+        everywhere.
 
     Returns
     -------
-    Table with image_id, finding, label and regions, the frozenset of names that any annotator marked: images in
-    the order of ``readings``, the passed findings first and then the others by name. Images without readings
-    have no row.
+    Table with image_id, finding, label and regions, the frozenset of names that any annotator marked: images
+    in the order of ``readings``, the passed findings first and then the others by name. Images without
+    readings have no row.
 
     Raises
     ------

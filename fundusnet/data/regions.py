@@ -1,8 +1,8 @@
 """The eight anatomical regions that annotators click, derived from optic disc and fovea (S1.1).
 
-With the origin at the disc, ``u`` runs from disc to fovea (temporal is +), ``v`` is perpendicular to it (superior
-is +), and the distance D between disc and fovea is 1. All coordinates that come in or go out are pixels ``(x, y)``, x to
-the right and y down; the pixel in row i and column j is the point (j, i), its centre.
+With the origin at the disc, ``u`` runs from disc to fovea (temporal is +), ``v`` is perpendicular to it
+(superior is +), and the distance D between disc and fovea is 1. All coordinates that come in or go out are
+pixels ``(x, y)``, x to the right and y down; the pixel in row i and column j is the point (j, i), its centre.
 """
 
 from __future__ import annotations
@@ -44,8 +44,9 @@ def region_map(shape: tuple[int, int], disc: Point, fovea: Point) -> NDArray[np.
     """The region of every pixel (S1.1).
 
     Superior is up in the picture, for either eye: of the two perpendiculars to disc→fovea, v is the one that
-    points to smaller y. Our reading: where disc and fovea stand exactly above each other neither does, and v is
-    taken as though the fovea lay a hair to the right of the disc (fovea below: superior is right; above: left).
+    points to smaller y. Our reading: where disc and fovea stand exactly above each other neither does, and v
+    is taken as though the fovea lay a hair to the right of the disc (fovea below: superior is right; above:
+    left).
 
     Parameters
     ----------
@@ -187,8 +188,9 @@ def _band(rows: range, width: int, frame: _Frame) -> NDArray[np.uint8]:
     nasal = (u < 0).view(np.uint8)
     regions = np.uint8(5) + inferior + np.uint8(2) * nasal
     np.copyto(regions, np.uint8(4), where=(u > square) & (np.abs(v) <= MACULA_RADIUS * square))
-    # The chord is the circles' radical axis: whatever lies in either circle is in the disc's on one side of it
-    # and in the macula's on the other. Asking for the union first leaves no pixel between the two to rounding.
+    # The chord is the circles' radical axis: whatever lies in either circle is in the disc's on one side of
+    # it and in the macula's on the other. Asking for the union first leaves no pixel between the two to
+    # rounding.
     circles = (from_disc <= DISC_RADIUS**2 * square) | (from_fovea <= MACULA_RADIUS**2 * square)
     np.copyto(regions, np.uint8(3), where=circles)
     np.copyto(regions, np.uint8(1) + inferior, where=circles & (u < CHORD * square))

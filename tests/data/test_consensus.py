@@ -67,7 +67,7 @@ def test_no_readings_give_no_labels() -> None:
 
 @pytest.mark.parametrize("present", [0, -1])
 def test_a_threshold_below_one_is_refused(present: int) -> None:
-    with pytest.raises(UserError, match="consensus.present"):
+    with pytest.raises(UserError, match=r"consensus\.present"):
         consensus(THREE_READERS, present=present)
 
 
