@@ -49,7 +49,7 @@ class Run:
     def rows(self, finding: str) -> pd.DataFrame:
         """Return the predictions of one finding, indexed by image."""
         rows = self.predictions[self.predictions["finding"] == finding]
-        return rows.set_index("image_id", drop=False)
+        return rows.set_index("image_id", drop=False).rename_axis(None)  # sorting refuses one name for both
 
 
 def read_runs(folders: Sequence[Path]) -> list[Run]:
@@ -63,8 +63,7 @@ def read_runs(folders: Sequence[Path]) -> list[Run]:
     labels = [run.label for run in runs]
     twins = {label for label in labels if labels.count(label) > 1}
     return [
-        Run(**{**vars(run), "label": f"{run.label} ({run.folder.name})"}) if run.label in twins else run
-        for run in runs
+        Run(**{**vars(run), "label": f"{run.label} ({run.folder.name})"}) if run.label in twins else run for run in runs
     ]
 
 
@@ -85,9 +84,7 @@ def differences(runs: Sequence[Run], *, n: int = 2000, seed: int = 0) -> dict[tu
         before, after = finding_statistics(base), finding_statistics(other)
         patients = patient_clusters(base)
         for name in METRIC_NAMES:
-            found[run.label, finding, name] = paired_difference(
-                before[name], after[name], patients, n=n, seed=seed
-            )
+            found[run.label, finding, name] = paired_difference(before[name], after[name], patients, n=n, seed=seed)
     return found
 
 
@@ -105,15 +102,11 @@ def maps_of(run: Run, finding: str) -> dict[str, np.ndarray]:
     column = run.findings.index(finding)
     with np.load(path, allow_pickle=False) as stored:
         maps = stored["map"][:, column].astype(np.float32)
-        return {
-            str(image_id): activation for image_id, activation in zip(stored["image_id"], maps, strict=True)
-        }
+        return {str(image_id): activation for image_id, activation in zip(stored["image_id"], maps, strict=True)}
 
 
 def _read_run(folder: Path) -> Run:
-    config_file, results_file, history_file = (
-        folder / name for name in ("config.yaml", "metrics.json", "history.csv")
-    )
+    config_file, results_file, history_file = (folder / name for name in ("config.yaml", "metrics.json", "history.csv"))
     for file in (config_file, results_file):
         if not file.is_file():
             raise UserError(f"{file} is missing: give a finished run folder (train or evaluate first)")
@@ -121,9 +114,7 @@ def _read_run(folder: Path) -> Run:
         config = yaml.safe_load(config_file.read_text(encoding="utf-8")) or {}
         results = json.loads(results_file.read_text(encoding="utf-8"))
     except (yaml.YAMLError, json.JSONDecodeError) as error:
-        raise UserError(
-            f"{folder} is damaged ({str(error).splitlines()[0]}): evaluate the run again"
-        ) from None
+        raise UserError(f"{folder} is damaged ({str(error).splitlines()[0]}): evaluate the run again") from None
     if "metrics" not in results:
         raise UserError(f"{results_file} has no metrics: evaluate the run again")
     return Run(

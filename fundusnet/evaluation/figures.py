@@ -53,7 +53,7 @@ def heatmap(activation: ArrayLike, size: tuple[int, int]) -> Heat:
 
 
 def overlay(image: Pixels, heat: Heat, strength: float = 0.55) -> Pixels:
-    """Return ``image`` ``(H, W, 3)`` uint8 under ``heat`` ``(H, W)`` in [0, 1]"""
+    """Return ``image`` ``(H, W, 3)`` uint8 under ``heat`` ``(H, W)`` in [0, 1]."""
     colors = matplotlib.colormaps["inferno"](heat)[..., :3] * 255
     opacity = (strength * np.sqrt(heat))[..., None]
     return np.asarray(np.rint(image * (1 - opacity) + colors * opacity), dtype=np.uint8)
@@ -70,9 +70,7 @@ def outlined(image: Pixels, mask: Mask, color: tuple[int, int, int]) -> Pixels:
 def panel(tiles: Mapping[str, Pixels], title: str = "") -> Figure:
     """Return one row of Fig. 3 from the pictures of ``panel_tiles``, each under its name."""
     figure = Figure(figsize=(2.4 * len(tiles), 2.75 if title else 2.55), dpi=130, layout="constrained")
-    for axes, (name, tile) in zip(
-        figure.subplots(1, len(tiles), squeeze=False)[0], tiles.items(), strict=True
-    ):
+    for axes, (name, tile) in zip(figure.subplots(1, len(tiles), squeeze=False)[0], tiles.items(), strict=True):
         axes.imshow(tile)
         axes.set_title(name, fontsize=9)
         axes.axis("off")
@@ -113,9 +111,7 @@ def panel_tiles(
     return tiles
 
 
-def roc(
-    curves: Mapping[str, tuple[ArrayLike, ArrayLike]], points: Mapping[str, tuple[float, float]]
-) -> Figure:
+def roc(curves: Mapping[str, tuple[ArrayLike, ArrayLike]], points: Mapping[str, tuple[float, float]]) -> Figure:
     """Return ROC curves by name from (labels, scores), with operating points (sensitivity, specificity) on
     them.
 
@@ -135,25 +131,17 @@ def roc(
         if name in points:
             sensitivity, specificity = points[name]
             axes.plot(1 - specificity, sensitivity, "o", color=color, markersize=7, markeredgecolor="white")
-    axes.set(
-        xlabel="1 - specificity", ylabel="sensitivity", xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal"
-    )
+    axes.set(xlabel="1 - specificity", ylabel="sensitivity", xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
     if axes.get_legend_handles_labels()[0]:
         axes.legend(loc="lower right", frameon=False, fontsize=8)
     return _tidy(figure)
 
 
 def losses(history: pd.DataFrame) -> Figure:
-    """Return the loss curves of ``history.csv``: total, classification and guidance, each for train and val."""
-    names = [
-        name
-        for name in ("loss", "classification", "guidance")
-        if {f"train/{name}", f"val/{name}"} & {*history}
-    ]
+    """Return the loss curves of ``history.csv``: total, classification, guidance, in train and val."""
+    names = [name for name in ("loss", "classification", "guidance") if {f"train/{name}", f"val/{name}"} & {*history}]
     figure = Figure(figsize=(3.1 * max(1, len(names)), 2.8), dpi=150)
-    for axes, name in zip(
-        figure.subplots(1, max(1, len(names)), squeeze=False)[0], names or ["loss"], strict=True
-    ):
+    for axes, name in zip(figure.subplots(1, max(1, len(names)), squeeze=False)[0], names or ["loss"], strict=True):
         for stage, color in (("train", COLORS[0]), ("val", COLORS[1])):
             key = f"{stage}/{name}"
             if key in history:

@@ -68,9 +68,7 @@ def finding_statistics(rows: pd.DataFrame) -> dict[str, Statistic]:
     air_tp = intervals.mean(air, detected, "true positives with a cue")
     compared = detected & np.isfinite(air)
     fraction_tp = intervals.mean(fraction, compared, "true positives with a cue")
-    lift = Statistic(
-        lambda weights: intervals.ratio(air_tp.of(weights), fraction_tp.of(weights)), air_tp.needs
-    )
+    lift = Statistic(lambda weights: intervals.ratio(air_tp.of(weights), fraction_tp.of(weights)), air_tp.needs)
     return {
         "auroc": intervals.auroc(label, column(rows, "probability")),
         "sensitivity": intervals.mean(predicted, present, "present images"),
@@ -79,12 +77,8 @@ def finding_statistics(rows: pd.DataFrame) -> dict[str, Statistic]:
         "air_fn": intervals.mean(air, missed, "false negatives with a cue"),
         "cue_fraction": intervals.mean(fraction, present, "present images with a cue"),
         "lift_tp": lift,
-        "pointing_game": intervals.mean(
-            column(rows, "pointing_hit"), present, "present images with lesion pixels"
-        ),
-        "lesion_energy": intervals.mean(
-            column(rows, "lesion_energy"), present, "present images with lesion pixels"
-        ),
+        "pointing_game": intervals.mean(column(rows, "pointing_hit"), present, "present images with lesion pixels"),
+        "lesion_energy": intervals.mean(column(rows, "lesion_energy"), present, "present images with lesion pixels"),
     }
 
 
@@ -137,9 +131,7 @@ def read_predictions(path: Path, columns: Sequence[str] = COLUMNS) -> pd.DataFra
 def patient_clusters(rows: pd.DataFrame) -> np.ndarray:
     """Return per row what the bootstrap draws: the patient, or the image where the patient is unknown."""
     patient = rows["patient_id"].fillna("").astype(str)
-    return np.asarray(
-        ("patient:" + patient).where(patient != "", "image:" + rows["image_id"].astype(str)), dtype=str
-    )
+    return np.asarray(("patient:" + patient).where(patient != "", "image:" + rows["image_id"].astype(str)), dtype=str)
 
 
 def column(rows: pd.DataFrame, name: str) -> np.ndarray:

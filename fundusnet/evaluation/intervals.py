@@ -95,9 +95,7 @@ def bootstrap(
         if len(kept) == n:
             low, high = np.quantile(kept, (0.025, 0.975))
             return Interval(value, float(low), float(high), unreliable=unreliable, redrawn=redrawn)
-    return Interval(
-        value, None, None, reason="undefined in nearly every resample", unreliable=True, redrawn=redrawn
-    )
+    return Interval(value, None, None, reason="undefined in nearly every resample", unreliable=True, redrawn=redrawn)
 
 
 def paired_difference(

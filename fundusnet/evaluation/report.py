@@ -66,9 +66,7 @@ def write_report(runs: list[Path], output: Path) -> Path:
             {
                 "finding": finding,
                 "counts": [
-                    {"label": run.label, **count_images(run.rows(finding))}
-                    for run in read
-                    if finding in run.findings
+                    {"label": run.label, **count_images(run.rows(finding))} for run in read if finding in run.findings
                 ],
                 "table": list(_table(read, finding, paired)),
                 "roc": _roc(read, finding),
@@ -172,9 +170,7 @@ def _pictures(runs: Sequence[Run], finding: str, prepared: PreparedSet) -> Itera
     rows = runs[0].rows(finding)
     row_of = {image_id: row for row, image_id in enumerate(prepared.manifest.images["image_id"])}
     data = runs[0].config.get("data") or {}
-    labels = finding_labels(
-        prepared, [finding], present=data.get("present", 2), cue=data.get("cue", "regions")
-    )
+    labels = finding_labels(prepared, [finding], present=data.get("present", 2), cue=data.get("cue", "regions"))
     limit = int((runs[0].config.get("evaluation") or {}).get("panels", PANELS))
     for title, (label, predicted) in OUTCOMES.items():
         chosen = rows[(rows["label"] == label) & (rows["predicted"] == predicted)]
