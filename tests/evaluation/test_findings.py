@@ -63,9 +63,7 @@ def test_worked_by_hand(predictions: pd.DataFrame) -> None:
     }
     assert metrics["lesion_energy"]["reason"] == "no present images with lesion pixels"
     assert metrics["auroc"]["unreliable"] is True
-    assert document["counts"] == {
-        "hemorrhage": {"n_present": 4, "n_absent": 2, "n_undecided": 1, "n_without_cue": 1}
-    }
+    assert document["counts"] == {"hemorrhage": {"n_present": 4, "n_absent": 2, "n_undecided": 1, "n_without_cue": 1}}
     # Patients a, b, c, and two images of unknown patients, each on its own.
     assert (document["n_images"], document["n_patients"]) == (7, 5)
     json.dumps(document, allow_nan=False)
@@ -75,9 +73,7 @@ def test_several_findings_prefix_their_names(predictions: pd.DataFrame) -> None:
     both = pd.concat([predictions, predictions.assign(finding="drusen")])
     metrics = findings_metrics(both, n=20)["metrics"]
     assert isinstance(metrics, dict)
-    assert set(metrics) == {
-        f"{finding}/{name}" for finding in ("hemorrhage", "drusen") for name in METRIC_NAMES
-    }
+    assert set(metrics) == {f"{finding}/{name}" for finding in ("hemorrhage", "drusen") for name in METRIC_NAMES}
     assert metrics["drusen/auroc"] == metrics["hemorrhage/auroc"]
 
 

@@ -27,9 +27,7 @@ def test_interval_of_a_mean_is_the_normal_one() -> None:
     interval = bootstrap(mean(values, np.ones(400, bool), "images"), np.arange(400))
     half = 1.96 * values.std() / 20
     assert interval.value == pytest.approx(values.mean())
-    assert (interval.low, interval.high) == pytest.approx(
-        (values.mean() - half, values.mean() + half), abs=0.012
-    )
+    assert (interval.low, interval.high) == pytest.approx((values.mean() - half, values.mean() + half), abs=0.012)
     assert not interval.unreliable
     assert interval.redrawn == 0
 

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from PIL import Image
 
+from fundusnet.data.prepare import prepare
+from fundusnet.data.sources import load_source
 from fundusnet.errors import UserError
 from fundusnet.evaluation.comparison import differences, maps_of, read_runs
 from fundusnet.evaluation.findings import findings_metrics
@@ -101,3 +105,35 @@ def test_an_unfinished_run_is_named(missing: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=missing):
         write_report([run], tmp_path / "report.html")
     assert not (tmp_path / "report.html").exists()
+
+
+def test_pictures_of_every_outcome_come_from_the_prepared_set(tmp_path: Path) -> None:
+    photographs = tmp_path / "photographs"
+    photographs.mkdir()
+    for i in range(IMAGES):
+        pixels = np.zeros((96, 96, 3), np.uint8)
+        y, x = np.ogrid[:96, :96]
+        pixels[(y - 48) ** 2 + (x - 48) ** 2 < 44**2] = (150, 60 + 2 * i, 30)
+        Image.fromarray(pixels).save(photographs / f"eye{i:02}.png")
+    manifest = load_source("folder", photographs, {})
+    rows = [(name, who, "hemorrhage", "") for name in manifest.images["image_id"] for who in ("x", "y")]
+    readings = pd.DataFrame(rows, columns=["image_id", "annotator_id", "finding", "regions"])
+    manifest = replace(manifest, readings=readings)
+    prepared = prepare(manifest, tmp_path / "prepared", size=64)
+    run = made_up_run(tmp_path / "a", "guided", prepared=str(prepared.folder))
+    ids = [str(name) for name in prepared.manifest.images["image_id"]]
+    table = pd.read_csv(run / "predictions.csv").assign(image_id=ids)
+    table.to_csv(run / "predictions.csv", index=False)
+    maps = np.load(run / "maps.npz")["map"]
+    np.savez_compressed(run / "maps.npz", image_id=np.array(ids), map=maps)
+
+    page = write_report([run], tmp_path / "report.html").read_text()
+    assert "No pictures" not in page
+    shown = 0
+    for title, label, predicted in (("True positives", 1, 1), ("False positives", 0, 1), ("True negatives", 0, 0)):
+        count = int(((table["label"] == label) & (table["predicted"] == predicted)).sum())
+        assert f"{title} <small>({count} of guided)" in page
+        shown += min(count, 3)
+    shown += min(int(((table["label"] == 1) & (table["predicted"] == 0)).sum()), 3)
+    # Nobody said where the finding lies, so each picture has two tiles: the photograph and the map.
+    assert page.count("data:image/jpeg;base64,") == 2 * shown
