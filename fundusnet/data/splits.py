@@ -1,0 +1,130 @@
+"""Training, validation and test images (S1.5): nobody's eye, and no picture saved twice, on both sides of a border."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from fundusnet.data.duplicates import connected
+from fundusnet.errors import UserError
+
+NAMES = ("train", "val", "test")
+
+
+def make_splits(
+    images: pd.DataFrame,
+    labels: npt.NDArray[np.floating],
+    groups: npt.NDArray[np.integer],
+    *,
+    fractions: tuple[float, float, float] = (0.8, 0.1, 0.1),
+    seed: int = 0,
+    by: Literal["patient", "image"] = "patient",
+) -> npt.NDArray[np.str_]:
+    """Split of each image: "train", "val", "test", or "" for one that has to be left out.
+
+    Official splits are kept. A split that nobody made officially is carved out of the official training images (and
+    of the images without an official split) by ``fractions``; images without an official split never enter an
+    official validation or test set. Where a patient or a near-identical pair stands on both sides of an *official*
+    border, the side of test (then val, then train) is kept and the others are left out.
+
+    Parameters
+    ----------
+    images: rows of ``images.csv`` with ``patient_id`` ("" = nobody else's) and ``split`` ("" = none official).
+    labels: ``(N,)`` or ``(N, C)`` to balance over the splits; NaN = unknown, not counted.
+    groups: ``(N,)`` near-identical pictures by number, -1 = like no other; they stay together whatever ``by`` says.
+    fractions: of train, val, test; not negative, train positive; used in proportion.
+    by: "patient" keeps a patient's images together, "image" does not.
+
+    Raises
+    ------
+    UserError: fractions or ``by`` make no sense.
+    """
+    share = np.asarray(fractions, dtype=float)
+    if share.shape != (3,) or not np.isfinite(share).all() or (share < 0).any() or share[0] <= 0:
+        raise UserError(
+            f"fractions={tuple(fractions)}: give three numbers not below 0, the first (train) above 0"
+        )
+    if by not in ("patient", "image"):
+        raise UserError(f"by={by!r} is neither 'patient' nor 'image'")
+    official = images["split"].to_numpy(dtype=object).astype(str)
+    component = _components(images["patient_id"].tolist() if by == "patient" else [""] * len(images), groups)
+
+    split = official.astype("<U5")
+    open_names = [name for name in NAMES if name == "train" or name not in official]
+    # Strongest first: test is what numbers are reported on, so it is the last to lose an image.
+    taken = np.full(len(images), "", dtype="<U5")
+    for name in ("train", "val", "test"):
+        taken[np.isin(component, component[official == name])] = name
+    fixed = np.isin(taken, [name for name in NAMES if name not in open_names])
+    split[fixed] = np.where(official[fixed] == taken[fixed], taken[fixed], "")
+    loose = ~fixed
+    if loose.any():
+        split[loose] = _assign(component[loose], _features(labels)[loose], share, open_names, seed)
+    return split
+
+
+def _components(patients: list[str], groups: npt.NDArray[np.integer]) -> npt.NDArray[np.int64]:
+    """What has to stay together: images joined by a patient, by a duplicate, or by a chain of both."""
+    first: dict[tuple[str, object], int] = {}
+    pairs: list[tuple[int, int]] = []
+    for row, (patient, group) in enumerate(zip(patients, groups.tolist(), strict=True)):
+        keys: list[tuple[str, object]] = [("patient", patient)] if patient else []
+        keys += [("group", group)] if group >= 0 else []
+        pairs += [(first.setdefault(key, row), row) for key in keys]
+    return connected(len(patients), pairs)
+
+
+def _features(labels: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
+    """What to balance: a column of ones for the images, and a column a value of each label."""
+    table = np.asarray(labels, dtype=float)
+    table = table.reshape(len(table), -1)
+    columns = [np.ones(len(table))]
+    for label in table.T:
+        columns += [(label == value).astype(float) for value in np.unique(label[~np.isnan(label)])]
+    return np.stack(columns, axis=1)
+
+
+def _assign(
+    component: npt.NDArray[np.int64],
+    features: npt.NDArray[np.float64],
+    share: npt.NDArray[np.float64],
+    names: list[str],
+    seed: int,
+) -> npt.NDArray[np.str_]:
+    """Greedily give whole components to the splits ``names``, rarest and largest first, nearest the wished counts."""
+    share = np.array([share[NAMES.index(name)] for name in names])
+    names, share = [name for name, part in zip(names, share, strict=True) if part > 0], share[share > 0]
+    share = share / share.sum()
+    members, group = np.unique(component, return_inverse=True)
+    counts = np.zeros((len(members), features.shape[1]))
+    np.add.at(counts, group, features)
+    total = np.maximum(counts.sum(axis=0), 1)
+    counts /= total
+    wish = share[:, None] * (counts.sum(axis=0) > 0)
+
+    rng = np.random.default_rng(seed)
+    order = rng.permutation(len(members))
+    order = order[np.argsort(-counts[order].sum(axis=1), kind="stable")]
+    have = np.zeros_like(wish)
+    choice = np.zeros(len(members), dtype=int)
+    for item in order:
+        # Growth of the squared distance to the wish, relative to the split's size as in a chi-square.
+        missing = wish - have
+        growth = ((missing - counts[item]) ** 2 - missing**2).sum(axis=1) / share
+        choice[item] = int(np.argmin(growth))
+        have[choice[item]] += counts[item]
+    if len(members) >= len(names):
+        _fill_empty(choice, counts[:, 0], len(names))
+    return np.array(names, dtype="<U5")[choice[group]]
+
+
+def _fill_empty(choice: npt.NDArray[np.int64], sizes: npt.NDArray[np.float64], count: int) -> None:
+    """Give a split that came out empty the smallest component of the split with the most of them."""
+    for name in range(count):
+        if not (choice == name).any():
+            richest = np.bincount(choice, minlength=count).argmax()
+            candidates = np.flatnonzero(choice == richest)
+            choice[candidates[np.argmin(sizes[candidates])]] = name
