@@ -140,7 +140,7 @@ def _check_findings(cfg: DictConfig, folders: Sequence[Path]) -> None:
 def _keys(cfg: DictConfig, above: str = "") -> Iterator[str]:
     """Every key of ``cfg`` in dotted form, groups before what they hold."""
     for name in cfg:
-        key = f"{above}{name}"
+        key = f"{above}{name!s}"
         yield key
         node = cfg._get_node(name)
         if isinstance(node, DictConfig) and not (node._is_none() or node._is_missing() or node._is_interpolation()):
