@@ -10,12 +10,12 @@ from typing import Any
 # albumentations asks the network for a newer version when it is imported; training needs no network.
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 
-import albumentations as A  # noqa: E402
-import cv2  # noqa: E402
-import numpy as np  # noqa: E402
-from numpy.typing import NDArray  # noqa: E402
+import albumentations as A
+import cv2
+import numpy as np
+from numpy.typing import NDArray
 
-from fundusnet.errors import UserError  # noqa: E402
+from fundusnet.errors import UserError
 
 
 class Augment:
@@ -47,7 +47,9 @@ class Augment:
     ) -> None:
         for name, (low, high), allowed in (("scale", scale, scale[0] > 0), ("intensity", intensity, intensity[0] >= 0)):
             if low > high or not allowed:
-                raise UserError(f"augment.{name}=[{low:g}, {high:g}] is no range of factors: give [low, high], low first")
+                raise UserError(
+                    f"augment.{name}=[{low:g}, {high:g}] is no range of factors: give [low, high], low first"
+                )
         for name, value, limit in (("rotate", rotate, 180), ("translate", translate, 1), ("shear", shear, 89)):
             if not 0 <= value <= limit:
                 raise UserError(f"augment.{name}={value:g} is outside 0 to {limit}")

@@ -32,15 +32,17 @@ def tiny_prepared(folder: Path, images: int = 24, seed: int = 0) -> PreparedSet:
         # Coarse noise makes no two pictures near-identical.
         noise = cv2.resize(rng.integers(60, 255, (8, 8, 3), dtype=np.uint8), (96, 96), interpolation=cv2.INTER_CUBIC)
         cv2.imwrite(str(raw / f"{number:02d}.png"), np.where(field[..., None], np.maximum(noise, 50), 0))
-        rows.append({
-            "image_id": f"image{number:02d}",
-            "path": f"{number:02d}.png",
-            "patient_id": f"patient{number // 2:02d}",
-            "disc_x": 70.0,
-            "disc_y": 48.0,
-            "fovea_x": 40.0,
-            "fovea_y": 50.0,
-        })
+        rows.append(
+            {
+                "image_id": f"image{number:02d}",
+                "path": f"{number:02d}.png",
+                "patient_id": f"patient{number // 2:02d}",
+                "disc_x": 70.0,
+                "disc_y": 48.0,
+                "fovea_x": 40.0,
+                "fovea_y": 50.0,
+            }
+        )
         if number == images - 1:
             continue
         for finding, present in zip(FINDINGS, (number % 2 == 0, number % 4 < 2), strict=True):
