@@ -136,8 +136,8 @@ def draw_retina(eye: Eye, skin: Complexion, rng: np.random.Generator) -> FloatIm
 def draw_vessels(canvas: FloatImage, eye: Eye, skin: Complexion, rng: np.random.Generator) -> None:
     """Lay arteries and veins over ``canvas`` in place: blood takes green and blue away, and a little red."""
     arteries, veins = vessel_maps(eye, skin.tortuosity, rng)
-    canvas *= 1 - veins[..., None] * np.array([0.42, 0.66, 0.62], np.float32)
-    canvas *= 1 - arteries[..., None] * np.array([0.20, 0.52, 0.50], np.float32)
+    canvas *= 1 - veins[..., None] * np.array([0.24, 0.52, 0.46], np.float32)
+    canvas *= 1 - arteries[..., None] * np.array([0.08, 0.40, 0.36], np.float32)
 
 
 def photograph(canvas: FloatImage, eye: Eye, rng: np.random.Generator) -> NDArray[np.uint8]:
@@ -152,7 +152,7 @@ def photograph(canvas: FloatImage, eye: Eye, rng: np.random.Generator) -> NDArra
 
     seen = canvas * light[..., None] * rng.normal(1, [0.03, 0.04, 0.08]).astype(np.float32)
     seen += rim[..., None].astype(np.float32)
-    seen = cv2.GaussianBlur(seen, (0, 0), max(0.3, size * rng.uniform(0.0006, 0.0016)))
+    seen = cv2.GaussianBlur(seen, (0, 0), max(0.3, size * rng.uniform(0.0008, 0.002)))
     grain = rng.standard_normal((size, size), dtype=np.float32)
     seen += 0.008 * grain[..., None]
     aperture = np.clip((1 - from_centre) * eye.radius + 0.5, 0, 1)

@@ -30,8 +30,8 @@ def macular_hole(canvas: FloatImage, eye: Eye, rng: np.random.Generator) -> Mask
     edge = max(0.012, 0.8 / eye.unit)
     hole = _ramp(radius - away, edge)
     cuff = _ramp(1.7 * radius - away, 3 * edge) * (1 - hole)
-    _blend(canvas, 0.30 * cuff, (0.80, 0.62, 0.44))
-    _blend(canvas, 0.75 * hole, (0.50, 0.12, 0.07))
+    _blend(canvas, 0.22 * cuff, (0.80, 0.62, 0.44))
+    _blend(canvas, 0.62 * hole, (0.48, 0.13, 0.07))
     for point in rng.normal(0, radius / 2.5, (int(rng.integers(0, 6)), 2)):
         _spot(canvas, eye, point + (1, 0), 0.008, (0.9, 0.75, 0.4), 0.5, rng)
     return away < 1.35 * radius
@@ -48,8 +48,8 @@ def hard_exudate(canvas: FloatImage, eye: Eye, rng: np.random.Generator) -> Mask
             ring = rng.uniform(0.10, 0.22) * rng.normal(1, 0.08, count)
             points = centre + np.stack([np.cos(angles) * ring, np.sin(angles) * ring], -1)
         else:
-            points = centre + rng.normal(0, rng.uniform(0.03, 0.10), (count, 2))
-        for point, radius in zip(points, rng.gamma(3, 0.0045, count) + 0.005, strict=True):
+            points = centre + rng.normal(0, rng.uniform(0.06, 0.13), (count, 2))
+        for point, radius in zip(points, rng.gamma(3, 0.0032, count) + 0.004, strict=True):
             mask |= _spot(canvas, eye, point, radius, (1.0, 0.90, 0.50), 0.92, rng, rough=0.35)
     return mask
 
@@ -80,7 +80,7 @@ def membrane(canvas: FloatImage, eye: Eye, rng: np.random.Generator) -> Mask:
     # At small sizes folds finer than two pixels would alias.
     folds = np.sin(phase) ** 3 * np.clip(eye.unit / 100, 0.3, 1)
     glint = np.clip(noise(eye.size, 18, rng), 0, None)
-    _blend(canvas, sheet * np.clip(0.30 + 0.16 * folds + 0.12 * glint, 0, 0.8), (0.82, 0.80, 0.72))
+    _blend(canvas, sheet * np.clip(0.26 + 0.10 * folds + 0.12 * glint, 0, 0.8), (0.84, 0.78, 0.66))
     return sheet > 0.4
 
 
@@ -89,7 +89,7 @@ def drusen(canvas: FloatImage, eye: Eye, rng: np.random.Generator) -> Mask:
     mask = np.zeros_like(eye.field)
     count = int(rng.integers(15, 60))
     wanted = np.exp(-((np.hypot(eye.u - 1, eye.v) / 0.32) ** 2))
-    for place, radius in zip(_places(eye, count, wanted, rng), rng.gamma(4, 0.0045, count) + 0.009, strict=True):
+    for place, radius in zip(_places(eye, count, wanted, rng), rng.gamma(4, 0.0035, count) + 0.008, strict=True):
         mask |= _spot(canvas, eye, place, radius, (0.97, 0.78, 0.40), 0.62, rng, rough=0.12, soft=0.9)
     return mask
 
@@ -100,11 +100,11 @@ def cotton_wool_patch(canvas: FloatImage, eye: Eye, rng: np.random.Generator) ->
     arcade = np.exp(-((np.abs(eye.v) - 0.62) ** 2) / 0.03) * np.exp(-((eye.u - 0.5) ** 2) / 0.35)
     for u, v in _places(eye, int(rng.integers(1, 5)), arcade, rng):
         for _ in range(int(rng.integers(3, 6))):  # overlapping puffs make the edge feathery
-            radius = rng.uniform(0.035, 0.065)
+            radius = rng.uniform(0.03, 0.055)
             puff = (u + rng.normal(0, 0.03), v + rng.normal(0, 0.03))
             white = (0.97, 0.93, 0.80)
             along = np.arctan2(v, u) + np.pi / 2
-            mask |= _spot(canvas, eye, puff, radius, white, 0.55, rng, rough=0.3, soft=1.0, stretch=1.4, along=along)
+            mask |= _spot(canvas, eye, puff, radius, white, 0.42, rng, rough=0.2, soft=1.4, stretch=1.4, along=along)
     return mask
 
 
@@ -172,7 +172,7 @@ def _places(eye: Eye, count: int, wanted: FloatImage, rng: np.random.Generator) 
 
 def _well_inside(eye: Eye) -> Mask:
     y, x = np.ogrid[: eye.size, : eye.size]
-    inside: Mask = np.hypot(x - eye.centre[0], y - eye.centre[1]) < 0.93 * eye.radius
+    inside: Mask = (x - eye.centre[0]) ** 2 + (y - eye.centre[1]) ** 2 < (0.93 * eye.radius) ** 2
     return inside
 
 
@@ -197,7 +197,7 @@ def _spot(
     """
     mask = np.zeros_like(eye.field)
     radius = max(radius, 0.8 / eye.unit)
-    phases, weights = rng.uniform(0, 2 * np.pi, 4), rng.normal(0, 0.5, 4)
+    phases, weights = rng.uniform(0, 2 * np.pi, 3), rng.normal(0, 0.5, 3)
     x, y = eye.pixels(np.asarray(place, np.float64))
     reach = int(np.ceil(radius * eye.unit * stretch * (1 + 2 * rough + soft))) + 2
     rows = slice(max(0, int(y) - reach), max(0, int(y) + reach + 1))

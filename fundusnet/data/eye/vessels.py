@@ -57,31 +57,32 @@ def _grow(
     tortuosity: float,
     rng: np.random.Generator,
 ) -> None:
-    """Add ``path`` (n, 2) and, down to four generations, the branches that leave it to either side."""
+    """Add ``path`` (n, 2) and, down to three generations, the branches that leave it to either side."""
     near = np.flatnonzero(np.hypot(path[:, 0] - 1, path[:, 1]) < AVASCULAR)
     path = path[: near[0]] if len(near) else path
     if len(path) < 6:
         return
     taper = 0.4 if depth == 0 else 0.5
     vessels.append((path, width, width * taper))
-    if depth == 3 or width < 0.004:
+    if depth == 2 or width < 0.003:
         return
-    count = (7, 4, 2)[depth]
+    count = (5, 3)[depth]
     length = float(np.hypot(*np.diff(path, axis=0).T).sum())
-    for order, start in enumerate(np.sort(rng.uniform(0.12 if depth == 0 else 0.2, 0.92, count))):
+    for order, start in enumerate(np.sort(rng.uniform(0.2, 0.92, count))):
         at = int(start * (len(path) - 2))
-        heading = np.arctan2(*(path[at + 1] - path[at])[::-1])
+        ahead = path[at + 1] - path[at]
+        heading = np.arctan2(ahead[1], ahead[0])
         side = 1 if (order + depth) % 2 else -1
         turn = side * rng.uniform(0.45, 1.15)
         steps = 24
-        reach = min(length * (1 - 0.5 * start) * rng.uniform(0.3, 0.6), 0.8)
+        reach = min(length * (1 - 0.5 * start) * rng.uniform(0.35, 0.75), 0.9)
         # The branch leaves at an angle and bends back towards its parent's course.
         course = heading + turn * np.linspace(1, rng.uniform(0.1, 0.7), steps)
-        course += np.cumsum(rng.normal(0, 0.05 * tortuosity, steps))
+        course += np.cumsum(rng.normal(0, 0.11 * tortuosity, steps))
         moves = np.stack([np.cos(course), np.sin(course)], -1) * (reach / steps)
         branch = path[at] + np.concatenate([np.zeros((1, 2)), np.cumsum(moves, 0)])
         here = width * (1 - (1 - taper) * start)
-        _grow(vessels, branch, here * rng.uniform(0.45, 0.75), depth + 1, tortuosity, rng)
+        _grow(vessels, branch, here * rng.uniform(0.4, 0.68), depth + 1, tortuosity, rng)
 
 
 def _render(eye: Frame, vessels: list[tuple[Path, float, float]]) -> NDArray[np.float32]:
@@ -89,7 +90,7 @@ def _render(eye: Frame, vessels: list[tuple[Path, float, float]]) -> NDArray[np.
     scale = FINER * eye.unit
     for path, first, last in sorted(vessels, key=lambda vessel: vessel[1]):  # thick ones over thin ones
         dots = np.rint((eye.pixels(path) + 0.5) * FINER * 16 - 8).astype(np.int32)
-        pieces = max(2, len(path) // 8)
+        pieces = 2 if first < 0.01 else 6
         bounds = np.linspace(0, len(path) - 1, pieces + 1).astype(int)
         for piece, (begin, end) in enumerate(zip(bounds[:-1], bounds[1:], strict=True)):
             width = scale * (first + (last - first) * piece / pieces)
