@@ -1,6 +1,6 @@
 """Training images a second and core: read, augmented, cues drawn, moved and pooled, put into batches.
 
-``python benchmarks/pipeline.py`` prints the rate, and the share of it that each step takes.
+``python benchmarks/pipeline.py`` prints the rate, and what each step takes of it.
 """
 
 from __future__ import annotations

@@ -186,6 +186,6 @@ def test_a_split_without_a_positive_is_named(folder: Path, monkeypatch: pytest.M
 
 def test_an_empty_split_is_refused_unless_none_was_asked_for(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     split_by_hand(monkeypatch, *["train"] * 4)
-    with pytest.raises(UserError, match="split 'val' of .* has no image"):
+    with pytest.raises(UserError, match=r"split 'val' of .* has no image"):
         make(folder)
     assert len(make(folder, fractions=(0.8, 0, 0.2)).rows["val"]) == 0
