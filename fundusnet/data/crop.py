@@ -47,11 +47,11 @@ class Frame:
         """
         if self.scale > 1:
             matrix = np.array([[self.scale, 0, self.dx], [0, self.scale, self.dy]])
-            moved = cv2.warpAffine(mask.astype(np.uint8), matrix, (size, size), flags=cv2.INTER_NEAREST)
-            return np.asarray(moved, dtype=bool)
+            larger = cv2.warpAffine(mask.astype(np.uint8), matrix, (size, size), flags=cv2.INTER_NEAREST)
+            return np.asarray(larger, dtype=bool)
         rows, columns = np.nonzero(mask)
-        x, y = self.point(columns, rows)  # type: ignore[arg-type]  # arrays move as numbers do
-        x, y = np.floor(np.add(x, 0.5)).astype(int), np.floor(np.add(y, 0.5)).astype(int)
+        x = np.floor(self.scale * columns + self.dx + 0.5).astype(int)
+        y = np.floor(self.scale * rows + self.dy + 0.5).astype(int)
         inside = (x >= 0) & (x < size) & (y >= 0) & (y < size)
         moved = np.zeros((size, size), dtype=bool)
         moved[y[inside], x[inside]] = True
@@ -98,9 +98,7 @@ def crop_square(photograph: Photograph, box: tuple[int, int, int, int], size: in
     side = max(right - left, bottom - top)
     pad_x, pad_y = (side - (right - left)) // 2, (side - (bottom - top)) // 2
     square: npt.NDArray[np.uint8] = np.zeros((side, side, 3), dtype=np.uint8)
-    square[pad_y : pad_y + bottom - top, pad_x : pad_x + right - left] = photograph.pixels[
-        top:bottom, left:right
-    ]
+    square[pad_y : pad_y + bottom - top, pad_x : pad_x + right - left] = photograph.pixels[top:bottom, left:right]
     way = cv2.INTER_AREA if side >= size else cv2.INTER_LINEAR
     resized = np.asarray(cv2.resize(square, (size, size), interpolation=way), dtype=np.uint8)
     # Pixel centres lie half a pixel inside their edges in the original, decoded and prepared pictures alike.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import numpy.typing as npt
-from PIL import ExifTags, Image, ImageOps
+from PIL import ExifTags, Image
 
 Pixels = npt.NDArray[np.uint8]
 Mask = npt.NDArray[np.bool_]
@@ -34,7 +35,7 @@ _UPRIGHT = {
 }
 
 
-class Unreadable(Exception):
+class Unreadable(Exception):  # noqa: N818 - names the file's state, as StopIteration does
     """A file that gives no usable picture; the message is the reason."""
 
 
@@ -68,16 +69,14 @@ def read_photograph(path: Path | str, reduction: int = 1) -> Photograph:
     data = _bytes(Path(path))
     image = _open(data)
     width, height = image.size
-    orientation = int(image.getexif().get(ExifTags.Base.Orientation, 1))
     if image.format in ("JPEG", "MPO"):
         _check_complete(data)
         if image.mode in ("RGB", "L"):
-            pixels = _decode_jpeg(data, reduction)
-            if orientation in _UPRIGHT:
-                pixels = np.ascontiguousarray(_UPRIGHT[orientation](pixels))
+            orientation = _orientation(image)
+            pixels = _upright(_decode_jpeg(data, reduction), orientation)
             size = (height, width) if orientation >= 5 else (width, height)
             return Photograph(pixels, *size, reduction)
-    pixels = _eight_bit_rgb(ImageOps.exif_transpose(_load(image)))
+    pixels = _upright(_eight_bit_rgb(_load(image)), _orientation(image))
     return Photograph(pixels, pixels.shape[1], pixels.shape[0], 1)
 
 
@@ -87,7 +86,12 @@ def picture_size(path: Path | str) -> tuple[int, int]:
 
 
 def read_mask(path: Path | str) -> Mask:
-    """A mask file as bool ``(H, W)``: non-zero is lesion; palette files by index, alpha ignored; raises ``Unreadable``."""
+    """A mask file as bool ``(H, W)``: non-zero is lesion; palette files by index, alpha ignored.
+
+    Raises
+    ------
+    Unreadable: as ``read_photograph``.
+    """
     image = _load(_open(_bytes(Path(path))))
     if image.mode in ("RGBA", "LA", "PA"):
         image = image.convert({"RGBA": "RGB", "LA": "L", "PA": "P"}[image.mode])
@@ -125,6 +129,19 @@ def _load(image: Image.Image) -> Image.Image:
     except (OSError, SyntaxError, ValueError, EOFError) as error:
         raise Unreadable(f"picture is truncated or damaged: {error}") from None
     return image
+
+
+def _orientation(image: Image.Image) -> int:
+    """The EXIF orientation still to be undone (Pillow turns a TIFF itself while loading it); 1 where unreadable."""
+    try:
+        return int(image.getexif().get(ExifTags.Base.Orientation, 1))
+    except (OSError, SyntaxError, ValueError, TypeError, KeyError, struct.error):
+        # Damaged camera notes do not make the picture unreadable.
+        return 1
+
+
+def _upright(pixels: Pixels, orientation: int) -> Pixels:
+    return np.ascontiguousarray(_UPRIGHT[orientation](pixels)) if orientation in _UPRIGHT else pixels
 
 
 def _decode_jpeg(data: npt.NDArray[np.uint8], reduction: int) -> Pixels:

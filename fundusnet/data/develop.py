@@ -31,7 +31,8 @@ class Done:
     """What became of a photograph; plain values only, so that the journal can hold it.
 
     ``reason`` is empty for a prepared photograph, else says why it was rejected. ``points`` are in the prepared frame;
-    ``lesions`` maps findings to mask files relative to ``manifest/`` ("" = absent); ``rejected_masks`` are (path, reason).
+    ``lesions`` maps findings to mask files relative to ``manifest/`` ("" = absent); ``rejected_masks`` holds
+    (path, reason).
     """
 
     row: int
@@ -78,9 +79,7 @@ def _check_points(points: tuple[float, ...], photograph: Photograph) -> None:
             raise Unreadable(f"{name} ({x:g}, {y:g}) lies outside the picture of {size} pixels")
 
 
-def _move_masks(
-    job: Job, photograph: Photograph, frame: Frame
-) -> tuple[dict[str, str], list[tuple[str, str]]]:
+def _move_masks(job: Job, photograph: Photograph, frame: Frame) -> tuple[dict[str, str], list[tuple[str, str]]]:
     lesions: dict[str, str] = {}
     rejected: list[tuple[str, str]] = []
     for finding, paths in job.masks.items():

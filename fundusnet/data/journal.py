@@ -45,15 +45,13 @@ class Journal:
             if folder.exists():
                 shutil.rmtree(folder)
             folder.mkdir(parents=True)
-            np.lib.format.open_memmap(
-                folder / "rows.npy", mode="w+", dtype=np.uint8, shape=(count, size, size, 3)
-            )
+            np.lib.format.open_memmap(folder / "rows.npy", mode="w+", dtype=np.uint8, shape=(count, size, size, 3))
         # Written with plain seeks, not through the map: pages of a written map would count as this process's memory.
-        self._rows: BinaryIO = open(folder / "rows.npy", "r+b")  # noqa: SIM115 - closed in __exit__
+        self._rows: BinaryIO = (folder / "rows.npy").open("r+b")
         np.lib.format.read_magic(self._rows)
         np.lib.format.read_array_header_1_0(self._rows)
         self._start = self._rows.tell()
-        self._file: TextIO = open(folder / "journal.jsonl", "a", encoding="utf-8")  # noqa: SIM115
+        self._file: TextIO = (folder / "journal.jsonl").open("a", encoding="utf-8")
         if fresh:
             self._write({"identity": identity})
         else:

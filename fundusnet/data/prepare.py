@@ -6,7 +6,7 @@ which rows are done, so that an interrupted run goes on where it stopped and end
 
 from __future__ import annotations
 
-import os
+import math
 import platform
 import shutil
 from collections import Counter
@@ -57,12 +57,8 @@ def prepare(
     if size < 16:
         raise UserError(f"size={size} is too small for a photograph; use 512")
     findings = set(manifest.lesions["finding"])
-    if wrong := sorted(
-        name for name in findings if not name or "/" in name or "\\" in name or name.startswith(".")
-    ):
-        raise UserError(
-            f"lesions.csv: finding '{wrong[0]}' cannot name a folder; use a name such as hard_exudate"
-        )
+    if wrong := sorted(name for name in findings if not name or "/" in name or "\\" in name or name.startswith(".")):
+        raise UserError(f"lesions.csv: finding '{wrong[0]}' cannot name a folder; use a name such as hard_exudate")
     parameters = {"size": size, "duplicates_distance": duplicates_distance}
     identity = digest(manifest, parameters | {"source": source})
     if target.exists() and not (target.is_dir() and not any(target.iterdir())):
@@ -80,9 +76,7 @@ def prepare(
         reason = Counter(done.reason for done in results).most_common(1)
         why = f"most often: {reason[0][0]}" if reason else "the manifest names none"
         shutil.rmtree(partial)
-        raise UserError(
-            f"no photograph under {manifest.root} can be prepared ({why}); check the source and its root"
-        )
+        raise UserError(f"no photograph under {manifest.root} can be prepared ({why}); check the source and its root")
 
     _compact(partial, kept)
     moved = _moved(manifest, results, kept)
@@ -106,13 +100,11 @@ def prepare(
         },
         "versions": _versions(),
     }
-    (partial / "prepared.yaml").write_text(
-        yaml.safe_dump(info, sort_keys=False, allow_unicode=True), encoding="utf-8"
-    )
+    (partial / "prepared.yaml").write_text(yaml.safe_dump(info, sort_keys=False, allow_unicode=True), encoding="utf-8")
     Journal.remove(partial)
     if target.is_dir():
         target.rmdir()
-    os.rename(partial, target)
+    partial.rename(target)
     return open_prepared(target)
 
 
@@ -121,17 +113,13 @@ def _open_same(target: Path, identity: str) -> PreparedSet:
         raise UserError(f"{target} exists and is not a prepared set; choose another folder or remove it")
     prepared = open_prepared(target)
     if prepared.info.get("identity") != identity:
-        raise UserError(
-            f"{target} was prepared from other photographs or settings; remove it or choose another folder"
-        )
+        raise UserError(f"{target} was prepared from other photographs or settings; remove it or choose another folder")
     return prepared
 
 
 def _jobs(manifest: Manifest, partial: Path, size: int) -> list[Job]:
     masks: dict[str, dict[str, list[str]]] = {}
-    rows = zip(
-        manifest.lesions["image_id"], manifest.lesions["finding"], manifest.lesions["path"], strict=True
-    )
+    rows = zip(manifest.lesions["image_id"], manifest.lesions["finding"], manifest.lesions["path"], strict=True)
     for image_id, finding, path in rows:
         masks.setdefault(image_id, {}).setdefault(finding, []).append(path)
     points = manifest.images[list(COORDINATES)].to_numpy(dtype=float)
@@ -157,9 +145,7 @@ def _work(jobs: list[Job], workers: int) -> Iterator[tuple[Done, bytes]]:
         yield from map(develop, jobs)
         return
     # spawn: forking a process that already runs threads (OpenCV's, torch's) can lock up.
-    pool = ProcessPoolExecutor(
-        workers, mp_context=get_context("spawn"), initializer=cv2.setNumThreads, initargs=(1,)
-    )
+    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=cv2.setNumThreads, initargs=(1,))
     running: set[Future[tuple[Done, bytes]]] = set()
     queue = iter(jobs)
     try:
@@ -173,7 +159,7 @@ def _work(jobs: list[Job], workers: int) -> Iterator[tuple[Done, bytes]]:
                 yield future.result()
     except BrokenProcessPool:
         raise UserError(
-            "a worker process died, perhaps for want of memory: run the same command again with fewer workers, it resumes"
+            "a worker process died, perhaps for want of memory: run the same command with fewer workers, it resumes"
         ) from None
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
@@ -181,17 +167,12 @@ def _work(jobs: list[Job], workers: int) -> Iterator[tuple[Done, bytes]]:
 
 def _compact(partial: Path, kept: list[int]) -> None:
     """Make ``pixels.npy`` of the rows that survived, in order; ``rows.npy`` stays until the set is whole."""
-    rows = np.load(partial / "rows.npy", mmap_mode="r")
-    whole = np.lib.format.open_memmap(
-        partial / "pixels.npy", mode="w+", dtype=np.uint8, shape=(len(kept), *rows.shape[1:])
-    )
-    offset = whole.offset
-    del whole, rows
-    with open(partial / "pixels.npy", "r+b") as out, open(partial / "rows.npy", "rb") as source:
+    with (partial / "pixels.npy").open("wb") as out, (partial / "rows.npy").open("rb") as source:
         np.lib.format.read_magic(source)
-        shape, _, _ = np.lib.format.read_array_header_1_0(source)
-        start, length = source.tell(), int(np.prod(shape[1:]))
-        out.seek(offset)
+        shape, order, dtype = np.lib.format.read_array_header_1_0(source)
+        header = {"descr": dtype.str, "fortran_order": order, "shape": (len(kept), *shape[1:])}
+        np.lib.format.write_array_header_1_0(out, header)
+        start, length = source.tell(), math.prod(shape[1:])
         for row in kept:
             source.seek(start + row * length)
             out.write(source.read(length))
@@ -203,22 +184,22 @@ def _moved(manifest: Manifest, results: list[Done], kept: list[int]) -> Manifest
     images[list(COORDINATES)] = np.array([results[row].points for row in kept], dtype=float).reshape(-1, 4)
     ids = set(images["image_id"])
     readings = manifest.readings[manifest.readings["image_id"].isin(ids)].reset_index(drop=True)
-    lesions = [
-        (results[row].image_id, finding, path)
-        for row in kept
-        for finding, path in results[row].lesions.items()
-    ]
+    lesions = [(results[row].image_id, finding, path) for row in kept for finding, path in results[row].lesions.items()]
     table = pd.DataFrame(lesions, columns=list(LESION_COLUMNS), dtype=str)
     return Manifest(manifest.root, images, readings, table, manifest.classes)
 
 
 def _write_duplicates(partial: Path, image_ids: list[str], distance: int) -> int:
     hashes, thumbnails = [], []
-    pixels = np.load(partial / "pixels.npy", mmap_mode="r")
-    for row in track(range(len(pixels)), "looking for duplicates", total=len(pixels)):
-        number, thumbnail = fingerprint(np.asarray(pixels[row]))
-        hashes.append(number)
-        thumbnails.append(thumbnail)
+    # Read, not mapped: the pages of a map would count as this process's memory, all of them by the end.
+    with (partial / "pixels.npy").open("rb") as file:
+        np.lib.format.read_magic(file)
+        shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+        for _ in track(image_ids, "looking for duplicates", total=len(image_ids)):
+            picture = np.frombuffer(file.read(math.prod(shape[1:])), dtype=dtype).reshape(shape[1:])
+            number, thumbnail = fingerprint(picture)
+            hashes.append(number)
+            thumbnails.append(thumbnail)
     groups = duplicate_groups(np.array(hashes, dtype=np.uint64), np.stack(thumbnails), distance)
     table = pd.DataFrame({"image_id": image_ids, "group": groups})
     table = table[table["group"] >= 0].sort_values("group", kind="stable")

@@ -90,8 +90,6 @@ def open_prepared(folder: Path | str) -> PreparedSet:
         table = pd.read_csv(file, dtype={"image_id": str, "group": int}, keep_default_na=False)
         groups = dict(zip(table["image_id"], table["group"], strict=True))
     group = np.array([groups.get(image_id, -1) for image_id in manifest.images["image_id"]], dtype=np.int64)
-    rows = zip(
-        manifest.lesions["image_id"], manifest.lesions["finding"], manifest.lesions["path"], strict=True
-    )
+    rows = zip(manifest.lesions["image_id"], manifest.lesions["finding"], manifest.lesions["path"], strict=True)
     lesions = {(image_id, finding): path for image_id, finding, path in rows}
     return PreparedSet(root, manifest, pixels, info, group, lesions)

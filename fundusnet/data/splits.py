@@ -44,9 +44,7 @@ def make_splits(
     """
     share = np.asarray(fractions, dtype=float)
     if share.shape != (3,) or not np.isfinite(share).all() or (share < 0).any() or share[0] <= 0:
-        raise UserError(
-            f"fractions={tuple(fractions)}: give three numbers not below 0, the first (train) above 0"
-        )
+        raise UserError(f"fractions={tuple(fractions)}: give three numbers not below 0, the first (train) above 0")
     if by not in ("patient", "image"):
         raise UserError(f"by={by!r} is neither 'patient' nor 'image'")
     official = images["split"].to_numpy(dtype=object).astype(str)

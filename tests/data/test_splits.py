@@ -1,0 +1,91 @@
+"""Nobody stands on both sides of a border, and both sides look alike."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fundusnet.data.splits import make_splits
+from fundusnet.errors import UserError
+
+
+def table(patients: list[str], official: list[str] | None = None) -> pd.DataFrame:
+    return pd.DataFrame({"patient_id": patients, "split": official or [""] * len(patients)})
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["", "a", "b", "c", "d", "e"]),
+            st.integers(-1, 4),
+            st.sampled_from([0.0, 1.0, float("nan")]),
+            st.sampled_from(["", "train", "val", "test"]),
+        ),
+        min_size=1,
+        max_size=40,
+    ),
+    st.integers(0, 5),
+)
+def test_no_patient_and_no_twin_straddles(rows: list[tuple[str, int, float, str]], seed: int) -> None:
+    patients, groups, labels, official = (list(column) for column in zip(*rows, strict=True))
+    split = make_splits(table(patients, official), np.array(labels), np.array(groups), seed=seed)
+    for keys in (patients, groups):
+        for key in set(keys) - {"", -1}:
+            assert len({s for s, k in zip(split, keys, strict=True) if k == key} - {""}) <= 1
+    for got, wish in zip(split, official, strict=True):
+        assert wish != "test" or got == "test"
+        assert got in ("train", "val", "test", "")
+
+
+def test_same_seed_same_split_and_another_differs() -> None:
+    images, none = table([""] * 200), np.full(200, -1)
+    labels = np.arange(200) % 3
+    one = make_splits(images, labels, none, seed=1)
+    assert np.array_equal(one, make_splits(images, labels, none, seed=1))
+    assert not np.array_equal(one, make_splits(images, labels, none, seed=2))
+
+
+def test_labels_are_balanced_although_rare_and_partly_unknown() -> None:
+    rng = np.random.default_rng(0)
+    labels = np.stack([rng.random(1000) < 0.05, rng.random(1000) < 0.4], axis=1).astype(float)
+    labels[rng.random((1000, 2)) < 0.2] = np.nan
+    patients = [f"p{n}" for n in rng.integers(0, 500, 1000)]
+    split = make_splits(table(patients), labels, np.full(1000, -1), fractions=(0.6, 0.2, 0.2))
+    for name, part in (("train", 0.6), ("val", 0.2), ("test", 0.2)):
+        assert abs((split == name).mean() - part) < 0.02
+        for column in labels.T:
+            positives = (column == 1).sum()
+            assert abs((column[split == name] == 1).sum() - part * positives) <= 2 + 0.02 * positives
+
+
+def test_validation_is_carved_out_of_official_training_only() -> None:
+    official = ["train"] * 90 + ["test"] * 30
+    split = make_splits(table([""] * 120, official), np.zeros(120), np.full(120, -1), fractions=(0.9, 0.1, 0.3))
+    assert (split[90:] == "test").all()
+    assert (split[:90] == "val").sum() == 9
+    assert (split[:90] == "train").sum() == 81
+
+
+def test_a_twin_of_a_test_picture_leaves_the_training_set() -> None:
+    official = ["train", "train", "train", "train", "test", "val"]
+    split = make_splits(table([""] * 6, official), np.zeros(6), np.array([7, -1, -1, -1, 7, -1]))
+    assert split.tolist() == ["", "train", "train", "train", "test", "val"]
+
+
+def test_by_image_parts_patients_but_never_twins() -> None:
+    images = table(["a"] * 40)
+    groups = np.repeat(np.arange(20), 2)
+    assert set(make_splits(images, np.zeros(40), np.full(40, -1))) == {"train"}
+    split = make_splits(images, np.zeros(40), groups, by="image")
+    assert set(split) == {"train", "val", "test"}
+    assert (split[::2] == split[1::2]).all()
+
+
+@pytest.mark.parametrize("fractions", [(0, 0.5, 0.5), (0.5, -0.1, 0.6), (float("nan"), 1, 1)])
+def test_fractions_without_sense_are_refused(fractions: tuple[float, float, float]) -> None:
+    with pytest.raises(UserError, match="fractions"):
+        make_splits(table(["", ""]), np.zeros(2), np.full(2, -1), fractions=fractions)
