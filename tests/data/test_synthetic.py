@@ -42,7 +42,7 @@ def test_same_seed_same_files_whatever_the_processes(tmp_path: Path) -> None:
 
 def test_reused_when_equal_refused_when_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     load(tmp_path / "eyes", images=2, size=64)
-    with pytest.raises(UserError, match="images 2 instead of 4.*delete it"):
+    with pytest.raises(UserError, match=r"images 2 instead of 4.*delete it"):
         load(tmp_path / "eyes", images=4, size=64)
     monkeypatch.setattr(synthetic, "draw_photograph", None)  # drawing again would fail
     assert len(load(tmp_path / "eyes", images=2, size=64).images) == 2
@@ -115,7 +115,7 @@ def test_cup_grows_with_the_grade(eyes: Manifest) -> None:
 
 
 def test_shortcut_follows_the_label_in_train_alone(tmp_path: Path) -> None:
-    eyes = load(tmp_path / "eyes", images=300, size=64, findings=["hemorrhage"], shortcut=1.0, annotators=0)
+    eyes = load(tmp_path / "eyes", images=100, size=64, findings=["hemorrhage"], shortcut=1.0, annotators=0)
     rows = eyes.images.merge(eyes.lesions, on="image_id").merge(pd.read_csv(eyes.root / "truth.csv"), on="image_id")
     agrees = (rows["mark"] == 1) == (rows["path_y"] != "")
     seen = rows["split"] != "test"

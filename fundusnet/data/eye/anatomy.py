@@ -90,7 +90,7 @@ def place_eye(size: int, side: str, cup_to_disc: float, rng: np.random.Generator
     u = dx * toward[0] + dy * toward[1]
     upward = (toward[1], -toward[0]) if along[0] > 0 else (-toward[1], toward[0])
     v = dx * upward[0] + dy * upward[1]
-    field = np.hypot(x - centre[0], y - centre[1]) <= radius
+    field = np.hypot(x - float(centre[0]), y - float(centre[1])) <= float(radius)
     return Eye(
         size=size,
         disc=(float(disc[0]), float(disc[1])),
@@ -144,7 +144,7 @@ def photograph(canvas: FloatImage, eye: Eye, rng: np.random.Generator) -> NDArra
     """Uneven light, focus, sensor noise and the black surround: uint8 (S, S, 3), RGB."""
     size = eye.size
     y, x = np.mgrid[:size, :size].astype(np.float32)
-    hot = np.asarray(eye.centre) + rng.normal(0, 0.18 * eye.radius, 2)
+    hot = (np.asarray(eye.centre) + rng.normal(0, 0.18 * eye.radius, 2)).tolist()  # floats keep float32 what it is
     fall = rng.uniform(0.2, 0.42) * ((x - hot[0]) ** 2 + (y - hot[1]) ** 2) / eye.radius**2
     light = rng.uniform(0.86, 1.1) * np.clip(1.04 - fall, 0.25, None)
     from_centre = np.hypot(x - eye.centre[0], y - eye.centre[1]) / eye.radius

@@ -20,7 +20,9 @@ Painter = Callable[[FloatImage, Eye, np.random.Generator], Mask]
 
 def draw_finding(name: str, canvas: FloatImage, eye: Eye, rng: np.random.Generator) -> Mask:
     """Draw the finding ``name`` on ``canvas`` (S, S, 3) in place; the covered pixels that the camera sees, (S, S)."""
-    return PAINTERS[name](canvas, eye, rng) & eye.field
+    covered = PAINTERS[name](canvas, eye, rng)
+    covered &= eye.field
+    return covered
 
 
 def macular_hole(canvas: FloatImage, eye: Eye, rng: np.random.Generator) -> Mask:
@@ -33,7 +35,7 @@ def macular_hole(canvas: FloatImage, eye: Eye, rng: np.random.Generator) -> Mask
     _blend(canvas, 0.22 * cuff, (0.80, 0.62, 0.44))
     _blend(canvas, 0.62 * hole, (0.48, 0.13, 0.07))
     for point in rng.normal(0, radius / 2.5, (int(rng.integers(0, 6)), 2)):
-        _spot(canvas, eye, point + (1, 0), 0.008, (0.9, 0.75, 0.4), 0.5, rng)
+        _spot(canvas, eye, point + np.array([1.0, 0.0]), 0.008, (0.9, 0.75, 0.4), 0.5, rng)
     return away < 1.35 * radius
 
 
@@ -131,7 +133,9 @@ def retinal_pigmentary_change(canvas: FloatImage, eye: Eye, rng: np.random.Gener
             stretch, along = rng.uniform(1, 3.5), rng.uniform(0, np.pi)
             radius = rng.uniform(0.010, 0.024)
             black = (0.16, 0.09, 0.07)
-            mask |= _spot(canvas, eye, point, radius, black, 0.85, rng, rough=0.5, soft=0.3, stretch=stretch, along=along)
+            mask |= _spot(
+                canvas, eye, point, radius, black, 0.85, rng, rough=0.5, soft=0.3, stretch=stretch, along=along
+            )
     return mask
 
 
@@ -163,7 +167,7 @@ DEEP = frozenset({"drusen", "rnfl_defect", "retinal_pigmentary_change"})  # the 
 
 
 def _places(eye: Eye, count: int, wanted: FloatImage, rng: np.random.Generator) -> NDArray[np.float64]:
-    """Points (count, 2) in the frame of the eye, drawn with density ``wanted`` (S, S), off the disc and in the field."""
+    """Points (count, 2) in the frame of the eye, drawn with density ``wanted`` (S, S), off the disc, in the field."""
     away = np.hypot(eye.u, eye.v)
     density = np.where(_well_inside(eye) & (away > 0.26), wanted, 0).ravel().cumsum(dtype=np.float64)
     picked = np.searchsorted(density, rng.random(count) * density[-1])

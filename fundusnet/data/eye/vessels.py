@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from math import comb
 from typing import Protocol
 
@@ -92,14 +93,14 @@ def _render(eye: Frame, vessels: list[tuple[Path, float, float]]) -> NDArray[np.
         dots = np.rint((eye.pixels(path) + 0.5) * FINER * 16 - 8).astype(np.int32)
         pieces = 2 if first < 0.01 else 6
         bounds = np.linspace(0, len(path) - 1, pieces + 1).astype(int)
-        for piece, (begin, end) in enumerate(zip(bounds[:-1], bounds[1:], strict=True)):
+        for piece, (begin, end) in enumerate(pairwise(bounds)):
             width = scale * (first + (last - first) * piece / pieces)
             thick = max(1, round(width))
             # A line cannot be thinner than one pixel: what it lacks in width it lacks in strength.
             strength = int(255 * min(1.0, max(0.25, width / thick)))
             cv2.polylines(sheet, [dots[begin : end + 1]], False, strength, thick, cv2.LINE_AA, shift=4)
     small = cv2.resize(sheet, (eye.size, eye.size), interpolation=cv2.INTER_AREA)
-    return small.astype(np.float32) / 255
+    return np.asarray(small, np.float32) / np.float32(255)
 
 
 def _bezier(control: Path, count: int) -> Path:
@@ -113,5 +114,6 @@ def _wind(path: Path, amount: float, rng: np.random.Generator) -> Path:
     """Smooth sideways wander that grows from nothing at the disc."""
     phases = rng.uniform(0, 2 * np.pi, (3, 2))
     t = np.linspace(0, 1, len(path))[:, None]
-    waves = sum(np.sin(2 * np.pi * turns * t + phase) / turns**0.5 for turns, phase in zip((2, 4, 7), phases, strict=True))
+    pairs = zip((2, 4, 7), phases, strict=True)
+    waves = sum(np.sin(2 * np.pi * turns * t + phase) / turns**0.5 for turns, phase in pairs)
     return np.asarray(path + amount * np.minimum(1, 4 * t) * waves)

@@ -25,7 +25,14 @@ from numpy.typing import NDArray
 from fundusnet.data.eye.anatomy import Complexion, Eye, FloatImage, draw_retina, draw_vessels, photograph, place_eye
 from fundusnet.data.eye.lesions import DEEP, FINDINGS, draw_finding
 from fundusnet.data.eye.readers import read_photograph
-from fundusnet.data.manifest import LESION_COLUMNS, READING_COLUMNS, Manifest, images_table, read_manifest, write_manifest
+from fundusnet.data.manifest import (
+    LESION_COLUMNS,
+    READING_COLUMNS,
+    Manifest,
+    images_table,
+    read_manifest,
+    write_manifest,
+)
 from fundusnet.data.regions import regions_touched
 from fundusnet.errors import UserError
 from fundusnet.progress import track
@@ -86,7 +93,7 @@ def load(
     findings: "all", or the names of those to draw and look for.
     prevalence: probability of each finding in an eye.
     shortcut: probability that a small square at the edge of the field goes with the label of the first finding in
-        train and val; otherwise, and always in test, it is drawn with probability ``prevalence``. 0 = no squares at all.
+        train and val; otherwise, and always in test, it is drawn with probability ``prevalence``. 0 = no squares.
     annotators, miss, false_mark: readers a photograph, and how often each errs.
     workers: processes that draw; 0 = this one. No bearing on the result.
 
@@ -203,9 +210,7 @@ def _splits(wanted: Parameters) -> list[str]:
     return [names[min(place[index // 2], len(names) - 1)] for index in range(wanted.images)]
 
 
-def _diagnosis(
-    wanted: Parameters, shared: np.random.Generator, rng: np.random.Generator
-) -> tuple[int, frozenset[str]]:
+def _diagnosis(wanted: Parameters, shared: np.random.Generator, rng: np.random.Generator) -> tuple[int, frozenset[str]]:
     """Grade and present findings of one eye: thresholds on normal variables that correlate between the eyes."""
     count = len(FINDINGS) + 1  # of all findings, so that leaving one out changes no other
     latent = BETWEEN_EYES**0.5 * shared.standard_normal(count) + (1 - BETWEEN_EYES) ** 0.5 * rng.standard_normal(count)
@@ -251,7 +256,9 @@ def _already_drawn(folder: Path, wanted: Parameters) -> bool:
     except ValueError as error:
         raise UserError(f"{file} is not valid JSON ({error}); delete {folder} and they are drawn anew") from None
     asked = json.loads(json.dumps(asdict(wanted)))
-    other = [f"{name} {found.get(name)} instead of {value}" for name, value in asked.items() if found.get(name) != value]
+    other = [
+        f"{name} {found.get(name)} instead of {value}" for name, value in asked.items() if found.get(name) != value
+    ]
     if other:
         raise UserError(f"{folder} holds other synthetic eyes ({'; '.join(other)}); delete it or name another folder")
     return True
