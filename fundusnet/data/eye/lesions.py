@@ -21,7 +21,7 @@ Painter = Callable[[FloatImage, Eye, np.random.Generator], Mask]
 def draw_finding(name: str, canvas: FloatImage, eye: Eye, rng: np.random.Generator) -> Mask:
     """Draw the finding ``name`` on ``canvas`` (S, S, 3) in place; the covered pixels that the camera sees, (S, S)."""
     covered = PAINTERS[name](canvas, eye, rng)
-    covered &= eye.field
+    covered[~eye.field] = False
     return covered
 
 
@@ -36,7 +36,7 @@ def macular_hole(canvas: FloatImage, eye: Eye, rng: np.random.Generator) -> Mask
     _blend(canvas, 0.62 * hole, (0.48, 0.13, 0.07))
     for point in rng.normal(0, radius / 2.5, (int(rng.integers(0, 6)), 2)):
         _spot(canvas, eye, point + np.array([1.0, 0.0]), 0.008, (0.9, 0.75, 0.4), 0.5, rng)
-    return away < 1.35 * radius
+    return np.asarray(away < 1.35 * radius, np.bool_)
 
 
 def hard_exudate(canvas: FloatImage, eye: Eye, rng: np.random.Generator) -> Mask:
