@@ -67,8 +67,12 @@ def evaluate_run(run: Path, datamodule: FindingsDataModule, cfg: DictConfig) -> 
     points = {name: float(point.threshold) for name, point in operating_points(chosen.predictions).items()}
     store_beside(
         best,
-        {"task": "findings", "findings": list(module.findings), "size": datamodule.prepared.size,
-         "operating_points": points},
+        {
+            "task": "findings",
+            "findings": list(module.findings),
+            "size": datamodule.prepared.size,
+            "operating_points": points,
+        },
     )
     return write_results(run, module, datamodule, "test", points, int(cfg.evaluation.bootstrap))
 
@@ -124,9 +128,7 @@ def score(module: GuidedModule, datamodule: FindingsDataModule, split: str) -> S
     return Scored(pd.DataFrame(rows), ids, np.concatenate(maps))
 
 
-def _lesion_cells(
-    prepared: PreparedSet, index: list[int], findings: list[str], h: int, w: int
-) -> torch.Tensor:
+def _lesion_cells(prepared: PreparedSet, index: list[int], findings: list[str], h: int, w: int) -> torch.Tensor:
     """``(B, F, h, w)``: the share of each cell that is lesion; NaN where no outline is known or nothing is outlined."""
     cells = torch.full((len(index), len(findings), h, w), torch.nan)
     for i, row in enumerate(index):

@@ -33,9 +33,7 @@ def find_runs(patterns: list[str]) -> list[Path]:
         found = [Path(path) for path in sorted(glob(pattern))]  # noqa: PTH207 - the pattern may be absolute
         finished = [path for path in found if (path / "metrics.json").is_file()]
         if not finished:
-            raise UserError(
-                f"runs={pattern} holds no finished run (a folder with metrics.json); check the path"
-            )
+            raise UserError(f"runs={pattern} holds no finished run (a folder with metrics.json); check the path")
         runs.update(dict.fromkeys(finished))
     if not runs:
         raise UserError("runs=[] names no run; give run folders or a pattern such as 'outputs/findings/*'")

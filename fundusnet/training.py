@@ -134,7 +134,11 @@ def make_trainer(cfg: DictConfig, run: Path) -> pl.Trainer:
     callbacks: list[Callback] = [
         History(run / "history.csv"),
         ModelCheckpoint(
-            run / "checkpoints", filename="best", monitor=options.monitor, mode=mode, save_last=True,
+            run / "checkpoints",
+            filename="best",
+            monitor=options.monitor,
+            mode=mode,
+            save_last=True,
             enable_version_counter=False,
         ),
         EarlyStopping(options.monitor, patience=options.patience, mode=mode),
@@ -176,7 +180,10 @@ def _status(run: Path) -> Iterator[None]:
 
     def write(state: str, error: str | None = None) -> None:
         status = {
-            "state": state, "error": error, "seconds": round(time.time() - start, 1), "git": _git(),
+            "state": state,
+            "error": error,
+            "seconds": round(time.time() - start, 1),
+            "git": _git(),
             "versions": {name: version(name) for name in ("fundusnet", "torch", "pytorch-lightning")},
         }
         partial = run / "status.partial"

@@ -39,9 +39,7 @@ def test_help_lists_every_verb_at_once() -> None:
     seconds = []
     for _ in range(3):  # the best of three: a busy machine is not what is measured
         start = time.perf_counter()
-        answer = subprocess.run(
-            [sys.executable, "-c", listing], capture_output=True, text=True, check=True, cwd=ROOT
-        )
+        answer = subprocess.run([sys.executable, "-c", listing], capture_output=True, text=True, check=True, cwd=ROOT)
         seconds.append(time.perf_counter() - start)
     help_text, _, modules = answer.stdout.rstrip().rpartition("\n")
     assert all(f"  {verb} " in help_text for verb in VERBS)
@@ -140,6 +138,4 @@ def test_the_wheel_carries_the_configuration(tmp_path: Path) -> None:
     inside = set(zipfile.ZipFile(wheel).namelist())
     conf = conf_folder()
     assert {f"fundusnet/conf/{file.relative_to(conf).as_posix()}" for file in conf.rglob("*.yaml")} <= inside
-    assert {
-        f"fundusnet/{file.relative_to(ROOT / 'fundusnet')}" for file in ROOT.glob("fundusnet/**/*.py")
-    } <= inside
+    assert {f"fundusnet/{file.relative_to(ROOT / 'fundusnet')}" for file in ROOT.glob("fundusnet/**/*.py")} <= inside

@@ -137,9 +137,7 @@ def _read(file: Path, columns: tuple[str, ...], required: tuple[str, ...]) -> pd
 def _check_header(header: list[str], required: tuple[str, ...], file: Path) -> None:
     for name in required:
         if name not in header:
-            raise UserError(
-                f"{file}: column '{name}' is missing; it has {', '.join(filter(None, header)) or 'none'}"
-            )
+            raise UserError(f"{file}: column '{name}' is missing; it has {', '.join(filter(None, header)) or 'none'}")
         if header.count(name) > 1:
             raise UserError(f"{file}: column '{name}' stands twice; drop one")
 
@@ -155,19 +153,13 @@ def _check_images(images: pd.DataFrame, file: Path) -> None:
         if not image_id:
             raise UserError(f"{file}, line {line}: image_id is empty; every photograph needs one of its own")
         if "/" in image_id or "\\" in image_id or image_id.startswith("."):
-            raise UserError(
-                f"{file}, line {line}: image_id '{image_id}' must not hold a slash or begin with a dot"
-            )
+            raise UserError(f"{file}, line {line}: image_id '{image_id}' must not hold a slash or begin with a dot")
         if image_id in seen:
-            raise UserError(
-                f"{file}, line {line}: image_id '{image_id}' stands on line {seen[image_id]} already"
-            )
+            raise UserError(f"{file}, line {line}: image_id '{image_id}' stands on line {seen[image_id]} already")
         seen[image_id] = line
     for line, path in _lines(images["path"]):
         if not path:
-            raise UserError(
-                f"{file}, line {line}: path is empty; give the photograph's file relative to {file.parent}"
-            )
+            raise UserError(f"{file}, line {line}: path is empty; give the photograph's file relative to {file.parent}")
     _check_paths(images["path"], file)
     for name, allowed in (("eye", EYES), ("split", SPLITS)):
         for line, cell in _lines(images[name]):
@@ -202,9 +194,7 @@ def _regions(column: pd.Series, file: Path) -> pd.Series:
 def _check_known(column: pd.Series, known: set[str], file: Path) -> None:
     for line, image_id in _lines(column):
         if image_id not in known:
-            raise UserError(
-                f"{file}, line {line}: image_id '{image_id}' is not in images.csv; add it or drop the line"
-            )
+            raise UserError(f"{file}, line {line}: image_id '{image_id}' is not in images.csv; add it or drop the line")
 
 
 def _check_grades(grades: pd.Series, classes: tuple[str, ...], file: Path) -> None:
@@ -224,8 +214,6 @@ def _numbers(column: pd.Series, file: Path, name: str) -> pd.Series:
         except ValueError:
             raise UserError(f"{file}, line {line}: {name} '{cell}' is not a number") from None
         if cell and not np.isfinite(value):
-            raise UserError(
-                f"{file}, line {line}: {name} '{cell}' is not a finite number; leave it empty if unknown"
-            )
+            raise UserError(f"{file}, line {line}: {name} '{cell}' is not a finite number; leave it empty if unknown")
         values.append(value)
     return pd.Series(values, index=column.index, dtype=float)

@@ -70,9 +70,7 @@ def region_map(shape: tuple[int, int], disc: Point, fovea: Point) -> NDArray[np.
     return regions
 
 
-def cue_mask(
-    shape: tuple[int, int], disc: Point, fovea: Point, regions: Iterable[str | int]
-) -> NDArray[np.bool_]:
+def cue_mask(shape: tuple[int, int], disc: Point, fovea: Point, regions: Iterable[str | int]) -> NDArray[np.bool_]:
     """Where the given regions lie: the cue mask M of a finding annotated with them (S1.2).
 
     Parameters

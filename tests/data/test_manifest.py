@@ -110,9 +110,7 @@ def test_spaces_between_region_names_do_not_reach_whoever_splits_them(tmp_path: 
 
 
 def test_a_folder_without_images_says_what_a_manifest_is(tmp_path: Path) -> None:
-    with pytest.raises(
-        UserError, match=r"images.csv is missing: a manifest is a folder with images.csv \(columns"
-    ):
+    with pytest.raises(UserError, match=r"images.csv is missing: a manifest is a folder with images.csv \(columns"):
         read_manifest(tmp_path)
 
 
@@ -141,9 +139,7 @@ def test_a_manifest_rewritten_without_readings_does_not_keep_the_old_ones(tmp_pa
 
 
 # Any text a user can type in a cell: commas, quotes, breaks, non-ASCII; no outer space (it is dropped).
-cells = st.text(st.characters(blacklist_categories=("Cs", "Cc"), whitelist_characters="\n"), max_size=8).map(
-    str.strip
-)
+cells = st.text(st.characters(blacklist_categories=("Cs", "Cc"), whitelist_characters="\n"), max_size=8).map(str.strip)
 names = cells.filter(lambda text: text and not set(text) & set("/\\") and not text.startswith("."))
 coordinate = st.none() | st.integers(-5_000_000, 5_000_000).map(lambda thousandths: thousandths / 1000)
 region_sets = st.sets(st.sampled_from(sorted(REGIONS.values()))).map(lambda chosen: ";".join(sorted(chosen)))

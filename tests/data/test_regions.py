@@ -120,9 +120,7 @@ def test_every_pixel_follows_the_table(shape: tuple[int, int], disc: Point, fove
 
 @settings(max_examples=600, deadline=None)
 @given(shape, point, point)
-def test_the_masks_of_the_eight_names_partition_the_frame(
-    shape: tuple[int, int], disc: Point, fovea: Point
-) -> None:
+def test_the_masks_of_the_eight_names_partition_the_frame(shape: tuple[int, int], disc: Point, fovea: Point) -> None:
     apart(disc, fovea)
     masks = [cue_mask(shape, disc, fovea, [name]) for name in REGIONS.values()]
     assert (np.sum(masks, axis=0) == 1).all()
@@ -200,9 +198,7 @@ def test_cue_mask_takes_names_and_ids() -> None:
 
 @settings(max_examples=300, deadline=None)
 @given(point, point, st.sets(st.tuples(st.integers(0, 29), st.integers(0, 39)), max_size=6))
-def test_regions_touched_are_those_under_the_pixels(
-    disc: Point, fovea: Point, pixels: set[tuple[int, int]]
-) -> None:
+def test_regions_touched_are_those_under_the_pixels(disc: Point, fovea: Point, pixels: set[tuple[int, int]]) -> None:
     apart(disc, fovea)
     mask = np.zeros((30, 40), dtype=np.bool_)
     for pixel in pixels:

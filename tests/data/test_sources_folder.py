@@ -31,9 +31,7 @@ def graded(tmp_path: Path) -> Path:
 
 
 def test_unknown_source_names_the_nearest(tmp_path: Path) -> None:
-    with pytest.raises(
-        UserError, match=r"unknown source 'idird': did you mean 'idrid'\? there are csv, folder, idrid"
-    ):
+    with pytest.raises(UserError, match=r"unknown source 'idird': did you mean 'idrid'\? there are csv, folder, idrid"):
         load_source("idird", tmp_path)
     with pytest.raises(UserError, match=r"unknown source 'xqz': there are csv"):
         load_source("xqz", tmp_path)
@@ -78,9 +76,7 @@ def test_without_classes_every_photograph_is_listed_ungraded(graded: Path) -> No
 
 
 def test_absent_or_empty_class_folders_are_refused_with_what_was_found(graded: Path) -> None:
-    with pytest.raises(
-        UserError, match=r"class folder 'sick' is missing, found ill/, normal/, notes.txt, other/"
-    ):
+    with pytest.raises(UserError, match=r"class folder 'sick' is missing, found ill/, normal/, notes.txt, other/"):
         load_source("folder", graded, {"classes": ["normal", "sick"]})
     (graded / "bare").mkdir()
     with pytest.raises(UserError, match=r"class folder 'bare' holds no photograph, found nothing"):
@@ -129,9 +125,7 @@ def test_keh_grades_by_folder_and_ignores_strays(tmp_path: Path, caplog: pytest.
 
 
 def test_keh_elsewhere_says_which_folders_it_expects(graded: Path) -> None:
-    with pytest.raises(
-        UserError, match=r"expects folders normal_control, .*, found ill/, normal/, notes.txt, other/"
-    ):
+    with pytest.raises(UserError, match=r"expects folders normal_control, .*, found ill/, normal/, notes.txt, other/"):
         load_source("keh", graded)
 
 

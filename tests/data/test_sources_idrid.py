@@ -228,9 +228,7 @@ def test_a_mask_folder_that_was_not_unpacked_is_not_taken_for_absence(tree: Tree
 
 
 def test_wrong_roots_and_options_say_what_was_expected_and_found(tree: Tree) -> None:
-    with pytest.raises(
-        UserError, match=r"expects photographs IDRiD_\*.jpg in 'A. Segmentation.*1. Original Images"
-    ):
+    with pytest.raises(UserError, match=r"expects photographs IDRiD_\*.jpg in 'A. Segmentation.*1. Original Images"):
         load_source("idrid", tree.root / "A. Segmentation")
     with pytest.raises(UserError, match="task 'segment' is none of findings, grading"):
         load(tree, task="segment")
@@ -268,9 +266,7 @@ class TestReal:
 
     def test_a_01_is_b_102(self, manifest: Manifest, real_data: Path) -> None:
         tables = real_data / "idrid/C. Localization/2. Groundtruths"
-        disc = pd.read_csv(next((tables / "1. Optic Disc Center Location").glob("*.csv"))).set_index(
-            "Image No"
-        )
+        disc = pd.read_csv(next((tables / "1. Optic Disc Center Location").glob("*.csv"))).set_index("Image No")
         row = manifest.images.set_index("image_id").loc["A_IDRiD_01"]
         assert [row["disc_x"], row["disc_y"]] == disc.loc["IDRiD_102"].dropna().tolist()
         assert "B_IDRiD_102" not in set(manifest.images["image_id"])
@@ -283,12 +279,8 @@ class TestReal:
 
     def test_the_disc_mask_lies_where_the_matched_disc_point_is(self, manifest: Manifest) -> None:
         """Independent of the matching: part A's own outline of the disc must hold part C's centre of it."""
-        masks = (
-            manifest.root / "A. Segmentation/2. All Segmentation Groundtruths/a. Training Set/5. Optic Disc"
-        )
-        known = manifest.images[
-            manifest.images["image_id"].str.startswith("A_") & manifest.images["disc_x"].notna()
-        ]
+        masks = manifest.root / "A. Segmentation/2. All Segmentation Groundtruths/a. Training Set/5. Optic Disc"
+        known = manifest.images[manifest.images["image_id"].str.startswith("A_") & manifest.images["disc_x"].notna()]
         assert len(known) == 42
         for row in known.iloc[::6].itertuples():
             mask = cv2.imread(str(masks / f"{Path(row.path).stem}_OD.tif"), cv2.IMREAD_UNCHANGED)

@@ -69,7 +69,9 @@ def test_weights_from_a_file(tmp_path) -> None:  # type: ignore[no-untyped-def]
 
 def test_lambda_rises_over_the_warm_up() -> None:
     module = GuidedModule(
-        ["hard_exudate"], 64, {"name": "guided", "width": 2, "reductions": 3},
+        ["hard_exudate"],
+        64,
+        {"name": "guided", "width": 2, "reductions": 3},
         {"weight": 0.8, "form": "log", "eps": 1e-3, "warmup_epochs": 4, "balance": "none"},
         {"name": "sgd", "lr": 0.1, "momentum": 0.9, "weight_decay": 0.0, "schedule": "constant"},
     )

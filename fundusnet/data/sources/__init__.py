@@ -83,9 +83,7 @@ SOURCES: dict[str, tuple[str, Callable[[], Loader]]] = {
 
 def listing(folder: Path, limit: int = 8) -> str:
     """What a folder holds, in few words, for the message that says what was found instead."""
-    names = sorted(
-        entry.name + "/" * entry.is_dir() for entry in folder.iterdir() if not entry.name.startswith(".")
-    )
+    names = sorted(entry.name + "/" * entry.is_dir() for entry in folder.iterdir() if not entry.name.startswith("."))
     more = f" and {len(names) - limit} more" if len(names) > limit else ""
     return (", ".join(names[:limit]) + more) or "nothing"
 

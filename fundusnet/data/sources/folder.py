@@ -35,16 +35,12 @@ def load(root: Path, classes: Sequence[str] = ()) -> Manifest:
                 f"root={root}: class folder '{name}' is missing, found {listing(root)}; set classes to suit"
             )
         if not photographs(root / name):
-            raise UserError(
-                f"root={root}: class folder '{name}' holds no photograph, found {listing(root / name)}"
-            )
+            raise UserError(f"root={root}: class folder '{name}' holds no photograph, found {listing(root / name)}")
 
     files = [(file, None) for file in photographs(root)] if not classes else []
     graded = [(file, grade) for grade, name in enumerate(classes) for file in photographs(root / name)]
     if not files and not graded:
-        raise UserError(
-            f"root={root}: no photograph ({', '.join(sorted(SUFFIXES))}) in it, found {listing(root)}"
-        )
+        raise UserError(f"root={root}: no photograph ({', '.join(sorted(SUFFIXES))}) in it, found {listing(root)}")
     _report(root, classes, len(files) + len(graded))
 
     rows = [{"path": file.relative_to(root).as_posix(), "grade": grade} for file, grade in (*files, *graded)]
@@ -75,9 +71,7 @@ def unique_ids(paths: Sequence[str]) -> list[str]:
 
 
 def _report(root: Path, classes: Sequence[str], count: int) -> None:
-    folders = sorted(
-        entry.name for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith(".")
-    )
+    folders = sorted(entry.name for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith("."))
     if not classes and folders:
         log.info("%d ungraded photographs; to grade by folder set classes to an order of %s", count, folders)
     elif left_out := [name for name in folders if name not in {Path(name).parts[0] for name in classes}]:

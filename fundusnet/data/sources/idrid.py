@@ -95,9 +95,7 @@ def load(root: Path, task: str = "findings", negatives: str = "both") -> Manifes
         pictures = [picture for picture in pictures if "grade" in picture.known]
     else:
         if negatives == "within_a":
-            pictures = [
-                picture for picture in pictures if picture.part == "A" or picture.known.get("grade") != 0
-            ]
+            pictures = [picture for picture in pictures if picture.part == "A" or picture.known.get("grade") != 0]
         rows = [row for picture in pictures for row in _lesion_rows(root, picture, negatives)]
         lesions = pd.DataFrame(rows, columns=list(LESION_COLUMNS), dtype=str)
         _report(lesions, len(pictures))
@@ -142,9 +140,7 @@ def _part_b(root: Path) -> list[Picture]:
             ):
                 known |= dict(zip(columns, table.get(file.stem, ()), strict=False))
             if known.get("grade", 0) not in range(len(CLASSES)):
-                raise UserError(
-                    f"{root / GRADES}: grade {known['grade']:g} of {file.stem} is not one of 0 to 4"
-                )
+                raise UserError(f"{root / GRADES}: grade {known['grade']:g} of {file.stem} is not one of 0 to 4")
             pictures.append(Picture("B", split, file.stem, file, known))
     return pictures
 
@@ -153,9 +149,7 @@ def _files(folder: Path, part: str, split: str) -> list[Path]:
     """Photographs ``IDRiD_<number>.jpg`` in a folder; anything else there is a stray."""
     if not folder.is_dir():
         return []
-    files = sorted(
-        file for file in folder.iterdir() if re.fullmatch(r"IDRiD_\d+\.jpg", file.name, re.IGNORECASE)
-    )
+    files = sorted(file for file in folder.iterdir() if re.fullmatch(r"IDRiD_\d+\.jpg", file.name, re.IGNORECASE))
     official = OFFICIAL[part, split]
     level = logging.INFO if len(files) == official else logging.WARNING
     log.log(
@@ -252,14 +246,10 @@ def _thumbnails(files: list[Path]) -> npt.NDArray[np.float32]:
         grey = cv2.imread(str(file), cv2.IMREAD_REDUCED_GRAYSCALE_8)
         if grey is None:
             return np.full(THUMBNAIL * THUMBNAIL, np.nan, np.float32)
-        return (
-            cv2.resize(grey, (THUMBNAIL, THUMBNAIL), interpolation=cv2.INTER_AREA).astype(np.float32).ravel()
-        )
+        return cv2.resize(grey, (THUMBNAIL, THUMBNAIL), interpolation=cv2.INTER_AREA).astype(np.float32).ravel()
 
     with ThreadPoolExecutor() as pool:
-        return np.stack(
-            list(track(pool.map(thumbnail, files), "Matching IDRiD parts A and B", total=len(files)))
-        )
+        return np.stack(list(track(pool.map(thumbnail, files), "Matching IDRiD parts A and B", total=len(files))))
 
 
 def _lesion_rows(root: Path, picture: Picture, negatives: str) -> Iterator[tuple[str, str, str]]:

@@ -31,9 +31,7 @@ def load(root: Path) -> Manifest:
     rows: list[dict[str, object]] = []
     for grade, (name, official) in enumerate(FOLDERS.items()):
         if not (root / name).is_dir():
-            raise UserError(
-                f"root={root}: source=keh expects folders {', '.join(FOLDERS)}, found {listing(root)}"
-            )
+            raise UserError(f"root={root}: source=keh expects folders {', '.join(FOLDERS)}, found {listing(root)}")
         files = photographs(root / name)
         if not files:
             raise UserError(f"root={root}: folder '{name}' holds no photograph, found {listing(root / name)}")
