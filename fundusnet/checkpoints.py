@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+import pytorch_lightning as pl
 import torch
 
 from fundusnet.errors import UserError
-from fundusnet.findings.module import GuidedModule
 
 KEY = "fundusnet"
+Module = TypeVar("Module", bound=pl.LightningModule)
 
 
 def load_checkpoint(file: Path) -> dict[str, Any]:
@@ -30,15 +31,29 @@ def load_checkpoint(file: Path) -> dict[str, Any]:
     return content
 
 
-def load_module(file: Path) -> tuple[GuidedModule, dict[str, Any]]:
-    """The trained module in evaluation mode, and what was stored beside it (findings, size, operating points)."""
+def load_module(file: Path, kind: type[Module]) -> Module:
+    """The trained module in evaluation mode, built from the hyper-parameters in the file.
+
+    Raises
+    ------
+    UserError: the file is missing or torn, or holds a module of another kind.
+    """
     content = load_checkpoint(file)
     parameters = dict(content["hyper_parameters"])
     # The weights are in the file: nothing is to be fetched for a start.
     parameters["network"] = {**parameters["network"], "pretrained": False, "weights": None}
-    module = GuidedModule(**parameters)
-    module.load_state_dict(content["state_dict"])
-    return module.eval(), content.get(KEY, {})
+    try:
+        module = kind(**parameters)
+        module.load_state_dict(content["state_dict"])
+    except (TypeError, RuntimeError) as error:
+        raise UserError(f"{file} holds no {kind.__name__}: {str(error).splitlines()[0]}") from None
+    return module.eval()
+
+
+def stored_beside(file: Path) -> dict[str, Any]:
+    """What :func:`store_beside` wrote into the checkpoint; empty before that."""
+    values: dict[str, Any] = load_checkpoint(file).get(KEY, {})
+    return values
 
 
 def store_beside(file: Path, values: dict[str, Any]) -> None:

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import torch
 
-from fundusnet import compose, train
+from fundusnet import compose, evaluate, train
 from fundusnet.errors import UserError
 
 TINY = [
@@ -83,3 +83,11 @@ def test_no_patient_stands_in_two_splits(run: Path) -> None:
 def test_a_finished_run_is_never_overwritten(run: Path) -> None:
     with pytest.raises(UserError, match="holds a run already"):
         train(compose([*TINY, f"run_dir={run}"]))
+
+
+def test_scoring_a_run_again_gives_the_same_metrics(run: Path, tmp_path: Path) -> None:
+    folder = evaluate(
+        compose([f"run={run}", "split=test", f"output={tmp_path}/again", "evaluation.bootstrap=50"], "evaluate")
+    )
+    first, again = (json.loads((place / "metrics.json").read_text()) for place in (run, folder))
+    assert again == first

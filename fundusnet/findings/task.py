@@ -1,0 +1,95 @@
+"""Findings as a task: from a config to a fitted, scored and reported run (S1.5, S1.6)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from omegaconf import DictConfig, OmegaConf
+
+from fundusnet.checkpoints import load_module, store_beside, stored_beside
+from fundusnet.data.datamodule import FindingsDataModule
+from fundusnet.evaluation.findings import operating_points
+from fundusnet.evaluation.report import write_report as write_report
+from fundusnet.findings.module import GuidedModule
+from fundusnet.findings.scoring import score, write_results
+from fundusnet.fitting import fit
+
+
+def fit_and_score(cfg: DictConfig, run: Path) -> dict[str, object]:
+    """Fit; choose the operating point on validation and store it in the checkpoint; score the test split."""
+    fit(cfg, run)
+    best = run / "checkpoints" / "best.ckpt"
+    module, datamodule = load_module(best, GuidedModule), make_datamodule(cfg)
+    validation = score(module, datamodule, "val")
+    validation.predictions.to_csv(run / "predictions_val.csv", index=False)
+    chosen = validation if cfg.evaluation.operating_point == "val" else score(module, datamodule, "test")
+    points = {name: float(point.threshold) for name, point in operating_points(chosen.predictions).items()}
+    store_beside(
+        best,
+        {
+            "task": "findings",
+            "findings": list(module.findings),
+            "size": datamodule.prepared.size,
+            "operating_points": points,
+        },
+    )
+    return write_results(run, module, datamodule, "test", points, int(cfg.evaluation.bootstrap))
+
+
+def score_again(cfg: DictConfig, run: Path, split: str, folder: Path, resamples: int) -> dict[str, object]:
+    """Score the best checkpoint of ``run``, whose config is ``cfg``, on ``split`` into ``folder``."""
+    best = run / "checkpoints" / "best.ckpt"
+    points = stored_beside(best)["operating_points"]
+    return write_results(folder, load_module(best, GuidedModule), make_datamodule(cfg), split, points, resamples)
+
+
+def run_name(cfg: DictConfig) -> str:
+    """What tables call a run: its findings and what its network was taught with."""
+    names = {"guided": "", "guided_timm": f" ({cfg.model.network.backbone})", "inception_cam": " Inception-v3"}
+    guidance = f" λ={cfg.model.loss.weight:g}" if cfg.model.network.name != "inception_cam" else ""
+    return "+".join(cfg.finding.names) + names[cfg.model.network.name] + guidance
+
+
+def make_datamodule(cfg: DictConfig) -> FindingsDataModule:
+    """The DataModule of a config whose set is prepared already."""
+    data: Any = OmegaConf.to_container(cfg.data, resolve=True)
+    return FindingsDataModule(
+        folder=data["folder"],
+        findings=list(cfg.finding.names),
+        feature_size=data["size"] // stride(cfg),
+        cue=data["cue"],
+        present=data["present"],
+        batch_size=data["batch_size"],
+        num_workers=data["num_workers"],
+        augment=data["augment"],
+        fractions=tuple(data["fractions"]),
+        split_by=data["split_by"],
+        seed=cfg.seed,
+    )
+
+
+def stride(cfg: DictConfig) -> int:
+    """Pixels a cell of the activation map stands for."""
+    network = cfg.model.network
+    return int(2**network.reductions) if network.name == "guided" else 32
+
+
+def make_module(cfg: DictConfig, datamodule: FindingsDataModule) -> GuidedModule:
+    """The LightningModule of a config, its class weights taken from the training labels."""
+    model: Any = OmegaConf.to_container(cfg.model, resolve=True)
+    positive_weight = None
+    if model["loss"]["balance"] == "inverse":
+        labels = datamodule.labels.label[datamodule.rows["train"]]
+        positive_weight = [float(np.sum(c == 0) / max(np.sum(c == 1), 1)) for c in labels.T]
+    return GuidedModule(
+        findings=list(cfg.finding.names),
+        size=int(cfg.data.size),
+        network=model["network"],
+        loss=model["loss"],
+        optimizer=model["optimizer"],
+        max_epochs=int(cfg.trainer.max_epochs),
+        positive_weight=positive_weight,
+        channels_last=bool(cfg.trainer.channels_last),
+    )

@@ -1,0 +1,42 @@
+"""The two systems behind one interface: what training and evaluation ask of a task."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Protocol
+
+import pytorch_lightning as pl
+from omegaconf import DictConfig
+
+from fundusnet.errors import UserError
+
+
+class Task(Protocol):
+    """Fulfilled by the modules ``fundusnet.findings.task`` and ``fundusnet.grading.task``."""
+
+    def make_datamodule(self, cfg: DictConfig) -> pl.LightningDataModule:
+        """The DataModule of a config whose set is prepared already."""
+
+    def make_module(self, cfg: DictConfig, datamodule: Any) -> pl.LightningModule:
+        """The LightningModule of a config, for the data it will see."""
+
+    def run_name(self, cfg: DictConfig) -> str:
+        """What tables call a run that was given no name."""
+
+    def fit_and_score(self, cfg: DictConfig, run: Path) -> dict[str, object]:
+        """Fit all there is to fit into ``run``, score the test split; returns the content of ``metrics.json``."""
+
+    def score_again(self, cfg: DictConfig, run: Path, split: str, folder: Path, resamples: int) -> dict[str, object]:
+        """Score the best checkpoint of ``run``, whose config is ``cfg``, on ``split`` into ``folder``."""
+
+    def write_report(self, runs: list[Path], output: Path) -> Path:
+        """One page about finished runs of this task."""
+
+
+def task_of(cfg: DictConfig) -> Task:
+    """The task that ``cfg.task`` names."""
+    if cfg.task == "findings":
+        from fundusnet.findings import task as findings
+
+        return findings
+    raise UserError(f"task={cfg.task} is unknown; use findings")
