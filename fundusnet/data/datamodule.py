@@ -1,27 +1,25 @@
-"""Batches of photographs with findings and cues (S1.2, S1.5), in an order that a resumed run finds again."""
+"""Batches of photographs with findings and cues (S1.2, S1.5)."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pytorch_lightning import LightningDataModule, Trainer
-from torch.utils.data import DataLoader, Dataset, DistributedSampler
+from pytorch_lightning import LightningDataModule
+from torch.utils.data import DataLoader, Dataset
 
 from fundusnet.data.augment import Augment
 from fundusnet.data.labels import FindingLabels, finding_labels
+from fundusnet.data.loading import Batch, Item, make_loader
 from fundusnet.data.prepared import PreparedSet, open_prepared
 from fundusnet.data.splits import make_splits
 from fundusnet.errors import UserError
 
 SPLITS = ("train", "val", "test")
-Item = dict[str, Any]
-Batch = dict[str, torch.Tensor]
 
 
 class FindingsDataModule(LightningDataModule):
@@ -128,25 +126,9 @@ class FindingsDataModule(LightningDataModule):
             self.augment if train else None,
             self.seed,
         )
-        settings: dict[str, Any] = {
-            "batch_size": self.batch_size,
-            "num_workers": self.num_workers,
-            "persistent_workers": self.num_workers > 0,
-            "collate_fn": collate,
-            "pin_memory": torch.cuda.is_available(),
-            # Without a generator of its own a loader draws from the global one: dropout would differ after a resume.
-            "generator": torch.Generator().manual_seed(self.seed),
-        }
-        if not train:
-            return DataLoader(dataset, **settings)
-        trainer = self.trainer
-        rank, world = (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
-        sampler = EpochSampler(dataset, num_replicas=world, rank=rank, seed=self.seed)
-        # Batch normalisation has nothing to normalise over in a batch of one.
-        single = len(sampler) > self.batch_size > 1 and len(sampler) % self.batch_size == 1
-        loader = ResumableLoader(dataset, sampler=sampler, drop_last=single, **settings)
-        loader.trainer = trainer
-        return loader
+        return make_loader(
+            dataset, collate, self.batch_size, self.num_workers, self.seed, train=train, trainer=self.trainer
+        )
 
     def _check(self, rows: Mapping[str, NDArray[np.int64]]) -> None:
         remedy = "prepare more images, change data.fractions or seed"
@@ -195,25 +177,22 @@ class FindingsDataset(Dataset[Item]):
         position, epoch = key if isinstance(key, tuple) else (key, 0)
         row = int(self.rows[position])
         image, label = self.prepared.pixels[row], self.labels.label[row]
-        # Drawing cues costs as much as warping the image, and most findings of most images are absent.
-        drawn = np.flatnonzero((label == 1) & self.labels.cue_known[row])
-        masks = self.labels.cue(row)[drawn] if len(drawn) else np.zeros((0, *image.shape[:2]), dtype=bool)
+        planes = self.labels.packed_cue(row)
         if self.augment is not None:
-            image, masks = self.augment(image, masks, np.random.default_rng((self.seed, epoch, row)))
-        cue = np.full((len(label), self.feature_size, self.feature_size), np.nan, dtype=np.float32)
-        cue[label == 0] = 0
-        cue[drawn] = max_pool(masks, self.feature_size)
+            image, planes = self.augment(image, planes, np.random.default_rng((self.seed, epoch, row)))
+        cue = np.unpackbits(pool(planes, self.feature_size), axis=0, count=len(label)).astype(np.float32)
+        cue[~((label == 0) | self.labels.cue_known[row])] = np.nan
         return {"image": image, "label": label, "cue": cue, "index": row}
 
 
-def max_pool(masks: NDArray[np.bool_], size: int) -> NDArray[np.bool_]:
-    """Masks (M, H, W) → (M, size, size): a cell is True where any pixel under it is (S1.2).
+def pool(planes: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+    """Planes of bits (P, H, W) → (P, size, size): a cell holds every bit that any pixel under it holds (S1.2).
 
     Where ``size`` does not divide a side, a pixel on the seam lies under both cells.
     """
-    _, height, width = masks.shape
-    tall = np.stack([masks[:, rows].any(axis=1) for rows in _cells(height, size)], axis=1)
-    return np.stack([tall[:, :, columns].any(axis=2) for columns in _cells(width, size)], axis=2)
+    _, height, width = planes.shape
+    tall = np.stack([np.bitwise_or.reduce(planes[:, rows], axis=1) for rows in _cells(height, size)], axis=1)
+    return np.stack([np.bitwise_or.reduce(tall[:, :, columns], axis=2) for columns in _cells(width, size)], axis=2)
 
 
 def _cells(length: int, size: int) -> list[slice]:
@@ -228,50 +207,3 @@ def collate(items: Sequence[Item]) -> Batch:
         "cue": torch.from_numpy(np.stack([item["cue"] for item in items])),
         "index": torch.tensor([item["index"] for item in items]),
     }
-
-
-class EpochSampler(DistributedSampler[Item]):
-    """A new order every epoch, a function of (seed, epoch) alone; yields (position, epoch).
-
-    The epoch travels with the position because workers that outlive an epoch hold a copy of the dataset that nobody
-    can tell about it. A DistributedSampler, so that Lightning leaves it in place.
-    """
-
-    skip = 0
-
-    def __iter__(self) -> Iterator[tuple[int, int]]:  # type: ignore[override]  # torch: items are asked for by position
-        size = len(self.dataset)  # type: ignore[arg-type]  # torch: Dataset has no __len__
-        order = np.random.default_rng((self.seed, self.epoch)).permutation(size)
-        mine = np.resize(order, self.total_size)[self.rank :: self.num_replicas]
-        epoch = self.epoch
-        yield from ((int(position), epoch) for position in mine[self.skip :])
-
-
-class ResumableLoader(DataLoader[Item]):
-    """Training batches that go on where a checkpoint stopped, within an epoch too.
-
-    Lightning alone would go on counting from the batch reached but hand out the epoch's first batches again.
-    """
-
-    trainer: Trainer | None = None
-    _start: tuple[int, int] | None = None
-
-    def state_dict(self) -> dict[str, int]:
-        """Epoch and batch that come next, told from the trainer's steps: workers may have fetched further."""
-        if self.trainer is None or self.trainer.num_training_batches in (0, math.inf):
-            return {"epoch": 0, "batch": 0}
-        accumulated = self.trainer.accumulate_grad_batches
-        steps = math.ceil(self.trainer.num_training_batches / accumulated)
-        epoch, step = divmod(self.trainer.global_step, steps)
-        return {"epoch": epoch, "batch": step * accumulated}
-
-    def load_state_dict(self, state: Mapping[str, int]) -> None:
-        self._start = (state["epoch"], state["batch"])
-
-    def __iter__(self) -> Any:
-        if isinstance(self.sampler, EpochSampler):
-            epoch, batch = self._start or (self.sampler.epoch, 0)
-            self._start = None
-            self.sampler.set_epoch(epoch)
-            self.sampler.skip = batch * (self.batch_size or 1)
-        return super().__iter__()

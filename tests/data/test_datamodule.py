@@ -16,7 +16,8 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 from tiny import FINDINGS, SIZE, tiny_prepared
 from torch.nn.functional import adaptive_max_pool2d
 
-from fundusnet.data.datamodule import EpochSampler, FindingsDataModule, max_pool
+from fundusnet.data.datamodule import FindingsDataModule, max_pool
+from fundusnet.data.loading import EpochSampler
 from fundusnet.errors import UserError
 
 

@@ -1,0 +1,100 @@
+"""Training batches in an order that a resumed run finds again, whatever is in them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from pytorch_lightning import Trainer
+from torch.utils.data import DataLoader, Dataset, DistributedSampler
+
+Item = dict[str, Any]
+Batch = dict[str, torch.Tensor]
+
+
+def make_loader(
+    dataset: Dataset[Item],
+    collate: Callable[[Sequence[Item]], Batch],
+    batch_size: int,
+    num_workers: int,
+    seed: int,
+    *,
+    train: bool = False,
+    trainer: Trainer | None = None,
+) -> DataLoader[Item]:
+    """Batches of ``dataset``: every item once and in order, or, for training, in a new order every epoch.
+
+    Parameters
+    ----------
+    batch_size, num_workers: per process.
+    seed: of the order.
+    trainer: knows how many processes share an epoch, and where a resumed one goes on; None = one process.
+    """
+    settings: dict[str, Any] = {
+        "batch_size": batch_size,
+        "num_workers": num_workers,
+        "persistent_workers": num_workers > 0,
+        "collate_fn": collate,
+        "pin_memory": torch.cuda.is_available(),
+        # Without a generator of its own a loader draws from the global one: dropout would differ after a resume.
+        "generator": torch.Generator().manual_seed(seed),
+    }
+    if not train:
+        return DataLoader(dataset, **settings)
+    rank, world = (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
+    sampler = EpochSampler(dataset, num_replicas=world, rank=rank, seed=seed)
+    # Batch normalisation has nothing to normalise over in a batch of one.
+    single = len(sampler) > batch_size > 1 and len(sampler) % batch_size == 1
+    loader = ResumableLoader(dataset, sampler=sampler, drop_last=single, **settings)
+    loader.trainer = trainer
+    return loader
+
+
+class EpochSampler(DistributedSampler[Item]):
+    """A new order every epoch, a function of (seed, epoch) alone; yields (position, epoch).
+
+    The epoch travels with the position because workers that outlive an epoch hold a copy of the dataset that nobody
+    can tell about it. A DistributedSampler, so that Lightning leaves it in place.
+    """
+
+    skip = 0
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:  # type: ignore[override]  # torch: items are asked for by position
+        size = len(self.dataset)  # type: ignore[arg-type]  # torch: Dataset has no __len__
+        order = np.random.default_rng((self.seed, self.epoch)).permutation(size)
+        mine = np.resize(order, self.total_size)[self.rank :: self.num_replicas]
+        epoch = self.epoch
+        yield from ((int(position), epoch) for position in mine[self.skip :])
+
+
+class ResumableLoader(DataLoader[Item]):
+    """Training batches that go on where a checkpoint stopped, within an epoch too.
+
+    Lightning alone would go on counting from the batch reached but hand out the epoch's first batches again.
+    """
+
+    trainer: Trainer | None = None
+    _start: tuple[int, int] | None = None
+
+    def state_dict(self) -> dict[str, int]:
+        """Epoch and batch that come next, told from the trainer's steps: workers may have fetched further."""
+        if self.trainer is None or self.trainer.num_training_batches in (0, math.inf):
+            return {"epoch": 0, "batch": 0}
+        accumulated = self.trainer.accumulate_grad_batches
+        steps = math.ceil(self.trainer.num_training_batches / accumulated)
+        epoch, step = divmod(self.trainer.global_step, steps)
+        return {"epoch": epoch, "batch": step * accumulated}
+
+    def load_state_dict(self, state: Mapping[str, int]) -> None:
+        self._start = (state["epoch"], state["batch"])
+
+    def __iter__(self) -> Any:
+        if isinstance(self.sampler, EpochSampler):
+            epoch, batch = self._start or (self.sampler.epoch, 0)
+            self._start = None
+            self.sampler.set_epoch(epoch)
+            self.sampler.skip = batch * (self.batch_size or 1)
+        return super().__iter__()
