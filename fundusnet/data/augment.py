@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import random
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 # albumentations asks the network for a newer version when it is imported; training needs no network.
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
@@ -16,6 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fundusnet.errors import UserError
+
+_Mask = TypeVar("_Mask", np.bool_, np.uint8)
 
 
 class Augment:
@@ -56,10 +58,11 @@ class Augment:
         self._transform = _WarpAndGain(hflip, vflip, tuple(scale), rotate, translate, shear, tuple(intensity))
 
     def __call__(
-        self, image: NDArray[np.uint8], masks: NDArray[np.bool_], rng: np.random.Generator
-    ) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
-        """Move ``image`` (H, W, 3) and ``masks`` (M, H, W) together; what comes into view from outside is black, False.
+        self, image: NDArray[np.uint8], masks: NDArray[_Mask], rng: np.random.Generator
+    ) -> tuple[NDArray[np.uint8], NDArray[_Mask]]:
+        """Move ``image`` (H, W, 3) and ``masks`` (M, H, W) together; what comes into view from outside is black, 0.
 
+        Masks are bool or uint8; their values move and are never mixed, so that one may hold eight masks in its bits.
         The outcome is a function of the arguments and the state of ``rng`` alone.
         """
         # albumentations would draw from a generator of its own, seeded differently in every worker.
@@ -109,7 +112,7 @@ class _WarpAndGain(A.DualTransform):  # type: ignore[misc]  # albumentations is 
         # Saturates at 255; black stays black.
         return np.asarray(cv2.convertScaleAbs(moved, moved, alpha=gain), dtype=np.uint8)
 
-    def apply_to_masks(self, masks: NDArray[np.bool_], matrix: NDArray[np.float64], **_: Any) -> NDArray[np.bool_]:
+    def apply_to_masks(self, masks: NDArray[_Mask], matrix: NDArray[np.float64], **_: Any) -> NDArray[_Mask]:
         moved = np.zeros_like(masks)
         for before, after in zip(masks.view(np.uint8), moved.view(np.uint8), strict=True):
             # Most cues are of absent findings: an empty mask stays empty wherever it goes.

@@ -181,7 +181,7 @@ class FindingsDataset(Dataset[Item]):
         if self.augment is not None:
             image, planes = self.augment(image, planes, np.random.default_rng((self.seed, epoch, row)))
         cue = np.unpackbits(pool(planes, self.feature_size), axis=0, count=len(label)).astype(np.float32)
-        cue[~((label == 0) | self.labels.cue_known[row])] = np.nan
+        cue[~self.labels.cue_known[row]] = np.nan
         return {"image": image, "label": label, "cue": cue, "index": row}
 
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from fundusnet.data.consensus import consensus
 from fundusnet.data.prepared import PreparedSet
-from fundusnet.data.regions import cue_mask, regions_touched
+from fundusnet.data.regions import REGIONS, paint, region_id, regions_touched
 from fundusnet.errors import UserError
 
 Point = tuple[float, float]
@@ -25,6 +25,7 @@ class FindingLabels:
     label: ``(N, F)`` float32; 1 present, 0 absent, NaN undecided.
     cue_known: ``(N, F)`` bool; the guidance loss has something to say: absent, or present with a cue.
     regions: for each picture and finding the names of the regions marked, or None where pixels or nothing are known.
+    points: for each picture optic disc and fovea (x, y) in the prepared frame, or None where either is unknown.
     """
 
     prepared: PreparedSet
@@ -32,23 +33,33 @@ class FindingLabels:
     label: NDArray[np.float32]
     cue_known: NDArray[np.bool_]
     regions: list[list[frozenset[str] | None]]
+    points: list[tuple[Point, Point] | None]
 
     def cue(self, row: int) -> NDArray[np.bool_]:
         """``(F, S, S)``: the cue masks of one picture at prepared size; empty where absent or unknown."""
+        return np.unpackbits(self.packed_cue(row), axis=0, count=len(self.findings)).view(np.bool_)
+
+    def packed_cue(self, row: int) -> NDArray[np.uint8]:
+        """``(ceil(F / 8), S, S)``: ``np.packbits`` of ``cue`` over the findings, drawn without unpacking them.
+
+        Whoever moves a plane moves eight cues at once.
+        """
         size = self.prepared.size
-        masks = np.zeros((len(self.findings), size, size), dtype=bool)
-        points = _points(self.prepared, row)
-        for column, finding in enumerate(self.findings):
-            if not self.cue_known[row, column] or self.label[row, column] != 1:
-                continue
-            regions = self.regions[row][column]
-            if regions is not None and points is not None:
-                masks[column] = cue_mask((size, size), *points, sorted(regions))
-            else:
-                lesion = self.prepared.lesion_mask(_image_id(self.prepared, row), finding)
-                if lesion is not None:
-                    masks[column] = lesion
-        return masks
+        packed = np.zeros((-(-len(self.findings) // 8), size, size), dtype=np.uint8)
+        wanted = np.zeros((max(REGIONS) + 1, len(self.findings)), dtype=bool)
+        for column in np.flatnonzero(self.cue_known[row] & (self.label[row] == 1)):
+            if marked := self.regions[row][column]:
+                wanted[[region_id(name) for name in marked], column] = True
+            elif (lesion := self.prepared.lesion_mask(self._image_id(row), self.findings[column])) is not None:
+                packed[column // 8] |= lesion.view(np.uint8) << np.uint8(7 - column % 8)
+        points = self.points[row]
+        for plane, values in zip(packed, np.packbits(wanted, axis=1).T, strict=True):
+            if points is not None and values.any():
+                plane |= paint((size, size), *points, values)
+        return packed
+
+    def _image_id(self, row: int) -> str:
+        return str(self.prepared.manifest.images["image_id"].iloc[row])
 
 
 def finding_labels(
@@ -83,8 +94,9 @@ def finding_labels(
     label = np.full(shape, np.nan, dtype=np.float32)
     known = np.zeros(shape, dtype=bool)
     regions: list[list[frozenset[str] | None]] = [[None] * shape[1] for _ in range(shape[0])]
-    for row in range(shape[0]):
-        image_id, points = _image_id(prepared, row), _points(prepared, row)
+    points = _points(prepared)
+    for row, image_id in enumerate(prepared.manifest.images["image_id"]):
+        landmarks = points[row]
         for column, finding in enumerate(findings):
             key = (image_id, finding)
             lesion = None
@@ -100,13 +112,13 @@ def finding_labels(
                 known[row, column] = True
             elif label[row, column] == 1 and cue == "pixels":
                 known[row, column] = lesion is not None and bool(lesion.any())
-            elif label[row, column] == 1 and points is not None:
+            elif label[row, column] == 1 and landmarks is not None:
                 if not marked and lesion is not None:
-                    marked = regions_touched(lesion, *points)
+                    marked = regions_touched(lesion, *landmarks)
                 regions[row][column] = marked or None
                 known[row, column] = bool(marked)
     _check_known(label, findings, prepared)
-    return FindingLabels(prepared, tuple(findings), label, known, regions)
+    return FindingLabels(prepared, tuple(findings), label, known, regions, points)
 
 
 def _read_findings(readings: object, findings: Sequence[str]) -> list[str]:
@@ -125,12 +137,7 @@ def _check_known(label: NDArray[np.float32], findings: Sequence[str], prepared: 
             )
 
 
-def _image_id(prepared: PreparedSet, row: int) -> str:
-    return str(prepared.manifest.images["image_id"].iloc[row])
-
-
-def _points(prepared: PreparedSet, row: int) -> tuple[Point, Point] | None:
-    """Disc and fovea of a picture, or None where either is unknown."""
-    image = prepared.manifest.images.iloc[row]
-    disc, fovea = (image["disc_x"], image["disc_y"]), (image["fovea_x"], image["fovea_y"])
-    return (disc, fovea) if np.isfinite([*disc, *fovea]).all() else None
+def _points(prepared: PreparedSet) -> list[tuple[Point, Point] | None]:
+    """Disc and fovea of every picture, None where either is unknown."""
+    table = prepared.manifest.images[["disc_x", "disc_y", "fovea_x", "fovea_y"]].to_numpy(dtype=float)
+    return [((a, b), (c, d)) if np.isfinite([a, b, c, d]).all() else None for a, b, c, d in table.tolist()]

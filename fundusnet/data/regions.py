@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 from fundusnet.errors import UserError
 
 Point = tuple[float, float]
+_Value = TypeVar("_Value", bound=np.generic)
 
 REGIONS: dict[int, str] = {
     1: "disc_superior",
@@ -37,7 +39,6 @@ CHORD = (1 + DISC_RADIUS**2 - MACULA_RADIUS**2) / 2
 _IDS = {name: number for number, name in REGIONS.items()}
 # Closer than this, rounding decides where the fovea lies; farther out, squares lose the single pixel.
 _NEAREST, _FARTHEST = 1e-6, 1e9
-_BAND = 16
 
 
 def region_map(shape: tuple[int, int], disc: Point, fovea: Point) -> NDArray[np.uint8]:
@@ -61,13 +62,28 @@ def region_map(shape: tuple[int, int], disc: Point, fovea: Point) -> NDArray[np.
     ------
     UserError: the points coincide, or one of them is not finite.
     """
+    return paint(shape, disc, fovea, np.arange(max(REGIONS) + 1, dtype=np.uint8))
+
+
+def paint(shape: tuple[int, int], disc: Point, fovea: Point, values: NDArray[_Value]) -> NDArray[_Value]:
+    """``values[region_map(shape, disc, fovea)]``, (H, W), for the price of the map or less.
+
+    Parameters
+    ----------
+    shape, disc, fovea: as for ``region_map``.
+    values: (9,), what stands at a pixel of each region id; ids start at 1, so the first value is never used.
+
+    Raises
+    ------
+    UserError: as ``region_map``.
+    """
     frame = _Frame.of(disc, fovea)
     height, width = shape
-    regions = np.empty((height, width), dtype=np.uint8)
-    # In bands, whose arrays stay in the processor's cache: about twice as fast as the whole frame.
-    for top in range(0, height, _BAND):
-        regions[top : top + _BAND] = _band(range(top, min(top + _BAND, height)), width, frame)
-    return regions
+    y = np.arange(height, dtype=np.float64)[:, None] - frame.disc[1]
+    starts = _starts(width, y, frame)
+    lengths = np.diff(starts, axis=1, append=width)
+    regions = _regions_at(starts - frame.disc[0], y, frame)
+    return np.repeat(values[regions.ravel()], lengths.ravel()).reshape(shape)
 
 
 def cue_mask(shape: tuple[int, int], disc: Point, fovea: Point, regions: Iterable[str | int]) -> NDArray[np.bool_]:
@@ -88,8 +104,21 @@ def cue_mask(shape: tuple[int, int], disc: Point, fovea: Point, regions: Iterabl
     """
     wanted = np.zeros(max(REGIONS) + 1, dtype=np.bool_)
     for region in (regions,) if isinstance(regions, str) else regions:
-        wanted[_region_id(region)] = True
-    return wanted[region_map(shape, disc, fovea)]
+        wanted[region_id(region)] = True
+    return paint(shape, disc, fovea, wanted)
+
+
+def region_id(region: str | int) -> int:
+    """The id, 1 to 8, of a region given by name or id.
+
+    Raises
+    ------
+    UserError: there is no such region.
+    """
+    number = _IDS.get(region, 0) if isinstance(region, str) else int(region)
+    if number not in REGIONS:
+        raise UserError(f"unknown region '{region}'; use {', '.join(_IDS)} or 1 to {len(REGIONS)}")
+    return number
 
 
 def regions_touched(mask: NDArray[np.bool_], disc: Point, fovea: Point) -> frozenset[str]:
@@ -169,10 +198,28 @@ def outlines(disc: Point, fovea: Point) -> tuple[Outline, ...]:
     )
 
 
-def _band(rows: range, width: int, frame: _Frame) -> NDArray[np.uint8]:
-    """The regions of some rows of the frame, (len(rows), width)."""
-    x = np.arange(width, dtype=np.float64)[None, :] - frame.disc[0]
-    y = np.arange(rows.start, rows.stop, dtype=np.float64)[:, None] - frame.disc[1]
+def _starts(width: int, y: NDArray[np.float64], frame: _Frame) -> NDArray[np.intp]:
+    """Columns (H, 21), sorted along each row, between two of which the region does not change.
+
+    A row of pixels meets each of ten curves once. Where it does is known to a fraction of a pixel, and which pixel is
+    the first beyond is left to ``_regions_at``: the nearest one and the one after it both start a run.
+    """
+    (along_x, along_y), (up_x, up_y), square = frame.along, frame.up, frame.square
+    with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
+        # The lines u = 0, chord, 1 and v = 0, ±2/3, then the circles: infinite or NaN where a row meets them nowhere.
+        u = (np.array([0, CHORD, 1]) * square - y * along_y) / along_x
+        v = (np.array([-MACULA_RADIUS, 0, MACULA_RADIUS]) * square - y * up_y) / up_x
+        disc = np.sqrt(DISC_RADIUS**2 * square - y**2)
+        macula = np.sqrt(MACULA_RADIUS**2 * square - (y - along_y) ** 2)
+    meets = np.concatenate([u, v, -disc, disc, along_x - macula, along_x + macula], axis=1) + frame.disc[0]
+    nearest = np.rint(np.nan_to_num(meets, nan=0.0).clip(-1, width)).astype(np.intp)
+    starts = np.concatenate([np.zeros((len(y), 1), np.intp), nearest, nearest + 1], axis=1).clip(0, width)
+    starts.sort(axis=1)
+    return starts
+
+
+def _regions_at(x: NDArray[np.float64], y: NDArray[np.float64], frame: _Frame) -> NDArray[np.uint8]:
+    """The regions of points, in pixels right of and below the disc; the definition itself (S1.1)."""
     (along_x, along_y), (up_x, up_y), square = frame.along, frame.up, frame.square
 
     # u, v and squared distances are left in units of D² (px²): no division, so that whole coordinates give
@@ -233,10 +280,3 @@ class _Frame:
             (u * self.along[0] + v * self.up[0]) / distance,
             (u * self.along[1] + v * self.up[1]) / distance,
         )
-
-
-def _region_id(region: str | int) -> int:
-    number = _IDS.get(region, 0) if isinstance(region, str) else int(region)
-    if number not in REGIONS:
-        raise UserError(f"unknown region '{region}'; use {', '.join(_IDS)} or 1 to {len(REGIONS)}")
-    return number

@@ -118,6 +118,17 @@ def test_what_comes_in_is_left_alone() -> None:
     assert np.array_equal(masks, before[1])
 
 
+@given(seed=st.integers(0, 10_000))
+@settings(max_examples=40, deadline=None)
+def test_eight_masks_in_the_bits_of_one_move_as_each_would_alone(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    image, masks = picture(seed)[0], rng.random((11, 33, 33)) < 0.3
+    augment = Augment(vflip=True, rotate=90, scale=(0.5, 1.5), shear=20, translate=0.3)
+    _, alone = augment(image, masks, np.random.default_rng(seed))
+    _, packed = augment(image, np.packbits(masks, axis=0), np.random.default_rng(seed))
+    assert np.array_equal(np.unpackbits(packed, axis=0, count=11), alone)
+
+
 def test_an_image_without_masks_can_be_augmented() -> None:
     image, masks = picture()
     moved, none = Augment()(image, masks[:0], np.random.default_rng(5))

@@ -16,7 +16,7 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 from tiny import FINDINGS, SIZE, tiny_prepared
 from torch.nn.functional import adaptive_max_pool2d
 
-from fundusnet.data.datamodule import FindingsDataModule, max_pool
+from fundusnet.data.datamodule import FindingsDataModule, pool
 from fundusnet.data.loading import EpochSampler
 from fundusnet.errors import UserError
 
@@ -34,19 +34,23 @@ def make(folder: Path, **options: Any) -> FindingsDataModule:
 
 
 @given(
-    masks=arrays.arrays(bool, st.tuples(st.integers(0, 3), st.integers(5, 40), st.integers(5, 40))),
+    planes=arrays.arrays(np.uint8, st.tuples(st.integers(0, 3), st.integers(5, 40), st.integers(5, 40))),
     size=st.integers(1, 5),
 )
 @settings(max_examples=100, deadline=None)
-def test_max_pool_is_torchs_adaptive_pooling(masks: np.ndarray, size: int) -> None:
-    expected = adaptive_max_pool2d(torch.from_numpy(masks).float()[None], size)[0] if len(masks) else 0
-    assert np.array_equal(max_pool(masks, size), np.broadcast_to(np.asarray(expected), (len(masks), size, size)))
+def test_pool_is_torchs_adaptive_pooling_of_every_bit(planes: np.ndarray, size: int) -> None:
+    pooled = pool(planes, size)
+    assert pooled.shape == (len(planes), size, size) and pooled.dtype == np.uint8
+    for bit in range(8 if len(planes) else 0):
+        expected = adaptive_max_pool2d(torch.from_numpy(planes >> bit & 1).float()[None], size)[0]
+        assert np.array_equal(pooled >> bit & 1, expected)
 
 
 def test_one_pixel_lights_one_cell() -> None:
-    mask = np.zeros((1, 8, 8), dtype=bool)
-    mask[0, 3, 4] = True
-    assert np.argwhere(max_pool(mask, 4)).tolist() == [[0, 1, 2]]
+    planes = np.zeros((1, 8, 8), dtype=np.uint8)
+    planes[0, 3, 4] = 0b0010_0001
+    assert np.argwhere(pool(planes, 4)).tolist() == [[0, 1, 2]]
+    assert pool(planes, 4).max() == 0b0010_0001
 
 
 def test_a_batch_is_a_view_of_pixels_in_their_own_order(folder: Path) -> None:
@@ -71,9 +75,26 @@ def test_cues_are_the_pooled_lesions_and_zeros_where_absent(folder: Path) -> Non
                 lesion = module.prepared.lesion_mask(image_id, finding)
                 assert lesion is not None
                 assert bool(lesion.any()) == bool(label[column])
-                assert np.array_equal(cue[column], max_pool(lesion[None], 4)[0])
+                assert np.array_equal(cue[column], pool(lesion[None].view(np.uint8), 4)[0])
                 seen.add(bool(label[column]))
     assert seen == {True, False}
+
+
+@pytest.mark.parametrize("cue", ["regions", "pixels"])
+def test_a_cell_of_a_cue_is_one_where_any_pixel_under_it_is_after_the_warp(folder: Path, cue: str) -> None:
+    module = make(folder, cue=cue, augment={"vflip": True, "rotate": 90, "shear": 20})
+    dataset = module.loader("train", train=True).dataset
+    for position, row in enumerate(module.rows["train"]):
+        item = dataset[position, 3]
+        masks = np.stack([module.labels.cue(row)[column] for column in range(len(FINDINGS))])
+        rng = np.random.default_rng((module.seed, 3, row))
+        assert module.augment is not None
+        image, moved = module.augment(module.prepared.pixels[row], masks, rng)
+        assert np.array_equal(item["image"], image)
+        expected = adaptive_max_pool2d(torch.from_numpy(moved).float()[None], 4)[0].numpy()
+        expected[np.isnan(module.labels.label[row])] = np.nan
+        assert np.array_equal(item["cue"], expected, equal_nan=True)
+        assert item["cue"].dtype == np.float32
 
 
 def test_splits_share_no_image_and_leave_out_what_nobody_examined(folder: Path) -> None:

@@ -7,11 +7,11 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from fundusnet.data.labels import finding_labels
+from fundusnet.data.labels import FindingLabels, finding_labels
 from fundusnet.data.manifest import LESION_COLUMNS, READING_COLUMNS, Manifest, images_table
 from fundusnet.data.prepare import prepare
 from fundusnet.data.prepared import PreparedSet
-from fundusnet.data.regions import cue_mask
+from fundusnet.data.regions import REGIONS, cue_mask
 from fundusnet.errors import UserError
 
 FINDINGS = ("hemorrhage", "drusen", "membrane")
@@ -88,6 +88,32 @@ def test_pixels_are_the_lesion_itself(prepared: PreparedSet) -> None:
         assert labels.cue_known[row, 0]
         assert np.array_equal(labels.cue(row)[0], mask)
     assert not labels.cue_known[0, 0], "regions are no pixels"
+
+
+@pytest.mark.parametrize("count", [1, 8, 9, 17])
+def test_packed_cues_are_the_cues(prepared: PreparedSet, count: int) -> None:
+    """Nine findings and more stand in further planes; readings, touched regions and lesion pixels alike."""
+    rng = np.random.default_rng(count)
+    label = rng.integers(0, 2, (5, count)).astype(np.float32)
+    names = np.array(list(REGIONS.values()))
+    regions = [[frozenset(names[rng.random(8) < 0.3].tolist()) or None for _ in range(count)] for _ in range(5)]
+    points = [((20.0, 32.0), (44.0, 32.0))] * 3 + [None] * 2
+    known = rng.random((5, count)) < 0.8
+    labels = FindingLabels(prepared, ("hemorrhage",) * count, label, known, regions, points)
+    for row in range(5):
+        packed = labels.packed_cue(row)
+        assert packed.shape == (-(-count // 8), 64, 64) and packed.dtype == np.uint8
+        for column in range(count):
+            expected = np.zeros((64, 64), dtype=bool)
+            lesion = prepared.lesion_mask(str(row), "hemorrhage")
+            if known[row, column] and label[row, column] == 1:
+                if marked := regions[row][column]:
+                    if where := points[row]:
+                        expected = cue_mask((64, 64), *where, marked)
+                elif lesion is not None:
+                    expected = lesion
+            assert np.array_equal(labels.cue(row)[column], expected)
+            assert np.array_equal(packed[column // 8] >> (7 - column % 8) & 1, expected)
 
 
 def test_unknown_words_are_refused(prepared: PreparedSet) -> None:

@@ -17,8 +17,11 @@ from fundusnet.data.regions import (
     Outline,
     Point,
     Segment,
+    _Frame,
+    _regions_at,
     cue_mask,
     outlines,
+    paint,
     region_map,
     regions_touched,
 )
@@ -116,6 +119,31 @@ def test_every_pixel_follows_the_table(shape: tuple[int, int], disc: Point, fove
         u, v = axes(column, row, disc, fovea)
         if not on_a_line(u, v):
             assert REGIONS[int(regions[row, column])] == table(u, v)
+
+
+@st.composite
+def geometries(draw: st.DrawFn) -> tuple[Point, Point]:
+    """Disc and fovea: anywhere, on whole pixels, or on axes that lean by anything from a hair upwards."""
+    disc = draw(st.tuples(st.integers(-50, 90), st.integers(-50, 90)) | point)
+    step = draw(st.sampled_from([0.0, 1e-13, 1e-9, 1e-6, 1e-3, 1.0, 7.0, 1e3, 1e6]))
+    lean, d = (
+        draw(st.floats(-1, 1)) * step,
+        draw(st.integers(1, 90) | st.floats(0.1, 500)) * draw(st.sampled_from([-1, 1])),
+    )
+    along = draw(st.permutations([lean, d]))
+    return (float(disc[0]), float(disc[1])), (disc[0] + along[0], disc[1] + along[1])
+
+
+@settings(max_examples=600, deadline=None)
+@given(shape, geometries())
+def test_runs_give_each_pixel_what_the_definition_gives_it_alone(
+    shape: tuple[int, int], points: tuple[Point, Point]
+) -> None:
+    frame, (y, x) = _Frame.of(*points), np.mgrid[: shape[0], : shape[1]].astype(np.float64)
+    alone = _regions_at(x - frame.disc[0], y - frame.disc[1], frame)
+    np.testing.assert_array_equal(region_map(shape, *points), alone)
+    values = np.random.default_rng(0).integers(0, 256, 9, dtype=np.uint8)
+    np.testing.assert_array_equal(paint(shape, *points, values), values[alone])
 
 
 @settings(max_examples=600, deadline=None)
