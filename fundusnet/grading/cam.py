@@ -1,0 +1,117 @@
+"""Class activation maps and the masks made of them (S2.2), and the masks to compare them with (S2.5).
+
+Maps come straight from the last features and the weights of the linear layer behind global average pooling: no
+hooks, no backward pass. A mask is 1 where the first stage looked and falls to 0 where it did not.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+Scale = Literal["minmax", "relu", "sigmoid"]
+SCALES: tuple[Scale, ...] = ("minmax", "relu", "sigmoid")
+Size = tuple[int, int]
+
+
+def class_activation_maps(features: Tensor, weight: Tensor) -> Tensor:
+    """``(B, C, h, w)`` features, ``(c, C)`` linear weights → ``(B, c, h, w)`` float32 maps, one for each class.
+
+    The mean of a map over its cells plus the class's bias is the class's logit. For a sub-classifier c is 2: no, yes.
+    """
+    # In 16 bits a map has no more than 256 steps between its extremes, and masks would show them.
+    with torch.autocast(features.device.type, enabled=False):
+        return functional.conv2d(features.float(), weight.float()[:, :, None, None])
+
+
+def grade_mask(cams: Tensor, grade: Tensor, size: Size, scale: Scale = "minmax", floor: float = 0.0) -> Tensor:
+    """The mask of one grade for each image (S2.2).
+
+    Grade 0 → CAM[0, no]; grade K-1 → CAM[K-2, yes]; any other grade g → the mean of CAM[g-1, yes] and CAM[g, no].
+
+    Parameters
+    ----------
+    cams: ``(B, K-1, 2, h, w)``, no and yes of each sub-classifier.
+    grade: ``(B,)`` long in 0 … K-1. Pass the *predicted* grade: a mask of the true one would leak the label.
+    size: ``(H, W)`` of the image; ``(h, w)`` gives the mask before it is upsampled.
+    scale: how each map is brought to [0, 1] for itself: ``minmax`` from its lowest to its highest cell, ``relu`` its
+        positive part over its highest cell, ``sigmoid``. A constant map gives a mask of ones.
+    floor: share of the picture that is kept where the map is 0.
+
+    Returns
+    -------
+    ``(B, 1, H, W)`` float32 in [0, 1].
+    """
+    return class_mask(_of_grades(_scaled(cams, scale)), grade, size, None, floor)
+
+
+def class_mask(cams: Tensor, grade: Tensor, size: Size, scale: Scale | None = "minmax", floor: float = 0.0) -> Tensor:
+    """The mask of one class for each image: ``grade_mask`` for the K maps ``(B, K, h, w)`` of a K-way softmax (S2.7).
+
+    ``scale`` None takes maps that lie in [0, 1] already.
+    """
+    maps = cams if scale is None else _scaled(cams, scale)
+    index = grade.view(-1, 1, 1, 1).expand(-1, 1, *maps.shape[-2:])
+    return _upsampled(maps.gather(1, index), size, floor)
+
+
+def agnostic_mask(cams: Tensor, size: Size, scale: Scale = "minmax", floor: float = 0.0) -> Tensor:
+    """The mean of the masks of all K grades (S2.5): where the first stage looks, whatever it decides.
+
+    ``cams`` is ``(B, K-1, 2, h, w)`` of sub-classifiers or ``(B, K, h, w)`` of a K-way softmax.
+    """
+    scaled = _scaled(cams, scale)
+    maps = _of_grades(scaled) if cams.ndim == 5 else scaled
+    return _upsampled(maps.mean(dim=1, keepdim=True), size, floor)
+
+
+def constant_mask(images: int, size: Size, device: torch.device | None = None) -> Tensor:
+    """``(B, 1, H, W)`` of ones (S2.5): the whole picture."""
+    return torch.ones(images, 1, *size, device=device)
+
+
+def other_mask(mask: Tensor) -> Tensor:
+    """``(B, 1, H, W)``: each image gets the mask of the one before it (S2.5); B has to be at least 2."""
+    if len(mask) < 2:
+        raise ValueError("another image's mask needs at least two images")
+    return mask.roll(1, dims=0)
+
+
+def _of_grades(scaled: Tensor) -> Tensor:
+    """``(B, K-1, 2, h, w)`` scaled maps → ``(B, K, h, w)``: each grade's mean of its two neighbours, as S2.2 has it.
+
+    The outermost grades have one neighbour, which stands in for both.
+    """
+    no, yes = scaled[:, :, 0], scaled[:, :, 1]
+    below = torch.cat([no[:, :1], yes], dim=1)
+    above = torch.cat([no, yes[:, -1:]], dim=1)
+    return (below + above) / 2
+
+
+def _scaled(cams: Tensor, scale: Scale) -> Tensor:
+    """Bring each map ``(..., h, w)`` to [0, 1] for itself; a constant one becomes ones."""
+    cams = cams.float()
+    low, high = cams.amin(dim=(-2, -1), keepdim=True), cams.amax(dim=(-2, -1), keepdim=True)
+    # Sums of equal features may differ in their last bits.
+    constant = high - low <= 1e-6 * torch.maximum(low.abs(), high.abs())
+    if scale == "minmax":
+        maps = (cams - low) / (high - low)
+    elif scale == "relu":
+        # Without a positive cell the map says nothing, as a constant one.
+        constant = constant | (high <= 0)
+        maps = cams.clamp_min(0) / high
+    elif scale == "sigmoid":
+        maps = cams.sigmoid()
+    else:
+        raise ValueError(f"scale {scale!r} is not one of {', '.join(SCALES)}")
+    return torch.where(constant, 1.0, maps)
+
+
+def _upsampled(maps: Tensor, size: Size, floor: float) -> Tensor:
+    """Upsample once: bilinear interpolation is linear, so the order with averaging does not matter."""
+    if tuple(maps.shape[-2:]) != tuple(size):
+        maps = functional.interpolate(maps, size=size, mode="bilinear", align_corners=False)
+    return floor + (1 - floor) * maps if floor else maps

@@ -1,0 +1,242 @@
+"""The network of one stage: a backbone, global average pooling and a classifier, once or K-1 times (S2.2, S2.3)."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from fundusnet.errors import UserError
+from fundusnet.grading.cam import class_activation_maps
+from fundusnet.grading.ranking import HEADS, Head
+
+log = logging.getLogger(__name__)
+
+
+class GradingNetwork(nn.Module):
+    """Grades pictures with one of four heads; a ranking has K-1 sub-classifiers, each a backbone of its own.
+
+    Parameters
+    ----------
+    classes: number K of ordered grades.
+    head: ``ranking`` (the paper's), ``multiclass``, ``coral`` or ``corn``; see :mod:`fundusnet.grading.ranking`.
+    backbone: name of a convolutional network of timm.
+    cam_stride: pixels a cell of the last features stands for, 16 or 32. At 16 the last halving is left out and what
+        follows is dilated by 2; the parameters stay the same. Our reading: the paper's maps are 32x32 at 512 pixels.
+    hidden: None for a linear classifier behind the pooling (stage 1, has activation maps), or the width of the layer
+        before it (stage 2: 2048, with batch-norm, ReLU and dropout; no activation maps).
+    dropout: rate behind the hidden layer.
+    pretrained: start from timm's weights; where they cannot be had, from random ones, with a warning.
+    weights: file with weights of the backbone to start from; goes before ``pretrained``.
+
+    Attributes
+    ----------
+    members: the K-1 sub-classifiers of a ranking, a single member for the other heads.
+    initial_weights: what the backbones started from, in words.
+
+    Raises
+    ------
+    UserError: unknown head or backbone, a backbone without maps of this stride, an unfit file of weights.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        classes: int,
+        head: Head = "ranking",
+        backbone: str = "densenet121",
+        cam_stride: int = 16,
+        hidden: int | None = None,
+        dropout: float = 0.5,
+        pretrained: bool = False,
+        weights: str | None = None,
+    ) -> None:
+        super().__init__()
+        if classes < 2:
+            raise UserError(f"grading needs at least 2 grades, not {classes}")
+        if head not in HEADS:
+            raise UserError(f"model.network.head={head} is unknown; use {', '.join(HEADS)}")
+        self.classes, self.head, self.hidden = classes, head, hidden
+        outputs = {"ranking": 2, "multiclass": classes}.get(head, classes - 1)
+        count = classes - 1 if head == "ranking" else 1
+        self.members = nn.ModuleList(
+            SubClassifier(make_backbone(backbone, cam_stride), outputs, hidden, dropout, shared=head == "coral")
+            for _ in range(count)
+        )
+        backbones = [member.backbone for member in self.members]
+        self.initial_weights = load_weights(backbones, backbone, pretrained, weights)
+        for name in ("mean", "std"):  # what timm's weights were trained with
+            value = torch.tensor(backbones[0].pretrained_cfg[name]).view(1, 3, 1, 1)  # type: ignore[union-attr, index]
+            self.register_buffer(name, value, persistent=False)
+
+    @property
+    def has_maps(self) -> bool:
+        """Whether there are class activation maps: they need a linear classifier behind the pooling."""
+        return self.hidden is None
+
+    def forward(self, image: Tensor) -> Tensor:
+        """``(B, 3, H, W)`` in [0, 1] → logits: ``(B, K-1, 2)`` of a ranking, else ``(B, K)`` or ``(B, K-1)``."""
+        normalised = (image - self.mean) / self.std
+        return self._joined([member(normalised) for member in self.members])
+
+    def with_maps(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits and class activation maps of ``(B, 3, H, W)`` in [0, 1], from one pass.
+
+        Maps are ``(B, K, h, w)`` of a K-way softmax, else ``(B, K-1, 2, h, w)``, no and yes. Raises UserError where the
+        classifier has a hidden layer.
+        """
+        if not self.has_maps:
+            raise UserError(f"a network with a hidden layer ({self.hidden}) has no activation maps; use hidden=null")
+        normalised = (image - self.mean) / self.std
+        logits, maps = [], []
+        for member in cast(Iterable[SubClassifier], self.members):
+            features = member.features(normalised)
+            logits.append(member.classify(features))
+            maps.append(class_activation_maps(features, member.linear_weight()))
+        if self.head == "ranking":
+            return self._joined(logits), torch.stack(maps, dim=1)
+        if self.head == "multiclass":
+            return logits[0], maps[0]
+        # A sigmoid of z is a 2-way softmax of -z/2 and z/2. CORAL's K-1 maps are one and the same: its weights are.
+        half = maps[0].expand(-1, self.classes - 1, -1, -1) / 2
+        return logits[0], torch.stack([-half, half], dim=2)
+
+    def _joined(self, logits: list[Tensor]) -> Tensor:
+        return torch.stack(logits, dim=1) if self.head == "ranking" else logits[0]
+
+
+class SubClassifier(nn.Module):
+    """Backbone → global average pooling → linear layer, or → hidden layer, batch-norm, ReLU, dropout → linear layer."""
+
+    def __init__(self, backbone: nn.Module, outputs: int, hidden: int | None, dropout: float, shared: bool) -> None:
+        super().__init__()
+        self.backbone = backbone
+        channels = int(backbone.num_features)  # type: ignore[arg-type]
+        self.hidden: nn.Module = nn.Identity()
+        if hidden is not None:
+            self.hidden = nn.Sequential(
+                nn.Linear(channels, hidden), nn.BatchNorm1d(hidden), nn.ReLU(inplace=True), nn.Dropout(dropout)
+            )
+        # CORAL: one weight vector and a bias for each threshold, falling from the first to the last.
+        self.classifier = nn.Linear(hidden or channels, 1 if shared else outputs, bias=not shared)
+        self.thresholds = nn.Parameter(torch.linspace(1, 1 / outputs, outputs)) if shared else None
+
+    def forward(self, normalised: Tensor) -> Tensor:
+        """Normalised ``(B, 3, H, W)`` → logits ``(B, outputs)``."""
+        return self.classify(self.features(normalised))
+
+    def features(self, normalised: Tensor) -> Tensor:
+        """Normalised ``(B, 3, H, W)`` → last features ``(B, C, h, w)``."""
+        features: Tensor = self.backbone.forward_features(normalised)  # type: ignore[operator]
+        return features
+
+    def classify(self, features: Tensor) -> Tensor:
+        """Last features ``(B, C, h, w)`` → logits ``(B, outputs)``."""
+        logits: Tensor = self.classifier(self.hidden(features.mean(dim=(2, 3))))
+        return logits if self.thresholds is None else logits + self.thresholds
+
+    def linear_weight(self) -> Tensor:
+        """``(outputs, C)``; ``(1, C)`` for CORAL."""
+        return self.classifier.weight
+
+
+def make_backbone(name: str, cam_stride: int = 32) -> nn.Module:
+    """A timm network with random weights: ``forward_features`` is ``(B, 3, H, W)`` → ``(B, C, H/stride, W/stride)``.
+
+    Raises
+    ------
+    UserError: timm has no such network, or it has no such stride.
+    """
+    import timm
+    from timm.models.densenet import DenseNet
+
+    if cam_stride not in (16, 32):
+        raise UserError(f"model.network.cam_stride={cam_stride} is not possible; use 16 or 32")
+    if not timm.is_model(name):
+        raise UserError(f"model.network.backbone={name} is unknown to timm; timm.list_models() names those it has")
+    unfit = UserError(
+        f"model.network.backbone={name} has no convolutional feature maps of stride {cam_stride}; "
+        f"use {'cam_stride=32 or ' if cam_stride == 16 else ''}another backbone"
+    )
+    backbone: Any = timm.create_model(name, pretrained=False, num_classes=0, global_pool="")
+    if cam_stride == 16 and isinstance(backbone, DenseNet):
+        _dilate_last_block(backbone)
+    elif cam_stride == 16:
+        try:
+            backbone = timm.create_model(name, pretrained=False, num_classes=0, global_pool="", output_stride=16)
+        except (TypeError, AssertionError):  # what timm's networks say to an option they do not have
+            raise unfit from None
+    # Transformers keep channels last, or a row of tokens, or one size of picture only.
+    try:
+        with torch.no_grad():
+            shape = backbone.eval().forward_features(torch.zeros(1, 3, 128, 128)).shape
+    except (RuntimeError, AssertionError):
+        raise unfit from None
+    if len(shape) != 4 or shape[1] != backbone.num_features or backbone.feature_info[-1]["reduction"] != cam_stride:
+        raise unfit
+    module: nn.Module = backbone.train()
+    return module
+
+
+def load_weights(backbones: list[Any], name: str, pretrained: bool, weights: str | None) -> str:
+    """Load the same weights into all backbones, and say which: a file's, timm's, or random ones, each its own."""
+    state = None
+    source = "random"
+    if weights is not None:
+        if not Path(weights).is_file():
+            raise UserError(f"model.network.weights={weights} does not exist; give a file or null")
+        state, source = _file_state(name, weights), f"file {weights}"
+    elif pretrained:
+        state = _pretrained_state(name)
+        source = "pretrained (timm)" if state is not None else "random (pretrained weights could not be had)"
+    if state is not None:
+        for backbone in backbones:
+            backbone.load_state_dict(state)
+    return source
+
+
+def _file_state(name: str, weights: str) -> dict[str, Tensor]:
+    import timm
+
+    try:
+        # timm knows the older spellings of its own networks' weights.
+        backbone = timm.create_model(
+            name, pretrained=True, num_classes=0, global_pool="", pretrained_cfg_overlay={"file": weights}
+        )
+    except Exception as error:  # torn files, other networks' keys and shapes: each has its own kind
+        reason = str(error).strip().splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(f"model.network.weights={weights} does not fit {name}: {reason}") from None
+    state: dict[str, Tensor] = backbone.state_dict()
+    return state
+
+
+@lru_cache(maxsize=1)
+def _pretrained_state(name: str) -> dict[str, Tensor] | None:
+    """timm's weights, or None. Kept: without a connection each try takes most of a minute."""
+    import timm
+
+    try:
+        state: dict[str, Tensor] = timm.create_model(name, pretrained=True, num_classes=0, global_pool="").state_dict()
+    except Exception as error:  # the hub's client has errors of its own for each way of being out of reach
+        reason = str(error).strip().splitlines()[0] if str(error) else type(error).__name__
+        log.warning("no pretrained weights for %s, it starts from random ones: %s", name, reason)
+        return None
+    return state
+
+
+def _dilate_last_block(densenet: Any) -> None:
+    """Stride 32 → 16: the last transition does not pool, and the last block's 3x3 convolutions are dilated by 2."""
+    features = densenet.features
+    blocks = [child for child in features._modules if child.startswith("denseblock")]
+    getattr(features, f"transition{len(blocks) - 1}").pool = nn.Identity()
+    for module in getattr(features, blocks[-1]).modules():
+        if isinstance(module, nn.Conv2d) and module.kernel_size == (3, 3):
+            module.dilation = module.padding = (2, 2)
+    densenet.feature_info[-1]["reduction"] = 16

@@ -1,0 +1,146 @@
+"""From logits to ordered grades, and what each kind of head is taught with (S2.1, S2.7).
+
+``K`` grades are ordered, ``p[:, k]`` is the probability of "grade > k". The heads differ in what their logits are:
+
+========== ================= =====================================================================
+head       logits            p[:, k]
+========== ================= =====================================================================
+ranking    ``(B, K-1, 2)``   2-way softmax of sub-classifier k, which has a backbone of its own (the paper's)
+multiclass ``(B, K)``        sum of the K-way softmax above k
+coral      ``(B, K-1)``      sigmoid; one weight vector, K-1 biases (Cao et al. 2020)
+corn       ``(B, K-1)``      product of the sigmoids up to k (Shi et al. 2021)
+========== ================= =====================================================================
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from fundusnet.errors import UserError
+
+Head = Literal["ranking", "multiclass", "coral", "corn"]
+HEADS: tuple[Head, ...] = ("ranking", "multiclass", "coral", "corn")
+
+
+def grade_from_probabilities(p: Tensor) -> Tensor:
+    """``(B, K-1)`` probabilities of "grade > k" → ``(B,)`` grades: how many say yes (S2.1)."""
+    return (p > 0.5).sum(dim=1)
+
+
+def rank_violations(p: Tensor) -> Tensor:
+    """``(B, K-1)`` → ``(B,)`` bool: some sub-classifier says no and a later one yes (S2.1)."""
+    yes = p > 0.5
+    return (~yes[:, :-1] & yes[:, 1:]).any(dim=1)
+
+
+def ordinal_targets(grade: Tensor, classes: int) -> Tensor:
+    """``(B,)`` grades in 0 … K-1 → ``(B, K-1)`` long, 1 where grade > k."""
+    return (grade[:, None] > torch.arange(classes - 1, device=grade.device)).long()
+
+
+def class_probabilities(p: Tensor) -> Tensor:
+    """Probability of each grade, for curves and areas (S2.6): ``(B, K-1)`` → ``(B, K)``, rows sum to 1.
+
+    Our reading: P(k) is the difference of its two neighbours, P(> k-1) - P(> k). Independent sub-classifiers may
+    contradict each other; a negative difference counts as 0 and the row is scaled to sum to 1. Without a contradiction
+    nothing is changed, and turning the order of the grades round turns the result round.
+    """
+    padded = functional.pad(functional.pad(p, (1, 0), value=1.0), (0, 1), value=0.0)
+    difference = (padded[:, :-1] - padded[:, 1:]).clamp_min(0)
+    return difference / difference.sum(dim=1, keepdim=True)
+
+
+def probabilities(head: Head, logits: Tensor) -> Tensor:
+    """Logits of ``head`` (shapes above) → ``(B, K-1)`` float32 probabilities of "grade > k"."""
+    logits = logits.float()
+    if head == "ranking":
+        return logits.softmax(dim=-1)[..., 1]
+    if head == "multiclass":
+        above = logits.softmax(dim=-1).flip(1).cumsum(dim=1).flip(1)
+        return above[:, 1:]
+    return logits.sigmoid() if head == "coral" else logits.sigmoid().cumprod(dim=1)
+
+
+def predicted_grade(head: Head, logits: Tensor) -> Tensor:
+    """``(B,)`` grades: the most probable class of a K-way softmax, how many say yes for every other head."""
+    if head == "multiclass":
+        return logits.argmax(dim=1)
+    return grade_from_probabilities(probabilities(head, logits))
+
+
+def grading_losses(head: Head, logits: Tensor, grade: Tensor, counts: Sequence[int] | None = None) -> Tensor:
+    """One loss for each part of the network that is selected on its own: ``(K-1,)`` for ranking, ``(1,)`` otherwise.
+
+    Parameters
+    ----------
+    logits: as ``head`` gives them.
+    grade: ``(B,)`` long in 0 … K-1.
+    counts: images of each grade in the training set, ``K`` numbers, to weigh classes by their inverse frequency
+        (``balance: inverse``); None = unweighted.
+
+    Raises
+    ------
+    UserError: weights asked of CORN, whose loss takes none.
+    """
+    logits = logits.float()
+    if head == "ranking":
+        return ranking_loss(logits, grade, binary_weights(counts).to(logits.device) if counts else None)
+    weight = inverse_frequency(torch.tensor(counts)).to(logits.device)[grade] if counts else None
+    if head == "multiclass":
+        cost = functional.cross_entropy(logits, grade, reduction="none")
+    elif head == "coral":
+        targets = ordinal_targets(grade, logits.shape[1] + 1).float()
+        cost = _coral_pytorch().coral_loss(logits, targets, reduction=None)
+    elif weight is not None:
+        raise UserError("balance=inverse is not known for the corn head; use balance=none or another head")
+    else:
+        return torch.stack([_coral_pytorch().corn_loss(logits, grade, logits.shape[1] + 1)])
+    return (cost if weight is None else cost * weight).mean()[None]
+
+
+def ranking_loss(logits: Tensor, grade: Tensor, weight: Tensor | None = None) -> Tensor:
+    """2-way softmax cross-entropy of each sub-classifier, kept apart (S2.1).
+
+    Parameters
+    ----------
+    logits: ``(B, K-1, 2)``, no and yes.
+    grade: ``(B,)`` long.
+    weight: ``(K-1, 2)`` weights of no and yes for each sub-classifier, or None.
+
+    Returns
+    -------
+    ``(K-1,)``: the mean over the batch. Weights multiply and do not renormalise: in a batch of one class they would
+    cancel out.
+    """
+    targets = ordinal_targets(grade, logits.shape[1] + 1)
+    cost = functional.cross_entropy(logits.transpose(1, 2), targets, reduction="none")
+    if weight is not None:
+        cost = cost * weight[torch.arange(len(weight), device=weight.device), targets]
+    return cost.mean(dim=0)
+
+
+def binary_weights(counts: Sequence[int]) -> Tensor:
+    """Images of each grade ``(K,)`` → ``(K-1, 2)``: inverse frequencies of no and yes for each sub-classifier."""
+    count = torch.tensor(counts)
+    no = count.cumsum(0)[:-1]
+    return inverse_frequency(torch.stack([no, count.sum() - no], dim=1))
+
+
+def inverse_frequency(counts: Tensor) -> Tensor:
+    """``(..., C)`` counts → weights that give each class the same total and are 1 on average over the images."""
+    return counts.sum(dim=-1, keepdim=True) / (counts.shape[-1] * counts.clamp_min(1))
+
+
+def _coral_pytorch() -> Any:
+    try:
+        from coral_pytorch import losses
+    except ImportError:
+        raise UserError(
+            "the heads coral and corn need coral-pytorch; install it with: pip install 'fundusnet[ordinal]'"
+        ) from None
+    return losses
