@@ -48,7 +48,7 @@ def make_splits(
     if by not in ("patient", "image"):
         raise UserError(f"by={by!r} is neither 'patient' nor 'image'")
     official = images["split"].to_numpy(dtype=object).astype(str)
-    component = _components(images["patient_id"].tolist() if by == "patient" else [""] * len(images), groups)
+    component = components(images["patient_id"].tolist() if by == "patient" else [""] * len(images), groups)
 
     split = official.astype("<U5")
     open_names = [name for name in NAMES if name == "train" or name not in official]
@@ -60,12 +60,14 @@ def make_splits(
     split[fixed] = np.where(official[fixed] == taken[fixed], taken[fixed], "")
     loose = ~fixed
     if loose.any():
-        split[loose] = _assign(component[loose], _features(labels)[loose], share, open_names, seed)
+        wished = {name: part for name, part in zip(NAMES, share, strict=True) if name in open_names and part > 0}
+        given = deal(component[loose], labels[loose], np.array([*wished.values()]), seed)
+        split[loose] = np.array([*wished], dtype="<U5")[given]
     return split
 
 
-def _components(patients: list[str], groups: npt.NDArray[np.integer]) -> npt.NDArray[np.int64]:
-    """What has to stay together: images joined by a patient, by a duplicate, or by a chain of both."""
+def components(patients: list[str], groups: npt.NDArray[np.integer]) -> npt.NDArray[np.int64]:
+    """What has to stay together: images joined by a patient, by a duplicate, or by a chain of both, as numbers."""
     first: dict[tuple[str, object], int] = {}
     pairs: list[tuple[int, int]] = []
     for row, (patient, group) in enumerate(zip(patients, groups.tolist(), strict=True)):
@@ -75,27 +77,21 @@ def _components(patients: list[str], groups: npt.NDArray[np.integer]) -> npt.NDA
     return connected(len(patients), pairs)
 
 
-def _features(labels: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
-    """What to balance: a column of ones for the images, and a column a value of each label."""
-    table = np.asarray(labels, dtype=float)
-    table = table.reshape(len(table), -1)
-    columns = [np.ones(len(table))]
-    for label in table.T:
-        columns += [(label == value).astype(float) for value in np.unique(label[~np.isnan(label)])]
-    return np.stack(columns, axis=1)
+def deal(
+    component: npt.NDArray[np.int64], labels: npt.NDArray[np.floating], share: npt.NDArray[np.floating], seed: int
+) -> npt.NDArray[np.int64]:
+    """Part 0 … P-1 of each image: whole components, so that each part gets its share of the images and of each label.
 
+    Greedy: rarest and largest first, each to where it brings the counts nearest to the wished ones.
 
-def _assign(
-    component: npt.NDArray[np.int64],
-    features: npt.NDArray[np.float64],
-    share: npt.NDArray[np.float64],
-    names: list[str],
-    seed: int,
-) -> npt.NDArray[np.str_]:
-    """Greedily give whole components to the splits ``names``, rarest and largest first, nearest the wished counts."""
-    share = np.array([share[NAMES.index(name)] for name in names])
-    names, share = [name for name, part in zip(names, share, strict=True) if part > 0], share[share > 0]
+    Parameters
+    ----------
+    component: ``(N,)``, images of one number stay together.
+    labels: ``(N,)`` or ``(N, C)`` to balance over the parts; NaN = unknown, not counted.
+    share: ``(P,)`` wished sizes, positive, in proportion.
+    """
     share = share / share.sum()
+    features = _features(labels)
     members, group = np.unique(component, return_inverse=True)
     counts = np.zeros((len(members), features.shape[1]))
     np.add.at(counts, group, features)
@@ -109,20 +105,30 @@ def _assign(
     have = np.zeros_like(wish)
     choice = np.zeros(len(members), dtype=int)
     for item in order:
-        # Growth of the squared distance to the wish, relative to the split's size as in a chi-square.
+        # Growth of the squared distance to the wish, relative to the part's size as in a chi-square.
         missing = wish - have
         growth = ((missing - counts[item]) ** 2 - missing**2).sum(axis=1) / share
         choice[item] = int(np.argmin(growth))
         have[choice[item]] += counts[item]
-    if len(members) >= len(names):
-        _fill_empty(choice, counts[:, 0], len(names))
-    return np.array(names, dtype="<U5")[choice[group]]
+    if len(members) >= len(share):
+        _fill_empty(choice, counts[:, 0], len(share))
+    return choice[group]
+
+
+def _features(labels: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
+    """What to balance: a column of ones for the images, and a column a value of each label."""
+    table = np.asarray(labels, dtype=float)
+    table = table.reshape(len(table), -1)
+    columns = [np.ones(len(table))]
+    for label in table.T:
+        columns += [(label == value).astype(float) for value in np.unique(label[~np.isnan(label)])]
+    return np.stack(columns, axis=1)
 
 
 def _fill_empty(choice: npt.NDArray[np.int64], sizes: npt.NDArray[np.float64], count: int) -> None:
-    """Give a split that came out empty the smallest component of the split with the most of them."""
-    for name in range(count):
-        if not (choice == name).any():
+    """Give a part that came out empty the smallest component of the part with the most of them."""
+    for part in range(count):
+        if not (choice == part).any():
             richest = np.bincount(choice, minlength=count).argmax()
             candidates = np.flatnonzero(choice == richest)
-            choice[candidates[np.argmin(sizes[candidates])]] = name
+            choice[candidates[np.argmin(sizes[candidates])]] = part
