@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from fundusnet.errors import UserError
 
-_Mask = TypeVar("_Mask", np.bool_, np.uint8)
+_Mask = TypeVar("_Mask", np.bool_, np.uint8, np.float32)
 
 
 class Augment:
@@ -62,7 +62,8 @@ class Augment:
     ) -> tuple[NDArray[np.uint8], NDArray[_Mask]]:
         """Move ``image`` (H, W, 3) and ``masks`` (M, H, W) together; what comes into view from outside is black, 0.
 
-        Masks are bool or uint8; their values move and are never mixed, so that one may hold eight masks in its bits.
+        Values of bool and uint8 masks move and are never mixed, so that one may hold eight masks in its bits; float32
+        masks are interpolated as the image is.
         The outcome is a function of the arguments and the state of ``rng`` alone.
         """
         # albumentations would draw from a generator of its own, seeded differently in every worker.
@@ -114,8 +115,10 @@ class _WarpAndGain(A.DualTransform):  # type: ignore[misc]  # albumentations is 
 
     def apply_to_masks(self, masks: NDArray[_Mask], matrix: NDArray[np.float64], **_: Any) -> NDArray[_Mask]:
         moved = np.zeros_like(masks)
-        for before, after in zip(masks.view(np.uint8), moved.view(np.uint8), strict=True):
+        flags = cv2.INTER_LINEAR if masks.dtype == np.float32 else cv2.INTER_NEAREST
+        planes = (masks, moved) if masks.dtype != np.bool_ else (masks.view(np.uint8), moved.view(np.uint8))
+        for before, after in zip(*planes, strict=True):
             # Most cues are of absent findings: an empty mask stays empty wherever it goes.
             if before.any():
-                cv2.warpAffine(before, matrix, before.shape[::-1], dst=after, flags=cv2.INTER_NEAREST)
+                cv2.warpAffine(before, matrix, before.shape[::-1], dst=after, flags=flags)
         return moved

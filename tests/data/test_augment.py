@@ -142,3 +142,17 @@ def test_an_image_without_masks_can_be_augmented() -> None:
 def test_impossible_ranges_are_named(wrong: dict[str, object]) -> None:
     with pytest.raises(UserError, match=next(iter(wrong))):
         Augment(**wrong)  # type: ignore[arg-type]
+
+
+@given(seed=st.integers(0, 10_000))
+@settings(max_examples=30, deadline=None)
+def test_a_float_mask_is_interpolated_as_the_image_is(seed: int) -> None:
+    """A mask that is the image's own grey goes wherever the image goes, to rounding."""
+    image, _ = picture(side=40)
+    image[:] = image[..., :1]
+    augment = Augment(rotate=30, scale=(0.875, 1.125), intensity=(1, 1))
+    moved, masks = augment(image, image[None, ..., 0].astype(np.float32), np.random.default_rng(seed))
+    # Grey values are rounded, and weighed in coarser steps.
+    assert np.abs(masks[0] - moved[..., 0]).max() < 2
+    assert masks.dtype == np.float32
+    assert np.abs(masks[0] - np.rint(masks[0])).max() > 0.1  # and not moved by nearest neighbours
