@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
 VERBS = {
+    "annotate": "serve the page on which annotators click the regions of a finding",
     "prepare": "turn photographs into a prepared set: cropped, resized, memory-mapped",
     "train": "fit a network, choose its operating point on validation, score the test split",
     "evaluate": "score a finished run again, on any of its splits",
@@ -71,7 +72,7 @@ def _run(verb: str, rest: list[str]) -> int:
     from fundusnet.config import conf_folder, one_line
 
     # Each is a plain function of this module, so that launchers can send it to other processes by name.
-    stubs = {"prepare": _prepare, "train": _train, "evaluate": _evaluate, "report": _report}
+    stubs = {"annotate": _annotate, "prepare": _prepare, "train": _train, "evaluate": _evaluate, "report": _report}
     argv, full_error = sys.argv, os.environ.get("HYDRA_FULL_ERROR")
     try:
         sys.argv = [argv[0], *rest]
@@ -90,6 +91,15 @@ def _run(verb: str, rest: list[str]) -> int:
         else:
             os.environ["HYDRA_FULL_ERROR"] = full_error
     return 0
+
+
+def _annotate(cfg: DictConfig) -> None:
+    def work() -> Path:
+        from fundusnet.annotating import annotate
+
+        return annotate(cfg)
+
+    _job(cfg, "annotate", work)
 
 
 def _prepare(cfg: DictConfig) -> None:

@@ -109,6 +109,7 @@ def _check_numbers(cfg: DictConfig) -> None:
         ("trainer.max_epochs", 1),
         ("model.network.reductions", 1),
         ("evaluation.bootstrap", 1),
+        ("readings_per_image", 1),
     ):
         value = _select(cfg, key)
         if value is not None and value < least:

@@ -141,6 +141,25 @@ class EvaluationConfig:
 
 
 @dataclass
+class AnnotateConfig:
+    """``fundusnet annotate``"""
+
+    data: DataConfig = field(default_factory=DataConfig)
+    finding: FindingConfig = field(default_factory=FindingConfig)
+    folder: str | None = MISSING
+    database: str | None = MISSING
+    readings_per_image: int = MISSING
+    annotators: list[str] = MISSING
+    adjudicators: list[str] = MISSING
+    annotator: str = MISSING
+    host: str = MISSING
+    port: int = MISSING
+    public: str | None = MISSING
+    seed: int = MISSING
+    debug: bool = MISSING
+
+
+@dataclass
 class PrepareConfig:
     """``fundusnet prepare``"""
 
@@ -187,6 +206,7 @@ class ReportConfig:
 
 
 SCHEMAS: dict[str, type[Any]] = {
+    "annotate": AnnotateConfig,
     "prepare": PrepareConfig,
     "train": TrainConfig,
     "evaluate": EvaluateConfig,

@@ -12,7 +12,7 @@ from fundusnet.config import check, compose, conf_folder
 from fundusnet.errors import UserError
 from fundusnet.schema import SCHEMAS
 
-NEEDED = {"evaluate": ["run=somewhere"], "report": ["runs=[somewhere]"]}
+NEEDED = {"annotate": ["data.root=somewhere"], "evaluate": ["run=somewhere"], "report": ["runs=[somewhere]"]}
 EXPERIMENTS = sorted(file.stem for file in (conf_folder() / "experiment").glob("*.yaml"))
 
 

@@ -1,0 +1,206 @@
+"""Who may come in: one-time links, sessions, and requests that only the study's own pages can have sent."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import ipaddress
+import secrets
+import socket
+import time
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+import sqlalchemy as sa
+from sqlalchemy import Connection
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from fundusnet.annotation.storage import annotators, links, sessions
+
+SESSION_SECONDS = 30 * 24 * 3600
+LARGEST_BODY = 64 * 1024
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+# No inline script, no other site, no frame around the page.
+CONTENT_SECURITY_POLICY = (
+    "default-src 'self'; img-src 'self' blob: data:; object-src 'none'; base-uri 'none'; "
+    "form-action 'self'; frame-ancestors 'none'"
+)
+_HEADERS = {
+    "Content-Security-Policy": CONTENT_SECURITY_POLICY,
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+
+
+@dataclass(frozen=True)
+class Person:
+    """Who is signed in."""
+
+    id: int
+    name: str
+    role: str
+
+
+def new_link(connection: Connection, annotator_id: int) -> str:
+    """A token that signs this annotator in once; older ones that were not used yet are void."""
+    connection.execute(sa.delete(links).where(links.c.annotator_id == annotator_id, links.c.used.is_(False)))
+    token = secrets.token_urlsafe(32)
+    connection.execute(sa.insert(links).values(token_hash=_hash(token), annotator_id=annotator_id, used=False))
+    return token
+
+
+def has_entry(connection: Connection, annotator_id: int) -> bool:
+    """Whether this annotator holds a session, or a link that is still good."""
+    unused = sa.select(links.c.token_hash).where(links.c.annotator_id == annotator_id, links.c.used.is_(False))
+    living = sa.select(sessions.c.token_hash).where(
+        sessions.c.annotator_id == annotator_id, sessions.c.created > time.time() - SESSION_SECONDS
+    )
+    return connection.scalar(unused) is not None or connection.scalar(living) is not None
+
+
+def redeem(connection: Connection, token: str) -> str | None:
+    """Turn a link's token into a session's, once; None where it was used before or never given out."""
+    found = sa.select(links.c.annotator_id).where(links.c.token_hash == _hash(token), links.c.used.is_(False))
+    annotator_id = connection.scalar(found.join(annotators).where(annotators.c.active))
+    if annotator_id is None:
+        return None
+    # Whoever makes it used has redeemed it, should two come at once.
+    spent = sa.update(links).where(links.c.token_hash == _hash(token), links.c.used.is_(False)).values(used=True)
+    return new_session(connection, annotator_id) if connection.execute(spent).rowcount else None
+
+
+def new_session(connection: Connection, annotator_id: int) -> str:
+    """Sign an annotator in: the secret for the cookie, of which only the hash is kept."""
+    token = secrets.token_urlsafe(32)
+    connection.execute(
+        sa.insert(sessions).values(token_hash=_hash(token), annotator_id=annotator_id, created=time.time())
+    )
+    return token
+
+
+def end_sessions(connection: Connection, annotator_id: int) -> None:
+    """Sign an annotator out everywhere."""
+    connection.execute(sa.delete(sessions).where(sessions.c.annotator_id == annotator_id))
+
+
+def person(connection: Connection, token: str | None) -> Person | None:
+    """Whose session it is; None where it is none, too old, or of someone who takes no part any more."""
+    if not token:
+        return None
+    found = connection.execute(
+        sa.select(annotators.c.id, annotators.c.name, annotators.c.role)
+        .join(sessions)
+        .where(
+            sessions.c.token_hash == _hash(token),
+            sessions.c.created > time.time() - SESSION_SECONDS,
+            annotators.c.active,
+        )
+    ).first()
+    return Person(found.id, found.name, found.role) if found else None
+
+
+def csrf_token(session: str) -> str:
+    """What a page has to repeat in its requests; another site can make the browser send the cookie, not this."""
+    return hmac.new(session.encode(), b"csrf", hashlib.sha256).hexdigest()
+
+
+def same_token(given: str | None, session: str) -> bool:
+    """Whether ``given`` is the session's CSRF token, compared in constant time."""
+    return hmac.compare_digest((given or "").encode(), csrf_token(session).encode())
+
+
+class Gate:
+    """Refuses requests under a foreign name, from foreign pages or of excessive size, and adds the safety headers.
+
+    A page of another site may point its own name at this machine (DNS rebinding) or send requests blindly: the first
+    shows in ``Host``, the second in ``Origin`` and ``Sec-Fetch-Site``.
+    """
+
+    def __init__(self, app: ASGIApp, host: str, public: str | None) -> None:
+        """Guard ``app``, which listens on ``host`` and which browsers may know by the address ``public``."""
+        self.app = app
+        self.names = {*LOOPBACK, host.lower(), socket.gethostname().lower()}
+        if public:
+            self.names.add((urlsplit(public).hostname or "").lower())
+        self.any_address = host in ("0.0.0.0", "::")
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer or pass on one request."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+
+        async def guarded(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in _HEADERS.items():
+                    headers[name] = value
+                if scope["path"].startswith("/api/") and "cache-control" not in headers:
+                    headers["Cache-Control"] = "no-store"
+            await send(message)
+
+        refused = self._refusal(scope)
+        if refused:
+            status, line = refused
+            await JSONResponse({"error": line}, status)(scope, receive, guarded)
+            return
+        await self.app(scope, _limited(receive), guarded)
+
+    def _refusal(self, scope: Scope) -> tuple[int, str] | None:
+        headers = Headers(scope=scope)
+        host = headers.get("host", "")
+        if not self._is_ours(_hostname(host)):
+            return 421, f"this server is not called '{host[:80]}'; open the address it printed"
+        if scope["path"].startswith("/api/") and headers.get("sec-fetch-site", "none") not in ("same-origin", "none"):
+            return 403, "this request comes from another site; open the page itself"
+        if scope["method"] not in ("GET", "HEAD"):
+            origin = headers.get("origin")
+            if origin is not None and urlsplit(origin).netloc.lower() != host.lower():
+                return 403, "this request comes from another site; open the page itself"
+            length = headers.get("content-length", "")
+            if not length.isdecimal():
+                return 411, "this request does not say how long it is"
+            if int(length) > LARGEST_BODY:
+                return 413, f"an answer has at most {LARGEST_BODY} bytes"
+        return None
+
+    def _is_ours(self, name: str) -> bool:
+        return name in self.names or (self.any_address and _is_address(name))
+
+
+def _limited(receive: Receive) -> Receive:
+    """``receive`` that ends a body longer than it was said to be allowed."""
+    seen = 0
+
+    async def counted() -> Message:
+        nonlocal seen
+        message = await receive()
+        seen += len(message.get("body", b""))
+        return message if seen <= LARGEST_BODY else {"type": "http.disconnect"}
+
+    return counted
+
+
+def _hostname(host: str) -> str:
+    try:
+        return (urlsplit(f"//{host}").hostname or "").lower()
+    except ValueError:
+        return ""
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
+
+
+def _hash(token: str) -> str:
+    # Tokens are 256 random bits: nothing to guess, so a plain hash protects them.
+    return hashlib.sha256(token.encode()).hexdigest()

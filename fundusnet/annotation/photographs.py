@@ -1,0 +1,164 @@
+"""Photographs as the page shows them: found inside the study's folder only, upright, and without their EXIF."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import threading
+from collections import OrderedDict
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from uuid import uuid4
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from fundusnet.data.crop import find_field
+from fundusnet.data.decode import Photograph, Unreadable, picture_size, read_photograph
+
+SCREEN_SIDE = 1600
+"""Longest side in pixels of what is sent before anybody zooms in."""
+SCREEN_QUALITY, FULL_QUALITY = 88, 95
+VERSION = 1  # raise it when the same file gives other pictures
+_REMEMBERED = 4096
+
+
+@dataclass(frozen=True)
+class View:
+    """What is known of a photograph once it was decoded.
+
+    Attributes
+    ----------
+    width, height: pixels of the file's picture, upright.
+    field: left, top, right, bottom of the lit area in those pixels.
+    eye: side guessed from where the disc shines; None where that is not plain.
+    """
+
+    width: int
+    height: int
+    field: tuple[float, float, float, float]
+    eye: str | None
+
+
+class Photographs:
+    """The photographs below one folder, by their paths in the manifest."""
+
+    def __init__(self, root: Path, cache: Path) -> None:
+        """Serve files below ``root`` and keep pictures of screen size in ``cache``."""
+        self._root = root.resolve()
+        self._cache = cache
+        self._views: OrderedDict[str, View] = OrderedDict()
+        self._lock = threading.Lock()
+        # Decoding takes a core each; more at once would only hold up the saving of answers.
+        self._decoding = threading.Semaphore(max(1, (os.cpu_count() or 2) // 2))
+
+    def file(self, path: str) -> Path:
+        """The file that ``path`` names, links followed; raises ``Unreadable`` where none lies inside the root."""
+        try:
+            file = (self._root / path).resolve(strict=True)
+        except (OSError, ValueError, RuntimeError):
+            raise Unreadable("file is missing") from None
+        if not file.is_relative_to(self._root) or not file.is_file():
+            raise Unreadable("file lies outside the folder of photographs")
+        return file
+
+    def mark(self, path: str) -> str:
+        """A name of the file's present content, for caches; raises ``Unreadable``."""
+        status = self.file(path).stat()
+        return hashlib.sha256(f"{VERSION}|{path}|{status.st_mtime_ns}|{status.st_size}".encode()).hexdigest()[:32]
+
+    def view(self, path: str) -> View:
+        """Size, field and guessed eye of a photograph; raises ``Unreadable``."""
+        mark = self.mark(path)
+        with self._lock:
+            if (view := self._views.get(mark)) is not None:
+                self._views.move_to_end(mark)
+                return view
+        view = self._stored(mark) or self._develop(path, mark)
+        with self._lock:
+            self._views[mark] = view
+            while len(self._views) > _REMEMBERED:
+                self._views.popitem(last=False)
+        return view
+
+    def screen(self, path: str) -> bytes:
+        """JPEG of at most ``SCREEN_SIDE`` pixels a side; raises ``Unreadable``."""
+        mark = self.mark(path)
+        file = self._cache / f"{mark}.jpg"
+        if self._stored(mark) is None or not file.is_file():
+            self._develop(path, mark)
+        return file.read_bytes()
+
+    def full(self, path: str) -> bytes:
+        """The photograph at its own size, as JPEG; raises ``Unreadable``."""
+        with self._decoding:
+            return _encode(read_photograph(self.file(path)).pixels, FULL_QUALITY)
+
+    def _stored(self, mark: str) -> View | None:
+        try:
+            found = json.loads((self._cache / f"{mark}.json").read_text(encoding="utf-8"))
+            return View(found["width"], found["height"], tuple(found["field"]), found["eye"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+    def _develop(self, path: str, mark: str) -> View:
+        with self._decoding:
+            file = self.file(path)
+            longest = max(picture_size(file))
+            reduction = next((power for power in (8, 4, 2) if longest // power >= SCREEN_SIDE), 1)
+            photograph = read_photograph(file, reduction)
+            screen = _shrink(photograph.pixels, SCREEN_SIDE)
+            view = _view(photograph, screen)
+            self._cache.mkdir(parents=True, exist_ok=True)
+            # The description last: where it lies, the picture does too.
+            self._write(f"{mark}.jpg", _encode(screen, SCREEN_QUALITY))
+            self._write(f"{mark}.json", json.dumps(asdict(view)).encode())
+        return view
+
+    def _write(self, name: str, content: bytes) -> None:
+        temporary = self._cache / f".{uuid4().hex}"
+        temporary.write_bytes(content)
+        temporary.replace(self._cache / name)
+
+
+def _view(photograph: Photograph, screen: NDArray[np.uint8]) -> View:
+    left, top, right, bottom = find_field(screen)
+    scale = photograph.width / screen.shape[1]
+    field = (left * scale, top * scale, right * scale, bottom * scale)
+    return View(photograph.width, photograph.height, field, guess_eye(screen))
+
+
+def guess_eye(pixels: NDArray[np.uint8]) -> str | None:
+    """ "right" where the disc shines on the right of the lit field, "left" on the left, None where it is central.
+
+    The disc is taken to be the brightest thing of its size; uint8 ``(H, W, 3)``.
+    """
+    left, top, right, bottom = find_field(pixels)
+    width = 128
+    field = _shrink(pixels[top:bottom, left:right], width).astype(np.float32)
+    grey = field[..., 0] + field[..., 1]
+    lit = (field.max(axis=2) > 25).astype(np.float32)
+    # Against its surroundings, or the brighter side of the picture would win; the rim is no surrounding.
+    near = cv2.GaussianBlur(grey * lit, (0, 0), width / 32) / np.maximum(cv2.GaussianBlur(lit, (0, 0), width / 32), 0.5)
+    wide = cv2.GaussianBlur(grey * lit, (0, 0), width / 6) / np.maximum(cv2.GaussianBlur(lit, (0, 0), width / 6), 0.1)
+    inside = cv2.erode(lit, np.ones((9, 9), np.uint8), borderValue=1) > 0
+    contrast = np.where(inside, near - wide, -np.inf)
+    offset = float(np.argmax(contrast.max(axis=0))) / contrast.shape[1] - 0.5
+    return None if abs(offset) < 0.08 else "right" if offset > 0 else "left"
+
+
+def _shrink(pixels: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
+    scale = side / max(pixels.shape[:2])
+    if scale >= 1:
+        return pixels
+    size = (max(1, round(pixels.shape[1] * scale)), max(1, round(pixels.shape[0] * scale)))
+    return np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
+
+
+def _encode(pixels: NDArray[np.uint8], quality: int) -> bytes:
+    done, data = cv2.imencode(".jpg", pixels[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
+    if not done:
+        raise Unreadable("picture cannot be sent: JPEG holds at most 65535 pixels a side")
+    return bytes(data)

@@ -1,0 +1,374 @@
+"""A study: its images and annotators, the answers they save, and what an adjudicator makes of them (S1.2)."""
+
+from __future__ import annotations
+
+import math
+import secrets
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import Connection
+
+from fundusnet.annotation.access import Person
+from fundusnet.annotation.answers import NO_ANSWER, Answer, check_answer
+from fundusnet.annotation.assignment import deal, reading_order
+from fundusnet.annotation.photographs import Photographs, View
+from fundusnet.annotation.storage import (
+    Storage,
+    annotators,
+    answers,
+    assignments,
+    images,
+    set_setting,
+    setting,
+)
+from fundusnet.data.decode import Unreadable
+from fundusnet.data.manifest import COORDINATES, Manifest
+from fundusnet.errors import UserError
+
+ANSWERED = ("done", "ungradable")
+# Where fovea and disc of a right eye lie in a photograph centred between them, in widths of the lit field from its
+# centre: medians of the 171 pictures of IDRiD whose centres are known, rounded.
+USUAL_FOVEA, USUAL_DISC = (-0.10, 0.04), (0.28, 0.0)
+
+Point = tuple[float, float]
+JSON = dict[str, Any]
+
+
+class MissingError(Exception):
+    """No such image, or not one of this annotator's."""
+
+
+class ConflictError(Exception):
+    """Somebody saved since; ``stored`` is what is there now."""
+
+    def __init__(self, stored: JSON) -> None:
+        """Carry what is stored."""
+        super().__init__("saved elsewhere since")
+        self.stored = stored
+
+
+class Study:
+    """Everything the server, the export and the import ask of a study; a database transaction a call."""
+
+    def __init__(
+        self,
+        storage: Storage,
+        photographs: Photographs,
+        findings: Sequence[str],
+        readings_per_image: int = 3,
+        present: int = 2,
+    ) -> None:
+        """Use what ``storage`` holds; ``present`` readings make a finding present."""
+        self.storage, self.photographs = storage, photographs
+        self.findings = tuple(findings)
+        self.readings_per_image, self.present = readings_per_image, present
+
+    def begin(self, manifest: Manifest, seed: int) -> None:
+        """Take in the manifest's images. The first seed a study is begun with stays its seed.
+
+        Raises
+        ------
+        UserError: the manifest has no image.
+        """
+        if not len(manifest.images):
+            raise UserError(f"root={manifest.root}: no photograph to annotate; check data.root")
+        with self.storage.write() as connection:
+            if setting(connection, "study") is None:
+                set_setting(connection, "study", secrets.token_hex(8))
+                set_setting(connection, "seed", str(seed))
+            known = set(connection.scalars(sa.select(images.c.image_id)))
+            connection.execute(sa.update(images).values(listed=False))
+            rows = [_image_row(row, place) for place, row in enumerate(manifest.images.to_dict("records"))]
+            new = [row for row in rows if row["image_id"] not in known]
+            if new:
+                connection.execute(sa.insert(images), new)
+            for row in rows:
+                if row["image_id"] in known:
+                    connection.execute(sa.update(images).where(images.c.image_id == row["image_id"]).values(**row))
+
+    def enrol(self, readers: Sequence[str], adjudicators: Sequence[str] = (), alone: str = "me") -> bool:
+        """Settle who takes part and deal the images out; True where they sign in by link.
+
+        Named people are the roster from now on. Without names it stays as it was, or is ``alone``, who needs no link.
+
+        Raises
+        ------
+        UserError: a name is empty, stands twice, or had another role before.
+        """
+        with self.storage.write() as connection:
+            if readers or adjudicators:
+                set_setting(connection, "links", "yes")
+                roles = [(name, "annotator") for name in readers] + [(name, "adjudicator") for name in adjudicators]
+                _enrol(connection, roles)
+            elif setting(connection, "links") is None:
+                _enrol(connection, [(alone, "annotator")])
+            self._deal(connection)
+            return setting(connection, "links") is not None
+
+    @property
+    def key(self) -> str:
+        """What tells this study from others."""
+        with self.storage.read() as connection:
+            return setting(connection, "study") or ""
+
+    def people(self) -> list[Person]:
+        """Those who take part now, in order of enrolment."""
+        with self.storage.read() as connection:
+            rows = connection.execute(sa.select(annotators).where(annotators.c.active).order_by(annotators.c.id))
+            return [Person(row.id, row.name, row.role) for row in rows]
+
+    def progress(self, reader: Person) -> JSON:
+        """How many images this annotator has answered, of how many."""
+        with self.storage.read() as connection:
+            return _progress(connection, reader.id)
+
+    def queue(self, reader: Person) -> list[JSON]:
+        """The annotator's images in their own order, and where each stands."""
+        with self.storage.read() as connection:
+            found = connection.execute(
+                sa.select(assignments.c.image_id, assignments.c.state)
+                .join(images)
+                .where(assignments.c.annotator_id == reader.id, images.c.listed)
+            )
+            states = {row.image_id: row.state for row in found}
+            order = reading_order(states, reader.name, int(setting(connection, "seed") or 0))
+        return [{"image_id": image_id, "state": states[image_id]} for image_id in order]
+
+    def path(self, image_id: str) -> str:
+        """Path of an image's photograph as the manifest has it; raises ``MissingError``."""
+        with self.storage.read() as connection:
+            return str(_image(connection, image_id).path)
+
+    def may_see(self, reader: Person, image_id: str) -> bool:
+        """Whether an image is one of this annotator's, or the person an adjudicator."""
+        if reader.role == "adjudicator":
+            return True
+        with self.storage.read() as connection:
+            return connection.scalar(_assigned(reader.id, image_id)) is not None
+
+    def image(self, reader: Person, image_id: str) -> JSON:
+        """An image of this annotator's, its points, and the answer so far; raises MissingError, Unreadable."""
+        with self.storage.read() as connection:
+            row = _image(connection, image_id)
+            if connection.scalar(_assigned(reader.id, image_id)) is None:
+                raise MissingError
+            answer = _answer(connection, reader.id, image_id)
+            last = _last_points(connection, reader.id, image_id)
+        view = self.photographs.view(row.path)
+        described = {
+            "image_id": image_id,
+            "width": view.width,
+            "height": view.height,
+            "eye": row.eye or None,
+            "eye_guess": row.eye or view.eye,
+            "answer": answer,
+        }
+        if answer["disc"] and answer["fovea"]:
+            return described | {"disc": answer["disc"], "fovea": answer["fovea"], "points": "answer"}
+        known = [getattr(row, name) for name in COORDINATES]
+        if all(value is not None for value in known):
+            return described | {"disc": known[:2], "fovea": known[2:], "points": "manifest"}
+        disc, fovea = self._guess(view, row.eye or view.eye or "right", last)
+        return described | {"disc": list(disc), "fovea": list(fovea), "points": "guess"}
+
+    def save(self, reader: Person, image_id: str, answer: Answer) -> tuple[int, JSON]:
+        """Save an answer as a new version: its number, and the progress. The same change again changes nothing.
+
+        Raises
+        ------
+        UserError: the answer breaks a rule.
+        MissingError: not this annotator's image.
+        ConflictError: a version was saved after the one the answer was made from.
+        """
+        change = str(answer.change)
+        check_answer(answer, self.findings, self._size(image_id, answer))
+        with self.storage.write() as connection:
+            if (version := _saved_before(connection, reader.id, image_id, change)) is None:
+                version = answer.version + 1
+                moved = connection.execute(
+                    sa.update(assignments)
+                    .where(
+                        assignments.c.annotator_id == reader.id,
+                        assignments.c.image_id == image_id,
+                        assignments.c.version == answer.version,
+                    )
+                    .values(version=version, state=answer.state)
+                )
+                if not moved.rowcount:
+                    # Where another request held the row, its change may be this very one.
+                    version = _saved_before(connection, reader.id, image_id, change) or 0
+                    if not version:
+                        if connection.scalar(_assigned(reader.id, image_id)) is None:
+                            raise MissingError
+                        raise ConflictError(_answer(connection, reader.id, image_id))
+                else:
+                    row = {"annotator_id": reader.id, "image_id": image_id, "version": version, "change": change}
+                    row |= {"state": answer.state, "content": answer.content()}
+                    row |= {"seconds": answer.seconds, "saved": time.time()}
+                    connection.execute(sa.insert(answers).values(row))
+            progress = _progress(connection, reader.id)
+        return version, progress
+
+    def _size(self, image_id: str, answer: Answer) -> tuple[int, int] | None:
+        if answer.disc is None and answer.fovea is None:
+            return None
+        try:
+            view = self.photographs.view(self.path(image_id))
+        except Unreadable:
+            return None
+        return view.width, view.height
+
+    def _guess(self, view: View, eye: str, last: tuple[str, Point, Point] | None) -> tuple[Point, Point]:
+        """Disc and fovea of ``eye`` where this annotator put them last, mirrored for the other side."""
+        left, top, right, bottom = view.field
+        middle, width = ((left + right) / 2, (top + bottom) / 2), right - left
+        disc, fovea = USUAL_DISC, USUAL_FOVEA
+        if last is not None:
+            try:
+                before = self.photographs.view(last[0])
+            except Unreadable:
+                pass
+            else:
+                disc, fovea = _in_field(last[1], before), _in_field(last[2], before)
+                if disc[0] < fovea[0]:  # a left eye: kept as its mirror image
+                    disc, fovea = (-disc[0], disc[1]), (-fovea[0], fovea[1])
+        side = 1 if eye == "right" else -1
+
+        def place(point: Point) -> Point:
+            x, y = middle[0] + side * point[0] * width, middle[1] + point[1] * width
+            return round(min(max(x, 0), view.width), 1), round(min(max(y, 0), view.height), 1)
+
+        return place(disc), place(fovea)
+
+    def _deal(self, connection: Connection) -> None:
+        listed = list(connection.scalars(sa.select(images.c.image_id).where(images.c.listed)))
+        ids = {row.name: row.id for row in connection.execute(sa.select(annotators))}
+        readers = list(
+            connection.scalars(
+                sa.select(annotators.c.name).where(annotators.c.active, annotators.c.role == "annotator")
+                .order_by(annotators.c.id)
+            )
+        )  # fmt: skip
+        assigned: dict[str, set[str]] = {}
+        answered: dict[str, set[str]] = {}
+        rows = connection.execute(
+            sa.select(assignments.c.image_id, annotators.c.name, assignments.c.version).join(annotators)
+        )
+        for image_id, name, version in rows:
+            assigned.setdefault(image_id, set()).add(name)
+            if version:
+                answered.setdefault(image_id, set()).add(name)
+        seed = int(setting(connection, "seed") or 0)
+        hands = deal(listed, readers, self.readings_per_image, assigned, answered, seed)
+        gone = [(ids[name], image) for image in listed for name in assigned.get(image, set()) - hands[image]]
+        new = [(ids[name], image) for image in listed for name in hands[image] - assigned.get(image, set())]
+        for annotator_id, image_id in gone:
+            connection.execute(
+                sa.delete(assignments).where(
+                    assignments.c.annotator_id == annotator_id, assignments.c.image_id == image_id
+                )
+            )
+        if new:
+            connection.execute(
+                sa.insert(assignments),
+                [{"annotator_id": reader, "image_id": image, "version": 0, "state": "todo"} for reader, image in new],
+            )
+
+
+def _enrol(connection: Connection, roles: Sequence[tuple[str, str]]) -> None:
+    names = [name for name, _ in roles]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise UserError(f"'{twice[0]}' is named twice; every annotator and adjudicator needs a name of their own")
+    if bad := [name for name in names if not name.strip() or len(name) > 80 or not name.isprintable()]:
+        raise UserError(f"'{bad[0]}' is no name; give annotators=[anna,ben] with 1 to 80 printable characters each")
+    before = {row.name: row for row in connection.execute(sa.select(annotators))}
+    connection.execute(sa.update(annotators).values(active=False))
+    for name, role in roles:
+        if name not in before:
+            connection.execute(sa.insert(annotators).values(name=name, role=role, active=True))
+        elif before[name].role != role:
+            raise UserError(f"{name} is {before[name].role} of this study and cannot be {role} too; use another name")
+        else:
+            connection.execute(sa.update(annotators).where(annotators.c.name == name).values(active=True))
+
+
+def _image_row(row: Mapping[Any, Any], place: int) -> JSON:
+    numbers = {name: None if math.isnan(row[name]) else float(row[name]) for name in (*COORDINATES, "grade")}
+    words = {name: str(row[name]) for name in ("image_id", "path", "patient_id", "eye", "split")}
+    return {**words, **numbers, "position": place, "listed": True}
+
+
+def _image(connection: Connection, image_id: str) -> Any:
+    row = connection.execute(sa.select(images).where(images.c.image_id == image_id, images.c.listed)).first()
+    if row is None:
+        raise MissingError
+    return row
+
+
+def _assigned(annotator_id: int, image_id: str) -> sa.Select[tuple[str]]:
+    return (
+        sa.select(assignments.c.image_id)
+        .join(images)
+        .where(assignments.c.annotator_id == annotator_id, assignments.c.image_id == image_id, images.c.listed)
+    )
+
+
+def _answer(connection: Connection, annotator_id: int, image_id: str) -> JSON:
+    """The newest version of an answer, as the page knows it."""
+    row = connection.execute(
+        sa.select(answers)
+        .where(answers.c.annotator_id == annotator_id, answers.c.image_id == image_id)
+        .order_by(answers.c.version.desc())
+        .limit(1)
+    ).first()
+    if row is None:
+        return {"version": 0, **NO_ANSWER, "state": "todo", "seconds": 0.0}
+    return {"version": row.version, **row.content, "state": row.state, "seconds": row.seconds}
+
+
+def _saved_before(connection: Connection, annotator_id: int, image_id: str, change: str) -> int | None:
+    """The version that ``change`` made; raises UserError where it was made to another image."""
+    row = connection.execute(
+        sa.select(answers.c.image_id, answers.c.version).where(
+            answers.c.annotator_id == annotator_id, answers.c.change == change
+        )
+    ).first()
+    if row is not None and row.image_id != image_id:
+        raise UserError("this change was made to another image; give every change an id of its own")
+    return None if row is None else int(row.version)
+
+
+def _last_points(connection: Connection, annotator_id: int, image_id: str) -> tuple[str, Point, Point] | None:
+    """Photograph, disc and fovea of the answer this annotator saved last, on another image."""
+    rows = connection.execute(
+        sa.select(answers.c.content, images.c.path)
+        .join(images)
+        .where(answers.c.annotator_id == annotator_id, answers.c.image_id != image_id, images.c.listed)
+        .order_by(answers.c.saved.desc())
+        .limit(20)
+    )
+    for content, path in rows:
+        if content["disc"] and content["fovea"]:
+            return path, tuple(content["disc"]), tuple(content["fovea"])
+    return None
+
+
+def _in_field(point: Point, view: View) -> Point:
+    """A point in widths of the lit field from its centre."""
+    left, top, right, bottom = view.field
+    width = right - left
+    return (point[0] - (left + right) / 2) / width, (point[1] - (top + bottom) / 2) / width
+
+
+def _progress(connection: Connection, annotator_id: int) -> JSON:
+    counts = connection.execute(
+        sa.select(assignments.c.state, sa.func.count())
+        .join(images)
+        .where(assignments.c.annotator_id == annotator_id, images.c.listed)
+        .group_by(assignments.c.state)
+    )
+    by_state = {state: int(count) for state, count in counts}
+    return {"done": sum(by_state.get(state, 0) for state in ANSWERED), "total": sum(by_state.values())}
