@@ -55,7 +55,7 @@ def class_mask(cams: Tensor, grade: Tensor, size: Size, scale: Scale | None = "m
     """
     maps = cams if scale is None else _scaled(cams, scale)
     index = grade.view(-1, 1, 1, 1).expand(-1, 1, *maps.shape[-2:])
-    return _upsampled(maps.gather(1, index), size, floor)
+    return upsampled(_floored(maps.gather(1, index), floor), size)
 
 
 def agnostic_mask(cams: Tensor, size: Size, scale: Scale = "minmax", floor: float = 0.0) -> Tensor:
@@ -65,7 +65,7 @@ def agnostic_mask(cams: Tensor, size: Size, scale: Scale = "minmax", floor: floa
     """
     scaled = _scaled(cams, scale)
     maps = _of_grades(scaled) if cams.ndim == 5 else scaled
-    return _upsampled(maps.mean(dim=1, keepdim=True), size, floor)
+    return upsampled(_floored(maps.mean(dim=1, keepdim=True), floor), size)
 
 
 def constant_mask(images: int, size: Size, device: torch.device | None = None) -> Tensor:
@@ -78,6 +78,16 @@ def other_mask(mask: Tensor) -> Tensor:
     if len(mask) < 2:
         raise ValueError("another image's mask needs at least two images")
     return mask.roll(1, dims=0)
+
+
+def upsampled(mask: Tensor, size: Size) -> Tensor:
+    """``(B, 1, h, w)`` → ``(B, 1, H, W)``, bilinear, cell centres on the centres of what they stand for.
+
+    Interpolation is linear: once behind the averaging and the floor gives what once for each map would.
+    """
+    if tuple(mask.shape[-2:]) == tuple(size):
+        return mask
+    return functional.interpolate(mask, size=size, mode="bilinear", align_corners=False)
 
 
 def _of_grades(scaled: Tensor) -> Tensor:
@@ -110,8 +120,5 @@ def _scaled(cams: Tensor, scale: Scale) -> Tensor:
     return torch.where(constant, 1.0, maps)
 
 
-def _upsampled(maps: Tensor, size: Size, floor: float) -> Tensor:
-    """Upsample once: bilinear interpolation is linear, so the order with averaging does not matter."""
-    if tuple(maps.shape[-2:]) != tuple(size):
-        maps = functional.interpolate(maps, size=size, mode="bilinear", align_corners=False)
-    return floor + (1 - floor) * maps if floor else maps
+def _floored(mask: Tensor, floor: float) -> Tensor:
+    return floor + (1 - floor) * mask
