@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 from tiny import FINDINGS, SIZE, tiny_prepared
 from torch.nn.functional import adaptive_max_pool2d
 
-from fundusnet.data.datamodule import FindingsDataModule, pool
+from fundusnet.data.datamodule import FindingsDataModule, FindingsDataset, pool
 from fundusnet.data.loading import EpochSampler
 from fundusnet.errors import UserError
 
@@ -95,6 +96,17 @@ def test_a_cell_of_a_cue_is_one_where_any_pixel_under_it_is_after_the_warp(folde
         expected[np.isnan(module.labels.label[row])] = np.nan
         assert np.array_equal(item["cue"], expected, equal_nan=True)
         assert item["cue"].dtype == np.float32
+
+
+def test_where_nobody_said_where_the_cue_is_unknown(folder: Path) -> None:
+    module = make(folder)
+    # Image 0 shows both findings; 23 was examined for nothing.
+    known = module.labels.cue_known.copy()
+    known[0, 1] = False
+    dataset = FindingsDataset(module.prepared, replace(module.labels, cue_known=known), np.array([0, 23]), 4)
+    assert np.isnan(dataset[0]["cue"]).all(axis=(1, 2)).tolist() == [False, True]
+    assert dataset[0]["cue"][0].any()
+    assert np.isnan(dataset[1]["cue"]).all() and np.isnan(dataset[1]["label"]).all()
 
 
 def test_splits_share_no_image_and_leave_out_what_nobody_examined(folder: Path) -> None:
