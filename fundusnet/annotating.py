@@ -22,25 +22,35 @@ log = logging.getLogger(__name__)
 
 
 def annotate(cfg: DictConfig) -> Path:
-    """Serve the annotation page until it is stopped.
+    """Serve the annotation page until it is stopped; or write what was read so far, or new links, and end.
 
     Returns
     -------
-    The study's folder.
+    The study's folder, or that of the export.
 
     Raises
     ------
     UserError: a setting, the folder of photographs or the database is wrong.
     """
     try:
+        from fundusnet.annotation.exchange import export, take_in
         from fundusnet.annotation.study import Study
     except ModuleNotFoundError as error:
         raise UserError(f"annotate needs {error.name}; pip install 'fundusnet[annotate]'") from error
     folder = study_folder(cfg)
     study = _open(cfg, folder, Study)
-    study.begin(_manifest(cfg), cfg.seed)
-    links = study.enrol(list(cfg.annotators), list(cfg.adjudicators), cfg.annotator)
-    _serve(cfg, study, links)
+    try:
+        if cfg.export:
+            return export(study, Path(cfg.export))
+        if cfg.links:
+            _print_links(study, list(cfg.links))
+            return folder
+        study.begin(_manifest(cfg), cfg.seed)
+        if cfg.earlier:
+            take_in(study, Path(cfg.earlier))
+        _serve(cfg, study, links=study.enrol(list(cfg.annotators), list(cfg.adjudicators), cfg.annotator))
+    finally:
+        study.storage.close()
     return folder
 
 
@@ -61,9 +71,13 @@ def _open(cfg: DictConfig, folder: Path, kind: type[Study]) -> Study:
     from fundusnet.annotation.photographs import Photographs
     from fundusnet.annotation.storage import Storage
 
-    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / "study.sqlite"
+    if cfg.database is None:
+        if (cfg.export or cfg.links) and not file.is_file():
+            raise UserError(f"there is no study in {folder}; start it first, with the same data.root or folder")
+        folder.mkdir(parents=True, exist_ok=True)
     return kind(
-        Storage(cfg.database or f"sqlite:///{(folder / 'study.sqlite').resolve()}"),
+        Storage(cfg.database or f"sqlite:///{file.resolve()}"),
         Photographs(Path(cfg.data.root), folder / "screen"),
         list(cfg.finding.names),
         cfg.readings_per_image,
@@ -71,27 +85,51 @@ def _open(cfg: DictConfig, folder: Path, kind: type[Study]) -> Study:
     )
 
 
-def _serve(cfg: DictConfig, study: Study, links: bool) -> None:
+def _print_links(study: Study, names: list[str]) -> None:
+    """A new link for each name; what signed them in so far ends."""
+    from fundusnet.annotation.access import end_sessions, new_link
+    from fundusnet.annotation.storage import setting
+
+    people = {person.name: person for person in study.people()}
+    with study.storage.write() as connection:
+        address = setting(connection, "address")
+        for name in names:
+            if name not in people or setting(connection, "links") is None:
+                known = ", ".join(people) if setting(connection, "links") else "nobody"
+                raise UserError(f"links: {name} does not take part by link; {known} does (start with annotators=[...])")
+            end_sessions(connection, people[name].id)
+            print(f"{name}: {address}/join/{new_link(connection, people[name].id)}", flush=True)
+
+
+def _serve(cfg: DictConfig, study: Study, *, links: bool) -> None:
     import uvicorn
 
     from fundusnet.annotation.access import LOOPBACK, has_entry, new_link
     from fundusnet.annotation.server import create_app
+    from fundusnet.annotation.storage import set_setting
 
     if cfg.host not in LOOPBACK and not links:
         raise UserError(f"host={cfg.host} lets anyone in; name annotators=[...], who then sign in by link")
     listening = _listen(cfg.host, cfg.port)
-    name = f"[{cfg.host}]" if ":" in cfg.host else cfg.host
-    address = (cfg.public or f"http://{name}:{listening.getsockname()[1]}").rstrip("/")
+    address = (cfg.public or _address(cfg.host, listening.getsockname()[1])).rstrip("/")
+    if cfg.host not in LOOPBACK and not address.startswith("https:"):
+        log.warning("links and answers travel unencrypted; put a proxy with TLS before the page and name it in public=")
     print(f"annotate at {address}/", flush=True)
-    if links:
-        with study.storage.write() as connection:
-            for member in study.people():
-                if not has_entry(connection, member.id):
-                    print(f"{member.name}: {address}/join/{new_link(connection, member.id)}", flush=True)
+    with study.storage.write() as connection:
+        set_setting(connection, "address", address)
+        for member in study.people() if links else ():
+            if not has_entry(connection, member.id):
+                print(f"{member.name}: {address}/join/{new_link(connection, member.id)}", flush=True)
     app = create_app(study, links=links, host=cfg.host, public=cfg.public)
     # No access log: it would hold the links' tokens.
     config = uvicorn.Config(app, log_level="warning", access_log=False, server_header=False, ws="none", lifespan="off")
     uvicorn.Server(config).run(sockets=[listening])
+
+
+def _address(host: str, port: int) -> str:
+    if host in ("0.0.0.0", "::"):
+        host = socket.gethostname()
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def _listen(host: str, port: int) -> socket.socket:

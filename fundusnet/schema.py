@@ -152,6 +152,9 @@ class AnnotateConfig:
     annotators: list[str] = MISSING
     adjudicators: list[str] = MISSING
     annotator: str = MISSING
+    earlier: str | None = MISSING
+    export: str | None = MISSING
+    links: list[str] = MISSING
     host: str = MISSING
     port: int = MISSING
     public: str | None = MISSING

@@ -58,6 +58,11 @@ def reading_order(images: Collection[str], annotator: str, seed: int) -> list[st
     return sorted(images, key=lambda image: _mark(seed, image, annotator))
 
 
+def shuffled(names: Collection[str], image: str, seed: int) -> list[str]:
+    """``names`` in an order that differs from image to image, so that it does not tell who is who."""
+    return sorted(names, key=lambda name: _mark(seed, "panel", image, name))
+
+
 def _even_out(
     order: Sequence[str], hands: dict[str, set[str]], load: dict[str, int], answered: Mapping[str, Collection[str]]
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 import threading
@@ -14,7 +15,10 @@ from uuid import uuid4
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from PIL import ExifTags, Image
 
+from fundusnet.annotation.jpeg import bare
+from fundusnet.annotation.presets import guess_eye
 from fundusnet.data.crop import find_field
 from fundusnet.data.decode import Photograph, Unreadable, picture_size, read_photograph
 
@@ -92,9 +96,13 @@ class Photographs:
         return file.read_bytes()
 
     def full(self, path: str) -> bytes:
-        """The photograph at its own size, as JPEG; raises ``Unreadable``."""
+        """The photograph at its own size, as JPEG; raises ``Unreadable``.
+
+        A JPEG that stands upright is sent as it was compressed by the camera, any other one compressed anew.
+        """
+        file = self.file(path)
         with self._decoding:
-            return _encode(read_photograph(self.file(path)).pixels, FULL_QUALITY)
+            return _upright_jpeg(file) or _encode(read_photograph(file).pixels, FULL_QUALITY)
 
     def _stored(self, mark: str) -> View | None:
         try:
@@ -123,30 +131,24 @@ class Photographs:
         temporary.replace(self._cache / name)
 
 
+def _upright_jpeg(file: Path) -> bytes | None:
+    """The file without its EXIF, if it is a JPEG that every browser shows as ``read_photograph`` reads it."""
+    try:
+        data = file.read_bytes()
+        with Image.open(io.BytesIO(data)) as image:
+            usual = image.format in ("JPEG", "MPO") and image.mode in ("RGB", "L")
+            if not usual or image.getexif().get(ExifTags.Base.Orientation, 1) != 1:
+                return None
+    except Exception:  # a damaged file fails in many ways; read_photograph says how
+        return None
+    return bare(data)
+
+
 def _view(photograph: Photograph, screen: NDArray[np.uint8]) -> View:
     left, top, right, bottom = find_field(screen)
     scale = photograph.width / screen.shape[1]
     field = (left * scale, top * scale, right * scale, bottom * scale)
     return View(photograph.width, photograph.height, field, guess_eye(screen))
-
-
-def guess_eye(pixels: NDArray[np.uint8]) -> str | None:
-    """ "right" where the disc shines on the right of the lit field, "left" on the left, None where it is central.
-
-    The disc is taken to be the brightest thing of its size; uint8 ``(H, W, 3)``.
-    """
-    left, top, right, bottom = find_field(pixels)
-    width = 128
-    field = _shrink(pixels[top:bottom, left:right], width).astype(np.float32)
-    grey = field[..., 0] + field[..., 1]
-    lit = (field.max(axis=2) > 25).astype(np.float32)
-    # Against its surroundings, or the brighter side of the picture would win; the rim is no surrounding.
-    near = cv2.GaussianBlur(grey * lit, (0, 0), width / 32) / np.maximum(cv2.GaussianBlur(lit, (0, 0), width / 32), 0.5)
-    wide = cv2.GaussianBlur(grey * lit, (0, 0), width / 6) / np.maximum(cv2.GaussianBlur(lit, (0, 0), width / 6), 0.1)
-    inside = cv2.erode(lit, np.ones((9, 9), np.uint8), borderValue=1) > 0
-    contrast = np.where(inside, near - wide, -np.inf)
-    offset = float(np.argmax(contrast.max(axis=0))) / contrast.shape[1] - 0.5
-    return None if abs(offset) < 0.08 else "right" if offset > 0 else "left"
 
 
 def _shrink(pixels: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:

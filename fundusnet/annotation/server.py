@@ -22,7 +22,8 @@ from fundusnet.annotation.access import (
     redeem,
     same_token,
 )
-from fundusnet.annotation.answers import REASONS, Answer
+from fundusnet.annotation.adjudication import adjudicated_image, decide, overview, to_adjudicate
+from fundusnet.annotation.answers import REASONS, Answer, Decision
 from fundusnet.annotation.study import ConflictError, MissingError, Study
 from fundusnet.data.decode import Unreadable
 from fundusnet.data.regions import REGIONS
@@ -99,6 +100,19 @@ def writer(request: Request, reader: Reader, secret: Secret) -> Person:
 
 
 Writer = Annotated[Person, Depends(writer)]
+
+
+def adjudicator(here: Here, reader: Reader) -> Person:
+    """Who is signed in, if an adjudicator; 403 for others, who must not see each other's readings.
+
+    One person alone, without links, has nobody to be blind to.
+    """
+    if here.links and reader.role != "adjudicator":
+        raise HTTPException(403, "this shows others' readings, so it is for adjudicators")
+    return reader
+
+
+Adjudicator = Annotated[Person, Depends(adjudicator)]
 router = APIRouter()
 
 
@@ -173,6 +187,30 @@ def save(image_id: str, answer: Answer, here: Here, writer: Writer) -> dict[str,
     return {"version": version, "progress": progress}
 
 
+@router.get("/api/overview")
+def show_overview(here: Here, _: Adjudicator) -> dict[str, Any]:
+    """How the study stands."""
+    return overview(here.study)
+
+
+@router.get("/api/adjudication")
+def questions(here: Here, _: Adjudicator) -> list[dict[str, Any]]:
+    """Images and findings to decide on, or decided."""
+    return to_adjudicate(here.study)
+
+
+@router.get("/api/adjudication/{image_id}")
+def question(image_id: str, here: Here, _: Adjudicator) -> dict[str, Any]:
+    """One image with its readings side by side."""
+    return adjudicated_image(here.study, image_id)
+
+
+@router.put("/api/adjudication/{image_id}")
+def settle(image_id: str, decision: Decision, here: Here, _: Adjudicator, writer: Writer) -> dict[str, Any]:
+    """Keep a decision."""
+    return {"version": decide(here.study, writer, image_id, decision)}
+
+
 def _admit(here: Served, response: Response, secret: str) -> None:
     response.set_cookie(
         here.cookie, secret, max_age=SESSION_SECONDS, path="/", httponly=True, samesite="strict", secure=here.secure
@@ -223,4 +261,4 @@ def _add_errors(app: FastAPI) -> None:
 
     @app.exception_handler(ConflictError)
     def conflict(_: Request, error: ConflictError) -> JSONResponse:
-        return line(409, "this was saved elsewhere since, perhaps in another tab", answer=error.stored)
+        return line(409, "this was saved elsewhere since, perhaps in another tab", **{error.what: error.stored})

@@ -13,8 +13,11 @@ from sqlalchemy import Connection
 
 from fundusnet.annotation.access import Person
 from fundusnet.annotation.answers import NO_ANSWER, Answer, check_answer
-from fundusnet.annotation.assignment import deal, reading_order
-from fundusnet.annotation.photographs import Photographs, View
+from fundusnet.annotation.assignment import reading_order
+from fundusnet.annotation.photographs import Photographs
+from fundusnet.annotation.presets import Field, Point, guess_points
+from fundusnet.annotation.readings import ANSWERED
+from fundusnet.annotation.roster import call, deal_out, study_seed
 from fundusnet.annotation.storage import (
     Storage,
     annotators,
@@ -28,12 +31,6 @@ from fundusnet.data.decode import Unreadable
 from fundusnet.data.manifest import COORDINATES, Manifest
 from fundusnet.errors import UserError
 
-ANSWERED = ("done", "ungradable")
-# Where fovea and disc of a right eye lie in a photograph centred between them, in widths of the lit field from its
-# centre: medians of the 171 pictures of IDRiD whose centres are known, rounded.
-USUAL_FOVEA, USUAL_DISC = (-0.10, 0.04), (0.28, 0.0)
-
-Point = tuple[float, float]
 JSON = dict[str, Any]
 
 
@@ -42,12 +39,12 @@ class MissingError(Exception):
 
 
 class ConflictError(Exception):
-    """Somebody saved since; ``stored`` is what is there now."""
+    """Somebody saved since; ``stored`` is the ``what`` ("answer" or "decision") that is there now."""
 
-    def __init__(self, stored: JSON) -> None:
+    def __init__(self, what: str, stored: JSON | None) -> None:
         """Carry what is stored."""
-        super().__init__("saved elsewhere since")
-        self.stored = stored
+        super().__init__(f"{what} saved elsewhere since")
+        self.what, self.stored = what, stored
 
 
 class Study:
@@ -85,9 +82,9 @@ class Study:
             new = [row for row in rows if row["image_id"] not in known]
             if new:
                 connection.execute(sa.insert(images), new)
-            for row in rows:
-                if row["image_id"] in known:
-                    connection.execute(sa.update(images).where(images.c.image_id == row["image_id"]).values(**row))
+            old = [row | {"key": row["image_id"]} for row in rows if row["image_id"] in known]
+            if old:
+                connection.execute(sa.update(images).where(images.c.image_id == sa.bindparam("key")), old)
 
     def enrol(self, readers: Sequence[str], adjudicators: Sequence[str] = (), alone: str = "me") -> bool:
         """Settle who takes part and deal the images out; True where they sign in by link.
@@ -102,10 +99,10 @@ class Study:
             if readers or adjudicators:
                 set_setting(connection, "links", "yes")
                 roles = [(name, "annotator") for name in readers] + [(name, "adjudicator") for name in adjudicators]
-                _enrol(connection, roles)
+                call(connection, roles)
             elif setting(connection, "links") is None:
-                _enrol(connection, [(alone, "annotator")])
-            self._deal(connection)
+                call(connection, [(alone, "annotator")])
+            deal_out(connection, self.readings_per_image)
             return setting(connection, "links") is not None
 
     @property
@@ -113,6 +110,12 @@ class Study:
         """What tells this study from others."""
         with self.storage.read() as connection:
             return setting(connection, "study") or ""
+
+    @property
+    def seed(self) -> int:
+        """What the study's random orders follow from."""
+        with self.storage.read() as connection:
+            return study_seed(connection)
 
     def people(self) -> list[Person]:
         """Those who take part now, in order of enrolment."""
@@ -134,7 +137,7 @@ class Study:
                 .where(assignments.c.annotator_id == reader.id, images.c.listed)
             )
             states = {row.image_id: row.state for row in found}
-            order = reading_order(states, reader.name, int(setting(connection, "seed") or 0))
+            order = reading_order(states, reader.name, study_seed(connection))
         return [{"image_id": image_id, "state": states[image_id]} for image_id in order]
 
     def path(self, image_id: str) -> str:
@@ -171,7 +174,9 @@ class Study:
         known = [getattr(row, name) for name in COORDINATES]
         if all(value is not None for value in known):
             return described | {"disc": known[:2], "fovea": known[2:], "points": "manifest"}
-        disc, fovea = self._guess(view, row.eye or view.eye or "right", last)
+        disc, fovea = guess_points(
+            (view.width, view.height), view.field, row.eye or view.eye or "right", self._before(last)
+        )
         return described | {"disc": list(disc), "fovea": list(fovea), "points": "guess"}
 
     def save(self, reader: Person, image_id: str, answer: Answer) -> tuple[int, JSON]:
@@ -203,7 +208,7 @@ class Study:
                     if not version:
                         if connection.scalar(_assigned(reader.id, image_id)) is None:
                             raise MissingError
-                        raise ConflictError(_answer(connection, reader.id, image_id))
+                        raise ConflictError("answer", _answer(connection, reader.id, image_id))
                 else:
                     row = {"annotator_id": reader.id, "image_id": image_id, "version": version, "change": change}
                     row |= {"state": answer.state, "content": answer.content()}
@@ -211,6 +216,12 @@ class Study:
                     connection.execute(sa.insert(answers).values(row))
             progress = _progress(connection, reader.id)
         return version, progress
+
+    def _before(self, last: tuple[str, Point, Point] | None) -> tuple[Field, Point, Point] | None:
+        try:
+            return None if last is None else (self.photographs.view(last[0]).field, *last[1:])
+        except Unreadable:
+            return None
 
     def _size(self, image_id: str, answer: Answer) -> tuple[int, int] | None:
         if answer.disc is None and answer.fovea is None:
@@ -220,79 +231,6 @@ class Study:
         except Unreadable:
             return None
         return view.width, view.height
-
-    def _guess(self, view: View, eye: str, last: tuple[str, Point, Point] | None) -> tuple[Point, Point]:
-        """Disc and fovea of ``eye`` where this annotator put them last, mirrored for the other side."""
-        left, top, right, bottom = view.field
-        middle, width = ((left + right) / 2, (top + bottom) / 2), right - left
-        disc, fovea = USUAL_DISC, USUAL_FOVEA
-        if last is not None:
-            try:
-                before = self.photographs.view(last[0])
-            except Unreadable:
-                pass
-            else:
-                disc, fovea = _in_field(last[1], before), _in_field(last[2], before)
-                if disc[0] < fovea[0]:  # a left eye: kept as its mirror image
-                    disc, fovea = (-disc[0], disc[1]), (-fovea[0], fovea[1])
-        side = 1 if eye == "right" else -1
-
-        def place(point: Point) -> Point:
-            x, y = middle[0] + side * point[0] * width, middle[1] + point[1] * width
-            return round(min(max(x, 0), view.width), 1), round(min(max(y, 0), view.height), 1)
-
-        return place(disc), place(fovea)
-
-    def _deal(self, connection: Connection) -> None:
-        listed = list(connection.scalars(sa.select(images.c.image_id).where(images.c.listed)))
-        ids = {row.name: row.id for row in connection.execute(sa.select(annotators))}
-        readers = list(
-            connection.scalars(
-                sa.select(annotators.c.name).where(annotators.c.active, annotators.c.role == "annotator")
-                .order_by(annotators.c.id)
-            )
-        )  # fmt: skip
-        assigned: dict[str, set[str]] = {}
-        answered: dict[str, set[str]] = {}
-        rows = connection.execute(
-            sa.select(assignments.c.image_id, annotators.c.name, assignments.c.version).join(annotators)
-        )
-        for image_id, name, version in rows:
-            assigned.setdefault(image_id, set()).add(name)
-            if version:
-                answered.setdefault(image_id, set()).add(name)
-        seed = int(setting(connection, "seed") or 0)
-        hands = deal(listed, readers, self.readings_per_image, assigned, answered, seed)
-        gone = [(ids[name], image) for image in listed for name in assigned.get(image, set()) - hands[image]]
-        new = [(ids[name], image) for image in listed for name in hands[image] - assigned.get(image, set())]
-        for annotator_id, image_id in gone:
-            connection.execute(
-                sa.delete(assignments).where(
-                    assignments.c.annotator_id == annotator_id, assignments.c.image_id == image_id
-                )
-            )
-        if new:
-            connection.execute(
-                sa.insert(assignments),
-                [{"annotator_id": reader, "image_id": image, "version": 0, "state": "todo"} for reader, image in new],
-            )
-
-
-def _enrol(connection: Connection, roles: Sequence[tuple[str, str]]) -> None:
-    names = [name for name, _ in roles]
-    if twice := [name for name in names if names.count(name) > 1]:
-        raise UserError(f"'{twice[0]}' is named twice; every annotator and adjudicator needs a name of their own")
-    if bad := [name for name in names if not name.strip() or len(name) > 80 or not name.isprintable()]:
-        raise UserError(f"'{bad[0]}' is no name; give annotators=[anna,ben] with 1 to 80 printable characters each")
-    before = {row.name: row for row in connection.execute(sa.select(annotators))}
-    connection.execute(sa.update(annotators).values(active=False))
-    for name, role in roles:
-        if name not in before:
-            connection.execute(sa.insert(annotators).values(name=name, role=role, active=True))
-        elif before[name].role != role:
-            raise UserError(f"{name} is {before[name].role} of this study and cannot be {role} too; use another name")
-        else:
-            connection.execute(sa.update(annotators).where(annotators.c.name == name).values(active=True))
 
 
 def _image_row(row: Mapping[Any, Any], place: int) -> JSON:
@@ -354,13 +292,6 @@ def _last_points(connection: Connection, annotator_id: int, image_id: str) -> tu
         if content["disc"] and content["fovea"]:
             return path, tuple(content["disc"]), tuple(content["fovea"])
     return None
-
-
-def _in_field(point: Point, view: View) -> Point:
-    """A point in widths of the lit field from its centre."""
-    left, top, right, bottom = view.field
-    width = right - left
-    return (point[0] - (left + right) / 2) / width, (point[1] - (top + bottom) / 2) / width
 
 
 def _progress(connection: Connection, annotator_id: int) -> JSON:
