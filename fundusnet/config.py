@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from fundusnet.errors import UserError
-from fundusnet.schema import CHOICES, SCHEMAS
+from fundusnet.schema import CHOICES, TASK_CHOICES, schema_of
 
 
 def compose(overrides: Sequence[str] = (), verb: str = "train") -> DictConfig:
@@ -52,18 +52,19 @@ def check(cfg: DictConfig, verb: str = "train", folders: Sequence[Path] = ()) ->
     ------
     UserError: names the key, and the nearest right one or the values it may have.
     """
-    schema = OmegaConf.structured(SCHEMAS[verb])
+    task = _select(cfg, "task")
+    schema = OmegaConf.structured(schema_of(verb, task))
     known = list(_keys(schema))
     for key in _keys(cfg):
         if key not in known and not key.startswith("data.options."):
-            raise UserError(f"unknown key {key}{_nearest(key, known)}")
+            _refuse(key, known, verb, task)
     if missing := sorted(OmegaConf.missing_keys(cfg)):
         raise UserError(f"{missing[0]} is not given; add {missing[0]}=VALUE")
     try:
         OmegaConf.merge(schema, cfg)
     except OmegaConfBaseException as error:
         raise UserError(one_line(error, verb)) from error
-    for key, allowed in CHOICES.items():
+    for key, allowed in {**CHOICES, **TASK_CHOICES.get(task or "", {})}.items():
         value = _select(cfg, key)
         if value is not None and value not in allowed:
             raise UserError(f"{key}={value} is unknown; use {' or '.join(allowed)}")
@@ -91,7 +92,9 @@ def one_line(error: BaseException | None, verb: str) -> str:
         options = sorted(set(error.options))
         return f"{group}={name} is unknown{_nearest(name, options)}; there are {', '.join(options)}"
     if found := re.search(r"(?:Could not override|Could not find group) '([^']+)'", text):
-        known = list(_keys(OmegaConf.structured(SCHEMAS[verb])))
+        known = [key for task in TASK_CHOICES for key in _keys(OmegaConf.structured(schema_of(verb, task)))]
+        if found[1] in known:
+            return f"{found[1]} is no key of this experiment, but of another task or model; --cfg job shows its own"
         return f"unknown key {found[1]}{_nearest(found[1], known)}"
     if isinstance(error, OverrideParseException):
         return f"{error.override} is no override ({text.splitlines()[0]}); write key=value"
@@ -99,6 +102,17 @@ def one_line(error: BaseException | None, verb: str) -> str:
     first = text.strip().splitlines()[0] if text.strip() else type(error).__name__
     key = re.search(r"full_key: (\S+)", text)
     return f"{key[1]}: {first}" if key and key[1] not in first else first
+
+
+def _refuse(key: str, known: Sequence[str], verb: str, task: str | None) -> None:
+    """Say that no code reads ``key``; a key of the other task came in with that task's model or finding."""
+    for other in set(TASK_CHOICES) - {task}:
+        if verb == "train" and key in _keys(OmegaConf.structured(schema_of(verb, other))):
+            raise UserError(
+                f"{key} belongs to task={other}, and this is task={task}; choose an experiment of one task, such as "
+                f"experiment={'grading_ranking' if other == 'grading' else 'findings'}"
+            )
+    raise UserError(f"unknown key {key}{_nearest(key, known)}")
 
 
 def _check_numbers(cfg: DictConfig) -> None:
@@ -109,6 +123,9 @@ def _check_numbers(cfg: DictConfig) -> None:
         ("trainer.max_epochs", 1),
         ("model.network.reductions", 1),
         ("evaluation.bootstrap", 1),
+        ("model.network.hidden", 1),
+        ("model.stage1.folds", 1),
+        ("model.stage1.max_epochs", 1),
         ("readings_per_image", 1),
     ):
         value = _select(cfg, key)

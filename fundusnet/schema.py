@@ -13,16 +13,29 @@ from omegaconf import MISSING
 
 # Values that are one of a few words.
 CHOICES: dict[str, tuple[str, ...]] = {
-    "task": ("findings",),
+    "task": ("findings", "grading"),
     "data.cue": ("regions", "pixels"),
     "data.split_by": ("patient", "image"),
-    "model.network.name": ("guided", "guided_timm", "inception_cam"),
-    "model.loss.form": ("log", "bce"),
-    "model.loss.balance": ("none", "inverse"),
-    "model.optimizer.name": ("sgd", "adamw"),
-    "model.optimizer.schedule": ("cosine", "exponential", "constant"),
     "evaluation.operating_point": ("val", "test"),
     "split": ("train", "val", "test"),
+}
+TASK_CHOICES: dict[str, dict[str, tuple[str, ...]]] = {
+    "findings": {
+        "model.network.name": ("guided", "guided_timm", "inception_cam"),
+        "model.loss.form": ("log", "bce"),
+        "model.loss.balance": ("none", "inverse"),
+        "model.optimizer.name": ("sgd", "adamw"),
+        "model.optimizer.schedule": ("cosine", "exponential", "constant"),
+    },
+    "grading": {
+        "model.head": ("ranking", "multiclass", "coral", "corn"),
+        "model.input": ("image", "roi", "mask_only"),
+        "model.mask.kind": ("predicted", "constant", "agnostic", "other"),
+        "model.mask.scale": ("minmax", "relu", "sigmoid"),
+        "model.balance": ("none", "inverse"),
+        "model.optimizer.name": ("rmsprop", "sgd", "adamw"),
+        "model.stage1.masks": ("stored", "online"),
+    },
 }
 
 
@@ -116,6 +129,63 @@ class ModelConfig:
 
 
 @dataclass
+class GradingNetworkConfig:
+    """``model.network`` and ``model.stage1.network`` of grading"""
+
+    head: str = MISSING
+    backbone: str = MISSING
+    cam_stride: int = MISSING
+    hidden: int | None = MISSING
+    dropout: float = MISSING
+    pretrained: bool = MISSING
+    weights: str | None = MISSING
+
+
+@dataclass
+class GradingOptimizerConfig:
+    """``model.optimizer`` of grading"""
+
+    name: str = MISSING
+    lr: float = MISSING
+    momentum: float = MISSING
+    weight_decay: float = MISSING
+    decay: float = MISSING
+
+
+@dataclass
+class MaskConfig:
+    """``model.mask``"""
+
+    kind: str = MISSING
+    scale: str = MISSING
+    floor: float = MISSING
+
+
+@dataclass
+class Stage1Config:
+    """``model.stage1``"""
+
+    network: GradingNetworkConfig = field(default_factory=GradingNetworkConfig)
+    max_epochs: int = MISSING
+    folds: int = MISSING
+    masks: str = MISSING
+    checkpoint: str | None = MISSING
+
+
+@dataclass
+class GradingModelConfig:
+    """``model`` of grading; ``mask`` and ``stage1`` are null where a single stage sees whole pictures."""
+
+    head: str = MISSING
+    network: GradingNetworkConfig = field(default_factory=GradingNetworkConfig)
+    input: str = MISSING
+    mask: MaskConfig | None = field(default_factory=MaskConfig)
+    balance: str = MISSING
+    optimizer: GradingOptimizerConfig = field(default_factory=GradingOptimizerConfig)
+    stage1: Stage1Config | None = field(default_factory=Stage1Config)
+
+
+@dataclass
 class TrainerConfig:
     """``trainer``: what Lightning's Trainer takes, so numbers and words both occur."""
 
@@ -173,12 +243,10 @@ class PrepareConfig:
 
 
 @dataclass
-class TrainConfig:
-    """``fundusnet train``"""
+class RunConfig:
+    """``fundusnet train``, whatever the task"""
 
     data: DataConfig = field(default_factory=DataConfig)
-    finding: FindingConfig = field(default_factory=FindingConfig)
-    model: ModelConfig = field(default_factory=ModelConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     task: str = MISSING
@@ -186,6 +254,21 @@ class TrainConfig:
     seed: int = MISSING
     debug: bool = MISSING
     run_dir: str | None = MISSING
+
+
+@dataclass
+class TrainConfig(RunConfig):
+    """``fundusnet train task=findings``"""
+
+    finding: FindingConfig = field(default_factory=FindingConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+
+
+@dataclass
+class GradingTrainConfig(RunConfig):
+    """``fundusnet train task=grading``"""
+
+    model: GradingModelConfig = field(default_factory=GradingModelConfig)
 
 
 @dataclass
@@ -215,3 +298,8 @@ SCHEMAS: dict[str, type[Any]] = {
     "evaluate": EvaluateConfig,
     "report": ReportConfig,
 }
+
+
+def schema_of(verb: str, task: str | None = None) -> type[Any]:
+    """The schema of a verb; what is trained has the keys of its task."""
+    return GradingTrainConfig if (verb, task) == ("train", "grading") else SCHEMAS[verb]

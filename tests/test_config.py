@@ -10,9 +10,10 @@ from omegaconf import DictConfig, OmegaConf
 import fundusnet
 from fundusnet.config import check, compose, conf_folder
 from fundusnet.errors import UserError
-from fundusnet.schema import SCHEMAS
+from fundusnet.schema import SCHEMAS, schema_of
 
 NEEDED = {"annotate": ["data.root=somewhere"], "evaluate": ["run=somewhere"], "report": ["runs=[somewhere]"]}
+GRADING = {("model", "ranking"), ("model", "two_stage")}
 EXPERIMENTS = sorted(file.stem for file in (conf_folder() / "experiment").glob("*.yaml"))
 
 
@@ -31,6 +32,10 @@ def test_schema_holds_exactly_the_keys_of_conf(verb: str) -> None:
     assert keys(compose(NEEDED.get(verb, []), verb)) == keys(OmegaConf.structured(SCHEMAS[verb]))
 
 
+def test_schema_of_grading_holds_exactly_the_keys_of_conf() -> None:
+    assert keys(compose(["experiment=grading"])) == keys(OmegaConf.structured(schema_of("train", "grading")))
+
+
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_every_experiment_composes(experiment: str) -> None:
     cfg = compose([f"experiment={experiment}"])
@@ -42,7 +47,8 @@ def test_every_experiment_composes(experiment: str) -> None:
 def test_every_file_of_a_group_composes(group: str) -> None:
     for file in (conf_folder() / group).glob("*.yaml"):
         if file.stem != "default":
-            compose([f"{group}={file.stem}", "data.root=somewhere"])
+            task = ["task=grading", "~finding"] if (group, file.stem) in GRADING else []
+            compose([f"{group}={file.stem}", "data.root=somewhere", *task])
 
 
 def test_a_value_of_a_group_reaches_the_network() -> None:
@@ -82,6 +88,25 @@ def test_refused_in_one_line(override: str, message: str) -> None:
 @pytest.mark.parametrize(("size", "reductions"), [(512, 5), (96, 5), (500, 2), (128, 3)])
 def test_divisible_sizes_pass(size: int, reductions: int) -> None:
     compose([f"data.size={size}", f"model.network.reductions={reductions}"])
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["model=ranking"], "model.head belongs to task=grading, and this is task=findings; choose an experiment"),
+        (["experiment=grading", "finding=drusen"], "finding belongs to task=findings, and this is task=grading"),
+        (["experiment=grading", "model.loss.weight=1"], "model.loss.weight is no key of this experiment"),
+        (["experiment=grading", "model.head=corl"], "use ranking or multiclass or coral or corn"),
+        (["experiment=grading", "model.mask.kind=true"], "model.mask.kind=True is unknown; use predicted"),
+        (["experiment=grading", "model.stage1.folds=0"], "model.stage1.folds=0 is too small; use 1 or more"),
+        (["model.optimizer.name=rmsprop"], "model.optimizer.name=rmsprop is unknown; use sgd or adamw"),
+    ],
+)
+def test_each_task_has_its_own_keys_and_words(overrides: list[str], message: str) -> None:
+    with pytest.raises(UserError) as refused:
+        compose(overrides)
+    assert message in str(refused.value)
+    assert "\n" not in str(refused.value)
 
 
 def test_options_of_a_source_are_free() -> None:

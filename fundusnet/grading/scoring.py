@@ -1,0 +1,77 @@
+"""Scoring a trained grading model: predictions, metrics with intervals, masks (S2.6)."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+
+from fundusnet.evaluation.grading import grading_metrics
+from fundusnet.grading.datamodule import GradingDataModule
+from fundusnet.grading.stage import RankingStage
+from fundusnet.progress import track
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Predictions on one split, a row an image, and the masks it was seen through, before upsampling."""
+
+    predictions: pd.DataFrame
+    masks: NDArray[np.float16] | None  # (n, h, w); None where there is no first stage
+
+
+def write_results(
+    folder: Path, module: RankingStage, datamodule: GradingDataModule, split: str, resamples: int
+) -> dict[str, object]:
+    """Score ``split`` and write ``predictions.csv``, ``metrics.json`` and, of two stages, ``masks.npz`` to ``folder``.
+
+    ``predictions.csv``: ``image_id, patient_id, grade, predicted, stage1_predicted, p_gt_0 … p_gt_{K-2}``, where
+    ``p_gt_k`` is the probability of "grade > k", which every head gives. Grades are 0 … K-1; ``stage1_predicted`` is
+    empty where there is no first stage. A ranking, CORAL and CORN predict how many of these exceed 0.5, a K-way
+    softmax its most probable grade.
+    """
+    scored = score(module, datamodule, split)
+    scored.predictions.to_csv(folder / "predictions.csv", index=False)
+    if scored.masks is not None:
+        image_ids = scored.predictions["image_id"].to_numpy(dtype=str)
+        np.savez_compressed(folder / "masks.npz", image_id=image_ids, mask=scored.masks)
+    result = grading_metrics(scored.predictions, datamodule.classes, split=split, n=resamples)
+    (folder / "metrics.json").write_text(json.dumps(result, indent=2) + "\n")
+    return result
+
+
+@torch.inference_mode()
+def score(module: RankingStage, datamodule: GradingDataModule, split: str) -> Scored:
+    """Predictions of ``module`` on ``split``, on one device, each picture once and without augmentation."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    module = module.to(device).eval()
+    datamodule.setup("test")
+    images = datamodule.prepared.manifest.images
+    tables, masks = [], []
+    loader = datamodule.in_order(datamodule.rows[split])
+    for batch in track(loader, f"score {split}", total=len(loader)):
+        here = {name: tensor.to(device) for name, tensor in batch.items()}
+        answer = {name: tensor.cpu() for name, tensor in module.predict_step(here, 0).items()}
+        rows = images.iloc[batch["index"].tolist()]
+        table = pd.DataFrame(
+            {
+                "image_id": rows["image_id"].to_numpy(),
+                "patient_id": rows["patient_id"].to_numpy(),
+                "grade": batch["grade"].numpy(),
+                "predicted": answer["grade"].numpy(),
+                "stage1_predicted": pd.array(
+                    answer["stage1_grade"].tolist() if "stage1_grade" in answer else [None] * len(rows), dtype="Int64"
+                ),
+            }
+        )
+        for k, p in enumerate(answer["p"].T):
+            table[f"p_gt_{k}"] = p.numpy()
+        tables.append(table)
+        if "mask" in answer:
+            masks.append(answer["mask"][:, 0].numpy().astype(np.float16))
+    return Scored(pd.concat(tables, ignore_index=True), np.concatenate(masks) if masks else None)
