@@ -1,0 +1,299 @@
+/** The adjudication page: the readings of one undecided finding side by side on the photograph, and what holds. */
+
+import { Refused, get, photographPath, put, session } from "./api.js";
+import { colourOf } from "./colours.js";
+import { VIEW_BUTTONS, connect, viewActions } from "./controls.js";
+import { askConflict } from "./dialogs.js";
+import { $, element } from "./dom.js";
+import { DECISIONS, regionOfKey } from "./keys.js";
+import { Light } from "./light.js";
+import { Outbox } from "./outbox.js";
+import { Overlay } from "./overlay.js";
+import { Pad, tiles } from "./pad.js";
+import { REGIONS } from "./geometry.js";
+import { showProgress, showStatus, toast } from "./status.js";
+import { View } from "./view.js";
+
+/** One picture of the row: a reading, or the decision. */
+class Pane {
+  constructor(on) {
+    this.element = $("pane").content.cloneNode(true).firstElementChild;
+    $("panes").append(this.element);
+    this.title = this.element.querySelector("b");
+    this.text = this.element.querySelector("figcaption span");
+    this.picture = this.element.querySelector("img");
+    this.overlay = new Overlay(this.element.querySelector(".overlay"));
+    this.view = new View(this.element.querySelector(".stage"), this.picture, {
+      moved: () => {
+        this.overlay.follow(this.view);
+        on.moved(this);
+      },
+      tap: (point) => this.view.holds(point) && on.tap(this, this.overlay.regionAt(point)),
+      hover: (point) => on.hover(point && this.view.holds(point) ? this.overlay.regionAt(point) : null),
+    });
+  }
+}
+
+class Page {
+  #labels;
+  #findings;
+  #cases = [];
+  #index = -1;
+  #image = null;
+  #panes = [];
+  #draft = { present: null, regions: [] };
+  #pad;
+  #outbox;
+  #lit = new Light([]);
+
+  constructor(info) {
+    this.#labels = new Map(info.regions.map(({ name, label }) => [name, label]));
+    this.#findings = new Map(info.findings.map((finding, i) => [finding.name, { ...finding, colour: colourOf(i) }]));
+    this.#pad = new Pad($("pad"), this.#labels, {
+      toggle: (region) => this.toggle(region),
+      clear: () => this.#set({ ...this.#draft, regions: [] }),
+      hover: (region) => this.#pointAt(region),
+    });
+    this.#outbox = new Outbox(`${info.study ?? ""}.${info.annotator.id}.decisions`, this.#put, {
+      same: (one, other) =>
+        one.present === other.present && String([...one.regions].sort()) === String([...other.regions].sort()),
+      status: showStatus,
+      saved: () => {},
+      conflict: async (name, mine, theirs) =>
+        (await askConflict(JSON.parse(name).join(", "), this.#inWords(mine), this.#inWords(theirs))) === "mine",
+      taken: () => this.turnTo(this.#index),
+    });
+    const view = { fit: () => this.#first?.fit(), zoom: (by) => this.#first?.zoom(by), pan: (x, y) => this.#first?.pan(x, y) };
+    const actions = {
+      ...viewActions(view, this.#lit),
+      previous: () => this.turnTo(this.#index - 1),
+      next: () => this.turnTo(this.#index + 1),
+      present: () => this.decide(true),
+      absent: () => this.decide(false),
+      open: () => this.decide(null),
+      clear: () => this.#set({ ...this.#draft, regions: [] }),
+    };
+    const buttons = { ...VIEW_BUTTONS, ...Object.fromEntries(["previous", "next", "present", "absent", "open"].map((n) => [n, n])) };
+    connect({ buttons, keys: DECISIONS, actions, first: (event) => this.#regionKey(event) });
+  }
+
+  get #case() {
+    return this.#cases[this.#index];
+  }
+
+  get #first() {
+    return this.#panes[0]?.view;
+  }
+
+  get #decision() {
+    return this.#panes.at(-1);
+  }
+
+  get #temporalLeft() {
+    return this.#image ? this.#image.fovea[0] < this.#image.disc[0] : true;
+  }
+
+  async start() {
+    await this.#outbox.restore();
+    this.#cases = await get("/api/adjudication");
+    if (this.#cases.length === 0) {
+      this.#say("Nothing is undecided: every finding has enough readers for or against it.");
+      return;
+    }
+    const [imageId, finding] = location.hash.slice(1).split("/").map(decodeURIComponent);
+    const asked = this.#cases.findIndex((one) => one.image_id === imageId && (!finding || one.finding === finding));
+    const open = this.#cases.findIndex((one) => !isDecided(one.decision));
+    this.#progress();
+    await this.turnTo(asked >= 0 ? asked : Math.max(0, open));
+  }
+
+  async turnTo(index) {
+    if (index < 0 || index >= this.#cases.length) {
+      toast(index < 0 ? "This is the first case." : "This is the last case.");
+      return;
+    }
+    this.#index = index;
+    const { image_id: imageId, finding } = this.#case;
+    $("position").textContent = `${index + 1} of ${this.#cases.length}`;
+    $("name").textContent = imageId;
+    $("finding").textContent = this.#findings.get(finding)?.label ?? finding;
+    history.replaceState(null, "", `#${encodeURIComponent(imageId)}/${encodeURIComponent(finding)}`);
+    try {
+      const image = await get(`/api/adjudication/${encodeURIComponent(imageId)}`);
+      if (this.#index !== index) return;
+      const before = this.#image;
+      this.#image = image;
+      const stored = image.decisions[finding];
+      const name = JSON.stringify([imageId, finding]);
+      const unsent = this.#outbox.unsent(name);
+      if (!unsent) this.#outbox.seen(name, Math.max(stored?.version ?? 0, this.#outbox.version(name)));
+      const decided = unsent ?? stored;
+      this.#draft = isDecided(decided)
+        ? { present: decided.present, regions: decided.regions }
+        : { present: null, regions: this.#marked() };
+      this.#build(image.readings.length + 1);
+      await this.#show(before?.image_id === imageId);
+      this.#say(null);
+    } catch (error) {
+      if (this.#index === index) this.#say(error instanceof Refused ? `${error.message}.` : "The server is unreachable.");
+    }
+  }
+
+  /** Say what holds, and go on to the next open case. */
+  decide(present) {
+    if (!this.#image) return;
+    if (present && this.#draft.regions.length === 0) {
+      toast("Present where? Click the regions it touches.");
+      return;
+    }
+    this.#set({ ...this.#draft, present });
+    if (present === null) return;
+    const order = this.#cases.map((_, step) => (this.#index + 1 + step) % this.#cases.length);
+    const next = order.find((index) => !isDecided(this.#cases[index].decision));
+    if (next === undefined) toast("All cases are decided. Thank you!");
+    else {
+      toast(`${this.#case.image_id}: ${present ? "present" : "absent"}`);
+      this.turnTo(next);
+    }
+  }
+
+  toggle(region) {
+    if (!region || !this.#image) return;
+    const { present } = this.#draft;
+    const regions = present === false ? [] : this.#draft.regions;
+    const now = regions.includes(region) ? regions.filter((name) => name !== region) : [...regions, region];
+    // Without a region it is not present; and where it was absent, marking a region says it is not.
+    this.#set({ present: present && now.length ? true : null, regions: now });
+  }
+
+  #set(draft) {
+    const before = this.#draft;
+    this.#draft = draft;
+    this.#draw();
+    // A draft is this page's own until it is decided; a decision that is changed or taken back is sent.
+    if (draft.present === null && before.present === null) return;
+    const { image_id: imageId, finding } = this.#case;
+    const regions = draft.present ? REGIONS.filter((region) => draft.regions.includes(region)) : [];
+    const decision = { present: draft.present, regions };
+    this.#case.decision = decision;
+    this.#outbox.record(JSON.stringify([imageId, finding]), { finding, ...decision });
+    this.#progress();
+  }
+
+  #put = (name, body) => put(`/api/adjudication/${encodeURIComponent(JSON.parse(name)[0])}`, body);
+
+  /** All regions that any reader marked. */
+  #marked() {
+    const { finding } = this.#case;
+    return REGIONS.filter((region) => this.#image.readings.some((one) => one.findings[finding]?.includes(region)));
+  }
+
+  #build(count) {
+    if (this.#panes.length === count) return;
+    $("panes").replaceChildren();
+    const on = {
+      moved: (from) => {
+        for (const pane of this.#panes) {
+          if (pane === from) continue;
+          pane.view.follow(from.view);
+          pane.overlay.follow(pane.view);
+        }
+        $("fit").textContent = `${Math.round(from.view.magnification * 100)}%`;
+      },
+      tap: (pane, region) => pane === this.#decision && this.toggle(region),
+      hover: (region) => this.#pointAt(region),
+    };
+    this.#panes = Array.from({ length: count }, () => new Pane(on));
+    this.#decision.element.classList.add("decision");
+    this.#lit.shine(this.#panes.map((pane) => pane.picture));
+  }
+
+  async #show(samePhotograph) {
+    const { image_id: imageId, width, height, disc, fovea, readings } = this.#image;
+    const { finding } = this.#case;
+    const colour = this.#findings.get(finding)?.colour ?? colourOf(0);
+    $("readings").replaceChildren(...readings.map((reading) => this.#reading(reading, colour)));
+    readings.forEach(({ annotator, findings }, place) => {
+      const pane = this.#panes[place];
+      const regions = findings[finding] ?? [];
+      pane.title.textContent = `Reader ${annotator}`;
+      pane.text.textContent = regions.length ? regions.map((name) => this.#labels.get(name)).join(", ") : "not marked";
+      pane.overlay.setPoints(disc, fovea, width, height);
+      pane.overlay.show({ fill: { regions, colour } });
+    });
+    this.#decision.overlay.setPoints(disc, fovea, width, height);
+    this.#draw();
+    if (samePhotograph) return;
+    const [screen, full] = ["screen", "full"].map((size) => photographPath(imageId, size));
+    await Promise.all(this.#panes.map((pane) => pane.view.show({ width, height, screen, full })));
+  }
+
+  #draw() {
+    const { present, regions } = this.#draft;
+    const colour = this.#findings.get(this.#case.finding)?.colour ?? colourOf(0);
+    this.#decision.title.textContent = "Decision";
+    this.#decision.text.textContent = this.#inWords(this.#draft);
+    this.#decision.overlay.show({ fill: { regions: present === false ? [] : regions, colour } });
+    this.#pad.show(present === false ? [] : regions, colour, this.#temporalLeft);
+    $("present").setAttribute("aria-pressed", String(present === true));
+    $("absent").setAttribute("aria-pressed", String(present === false));
+    $("open").hidden = present === null;
+  }
+
+  #reading({ annotator, findings, comment }, colour) {
+    const regions = findings[this.#case.finding] ?? [];
+    const item = element("li");
+    item.style.setProperty("--finding", colour);
+    const plan = element("span", "tiles");
+    plan.append(...tiles(regions, this.#temporalLeft));
+    item.append(element("b", "", annotator), element("span", "", regions.length ? "present" : "not marked"), plan);
+    if (comment) item.append(element("p", "", comment));
+    return item;
+  }
+
+  #inWords({ present, regions }) {
+    if (present === false) return "absent";
+    const where = regions.map((name) => this.#labels.get(name)).join(", ");
+    return present ? `present: ${where}` : `open${where ? `; ${where}` : ""}`;
+  }
+
+  #pointAt(region) {
+    for (const pane of this.#panes) pane.overlay.point(region ?? null);
+    this.#pad.point(region ?? null);
+  }
+
+  #progress() {
+    const done = this.#cases.filter(({ decision }) => isDecided(decision)).length;
+    showProgress({ done, total: this.#cases.length });
+  }
+
+  #regionKey(event) {
+    const region = event.ctrlKey || event.metaKey || event.shiftKey ? null : regionOfKey(event, this.#temporalLeft);
+    if (region && !event.repeat) this.toggle(region);
+    return Boolean(region);
+  }
+
+  #say(text) {
+    $("loading").hidden = text === null;
+    $("loading").textContent = text ?? "";
+    document.body.classList.toggle("broken", text !== null);
+  }
+}
+
+function isDecided(decision) {
+  return typeof decision?.present === "boolean";
+}
+
+async function open() {
+  try {
+    await new Page(await session()).start();
+  } catch (error) {
+    $("loading").hidden = false;
+    $("loading").textContent =
+      error instanceof Refused && error.status === 401
+        ? "You are not signed in. Open the link that was made for you."
+        : `Not shown: ${error.message}`;
+  }
+}
+
+open();

@@ -1,0 +1,65 @@
+/** Keys and buttons: who gets a key that is pressed, for every page alike. */
+
+import { $ } from "./dom.js";
+import { nameOf } from "./keys.js";
+
+/**
+ * buttons: element id → name of its action; keys: name of a key → name of its action; actions: what each does.
+ * first(event): may take a key before (true when it did). The space bar, held, hides what is drawn on the photograph.
+ */
+export function connect({ buttons, keys, actions, first }) {
+  for (const [id, action] of Object.entries(buttons)) $(id).addEventListener("click", () => actions[action]());
+  // A button pressed by pointer does not keep the keys: Enter goes on meaning what it means on the page.
+  document.addEventListener("mousedown", (event) => {
+    if (event.target.closest("button") && !event.target.closest("dialog, .handle")) event.preventDefault();
+  });
+  const peek = (on) => document.body.classList.toggle("peek", on);
+  document.addEventListener("keyup", (event) => event.key === " " && peek(false));
+  window.addEventListener("blur", () => peek(false));
+  document.addEventListener("keydown", (event) => {
+    if (document.querySelector("dialog[open]") || event.altKey) return;
+    const name = nameOf(event);
+    const target = event.target;
+    if (target.matches("textarea")) {
+      if (name === "Escape" || name === "Ctrl+Enter") target.blur();
+      if (name === "Ctrl+Enter") actions[keys[name]]?.();
+      return;
+    }
+    // What has the focus comes first: a button its Enter, a slider its arrows.
+    if (target.matches("button, a") && [" ", "Enter"].includes(name)) return;
+    if (target.matches("input") && event.key.startsWith("Arrow")) return;
+    if (event.key === " ") peek(true);
+    else if (!first?.(event)) {
+      if (!actions[keys[name]]) return;
+      actions[keys[name]]();
+    }
+    event.preventDefault();
+  });
+}
+
+/** The buttons below a photograph, and their actions on a view and on its light. */
+export function viewActions(view, light) {
+  const step = 60;
+  return {
+    panLeft: () => view.pan(step, 0),
+    panRight: () => view.pan(-step, 0),
+    panUp: () => view.pan(0, step),
+    panDown: () => view.pan(0, -step),
+    fit: () => view.fit(),
+    zoomIn: () => view.zoom(1.25),
+    zoomOut: () => view.zoom(0.8),
+    redFree: () => light.toggleRedFree(),
+    brighter: () => light.step("brightness", 1),
+    darker: () => light.step("brightness", -1),
+    moreContrast: () => light.step("contrast", 1),
+    lessContrast: () => light.step("contrast", -1),
+    plain: () => light.reset(),
+    release: () => document.activeElement?.blur(),
+    regions: () => {
+      const hidden = document.body.classList.toggle("no-regions");
+      $("regions").setAttribute("aria-pressed", String(!hidden));
+    },
+  };
+}
+
+export const VIEW_BUTTONS = { fit: "fit", "zoom-in": "zoomIn", "zoom-out": "zoomOut", regions: "regions" };

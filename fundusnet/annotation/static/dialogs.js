@@ -1,0 +1,111 @@
+/** What the page asks in a window of its own: why ungradable, which version holds, which photograph, which keys there are. */
+
+import { $, element } from "./dom.js";
+import { SHEET, keyCaps, regionGrid } from "./keys.js";
+
+const STATES = { todo: "to do", done: "done", skipped: "skipped", ungradable: "ungradable" };
+
+/** Ask for a reason; resolves to it, or to null. Number keys choose. */
+export function askReason(reasons) {
+  const dialog = $("reasons");
+  const choices = reasons.map((reason, index) => choice(reason, index + 1));
+  dialog.querySelector(".choices").replaceChildren(...choices);
+  const pressed = (event) => choices[Number(event.key) - 1]?.click();
+  return ask(dialog, choices, pressed).then((value) => value || null);
+}
+
+/** Ask which of two versions holds; resolves to "mine" or "theirs" and to nothing else: it cannot be waved away. */
+export async function askConflict(name, mine, theirs) {
+  const dialog = $("conflict");
+  dialog.querySelector(".which").textContent = name;
+  dialog.querySelector(".mine").textContent = mine;
+  dialog.querySelector(".theirs").textContent = theirs;
+  const buttons = [...dialog.querySelectorAll("button")];
+  for (;;) {
+    const value = await ask(dialog, buttons);
+    if (value) return value;
+  }
+}
+
+/** Choose among images [{ image_id, state }]; resolves to an index or null. */
+export function askImage(images, current) {
+  const dialog = $("images");
+  const choices = images.map(({ image_id: imageId, state }, index) => {
+    const button = element("button", state);
+    button.value = index;
+    button.append(element("b", "", String(index + 1)), element("span", "", imageId), element("i", "", STATES[state]));
+    if (index === current) button.setAttribute("aria-current", "true");
+    return button;
+  });
+  dialog.querySelector(".images").replaceChildren(
+    ...choices.map((button) => {
+      const item = document.createElement("li");
+      item.append(button);
+      return item;
+    }),
+  );
+  const answer = ask(dialog, choices);
+  choices[current]?.focus();
+  choices[current]?.scrollIntoView({ block: "center" });
+  return answer.then((value) => (value === "" ? null : Number(value)));
+}
+
+/** Show the keys; the pad as it lies for the eye in the picture. */
+export async function showKeys(label, temporalLeft) {
+  const dialog = $("sheet");
+  const caps = await keyCaps();
+  const pad = element("div", "pad");
+  regionGrid(temporalLeft).forEach((row, y) =>
+    row.forEach((region, x) => {
+      const cell = element("div", region ? "" : "none");
+      if (region) cell.append(element("kbd", "", caps[y][x]), element("span", "", label(region)));
+      pad.append(cell);
+    }),
+  );
+  const regions = element("section");
+  regions.append(
+    element("h3", "", "Regions of the chosen finding"),
+    pad,
+    element("p", "hint", "As they lie in the picture; the other eye mirrors them. The number pad has them too."),
+  );
+  const groups = SHEET.map(([title, keys]) => {
+    const section = element("section");
+    const list = document.createElement("dl");
+    for (const [names, does] of keys) {
+      const term = document.createElement("dt");
+      term.append(...names.map((name) => (name === "…" ? "…" : element("kbd", "", name))));
+      list.append(term, element("dd", "", does));
+    }
+    section.append(element("h3", "", title), list);
+    return section;
+  });
+  dialog.querySelector(".columns").replaceChildren(groups[0], regions, ...groups.slice(1));
+  await ask(dialog, []);
+}
+
+function choice(text, number) {
+  const button = element("button");
+  button.value = text;
+  button.append(element("kbd", "", number <= 9 ? String(number) : ""), element("span", "", text));
+  return button;
+}
+
+/** Open a dialog until one of its choices is pressed or it is closed; resolves to the choice's value, or "". */
+function ask(dialog, choices, keydown = null) {
+  return new Promise((resolve) => {
+    const pick = (event) => dialog.close(event.currentTarget.value);
+    for (const button of choices) button.addEventListener("click", pick);
+    if (keydown) dialog.addEventListener("keydown", keydown);
+    dialog.returnValue = "";
+    dialog.addEventListener(
+      "close",
+      () => {
+        for (const button of choices) button.removeEventListener("click", pick);
+        if (keydown) dialog.removeEventListener("keydown", keydown);
+        resolve(dialog.returnValue);
+      },
+      { once: true },
+    );
+    dialog.showModal();
+  });
+}

@@ -1,0 +1,10 @@
+/** Elements, made in one line. */
+
+export const $ = (id) => document.getElementById(id);
+
+export function element(name, className = "", text = null) {
+  const made = document.createElement(name);
+  if (className) made.className = className;
+  if (text !== null) made.textContent = text;
+  return made;
+}

@@ -1,0 +1,121 @@
+/** The eight regions and their marks, drawn over a photograph as SVG: lines of constant width at any zoom. */
+
+import { REGIONS, frameOf, regionAnchors, regionNameAt, regionPaths } from "./geometry.js";
+
+const NAMESPACE = "http://www.w3.org/2000/svg";
+const PIP = 17;
+let count = 0;
+
+export class Overlay {
+  #world;
+  #clip;
+  #paths = new Map();
+  #lines;
+  #marks;
+  #shadow;
+  #frame = null;
+  #anchors = {};
+  #place = null;
+  #pips = [];
+  #size = [1, 1];
+
+  constructor(svg) {
+    const id = `photograph-${(count += 1)}`;
+    const clip = add(add(svg, "defs"), "clipPath", { id });
+    this.#clip = add(clip, "rect");
+    this.#world = add(svg, "g", { "clip-path": `url(#${id})` });
+    for (const region of REGIONS) {
+      this.#paths.set(region, add(this.#world, "path", { class: "region", "data-region": region }));
+    }
+    this.#shadow = add(this.#world, "path", { class: "lines shadow" });
+    this.#lines = add(this.#world, "path", { class: "lines" });
+    this.#marks = add(svg, "g", { class: "marks" });
+  }
+
+  /** The regions of these two points; nothing where they coincide. */
+  setPoints(disc, fovea, width, height) {
+    this.#size = [width, height];
+    attributes(this.#clip, { x: -0.5, y: -0.5, width, height });
+    try {
+      this.#frame = frameOf(disc, fovea);
+    } catch {
+      this.#frame = null;
+    }
+    const paths = this.#frame ? regionPaths(this.#frame, width, height) : {};
+    for (const [region, path] of this.#paths) path.setAttribute("d", paths[region] ?? "");
+    this.#lines.setAttribute("d", paths.lines ?? "");
+    this.#shadow.setAttribute("d", paths.lines ?? "");
+    this.#anchors = this.#frame ? regionAnchors(this.#frame, width, height) : {};
+    this.#placeMarks();
+  }
+
+  regionAt(point) {
+    return this.#frame && regionNameAt(this.#frame, point);
+  }
+
+  /** Where a view shows the photograph: its scale, x and y. */
+  follow(view) {
+    this.#place = view;
+    // Pixels are points, and the photograph begins half a pixel before the first.
+    const { scale, x, y } = view;
+    this.#world.setAttribute("transform", `translate(${x} ${y}) scale(${scale}) translate(0.5 0.5)`);
+    this.#placeMarks();
+  }
+
+  /**
+   * fill: { regions, colour } of the chosen finding; pips: region → [{ colour, text }] of all findings; labels: region →
+   * text, or null for none.
+   */
+  show({ fill = null, pips = {}, labels = null }) {
+    for (const [region, path] of this.#paths) {
+      const on = Boolean(fill?.regions.includes(region));
+      path.classList.toggle("on", on);
+      if (on) path.style.setProperty("--finding", fill.colour);
+    }
+    this.#marks.replaceChildren();
+    this.#pips = [];
+    for (const region of REGIONS) {
+      const marks = pips[region] ?? [];
+      const group = add(this.#marks, "g");
+      marks.forEach(({ colour, text }, index) => {
+        const x = (index - (marks.length - 1) / 2) * (PIP + 3);
+        const pip = add(group, "g", { transform: `translate(${x} 0)`, class: "pip" });
+        add(pip, "circle", { r: PIP / 2, fill: colour });
+        add(pip, "text", { dy: "0.35em" }).textContent = text;
+      });
+      if (labels?.[region]) {
+        add(group, "text", { class: "label", dy: marks.length ? PIP + 6 : "0.35em" }).textContent = labels[region];
+      }
+      this.#pips.push([region, group]);
+    }
+    this.#placeMarks();
+  }
+
+  /** The region under the pointer or the focus. */
+  point(region) {
+    for (const [name, path] of this.#paths) path.classList.toggle("pointed", name === region);
+  }
+
+  #placeMarks() {
+    if (!this.#place) return;
+    const { scale, x, y } = this.#place;
+    for (const [region, group] of this.#pips) {
+      const anchor = this.#anchors[region];
+      group.classList.toggle("nowhere", !anchor);
+      if (!anchor) continue;
+      const [px, py] = anchor;
+      group.setAttribute("transform", `translate(${(px + 0.5) * scale + x} ${(py + 0.5) * scale + y})`);
+    }
+  }
+}
+
+function add(parent, name, values = {}) {
+  const element = document.createElementNS(NAMESPACE, name);
+  attributes(element, values);
+  parent.append(element);
+  return element;
+}
+
+function attributes(element, values) {
+  for (const [name, value] of Object.entries(values)) element.setAttribute(name, value);
+}

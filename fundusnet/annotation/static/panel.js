@@ -1,0 +1,84 @@
+/** The reading beside the photograph: findings, regions of the chosen one, normal. Draws an answer, reports what is pressed. */
+
+import { $, element } from "./dom.js";
+import { Pad, tiles } from "./pad.js";
+
+export class Panel {
+  #findings;
+  #labels;
+  #rows = new Map();
+  #pad;
+  #on;
+
+  /** on: choose(finding), toggle(region), clear(), hover(region or null). Findings come with key, label and colour. */
+  constructor(findings, regions, on) {
+    this.#findings = findings;
+    this.#labels = new Map(regions.map(({ name, label }) => [name, label]));
+    this.#on = on;
+    this.#pad = new Pad($("pad"), this.#labels, on);
+    $("findings").append(...findings.map((finding) => this.#row(finding)));
+  }
+
+  label(region) {
+    return this.#labels.get(region) ?? region;
+  }
+
+  /** In words, for titles, screen readers and dialogs. */
+  describe(answer) {
+    if (answer.ungradable !== null) return `ungradable: ${answer.ungradable}`;
+    if (answer.normal) return "normal";
+    const findings = this.#findings
+      .filter(({ name }) => answer.findings[name])
+      .map(({ name, label }) => `${label}: ${this.#inWords(answer.findings[name])}`);
+    return findings.join("; ") || "nothing marked";
+  }
+
+  show(answer, chosen, temporalLeft) {
+    for (const { name, label } of this.#findings) {
+      const row = this.#rows.get(name);
+      const regions = answer.findings[name] ?? [];
+      const where = this.#inWords(regions);
+      row.button.classList.toggle("marked", regions.length > 0);
+      row.button.setAttribute("aria-pressed", String(name === chosen));
+      row.button.setAttribute("aria-label", `${label}: ${where || "not marked"}`);
+      row.button.title = where;
+      row.count.textContent = regions.length || "";
+      row.map.replaceChildren(...tiles(regions, temporalLeft));
+    }
+    $("normal").setAttribute("aria-pressed", String(answer.normal));
+    const finding = this.#findings.find(({ name }) => name === chosen);
+    $("pad-title").textContent = finding ? `Where: ${finding.label}` : "Where: choose a finding first";
+    this.#pad.show(finding ? (answer.findings[chosen] ?? []) : null, finding?.colour, temporalLeft);
+  }
+
+  point(region) {
+    this.#pad.point(region);
+  }
+
+  /** Draw the eye to the list: a finding has to be chosen first. */
+  nudge() {
+    const list = $("findings");
+    list.classList.remove("nudge");
+    void list.offsetWidth; // starts the animation anew
+    list.classList.add("nudge");
+  }
+
+  #inWords(regions) {
+    return regions.map((region) => this.label(region)).join(", ");
+  }
+
+  #row(finding) {
+    const button = element("button", "finding");
+    button.dataset.finding = finding.name;
+    button.style.setProperty("--finding", finding.colour);
+    if (finding.key) button.setAttribute("aria-keyshortcuts", finding.key);
+    const map = element("span", "tiles");
+    const count = element("span", "count");
+    button.append(element("kbd", "", finding.key ?? ""), element("span", "label", finding.label), count, map);
+    button.addEventListener("click", () => this.#on.choose(finding.name));
+    this.#rows.set(finding.name, { button, map, count });
+    const item = element("li");
+    item.append(button);
+    return item;
+  }
+}

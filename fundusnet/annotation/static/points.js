@@ -1,0 +1,117 @@
+/** Optic disc and fovea: two handles on the photograph, moved by pointer or arrow keys, both by buttons one can focus. */
+
+const REACH = { mouse: 14, pen: 18, touch: 24 };
+const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
+
+export class Points {
+  #view;
+  #buttons;
+  #on;
+  #points = null;
+
+  /** on: live(disc, fovea) while one moves; placed(disc, fovea, label) when it has; label joins arrow-key steps. */
+  constructor(view, buttons, on) {
+    this.#view = view;
+    this.#buttons = buttons;
+    this.#on = on;
+    for (const [name, button] of Object.entries(buttons)) {
+      button.addEventListener("keydown", (event) => this.#key(name, event));
+    }
+  }
+
+  set(disc, fovea) {
+    this.#points = { disc, fovea };
+    this.place();
+  }
+
+  /** Put the handles where the view shows the points. */
+  place() {
+    for (const [name, button] of Object.entries(this.#buttons)) {
+      button.hidden = this.#points === null;
+      if (!this.#points) continue;
+      const [x, y] = this.#view.toStage(this.#points[name]);
+      button.style.transform = `translate(${x}px, ${y}px)`;
+    }
+  }
+
+  /** Name the handle under the pointer, at a pixel of the photograph or nowhere (null). */
+  hover(point) {
+    const near = point && this.#at(...this.#view.toStage(point), "mouse");
+    for (const [name, button] of Object.entries(this.#buttons)) button.classList.toggle("near", name === near);
+  }
+
+  /** What to drag at a place of the stage, for the view; null if no handle is near. */
+  grab(x, y, pointer) {
+    const name = this.#at(x, y, pointer);
+    if (!name) return null;
+    const before = this.#points;
+    // The handle moves as the pointer does, from where it was taken: it never jumps under the finger.
+    const [startX, startY] = this.#view.toPixel(x, y);
+    const offset = [before[name][0] - startX, before[name][1] - startY];
+    const button = this.#buttons[name];
+    return {
+      drag: (point) => {
+        button.classList.add("held");
+        this.#moveTo(name, [point[0] + offset[0], point[1] + offset[1]]);
+      },
+      drop: () => {
+        button.classList.remove("held");
+        this.#on.placed(this.#points.disc, this.#points.fovea, null);
+      },
+      cancel: () => {
+        button.classList.remove("held");
+        this.#points = before;
+        this.place();
+        this.#on.live(before.disc, before.fovea);
+      },
+    };
+  }
+
+  /** Focus the disc, from there the fovea, from there neither. */
+  focusNext() {
+    const { disc, fovea } = this.#buttons;
+    if (document.activeElement === disc) fovea.focus();
+    else if (document.activeElement === fovea) fovea.blur();
+    else disc.focus();
+  }
+
+  #at(x, y, pointer) {
+    if (!this.#points || getComputedStyle(this.#buttons.disc).visibility === "hidden") return null;
+    const away = (name) => {
+      const [px, py] = this.#view.toStage(this.#points[name]);
+      return Math.hypot(px - x, py - y);
+    };
+    const name = away("disc") < away("fovea") ? "disc" : "fovea";
+    return away(name) <= (REACH[pointer] ?? REACH.mouse) ? name : null;
+  }
+
+  #key(name, event) {
+    const arrow = ARROWS[event.key];
+    if (event.key === "Escape" || event.key === "Enter") {
+      this.#buttons[name].blur();
+      event.preventDefault();
+      event.stopPropagation();
+      return;
+    }
+    if (!arrow || !this.#points) return;
+    event.preventDefault();
+    event.stopPropagation();
+    // A pixel of the screen, whatever the zoom.
+    const step = (event.shiftKey ? 10 : 1) / this.#view.scale;
+    const [x, y] = this.#points[name];
+    this.#moveTo(name, [x + arrow[0] * step, y + arrow[1] * step]);
+    this.#on.placed(this.#points.disc, this.#points.fovea, name);
+  }
+
+  #moveTo(name, [x, y]) {
+    const [width, height] = this.#view.size;
+    const points = {
+      ...this.#points,
+      [name]: [Math.min(width - 1, Math.max(0, x)), Math.min(height - 1, Math.max(0, y))],
+    };
+    if (Math.max(...points.disc.map((value, axis) => Math.abs(value - points.fovea[axis]))) < 1) return;
+    this.#points = points;
+    this.place();
+    this.#on.live(points.disc, points.fovea);
+  }
+}
