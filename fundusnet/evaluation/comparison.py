@@ -1,10 +1,10 @@
-"""Runs side by side: what each scored, and how far each lies from the first on the same images (S1.6)."""
+"""Finished runs as their folders tell of them."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +13,7 @@ import pandas as pd
 import yaml
 
 from fundusnet.errors import UserError
-from fundusnet.evaluation.findings import (
-    METRIC_NAMES,
-    finding_statistics,
-    patient_clusters,
-    read_predictions,
-)
-from fundusnet.evaluation.intervals import Interval, paired_difference
-from fundusnet.progress import track
+from fundusnet.evaluation.findings import read_predictions
 
 
 @dataclass(frozen=True)
@@ -60,32 +53,15 @@ def read_runs(folders: Sequence[Path]) -> list[Run]:
     if not folders:
         raise UserError("no run to report: give runs=FOLDER, or a list of them")
     runs = [_read_run(folder) for folder in folders]
-    labels = [run.label for run in runs]
-    twins = {label for label in labels if labels.count(label) > 1}
-    return [
-        Run(**{**vars(run), "label": f"{run.label} ({run.folder.name})"}) if run.label in twins else run for run in runs
-    ]
-
-
-def differences(runs: Sequence[Run], *, n: int = 2000, seed: int = 0) -> dict[tuple[str, str, str], Interval]:
-    """Return each further run's metric minus the first run's, by (run label, finding, metric name).
-
-    Both are computed on the images they share, on the same resamples of patients. A pair that shares no image
-    is left out.
-    """
-    pairs = [(run, finding) for run in runs[1:] for finding in run.findings if finding in runs[0].findings]
-    found = {}
-    for run, finding in track(pairs, "compare runs"):
-        first, second = runs[0].rows(finding), run.rows(finding)
-        shared = first.index.intersection(second.index)
-        if shared.empty:
-            continue
-        base, other = first.loc[shared], second.loc[shared]
-        before, after = finding_statistics(base), finding_statistics(other)
-        patients = patient_clusters(base)
-        for name in METRIC_NAMES:
-            found[run.label, finding, name] = paired_difference(before[name], after[name], patients, n=n, seed=seed)
-    return found
+    for name in (lambda run: run.folder.name, lambda run: str(run.folder)):
+        labels = [run.label for run in runs]
+        twins = {label for label in labels if labels.count(label) > 1}
+        own = [run.config.get("name") or run.folder.resolve().name for run in runs]
+        runs = [
+            replace(run, label=f"{first} ({name(run)})") if run.label in twins else run
+            for run, first in zip(runs, own, strict=True)
+        ]
+    return runs
 
 
 def same_images(runs: Sequence[Run]) -> bool:

@@ -7,7 +7,7 @@ once.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -98,17 +98,69 @@ def bootstrap(
     return Interval(value, None, None, reason="undefined in nearly every resample", unreliable=True, redrawn=redrawn)
 
 
+def pooled(statistics: Sequence[Statistic], patients: Sequence[ArrayLike], *, n: int = 2000, seed: int = 0) -> Interval:
+    """Return the mean of one statistic over several runs (seeds), with its 95% interval.
+
+    Each resample draws the runs, then the patients: a patient drawn twice counts twice in every run that was
+    scored on them. One run alone gives :func:`bootstrap`.
+
+    Parameters
+    ----------
+    statistics, patients: for each run its statistic, and the identities ``(N,)`` of the patients it takes.
+    """
+    if len(statistics) == 1:
+        return bootstrap(statistics[0], patients[0], n=n, seed=seed)
+    alone = [bootstrap(statistic, who, n=1, seed=seed) for statistic, who in zip(statistics, patients, strict=True)]
+    values = [interval.value for interval in alone if interval.value is not None]
+    if len(values) < len(alone):
+        reason = next(interval.reason for interval in alone if interval.value is None)
+        return Interval(None, None, None, reason=f"{reason} in {len(alone) - len(values)} of {len(alone)} runs")
+    identities, flat = np.unique(np.concatenate([np.asarray(who) for who in patients]), return_inverse=True)
+    patient_of = np.split(flat.ravel(), np.cumsum([len(np.asarray(who)) for who in patients])[:-1])
+    involved = [
+        len(np.unique(np.concatenate([who[s.needs[name]] for s, who in zip(statistics, patient_of, strict=True)])))
+        for name in statistics[0].needs
+    ]
+    unreliable = min(involved or [len(identities)]) < RELIABLE_PATIENTS
+
+    generator = np.random.default_rng(seed)
+    block = max(1, min(n, LARGEST_BLOCK // len(flat)))
+    kept = np.empty(0)
+    redrawn = 0
+    for _ in range(-(-n * DRAWS_PER_RESAMPLE // block)):
+        wanted = min(block, n - len(kept))
+        runs = generator.multinomial(len(statistics), np.full(len(statistics), 1 / len(statistics)), size=wanted)
+        drawn = generator.multinomial(len(identities), np.full(len(identities), 1 / len(identities)), size=wanted)
+        each = np.stack(
+            [s.of(drawn[:, who].astype(np.float64)) for s, who in zip(statistics, patient_of, strict=True)], axis=1
+        )
+        # A run that was not drawn takes no part, and need not be defined.
+        means = np.where(runs > 0, each * runs, 0.0).sum(axis=1) / len(statistics)
+        defined = means[np.isfinite(means)]
+        redrawn += wanted - len(defined)
+        kept = np.concatenate([kept, defined])
+        if len(kept) == n:
+            low, high = np.quantile(kept, (0.025, 0.975))
+            return Interval(float(np.mean(values)), float(low), float(high), unreliable=unreliable, redrawn=redrawn)
+    reason = "undefined in nearly every resample"
+    return Interval(float(np.mean(values)), None, None, reason=reason, unreliable=True, redrawn=redrawn)
+
+
 def paired_difference(
     first: Statistic, second: Statistic, patients: ArrayLike, *, n: int = 2000, seed: int = 0
 ) -> Interval:
     """Return ``second - first`` with its interval, both computed on the same resamples of the same images."""
+    return bootstrap(difference_of(first, second), patients, n=n, seed=seed)
+
+
+def difference_of(first: Statistic, second: Statistic) -> Statistic:
+    """Return the statistic ``second - first`` of the same images."""
     needs = {**first.needs}
     for name, mask in second.needs.items():
         # One name can stand for other images in each model (its own true positives): the scarcer one decides.
         if name not in needs or mask.sum() < needs[name].sum():
             needs[name] = mask
-    difference = Statistic(lambda weights: second.of(weights) - first.of(weights), needs)
-    return bootstrap(difference, patients, n=n, seed=seed)
+    return Statistic(lambda weights: second.of(weights) - first.of(weights), needs)
 
 
 def auroc(labels: ArrayLike, scores: ArrayLike) -> Statistic:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -16,22 +16,11 @@ from PIL import Image
 from fundusnet.data.labels import finding_labels
 from fundusnet.data.prepared import PreparedSet, open_prepared
 from fundusnet.errors import UserError
-from fundusnet.evaluation import figures
-from fundusnet.evaluation.comparison import Run, differences, maps_of, read_runs, same_images
-from fundusnet.evaluation.findings import METRIC_NAMES, column, count_images
-from fundusnet.evaluation.intervals import Interval
+from fundusnet.evaluation import figures, tables
+from fundusnet.evaluation.comparison import Run, maps_of, read_runs, same_images
+from fundusnet.evaluation.findings import column
+from fundusnet.evaluation.groups import Group, group_differences, group_runs
 
-TITLES = {
-    "auroc": "AUROC",
-    "sensitivity": "Sensitivity",
-    "specificity": "Specificity",
-    "air_tp": "AIR, true positives",
-    "air_fn": "AIR, false negatives",
-    "cue_fraction": "Cue fraction",
-    "lift_tp": "Lift, true positives",
-    "pointing_game": "Pointing game",
-    "lesion_energy": "Lesion energy",
-}
 OUTCOMES = {
     "True positives": (1, 1),
     "False positives": (0, 1),
@@ -43,112 +32,128 @@ TILE = 320  # pixels: side of a picture on the page
 
 
 def write_report(runs: list[Path], output: Path) -> Path:
-    """Write a self-contained page about ``runs`` (folders) to the file ``output`` and return it.
+    """Write about ``runs`` (folders) to the file ``output`` and return it.
 
-    The first run is the one others are compared with. Its predictions choose the pictures; where the prepared
-    set of its ``config.yaml`` is gone, the page says so and has no pictures. ``UserError`` names a file that
-    is missing.
+    ``.html`` is a self-contained page; ``.md`` its tables as Markdown. Runs that differ in seed or finding alone
+    are pooled; the first method is the one others are compared with. Its predictions choose the pictures; where
+    the prepared set of its ``config.yaml`` is gone, the page says so and has no pictures.
+
+    Raises
+    ------
+    UserError: names a file that is missing, or an ending that is neither.
     """
-    read = read_runs(runs)
-    paired = differences(read)
-    findings = list(dict.fromkeys(finding for run in read for finding in run.findings))
-    prepared, without_pictures = _prepared_set(read[0])
-    environment = Environment(
-        loader=PackageLoader("fundusnet.evaluation", "."), autoescape=True, undefined=StrictUndefined
-    )
-    environment.trim_blocks = environment.lstrip_blocks = True
-    page = environment.get_template("report.html.j2").render(
-        title=" · ".join(run.label for run in read),
-        summaries=[_summary(run) for run in read],
-        labels=[run.label for run in read],
-        same_images=same_images(read),
-        sections=[
-            {
-                "finding": finding,
-                "counts": [
-                    {"label": run.label, **count_images(run.rows(finding))} for run in read if finding in run.findings
-                ],
-                "table": list(_table(read, finding, paired)),
-                "roc": _roc(read, finding),
-                "outcomes": list(_pictures(read, finding, prepared)) if prepared is not None else [],
-            }
-            for finding in findings
-        ],
-        losses=[
-            {"label": run.label, "image": _data_uri(figures.encode(figures.losses(run.history)), "png")}
-            for run in read
-            if not run.history.empty
-        ],
-        without_pictures=without_pictures,
-    )
+    if output.suffix not in (".html", ".md"):
+        raise UserError(f"output={output} has no known ending; use .html for a page or .md for its tables")
+    groups = group_runs(read_runs(runs))
+    findings = list(dict.fromkeys(finding for group in groups for finding in group.findings))
+    entries, differences = tables.entries_of(groups), group_differences(groups)
+    if output.suffix == ".md":
+        content = tables.markdown(groups, findings, entries, differences)
+    else:
+        content = _page(groups, findings, entries, differences)
     output.parent.mkdir(parents=True, exist_ok=True)
     partial = output.with_name(output.name + ".partial")
-    partial.write_text(page, encoding="utf-8")
+    partial.write_text(content, encoding="utf-8")
     partial.replace(output)
     return output
 
 
-def _summary(run: Run) -> dict[str, object]:
+def _page(
+    groups: Sequence[Group], findings: Sequence[str], entries: tables.Entries, differences: tables.Differences
+) -> str:
+    environment = Environment(
+        loader=PackageLoader("fundusnet.evaluation", "."), autoescape=True, undefined=StrictUndefined
+    )
+    environment.trim_blocks = environment.lstrip_blocks = True
+    sections, without_pictures = [], ""
+    for finding in findings:
+        prepared, why_not = _prepared_set(
+            next(group for group in groups if finding in group.findings).runs_of(finding)[0]
+        )
+        without_pictures = without_pictures or why_not
+        sections.append(
+            {
+                "finding": finding,
+                "counts": tables.counts(groups, finding),
+                "table": list(tables.finding_table(groups, finding, entries, differences)),
+                "roc": _roc(groups, finding),
+                "outcomes": list(_pictures(groups, finding, prepared)) if prepared is not None else [],
+            }
+        )
+    several = len(findings) > 1 and len(groups) > 1
+    return environment.get_template("report.html.j2").render(
+        title=" · ".join(group.label for group in groups),
+        summaries=[_summary(group) for group in groups],
+        labels=[group.label for group in groups],
+        pooled=any(len(group.runs_of(finding)) > 1 for group in groups for finding in findings),
+        same_images=all(same_images(runs) for runs in _compared(groups, findings)),
+        overview=list(tables.overview_table(groups, findings, entries, differences)) if several else [],
+        overview_titles=[tables.TITLES[name] for name in tables.OVERVIEW],
+        sections=sections,
+        losses=[
+            {"label": _run_label(group, run), "image": _data_uri(figures.encode(figures.losses(run.history)), "png")}
+            for group in groups
+            for run in _one_a_finding(group)
+            if not run.history.empty
+        ],
+        without_pictures=without_pictures,
+    )
+
+
+def _compared(groups: Sequence[Group], findings: Sequence[str]) -> Iterator[list[Run]]:
+    """Runs that should have been scored on the same images: those of one finding and seed."""
+    for finding in findings:
+        by_seed: dict[object, list[Run]] = {}
+        for group in groups:
+            for run in group.runs_of(finding):
+                seed = run.config.get("seed") if len(group.runs_of(finding)) > 1 else None
+                by_seed.setdefault(seed, []).append(run)
+        yield from by_seed.values()
+
+
+def _one_a_finding(group: Group) -> list[Run]:
+    """The runs whose curves and pictures stand for a group: its first seed of each finding."""
+    return list({id(run): run for run in (group.runs_of(finding)[0] for finding in group.findings)}.values())
+
+
+def _run_label(group: Group, run: Run) -> str:
+    if len(group.runs) == 1:
+        return group.label
+    return f"{'+'.join(run.findings)}, {group.label}, seed {run.config.get('seed')}"
+
+
+def _summary(group: Group) -> dict[str, object]:
+    sources = dict.fromkeys(_source(run) for run in group.runs)
+    results = [run.results for run in group.runs]
+    if len(results) > 1:
+        seeds = sorted({str(run.config.get("seed")) for run in group.runs})
+        return {
+            "label": group.label,
+            "text": f"{', '.join(sources)}, {len(results)} runs with seeds {', '.join(seeds)}",
+        }
+    run, patients = group.runs[0], results[0].get("n_patients")
+    images = results[0].get("n_images", run.predictions["image_id"].nunique())
+    of_patients = f" of {patients} patients" if patients is not None else ""
+    split = results[0].get("split", "test")
+    return {"label": group.label, "text": f"{', '.join(sources)}, {split} split, {images} images{of_patients}"}
+
+
+def _source(run: Run) -> str:
     data = run.config.get("data") or {}
-    source = str(data.get("source") or Path(str(data.get("folder") or "")).name or "unknown data")
-    results = run.results
-    return {
-        "label": run.label,
-        "data": source,
-        "split": results.get("split", "test"),
-        "n_images": results.get("n_images", run.predictions["image_id"].nunique()),
-        "n_patients": results.get("n_patients"),
-    }
+    return str(data.get("source") or Path(str(data.get("folder") or "")).name or "unknown data")
 
 
-def _table(
-    runs: Sequence[Run], finding: str, paired: Mapping[tuple[str, str, str], Interval]
-) -> Iterator[dict[str, object]]:
-    for name in METRIC_NAMES:
-        entries = [run.metric(finding, name) for run in runs]
-        if all(entry is None for entry in entries):
-            continue
-        cells = []
-        for run, entry in zip(runs, entries, strict=True):
-            difference = paired.get((run.label, finding, name))
-            cells.append(
-                {
-                    "score": _cell(entry or {"value": None, "ci95": [None, None], "reason": "not measured"}),
-                    "difference": _cell(difference.as_metric(), signed=True) if difference else None,
-                }
-            )
-        yield {"title": TITLES[name], "cells": cells}
-
-
-def _cell(metric: Mapping[str, Any], *, signed: bool = False) -> dict[str, object]:
-    style = "+.3f" if signed else ".3f"
-    low, high = metric["ci95"]
-    remarks = []
-    if metric["value"] is None or low is None:
-        remarks.append(str(metric.get("reason", "undefined")))
-    if metric.get("unreliable"):
-        remarks.append("unreliable: fewer than 10 patients of a class")
-    if metric.get("redrawn"):
-        remarks.append(f"{metric['redrawn']} resamples redrawn")
-    return {
-        "value": "–" if metric["value"] is None else format(metric["value"], style),
-        "interval": "" if low is None else f"{low:{style}} to {high:{style}}",
-        "remarks": remarks,
-        # A difference whose interval leaves out zero is what the reader looks for.
-        "clear": signed and low is not None and not metric.get("unreliable") and (low > 0 or high < 0),
-    }
-
-
-def _roc(runs: Sequence[Run], finding: str) -> str:
+def _roc(groups: Sequence[Group], finding: str) -> str:
     curves, points = {}, {}
-    for run in runs:
-        if finding not in run.findings:
-            continue
-        rows = run.rows(finding)
-        curves[run.label] = (column(rows, "label"), column(rows, "probability"))
-        at = [(run.metric(finding, name) or {}).get("value") for name in ("sensitivity", "specificity")]
-        if None not in at:
-            points[run.label] = (float(at[0] or 0), float(at[1] or 0))
+    for group in groups:
+        runs = group.runs_of(finding)
+        for run in runs:
+            label = group.label if len(runs) == 1 else f"{group.label}, seed {run.config.get('seed')}"
+            rows = run.rows(finding)
+            curves[label] = (column(rows, "label"), column(rows, "probability"))
+            at = [(run.metric(finding, name) or {}).get("value") for name in ("sensitivity", "specificity")]
+            if None not in at:
+                points[label] = (float(at[0] or 0), float(at[1] or 0))
     return _data_uri(figures.encode(figures.roc(curves, points)), "png")
 
 
@@ -162,11 +167,16 @@ def _prepared_set(run: Run) -> tuple[PreparedSet | None, str]:
         return None, str(error)
 
 
-def _pictures(runs: Sequence[Run], finding: str, prepared: PreparedSet) -> Iterator[dict[str, object]]:
-    """Yield the four outcomes with the first run's clearest cases of each, every run's map beside them."""
-    if finding not in runs[0].findings:
+def _pictures(groups: Sequence[Group], finding: str, prepared: PreparedSet) -> Iterator[dict[str, object]]:
+    """Yield the four outcomes with the first group's clearest cases of each, every group's map beside them.
+
+    Of several seeds the first is shown, the same in every group that has it.
+    """
+    if finding not in groups[0].findings:
         return
-    maps = {run.label: maps_of(run, finding) for run in runs}
+    runs = [_same_seed(group.runs_of(finding), groups[0].runs_of(finding)[0]) for group in groups]
+    maps = {group.label: maps_of(run, finding) for group, run in zip(groups, runs, strict=True) if run is not None}
+    assert runs[0] is not None
     rows = runs[0].rows(finding)
     row_of = {image_id: row for row, image_id in enumerate(prepared.manifest.images["image_id"])}
     data = runs[0].config.get("data") or {}
@@ -174,7 +184,7 @@ def _pictures(runs: Sequence[Run], finding: str, prepared: PreparedSet) -> Itera
     limit = int((runs[0].config.get("evaluation") or {}).get("panels", PANELS))
     for title, (label, predicted) in OUTCOMES.items():
         chosen = rows[(rows["label"] == label) & (rows["predicted"] == predicted)]
-        chosen = chosen[chosen["image_id"].isin(row_of) & chosen["image_id"].isin(maps[runs[0].label])]
+        chosen = chosen[chosen["image_id"].isin(row_of) & chosen["image_id"].isin(maps[groups[0].label])]
         shown = []
         for image_id, probability in _clearest(chosen, predicted == 1, limit):
             row = row_of[image_id]
@@ -194,6 +204,12 @@ def _pictures(runs: Sequence[Run], finding: str, prepared: PreparedSet) -> Itera
             )
         yield {"title": title, "count": int(((rows["label"] == label) & (rows["predicted"] == predicted)).sum()),
                "images": shown}  # fmt: skip
+
+
+def _same_seed(runs: Sequence[Run], first: Run) -> Run | None:
+    if len(runs) == 1:
+        return runs[0]
+    return next((run for run in runs if run.config.get("seed") == first.config.get("seed")), None)
 
 
 def _clearest(rows: pd.DataFrame, positive: bool, limit: int) -> list[tuple[str, float]]:

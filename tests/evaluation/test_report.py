@@ -16,8 +16,9 @@ from PIL import Image
 from fundusnet.data.prepare import prepare
 from fundusnet.data.sources import load_source
 from fundusnet.errors import UserError
-from fundusnet.evaluation.comparison import differences, maps_of, read_runs
+from fundusnet.evaluation.comparison import maps_of, read_runs
 from fundusnet.evaluation.findings import findings_metrics
+from fundusnet.evaluation.groups import group_differences, group_runs
 from fundusnet.evaluation.report import write_report
 
 IMAGES = 40
@@ -74,7 +75,7 @@ def test_two_runs_stand_side_by_side_with_their_difference(tmp_path: Path) -> No
     runs = [made_up_run(tmp_path / "a", "with"), made_up_run(tmp_path / "b", "without", skill=0.4)]
     page = write_report(runs, tmp_path / "report.html").read_text()
     assert re.search(r"<th>with</th>\s*<th>without</th>\s*<th>Difference</th>", page)
-    difference = differences(read_runs(runs), n=200)["without", "hemorrhage", "air_tp"]
+    difference = group_differences(group_runs(read_runs(runs)), n=200)["without", "hemorrhage", "air_tp"]
     assert difference.value == pytest.approx(-0.3, abs=0.05)
     assert difference.high is not None and difference.high < -0.2
     assert f"{difference.value:+.3f}" in page
@@ -85,11 +86,11 @@ def test_a_difference_uses_the_shared_images_only(tmp_path: Path) -> None:
     path = runs[1] / "predictions.csv"
     table = pd.read_csv(path)
     table.iloc[::-1].iloc[10:].to_csv(path, index=False)  # other order, ten images fewer
-    found = differences(read_runs(runs), n=50)
+    found = group_differences(group_runs(read_runs(runs)), n=50)
     assert found["b", "hemorrhage", "auroc"].value == pytest.approx(0)
     assert "scored on different images" in write_report(runs, tmp_path / "report.html").read_text()
     table.assign(image_id="other" + table["image_id"]).to_csv(path, index=False)
-    assert not differences(read_runs(runs), n=50)
+    assert not group_differences(group_runs(read_runs(runs)), n=50)
 
 
 def test_labels_fall_back_to_the_folder_and_stay_apart(tmp_path: Path) -> None:
