@@ -11,7 +11,9 @@ import cv2
 import numpy as np
 from fastapi.testclient import TestClient
 
+from fundusnet.annotation.access import new_link
 from fundusnet.annotation.photographs import Photographs
+from fundusnet.annotation.server import create_app
 from fundusnet.annotation.storage import Storage
 from fundusnet.annotation.study import Study
 from fundusnet.data.sources import load_source
@@ -82,6 +84,17 @@ def answer(version: int = 0, **changes: Any) -> dict[str, Any]:
     return body
 
 
+def client_of(study: Study, *, links: bool = False, **more: Any) -> TestClient:
+    """A browser at the study's server, which runs in this process."""
+    return TestClient(create_app(study, links=links, **more), base_url="http://127.0.0.1:8765")
+
+
+def link_of(study: Study, name: str) -> str:
+    """A token that signs ``name`` in once."""
+    with study.storage.write() as connection:
+        return new_link(connection, next(person.id for person in study.people() if person.name == name))
+
+
 class Page:
     """What the page in the browser does: keeps the cookie, repeats the token."""
 
@@ -89,7 +102,7 @@ class Page:
         self.client = client
         if link is not None:
             assert client.get(f"/join/{link}", follow_redirects=False).status_code == 303
-        self.session = client.get("/api/session").json()
+        self.session: dict[str, Any] = client.get("/api/session").json()
 
     def get(self, address: str, **more: Any) -> Any:
         return self.client.get(address, **more)
