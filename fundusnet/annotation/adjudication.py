@@ -27,21 +27,25 @@ def overview(study: Study) -> JSON:
     """Progress and pace by annotator, agreement by finding, and what is undecided or ungradable."""
     with study.storage.read() as connection:
         read = read_so_far(connection)
-        totals = connection.execute(
-            sa.select(annotators.c.name, sa.func.count(assignments.c.image_id))
-            .join(assignments)
+        everybody = connection.execute(
+            sa.select(annotators).where(annotators.c.role == "annotator").order_by(annotators.c.id)
+        ).all()
+        dealt = connection.execute(
+            sa.select(assignments.c.annotator_id, sa.func.count())
             .join(images)
             .where(images.c.listed)
-            .group_by(annotators.c.id, annotators.c.name)
-            .order_by(annotators.c.id)
-        ).all()
+            .group_by(assignments.c.annotator_id)
+        )
+        totals = {annotator_id: int(count) for annotator_id, count in dealt}
     done = [given for answers in read.answers.values() for given in answers]
     people = []
-    for name, total in totals:
-        own = [given for given in done if given.annotator == name]
+    for row in everybody:
+        own = [given for given in done if given.annotator == row.name]
+        if not row.active and not own:
+            continue
         seconds = [given.seconds for given in own if given.seconds > 0]
         pace = round(median(seconds), 1) if seconds else None
-        people.append({"name": name, "done": len(own), "total": total, "median_seconds": pace})
+        people.append({"name": row.name, "done": len(own), "total": totals.get(row.id, 0), "median_seconds": pace})
     return {
         "images": len(read.images),
         "annotators": people,
