@@ -3,17 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
 
 Item = TypeVar("Item")
 
 
 def track(items: Iterable[Item], description: str, total: int | None = None) -> Iterator[Item]:
-    """Yield ``items`` while a bar with count, rate and time left shows on a terminal's standard error."""
+    """Yield ``items`` while a bar with count and time left shows on a terminal's standard error.
+
+    Parameters
+    ----------
+    total: number of items, where they cannot tell it themselves.
+    """
+    with progress_bar() as progress:
+        task = progress.add_task(description, remark="")
+        yield from progress.track(items, total=total, task_id=task)
+
+
+def progress_bar() -> Progress:
+    """The bar that every long step shows, with room for a remark: ``add_task(description, total=n, remark="")``."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
-        yield from progress.track(items, total=total, description=description)
+    columns = (
+        TextColumn("{task.description:<22}"),  # so that the bars of one command stand below each other
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(elapsed_when_finished=True),
+        TextColumn("{task.fields[remark]}"),
+    )
+    return Progress(*columns, console=console, disable=not console.is_terminal)

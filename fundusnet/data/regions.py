@@ -82,7 +82,7 @@ def paint(shape: tuple[int, int], disc: Point, fovea: Point, values: NDArray[_Va
     y = np.arange(height, dtype=np.float64)[:, None] - frame.disc[1]
     starts = _starts(width, y, frame)
     lengths = np.diff(starts, axis=1, append=width)
-    regions = _regions_at(starts - frame.disc[0], y, frame)
+    regions = _regions_at(starts.astype(np.float64) - frame.disc[0], y, frame)
     return np.repeat(values[regions.ravel()], lengths.ravel()).reshape(shape)
 
 

@@ -12,6 +12,7 @@ from fundusnet.errors import UserError
 from fundusnet.evaluation import intervals
 from fundusnet.evaluation.intervals import Statistic
 from fundusnet.evaluation.operating_points import OperatingPoint, operating_point
+from fundusnet.progress import track
 
 METRIC_NAMES = (
     "auroc", "sensitivity", "specificity",
@@ -32,15 +33,18 @@ def findings_metrics(
     fewer than ten patients, and ``redrawn`` resamples. With several findings its key is ``<finding>/<name>``.
     """
     findings = list(dict.fromkeys(predictions["finding"]))
-    metrics: dict[str, object] = {}
+    statistics: list[tuple[str, Statistic, np.ndarray]] = []
     counts: dict[str, dict[str, int]] = {}
     for finding in findings:
         rows = predictions[predictions["finding"] == finding]
         prefix = f"{finding}/" if len(findings) > 1 else ""
         counts[finding] = count_images(rows)
         patients = patient_clusters(rows)
-        for name, statistic in finding_statistics(rows).items():
-            metrics[prefix + name] = intervals.bootstrap(statistic, patients, n=n, seed=seed).as_metric()
+        statistics += [(prefix + name, each, patients) for name, each in finding_statistics(rows).items()]
+    metrics = {
+        name: intervals.bootstrap(statistic, patients, n=n, seed=seed).as_metric()
+        for name, statistic, patients in track(statistics, "bootstrap")
+    }
     return {
         "task": "findings",
         "split": split,

@@ -249,7 +249,7 @@ def _thumbnails(files: list[Path]) -> npt.NDArray[np.float32]:
         return cv2.resize(grey, (THUMBNAIL, THUMBNAIL), interpolation=cv2.INTER_AREA).astype(np.float32).ravel()
 
     with ThreadPoolExecutor() as pool:
-        return np.stack(list(track(pool.map(thumbnail, files), "Matching IDRiD parts A and B", total=len(files))))
+        return np.stack(list(track(pool.map(thumbnail, files), "matching parts A and B", total=len(files))))
 
 
 def _lesion_rows(root: Path, picture: Picture, negatives: str) -> Iterator[tuple[str, str, str]]:

@@ -1,0 +1,47 @@
+"""The bar of a fit: one over all of its epochs, with the losses beside it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pytorch_lightning import Callback, LightningModule, Trainer
+
+from fundusnet.progress import progress_bar
+
+
+class FitProgress(Callback):
+    """Shows epoch, batches done and to do, time left and what the module logs with ``prog_bar``; on a terminal only."""
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if not trainer.is_global_zero:
+            return
+        batches = int(trainer.num_training_batches)
+        self.bar = progress_bar()
+        # A resumed fit starts where the other one stopped.
+        self.task = self.bar.add_task(
+            "training", total=batches * (trainer.max_epochs or 1), completed=trainer.global_step, remark=""
+        )
+        self.bar.start()
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.is_global_zero:
+            self.bar.update(self.task, description=f"epoch {trainer.current_epoch + 1} of {trainer.max_epochs}")
+
+    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
+        if trainer.is_global_zero:
+            self.bar.advance(self.task)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.is_global_zero:
+            values = sorted(trainer.progress_bar_metrics.items())
+            self.bar.update(self.task, remark="  ".join(f"{name} {float(value):.3f}" for name, value in values))
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._stop(trainer)
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        self._stop(trainer)
+
+    def _stop(self, trainer: Trainer) -> None:
+        if trainer.is_global_zero and hasattr(self, "bar"):
+            self.bar.stop()

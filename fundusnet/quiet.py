@@ -1,0 +1,30 @@
+"""What a run's terminal shows of the libraries below: warnings that concern the user, and nothing else."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+# Lightning greets with the devices it found and with products to try, and says that the last epoch was the last.
+_TALKATIVE = ("pytorch_lightning", "lightning_fabric")
+# Lightning's own business with torch, once a batch of dicts is moved.
+_INTERNAL = (r".*isinstance\(treespec, LeafSpec\).*",)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Within it, Lightning's greetings and warnings about its own insides are left out; afterwards all is as before."""
+    loggers = [logging.getLogger(name) for name in _TALKATIVE]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            for message in _INTERNAL:
+                warnings.filterwarnings("ignore", message=message)
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
