@@ -3,16 +3,58 @@
 from __future__ import annotations
 
 import os
+from io import BytesIO
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any, TypeVar
+from zipfile import BadZipFile, ZipFile
 
 import pytorch_lightning as pl
 import torch
+from lightning_fabric.plugins import CheckpointIO
 
 from fundusnet.errors import UserError
 
 KEY = "fundusnet"
 Module = TypeVar("Module", bound=pl.LightningModule)
+
+
+def write_checkpoint(file: Path, content: dict[str, Any]) -> None:
+    """Write ``content`` to ``file``, which at every moment is the earlier checkpoint or the new one, both whole.
+
+    Raises
+    ------
+    UserError: the disk is full or refuses; what was there before stays.
+    """
+    # Serialised apart from writing: torch reports a full disk as an internal error of its archive.
+    archive = BytesIO()
+    torch.save(content, archive)
+    partial = file.with_name(f"{file.name}.partial")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with partial.open("wb") as stream:
+            stream.write(archive.getbuffer())
+            stream.flush()
+            os.fsync(stream.fileno())
+        partial.replace(file)
+        _sync_folder(file.parent)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        kept = "; the earlier one is whole" if file.exists() else ""
+        raise UserError(f"checkpoint {file} cannot be written: {error.strerror}{kept}; make room and resume") from error
+
+
+class CheckpointFiles(CheckpointIO):
+    """Lightning's reading and writing of checkpoints: atomic, and never running code from a file."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
+        write_checkpoint(Path(path), checkpoint)
+
+    def load_checkpoint(self, path: str | Path, map_location: Any = None, weights_only: Any = None) -> dict[str, Any]:
+        return load_checkpoint(Path(path))
+
+    def remove_checkpoint(self, path: str | Path) -> None:
+        Path(path).unlink(missing_ok=True)
 
 
 def load_checkpoint(file: Path) -> dict[str, Any]:
@@ -25,9 +67,14 @@ def load_checkpoint(file: Path) -> dict[str, Any]:
     if not file.is_file():
         raise UserError(f"checkpoint {file} does not exist; give a run folder or a .ckpt file that a training wrote")
     try:
+        # The archive knows the sum of each of its parts; torch does not look at them.
+        with ZipFile(file) as archive:
+            damaged = archive.testzip()
+        if damaged:
+            raise UserError(f"checkpoint {file} cannot be read: {damaged} in it is damaged")
         content: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, ValueError, OSError, KeyError) as error:
-        raise UserError(f"checkpoint {file} cannot be read: {str(error).splitlines()[0]}") from None
+    except (BadZipFile, RuntimeError, UnpicklingError, EOFError, ValueError, OSError, KeyError) as error:
+        raise UserError(f"checkpoint {file} cannot be read: {str(error).partition(chr(10))[0]}") from None
     return content
 
 
@@ -60,9 +107,13 @@ def store_beside(file: Path, values: dict[str, Any]) -> None:
     """Write plain ``values`` into the checkpoint, atomically: what a prediction needs beside the weights."""
     content = load_checkpoint(file)
     content[KEY] = {**content.get(KEY, {}), **values}
-    partial = file.with_suffix(".partial")
-    with partial.open("wb") as stream:
-        torch.save(content, stream)
-        stream.flush()
-        os.fsync(stream.fileno())
-    partial.replace(file)
+    write_checkpoint(file, content)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a renaming outlast a power cut."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

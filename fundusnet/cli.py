@@ -113,7 +113,10 @@ def _prepare(cfg: DictConfig) -> None:
 
 def _train(cfg: DictConfig) -> None:
     def work() -> Path:
-        cfg.run_dir = str(_run_folder(cfg))
+        if cfg.resume:
+            _refuse_changes()
+        else:
+            cfg.run_dir = str(_run_folder(cfg))
         from fundusnet.training import train
 
         return train(cfg).run_dir
@@ -164,6 +167,15 @@ def _job(cfg: DictConfig, verb: str, work: Callable[[], Path]) -> None:
         if job.mode == RunMode.MULTIRUN:
             raise  # there Hydra's line says which job it was
         raise _RefusedError from error
+
+
+def _refuse_changes() -> None:
+    """A resumed run has its own configuration: another learning rate half way would be a run nobody asked for."""
+    from hydra.core.hydra_config import HydraConfig
+
+    for override in HydraConfig.get().overrides.task:
+        if override.partition("=")[0].lstrip("+") not in ("resume", "debug"):
+            raise UserError(f"resume goes on with the run's own configuration; leave out {override}")
 
 
 def _run_folder(cfg: DictConfig) -> Path:

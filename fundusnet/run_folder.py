@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
+import signal
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +17,10 @@ from importlib.metadata import version
 from pathlib import Path
 
 from omegaconf import DictConfig
+
+from fundusnet.errors import UserError
+
+LINGERING = 10.0  # seconds in which a killed run may still be letting go of its folder
 
 
 @dataclass(frozen=True)
@@ -28,6 +36,68 @@ def run_folder(cfg: DictConfig) -> Path:
     if cfg.run_dir:
         return Path(cfg.run_dir)
     return Path("outputs", cfg.task, datetime.now().strftime("%Y-%m-%d_%H-%M-%S-%f")[:-3])
+
+
+class Interrupted(SystemExit):
+    """The process was asked to end (SIGTERM) and did so in good order; its exit code is the shell's for that."""
+
+    def __init__(self) -> None:
+        super().__init__(128 + signal.SIGTERM)
+
+    def __str__(self) -> str:
+        return "asked to end by SIGTERM; fundusnet train resume=FOLDER goes on"
+
+
+@contextmanager
+def ending_in_order() -> Iterator[None]:
+    """SIGTERM (a cluster takes the machine back) raises :class:`Interrupted`, so that ``status.json`` can say so."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def end(*_: object) -> None:
+        raise Interrupted
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def alone_in(folder: Path, patience: float = LINGERING) -> Iterator[None]:
+    """Hold the folder against other processes; a killed holder lets go of it.
+
+    Raises
+    ------
+    UserError: another process is still at work in it after ``patience`` seconds.
+    """
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        end = time.monotonic() + patience
+        while True:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > end:
+                    raise UserError(f"another process is at work in {folder}; wait for it, or end it") from None
+                time.sleep(0.2)
+            except OSError:
+                break  # a network file system that locks no folders
+        yield
+    finally:
+        os.close(handle)
+
+
+def state_of(run: Path) -> str | None:
+    """What ``status.json`` says: running, done, failed or interrupted; None where there is none."""
+    try:
+        state: str = json.loads((run / "status.json").read_text())["state"]
+    except (FileNotFoundError, ValueError, KeyError):
+        return None
+    return state
 
 
 @contextmanager

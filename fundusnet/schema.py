@@ -199,6 +199,7 @@ class TrainerConfig:
     patience: int = MISSING
     monitor: str = MISSING
     gradient_clip: float | None = MISSING
+    checkpoint_every: int | None = MISSING
 
 
 @dataclass
@@ -254,6 +255,7 @@ class RunConfig:
     seed: int = MISSING
     debug: bool = MISSING
     run_dir: str | None = MISSING
+    resume: str | None = MISSING
 
 
 @dataclass

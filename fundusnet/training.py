@@ -2,35 +2,71 @@
 
 from __future__ import annotations
 
-import pytorch_lightning as pl
+import json
+import math
+from pathlib import Path
+
 from omegaconf import DictConfig, OmegaConf
 
 from fundusnet.errors import UserError
-from fundusnet.preparing import prepare_set
-from fundusnet.run_folder import Result, run_folder, status_of
+from fundusnet.preparing import prepare_set, prepared_folder
+from fundusnet.run_folder import Result, alone_in, ending_in_order, run_folder, state_of, status_of
 from fundusnet.tasks import task_of
 
 
 def train(cfg: DictConfig) -> Result:
     """Fit, choose the operating point on validation, score the test split, write the report.
 
+    With ``cfg.resume`` a run folder, that run goes on with its own configuration from where it was cut short; one
+    that is done is returned as it is.
+
     Raises
     ------
     UserError: something in the config or the data that the user can put right.
+    Interrupted: the process was asked to end; ``resume`` goes on.
     """
-    task = task_of(cfg)
-    run = run_folder(cfg)
-    run.mkdir(parents=True, exist_ok=True)
-    if (run / "checkpoints").exists():
-        raise UserError(f"run_dir={run} holds a run already; choose another folder or remove it")
-    cfg = cfg.copy()
-    OmegaConf.resolve(cfg)  # the run's own copy, without interpolations
-    cfg.run_dir = str(run)
-    cfg.name = cfg.name or task.run_name(cfg)
-    with status_of(run):
-        pl.seed_everything(cfg.seed, workers=True, verbose=False)
-        cfg.data.folder = str(prepare_set(cfg).folder.resolve())
-        OmegaConf.save(cfg, run / "config.yaml")
-        metrics = task.fit_and_score(cfg, run)
-        task.write_report([run], run / "report.html")
+    run = Path(cfg.resume) if cfg.resume else run_folder(cfg)
+    if not cfg.resume:
+        run.mkdir(parents=True, exist_ok=True)
+    elif not (run / "config.yaml").is_file():
+        raise UserError(f"resume={run} is no run folder (it has no config.yaml); give the run_dir of a training")
+    with alone_in(run), ending_in_order():
+        if cfg.resume and state_of(run) == "done":
+            return Result(run, json.loads((run / "metrics.json").read_text()))
+        cfg = resumed(run) if cfg.resume else begun(cfg, run)
+        task = task_of(cfg)
+        with status_of(run):
+            prepare_once(cfg)
+            metrics = task.fit_and_score(cfg, run)
+            task.write_report([run], run / "report.html")
     return Result(run, metrics)
+
+
+def prepare_once(cfg: DictConfig) -> None:
+    """Make the prepared set where it does not exist yet, while other jobs that want the same wait."""
+    folder = prepared_folder(cfg)
+    if not (folder / "prepared.yaml").exists():
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with alone_in(folder.parent, patience=math.inf):
+            prepare_set(cfg)
+
+
+def begun(cfg: DictConfig, run: Path) -> DictConfig:
+    """The configuration that a new run keeps in its folder: resolved, whole, and true wherever it is read."""
+    if any(run.rglob("checkpoints")):
+        raise UserError(f"run_dir={run} holds a run already; resume={run} goes on with it, else choose another folder")
+    cfg = cfg.copy()
+    OmegaConf.resolve(cfg)
+    cfg.run_dir = str(run)
+    cfg.name = cfg.name or task_of(cfg).run_name(cfg)
+    cfg.data.folder = str(prepared_folder(cfg).resolve())
+    OmegaConf.save(cfg, run / "config.yaml")
+    return cfg
+
+
+def resumed(run: Path) -> DictConfig:
+    """The configuration of a run that was cut short."""
+    cfg = OmegaConf.load(run / "config.yaml")
+    assert isinstance(cfg, DictConfig)
+    cfg.run_dir = str(run)  # the folder may have moved
+    return cfg

@@ -66,6 +66,8 @@ def test_unknown_verb_names_the_nearest(capsys: pytest.CaptureFixture[str]) -> N
         (["train", "+model.loss.wieght=1"], "did you mean model.loss.weight?"),
         (["train", "model.loss.weight=-1"], "model.loss.weight=-1 is too small"),
         (["train", "seed=[1"], "seed=[1 is no override"),
+        (["train", "resume=nowhere"], "resume=nowhere is no run folder"),
+        (["train", "resume=nowhere", "seed=1"], "leave out seed=1"),
         (["evaluate"], "run is not given"),
         (["report"], "runs is not given"),
         (["evaluate", "run=nowhere", "split=tset"], "split=tset is unknown"),

@@ -11,6 +11,8 @@ import torch
 from pytorch_lightning import Trainer
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
+from fundusnet.orphans import die_with_parent
+
 Item = dict[str, Any]
 Batch = dict[str, torch.Tensor]
 
@@ -38,6 +40,7 @@ def make_loader(
         "num_workers": num_workers,
         "persistent_workers": num_workers > 0,
         "collate_fn": collate,
+        "worker_init_fn": die_with_parent,
         "pin_memory": torch.cuda.is_available(),
         # Without a generator of its own a loader draws from the global one: dropout would differ after a resume.
         "generator": torch.Generator().manual_seed(seed),
@@ -71,30 +74,32 @@ class EpochSampler(DistributedSampler[Item]):
 
 
 class ResumableLoader(DataLoader[Item]):
-    """Training batches that go on where a checkpoint stopped, within an epoch too.
+    """Training batches that go on where the trainer's steps say, within an epoch too.
 
-    Lightning alone would go on counting from the batch reached but hand out the epoch's first batches again.
+    Lightning alone would go on counting from the batch reached but hand out the epoch's first batches again; and it
+    starts workers before it tells the sampler which epoch it is.
     """
 
     trainer: Trainer | None = None
-    _start: tuple[int, int] | None = None
+
+    def position(self) -> tuple[int, int]:
+        """Epoch and batch that come next."""
+        if self.trainer is None:
+            return self.sampler.epoch if isinstance(self.sampler, EpochSampler) else 0, 0
+        accumulated = self.trainer.accumulate_grad_batches
+        epoch, step = divmod(self.trainer.global_step, math.ceil(len(self) / accumulated))
+        return epoch, step * accumulated
 
     def state_dict(self) -> dict[str, int]:
-        """Epoch and batch that come next, told from the trainer's steps: workers may have fetched further."""
-        if self.trainer is None or self.trainer.num_training_batches in (0, math.inf):
-            return {"epoch": 0, "batch": 0}
-        accumulated = self.trainer.accumulate_grad_batches
-        steps = math.ceil(self.trainer.num_training_batches / accumulated)
-        epoch, step = divmod(self.trainer.global_step, steps)
-        return {"epoch": epoch, "batch": step * accumulated}
+        """For the record: what is loaded is told from the trainer's steps, as workers may have fetched further."""
+        return dict(zip(("epoch", "batch"), self.position(), strict=True))
 
     def load_state_dict(self, state: Mapping[str, int]) -> None:
-        self._start = (state["epoch"], state["batch"])
+        """Nothing to do; Lightning takes a loader without this method for one that cannot resume."""
 
     def __iter__(self) -> Any:
         if isinstance(self.sampler, EpochSampler):
-            epoch, batch = self._start or (self.sampler.epoch, 0)
-            self._start = None
+            epoch, batch = self.position()
             self.sampler.set_epoch(epoch)
             self.sampler.skip = batch * (self.batch_size or 1)
         return super().__iter__()

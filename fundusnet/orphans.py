@@ -1,0 +1,38 @@
+"""No process outlives the one that started it: a killed training leaves nothing behind that computes or writes."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+import threading
+import time
+
+PR_SET_PDEATHSIG = 1
+
+
+def die_with_parent(*_: object) -> None:
+    """Have the kernel kill this process when its parent is gone (Linux; nothing elsewhere).
+
+    Takes and ignores arguments, so that it serves as a loader's ``worker_init_fn``.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() == 1:  # gone before the call
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def end_with_parent(every: float = 1.0) -> None:
+    """Ask this process to end (SIGTERM) when its parent is gone; for workers that a thread of their parent started.
+
+    There the kernel's way would end the worker with the thread.
+    """
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(every)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, name="end-with-parent", daemon=True).start()
