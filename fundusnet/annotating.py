@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 import socket
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -72,7 +73,7 @@ def _open(cfg: DictConfig, folder: Path, kind: type[Study]) -> Study:
     from fundusnet.annotation.storage import Storage
 
     file = folder / "study.sqlite"
-    if cfg.database is None:
+    if not cfg.database:
         if (cfg.export or cfg.links) and not file.is_file():
             raise UserError(f"there is no study in {folder}; start it first, with the same data.root or folder")
         folder.mkdir(parents=True, exist_ok=True)
@@ -90,15 +91,18 @@ def _print_links(study: Study, names: list[str]) -> None:
     from fundusnet.annotation.access import end_sessions, new_link
     from fundusnet.annotation.storage import setting
 
-    people = {person.name: person for person in study.people()}
+    people = {person.name: person.id for person in study.people()}
     with study.storage.write() as connection:
         address = setting(connection, "address")
+        if setting(connection, "links") is None:
+            raise UserError("nobody of this study signs in by link; start it with annotators=[...]")
+        if unknown := [name for name in names if name not in people]:
+            raise UserError(f"links: {unknown[0]} takes no part in this study; {', '.join(people)} do")
         for name in names:
-            if name not in people or setting(connection, "links") is None:
-                known = ", ".join(people) if setting(connection, "links") else "nobody"
-                raise UserError(f"links: {name} does not take part by link; {known} does (start with annotators=[...])")
-            end_sessions(connection, people[name].id)
-            print(f"{name}: {address}/join/{new_link(connection, people[name].id)}", flush=True)
+            end_sessions(connection, people[name])
+        tokens = {name: new_link(connection, people[name]) for name in names}
+    for name, token in tokens.items():
+        print(f"{name}: {address}/join/{token}")
 
 
 def _serve(cfg: DictConfig, study: Study, *, links: bool) -> None:
@@ -114,16 +118,21 @@ def _serve(cfg: DictConfig, study: Study, *, links: bool) -> None:
     address = (cfg.public or _address(cfg.host, listening.getsockname()[1])).rstrip("/")
     if cfg.host not in LOOPBACK and not address.startswith("https:"):
         log.warning("links and answers travel unencrypted; put a proxy with TLS before the page and name it in public=")
-    print(f"annotate at {address}/", flush=True)
+    waiting = study.people() if links else []
     with study.storage.write() as connection:
         set_setting(connection, "address", address)
-        for member in study.people() if links else ():
-            if not has_entry(connection, member.id):
-                print(f"{member.name}: {address}/join/{new_link(connection, member.id)}", flush=True)
+        tokens = {
+            member.name: new_link(connection, member.id) for member in waiting if not has_entry(connection, member.id)
+        }
+    print(f"annotate at {address}/")
+    for name, token in tokens.items():
+        print(f"{name}: {address}/join/{token}")
+    print("stop with Ctrl-C; what the page calls saved is on disk", flush=True)
     app = create_app(study, links=links, host=cfg.host, public=cfg.public)
     # No access log: it would hold the links' tokens.
     config = uvicorn.Config(app, log_level="warning", access_log=False, server_header=False, ws="none", lifespan="off")
-    uvicorn.Server(config).run(sockets=[listening])
+    with suppress(KeyboardInterrupt):  # how one stops it
+        uvicorn.Server(config).run(sockets=[listening])
 
 
 def _address(host: str, port: int) -> str:
@@ -136,5 +145,6 @@ def _listen(host: str, port: int) -> socket.socket:
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         return socket.create_server((host, port), family=family, backlog=256)
-    except OSError as error:
-        raise UserError(f"cannot listen on host={host} port={port}: {error.strerror or error}; try port=0") from None
+    except (OSError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"cannot listen on host={host} port={port}: {reason}; try port=0") from None

@@ -120,7 +120,7 @@ class Storage:
                 self._engine = sa.create_engine(parsed, pool_size=16, pool_pre_ping=True)
             metadata.create_all(self._engine)
         except ModuleNotFoundError as error:
-            raise UserError(f"database={url} needs the module {error.name}; pip install it") from error
+            raise UserError(f"database={_without_password(url)} needs the module {error.name}; pip install it") from error
         except SQLAlchemyError as error:
             reason = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
             raise UserError(f"database={_without_password(url)} cannot be used: {reason}") from error

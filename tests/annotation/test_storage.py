@@ -1,0 +1,265 @@
+"""Nothing acknowledged is lost: not to kill -9, not to another tab, not to a reply that went missing."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import httpx2
+import pytest
+import sqlalchemy as sa
+from running import Server
+from studies import Page, answer, client_of, link_of, open_study, write_photographs
+
+from fundusnet.annotation.exchange import export, take_in
+from fundusnet.annotation.storage import Storage, answers, assignments
+from fundusnet.data.manifest import read_manifest
+from fundusnet.data.regions import REGIONS
+from fundusnet.errors import UserError
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[str]:
+    """The URL of a PostgreSQL server of its own; skipped where none is installed."""
+    found = [*Path("/usr/lib/postgresql").glob("*/bin"), Path(shutil.which("postgres") or "/nowhere").resolve().parent]
+    programs = next((folder for folder in found if (folder / "initdb").exists()), None)
+    if programs is None:
+        pytest.skip("no PostgreSQL here")
+    # PostgreSQL refuses to run as root.
+    user = "postgres" if os.geteuid() == 0 and "postgres" in {entry.pw_name for entry in pwd.getpwall()} else None
+    folder = Path(tempfile.mkdtemp(prefix="fundusnet-postgres-"))
+    data = folder / "data"
+    try:
+        if user:
+            shutil.chown(folder, user)
+        base: dict[str, Any] = {"user": user, "cwd": folder, "stdout": subprocess.DEVNULL}
+        initdb = [programs / "initdb", "-D", data, "-U", "fundusnet", "-A", "trust", "-N"]
+        subprocess.run(initdb, check=True, **base)
+        options = ["-c", "listen_addresses=", "-c", f"unix_socket_directories={folder}"]
+        server = subprocess.Popen([programs / "postgres", "-D", data, *options], stderr=subprocess.DEVNULL, **base)
+        deadline = time.monotonic() + 60
+        while not (folder / ".s.PGSQL.5432").exists():
+            assert server.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        yield f"postgresql+psycopg://fundusnet@/{{}}?host={folder}"
+        server.send_signal(signal.SIGINT)  # a fast shutdown, whoever is still connected
+        server.wait(30)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """An empty database of each kind."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'study.sqlite'}"
+    server: str = request.getfixturevalue("postgres")
+    name = f"study{uuid4().hex}"
+    engine = sa.create_engine(server.format("postgres"), isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.execute(sa.text(f"CREATE DATABASE {name}"))
+    engine.dispose()
+    return server.format(name)
+
+
+def test_every_connection_to_sqlite_waits_for_the_disk(tmp_path: Path) -> None:
+    storage = Storage(f"sqlite:///{tmp_path / 'x.sqlite'}")
+    with storage.read() as one, storage.read() as two:
+        for connection in (one, two):
+            assert connection.scalar(sa.text("PRAGMA journal_mode")) == "wal"
+            assert connection.scalar(sa.text("PRAGMA synchronous")) == 2  # FULL
+            assert connection.scalar(sa.text("PRAGMA foreign_keys")) == 1
+
+
+def test_a_failed_write_leaves_nothing(url: str) -> None:
+    storage = Storage(url)
+    settings = sa.text("INSERT INTO settings (name, value) VALUES ('x', 'y')")
+
+    def fail() -> None:
+        with storage.write() as connection:
+            connection.execute(settings)
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
+    with storage.read() as connection:
+        assert connection.scalar(sa.text("SELECT count(*) FROM settings")) == 0
+
+
+def test_a_reader_sees_one_moment(url: str, tmp_path: Path) -> None:
+    study = open_study(tmp_path, url=url)
+    page = Page(client_of(study))
+    count = sa.select(sa.func.count()).select_from(answers)
+    with study.storage.read() as connection:
+        assert connection.scalar(count) == 0
+        page.put("a", answer())
+        assert connection.scalar(count) == 0
+    with study.storage.read() as connection:
+        assert connection.scalar(count) == 1
+
+
+def test_many_tabs_at_once_make_one_version(url: str, tmp_path: Path) -> None:
+    study = open_study(tmp_path, url=url)
+    page = Page(client_of(study))
+    start = threading.Barrier(12)
+
+    def save(number: int) -> int:
+        start.wait()
+        return int(page.put("a", answer(comment=str(number))).status_code)
+
+    with ThreadPoolExecutor(12) as pool:
+        codes = sorted(pool.map(save, range(12)))
+    assert codes == [200] + [409] * 11
+    with study.storage.read() as connection:
+        assert connection.scalar(sa.select(sa.func.count()).select_from(answers)) == 1
+
+
+def test_one_change_sent_many_times_at_once_is_kept_once(url: str, tmp_path: Path) -> None:
+    study = open_study(tmp_path, url=url)
+    page = Page(client_of(study))
+    body, start = answer(), threading.Barrier(12)
+
+    def save(_: int) -> Any:
+        start.wait()
+        return page.put("a", body).json()["version"]
+
+    with ThreadPoolExecutor(12) as pool:
+        assert list(pool.map(save, range(12))) == [1] * 12
+    with study.storage.read() as connection:
+        assert connection.scalar(sa.select(sa.func.count()).select_from(answers)) == 1
+
+
+def test_a_study_from_links_to_export_on_each_database(url: str, tmp_path: Path) -> None:
+    study = open_study(tmp_path, ["anna", "ben", "cleo"], ["ada"], url=url)
+    for number, name in enumerate(["anna", "ben", "cleo"]):
+        page = Page(client_of(study, links=True), link_of(study, name))
+        page.put("a", answer(findings={"drusen": ["macula"]} if number else {}, normal=not number, comment="ø 🙂"))
+        page.put("b", answer(findings={"drusen": ["macula"]} if not number else {}, normal=bool(number)))
+        page.put("c", answer(state="ungradable", ungradable="blurred", disc=None, fovea=None))
+    ada = Page(client_of(study, links=True), link_of(study, "ada"))
+    assert [entry["image_id"] for entry in ada.get("/api/adjudication").json()] == ["b"]
+    assert [row["done"] for row in ada.get("/api/overview").json()["annotators"]] == [3, 3, 3]
+    body = {"finding": "drusen", "present": True, "regions": ["temporal"], "version": 0}
+    with ThreadPoolExecutor(6) as pool:
+        sent = list(pool.map(lambda _: ada.put("b", body, "/api/adjudication/{}").status_code, range(6)))
+    assert sorted(sent) == [200] + [409] * 5
+    folder = export(study, tmp_path / "out")
+    assert set(read_manifest(folder).readings["annotator_id"]) >= {"adjudicated-1", "adjudicated-2", "ben"}
+    again = open_study(tmp_path, ["anna", "ben", "cleo"], ["ada"], url=url)
+    assert again.key == study.key
+    assert take_in(again, folder) == 0
+
+
+def test_killed_in_the_middle_of_a_burst_nothing_acknowledged_is_lost(tmp_path: Path) -> None:
+    names, images = ["anna", "ben", "cleo", "dora"], "abcdef"
+    write_photographs(tmp_path / "photographs", images)
+    server = Server("data.root=photographs", "folder=study", "readings_per_image=4",
+                    f"annotators=[{','.join(names)}]", folder=tmp_path)  # fmt: skip
+    clients = {}
+    for name in names:
+        clients[name] = httpx2.Client(base_url=server.address, timeout=20)
+        assert clients[name].get(server.links[name]).status_code in (303, 200, 404)
+    acknowledged: dict[str, list[tuple[str, str, int]]] = {name: [] for name in names}
+    unknown: dict[str, list[tuple[str, dict[str, Any]]]] = {name: [] for name in names}
+    clicks = threading.Semaphore(0)
+
+    def click(name: str) -> None:
+        client = clients[name]
+        csrf = client.get("/api/session").json()["csrf"]
+        versions = dict.fromkeys(images, 0)
+        for number in range(10_000):
+            image_id = images[number % len(images)]
+            regions = [region for bit, region in enumerate(REGIONS.values()) if number >> bit & 1]
+            body = answer(versions[image_id], state="todo", findings={"drusen": regions}, seconds=float(number))
+            try:
+                sent = client.put(f"/api/images/{image_id}/answer", json=body, headers={"X-CSRF-Token": csrf})
+            except httpx2.TransportError:
+                unknown[name].append((image_id, body))
+                return
+            assert sent.status_code == 200, sent.text
+            versions[image_id] = sent.json()["version"]
+            acknowledged[name].append((image_id, body["change"], versions[image_id]))
+            clicks.release()
+
+    threads = [threading.Thread(target=click, args=(name,)) for name in names]
+    for thread in threads:
+        thread.start()
+    for _ in range(120):
+        assert clicks.acquire(timeout=60)
+    server.kill()
+    for thread in threads:
+        thread.join()
+
+    server.start(server.port)
+    try:
+        for name in names:  # the page sends what it never heard of again, in its session of before
+            csrf = clients[name].get("/api/session").json()["csrf"]
+            for image_id, body in unknown[name]:
+                sent = clients[name].put(f"/api/images/{image_id}/answer", json=body, headers={"X-CSRF-Token": csrf})
+                assert sent.status_code == 200, sent.text
+                acknowledged[name].append((image_id, body["change"], sent.json()["version"]))
+    finally:
+        assert server.stop() == 0
+
+    assert sum(map(len, unknown.values())) > 0
+    engine = sa.create_engine(f"sqlite:///{tmp_path / 'study' / 'study.sqlite'}")
+    with engine.connect() as connection:
+        stored = connection.execute(sa.select(answers.c.image_id, answers.c.change, answers.c.version)).all()
+        newest = connection.execute(sa.select(assignments.c.version).where(assignments.c.version > 0)).scalars().all()
+        assert connection.scalar(sa.text("PRAGMA integrity_check")) == "ok"
+    engine.dispose()
+    everything = [change for changes in acknowledged.values() for change in changes]
+    assert sorted(tuple(row) for row in stored) == sorted(everything)
+    assert sum(newest) == len(everything)
+
+
+def test_a_page_goes_on_after_a_restart_with_the_answers_it_kept(tmp_path: Path) -> None:
+    write_photographs(tmp_path / "photographs")
+    server = Server("data.root=photographs", "folder=study", folder=tmp_path)
+    client = httpx2.Client(base_url=server.address, timeout=20)
+    csrf = client.get("/api/session").json()["csrf"]
+    server.kill()
+    with pytest.raises(httpx2.TransportError):
+        client.get("/api/session")
+    server.start(server.port)
+    sent = client.put("/api/images/a/answer", json=answer(), headers={"X-CSRF-Token": csrf})
+    assert sent.json()["version"] == 1
+    assert server.stop() == 0
+
+
+@pytest.mark.parametrize(
+    ("address", "message"),
+    [
+        ("nonsense", "database=nonsense cannot be used"),
+        ("sqlite:////nowhere/at/all.sqlite", "unable to open database file"),
+        ("mysql+pymysql://me:secret@nowhere/x", "needs the module pymysql"),
+        ("oddbase://x", "cannot be used"),
+    ],
+)
+def test_a_wrong_database_is_one_line_without_the_password(address: str, message: str) -> None:
+    with pytest.raises(UserError, match=message) as refused:
+        Storage(address)
+    assert "secret" not in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.slow
+def test_a_postgres_that_does_not_answer_is_one_line() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        with pytest.raises(UserError, match="cannot be used") as refused:
+            Storage(f"postgresql+psycopg://me:secret@127.0.0.1:{taken.getsockname()[1]}/x")
+    assert "secret" not in str(refused.value)
