@@ -103,10 +103,11 @@ class TwoStage(RankingStage):
         class_counts: list[int] | None = None,
         channels_last: bool = True,
     ) -> None:
-        super().__init__(classes, network, optimizer, input, class_counts, channels_last)
         if input == "image":
             raise UserError("stage 2 of two sees input=roi or input=mask_only; for whole images train a single stage")
-        self.mask_options = _mask_options(mask or {})
+        options = _mask_options(mask or {})
+        super().__init__(classes, network, optimizer, input, class_counts, channels_last)
+        self.mask_options = options
         self.stage1 = GradingNetwork(classes, **stage1).to(memory_format=self.memory_format)
         if not self.stage1.has_maps:
             raise UserError("stage 1 has a hidden layer and so no activation maps; train it with network.hidden=null")

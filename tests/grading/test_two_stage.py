@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -56,8 +58,17 @@ def loader(*batches: Batch) -> DataLoader[Any]:
 
 
 def stage1(folder: Path, classes: int = 3, name: str = "stage1.ckpt", **network: Any) -> Path:
+    (folder / name).write_bytes(trained_stage1(classes, tuple(network.items())))
+    return folder / name
+
+
+@cache
+def trained_stage1(classes: int, network: tuple[tuple[str, Any], ...]) -> bytes:
+    """The checkpoint of a first stage, trained once for all tests that ask for the same."""
     torch.manual_seed(classes)
-    return fit(RankingStage(classes, {**NETWORK, **network}, OPTIMIZER), folder, name, make_batch(classes))
+    with TemporaryDirectory() as folder:
+        stage = RankingStage(classes, {**NETWORK, **dict(network)}, OPTIMIZER)
+        return fit(stage, Path(folder), "stage1.ckpt", make_batch(classes)).read_bytes()
 
 
 def system(folder: Path, classes: int = 3, head: str = "ranking", **options: Any) -> TwoStage:
@@ -202,7 +213,7 @@ def test_two_checkpoints_make_a_system(tmp_path: Path) -> None:
 def test_stages_that_do_not_belong_together(tmp_path: Path) -> None:
     first = stage1(tmp_path)
     four = stage1(tmp_path, 4, "four.ckpt")
-    other = stage1(tmp_path, 3, "other.ckpt", backbone="resnet10t")
+    other = stage1(tmp_path, 3, "other.ckpt", backbone="test_convnext")
     hidden = stage1(tmp_path, 3, "hidden.ckpt", hidden=8)
     whole = tmp_path / "stage1.ckpt"
     two = fit(system(tmp_path), tmp_path, "two.ckpt", make_batch(3))
@@ -210,17 +221,20 @@ def test_stages_that_do_not_belong_together(tmp_path: Path) -> None:
         (lambda: TwoStage.from_stages(four, two), r"four\.ckpt tells 4 grades, stage 2 in .*two\.ckpt 3"),
         (
             lambda: TwoStage.from_stages(other, two),
-            r"trained behind test_resnet, stage 1 in .*other\.ckpt is resnet10t",
+            r"trained behind test_resnet, stage 1 in .*other\.ckpt is test_convnext",
         ),
         (lambda: TwoStage.from_stages(first, whole), r"stage1\.ckpt was trained on whole images"),
         (lambda: TwoStage.from_stages(hidden, two), "no activation maps"),
         (lambda: TwoStage.from_stages(two, two), "not of a single grading stage"),
         (lambda: TwoStage.from_stages(tmp_path / "none.ckpt", two), "does not exist"),
         (lambda: TwoStage.from_stage1(first, 4, network=SECOND, optimizer=OPTIMIZER), "tells 3 grades, the data has 4"),
-        (lambda: system(tmp_path, input="image"), "input=roi"),
-        (lambda: system(tmp_path, mask={"scale": "softmax"}), r"mask\.scale=softmax is unknown"),
-        (lambda: system(tmp_path, mask={"kind": "true"}), r"mask\.kind=true is unknown"),
-        (lambda: system(tmp_path, mask={"floor": 1.5}), r"mask\.floor=1\.5"),
+        (lambda: TwoStage(3, SECOND, OPTIMIZER, stage1=NETWORK, input="image"), "input=roi"),
+        (
+            lambda: TwoStage(3, SECOND, OPTIMIZER, stage1=NETWORK, mask={"scale": "softmax"}),
+            r"mask\.scale=softmax is unknown",
+        ),
+        (lambda: TwoStage(3, SECOND, OPTIMIZER, stage1=NETWORK, mask={"kind": "true"}), r"mask\.kind=true is unknown"),
+        (lambda: TwoStage(3, SECOND, OPTIMIZER, stage1=NETWORK, mask={"floor": 1.5}), r"mask\.floor=1\.5"),
     ]
     for act, message in cases:
         with pytest.raises(UserError, match=message) as caught:
