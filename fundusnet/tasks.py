@@ -39,4 +39,8 @@ def task_of(cfg: DictConfig) -> Task:
         from fundusnet.findings import task as findings
 
         return findings
-    raise UserError(f"task={cfg.task} is unknown; use findings")
+    if cfg.task == "grading":
+        from fundusnet.grading import task as grading
+
+        return grading
+    raise UserError(f"task={cfg.task} is unknown; use findings or grading")
