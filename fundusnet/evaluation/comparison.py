@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -45,14 +45,16 @@ class Run:
         return rows.set_index("image_id", drop=False).rename_axis(None)  # sorting refuses one name for both
 
 
-def read_runs(folders: Sequence[Path]) -> list[Run]:
+def read_runs(folders: Sequence[Path], read: Callable[[Path], pd.DataFrame] = read_predictions) -> list[Run]:
     """Read finished run folders; equal labels get their folder's name beside them.
+
+    ``read`` reads ``predictions.csv``; its column ``finding`` says what each row is about.
 
     ``UserError`` names the file that is missing or damaged.
     """
     if not folders:
         raise UserError("no run to report: give runs=FOLDER, or a list of them")
-    runs = [_read_run(folder) for folder in folders]
+    runs = [_read_run(folder, read) for folder in folders]
     for name in (lambda run: run.folder.name, lambda run: str(run.folder)):
         labels = [run.label for run in runs]
         twins = {label for label in labels if labels.count(label) > 1}
@@ -81,7 +83,7 @@ def maps_of(run: Run, finding: str) -> dict[str, np.ndarray]:
         return {str(image_id): activation for image_id, activation in zip(stored["image_id"], maps, strict=True)}
 
 
-def _read_run(folder: Path) -> Run:
+def _read_run(folder: Path, read: Callable[[Path], pd.DataFrame]) -> Run:
     config_file, results_file, history_file = (folder / name for name in ("config.yaml", "metrics.json", "history.csv"))
     for file in (config_file, results_file):
         if not file.is_file():
@@ -98,7 +100,7 @@ def _read_run(folder: Path) -> Run:
         label=str(config.get("name") or folder.resolve().name),
         config=config,
         results=results,
-        predictions=read_predictions(folder / "predictions.csv"),
+        predictions=read(folder / "predictions.csv"),
         # An evaluation of another set trains nothing and has no history.
         history=pd.read_csv(history_file) if history_file.is_file() else pd.DataFrame(),
     )

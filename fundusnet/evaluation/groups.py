@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import pandas as pd
+
 from fundusnet.evaluation.comparison import Run
-from fundusnet.evaluation.findings import METRIC_NAMES, finding_statistics, patient_clusters
-from fundusnet.evaluation.intervals import Interval, difference_of, pooled
+from fundusnet.evaluation.findings import finding_statistics, patient_clusters
+from fundusnet.evaluation.intervals import Interval, Statistic, difference_of, pooled
 from fundusnet.progress import track
 
 # A run's own business: these tell no method from another. The network takes what belongs to a finding from it.
-OWN = ("name", "seed", "run_dir", "debug", "finding", "model.network.dilations", "model.network.pool")
+OWN = (
+    "name", "seed", "run_dir", "resume", "debug", "finding",
+    "model.network.dilations", "model.network.pool", "model.stage1.checkpoint",
+)  # fmt: skip
 # What follows from other keys is named last, and dropped where they say the same.
 DERIVED = ("data.folder", "data.root")
+StatisticsOf = Callable[[pd.DataFrame], dict[str, Statistic]]  # every metric of one run, by name
 
 
 @dataclass(frozen=True)
@@ -33,7 +39,9 @@ class Group:
         """Its runs that know this finding: one for each seed."""
         return [run for run in self.runs if finding in run.findings]
 
-    def metric(self, finding: str, name: str, *, n: int = 2000) -> dict[str, Any] | None:
+    def metric(
+        self, finding: str, name: str, *, n: int = 2000, statistics_of: StatisticsOf = finding_statistics
+    ) -> dict[str, Any] | None:
         """An entry as in ``metrics.json``: the run's own, or the mean over seeds with its interval.
 
         ``seeds`` then holds each seed's value. None where no run has such a metric.
@@ -44,7 +52,7 @@ class Group:
             return entries[0] if entries else None
         rows = [run.rows(finding) for run in runs]
         interval = pooled(
-            [finding_statistics(table)[name] for table in rows], [patient_clusters(table) for table in rows], n=n
+            [statistics_of(table)[name] for table in rows], [patient_clusters(table) for table in rows], n=n
         )
         return {**interval.as_metric(), "seeds": [entry["value"] for entry in entries]}
 
@@ -87,7 +95,9 @@ def swept_keys(runs: Sequence[Run]) -> list[str]:
     return kept
 
 
-def group_differences(groups: Sequence[Group], *, n: int = 2000) -> dict[tuple[str, str, str], Interval]:
+def group_differences(
+    groups: Sequence[Group], *, n: int = 2000, statistics_of: StatisticsOf = finding_statistics
+) -> dict[tuple[str, str, str], Interval]:
     """Each further group's metric minus the first group's, by (group label, finding, metric name).
 
     Runs are paired by seed and compared on the images both were scored on, on the same resamples. A pair without a
@@ -100,8 +110,10 @@ def group_differences(groups: Sequence[Group], *, n: int = 2000) -> dict[tuple[s
         if not tables:
             continue
         patients = [patient_clusters(base) for base, _ in tables]
-        statistics = [(finding_statistics(base), finding_statistics(other)) for base, other in tables]
-        for name in METRIC_NAMES:
+        statistics = [(statistics_of(base), statistics_of(other)) for base, other in tables]
+        for name in statistics[0][0]:
+            if not all(name in before and name in after for before, after in statistics):
+                continue
             each = [difference_of(before[name], after[name]) for before, after in statistics]
             found[group.label, finding, name] = pooled(each, patients, n=n)
     return found
