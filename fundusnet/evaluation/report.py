@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Iterator, Sequence
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from PIL import Image
 
 from fundusnet.data.labels import finding_labels
-from fundusnet.data.prepared import PreparedSet, open_prepared
-from fundusnet.errors import UserError
-from fundusnet.evaluation import figures, tables
+from fundusnet.data.prepared import PreparedSet
+from fundusnet.evaluation import figures, page, tables
 from fundusnet.evaluation.comparison import Run, maps_of, read_runs, same_images
 from fundusnet.evaluation.findings import column
 from fundusnet.evaluation.groups import Group, group_differences, group_runs
@@ -28,7 +23,6 @@ OUTCOMES = {
     "True negatives": (0, 0),
 }
 PANELS = 3
-TILE = 320  # pixels: side of a picture on the page
 
 
 def write_report(runs: list[Path], output: Path) -> Path:
@@ -42,8 +36,7 @@ def write_report(runs: list[Path], output: Path) -> Path:
     ------
     UserError: names a file that is missing, or an ending that is neither.
     """
-    if output.suffix not in (".html", ".md"):
-        raise UserError(f"output={output} has no known ending; use .html for a page or .md for its tables")
+    page.check_ending(output)
     groups = group_runs(read_runs(runs))
     findings = list(dict.fromkeys(finding for group in groups for finding in group.findings))
     entries, differences = tables.entries_of(groups), group_differences(groups)
@@ -51,23 +44,15 @@ def write_report(runs: list[Path], output: Path) -> Path:
         content = tables.markdown(groups, findings, entries, differences)
     else:
         content = _page(groups, findings, entries, differences)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    partial = output.with_name(output.name + ".partial")
-    partial.write_text(content, encoding="utf-8")
-    partial.replace(output)
-    return output
+    return page.write(content, output)
 
 
 def _page(
     groups: Sequence[Group], findings: Sequence[str], entries: tables.Entries, differences: tables.Differences
 ) -> str:
-    environment = Environment(
-        loader=PackageLoader("fundusnet.evaluation", "."), autoescape=True, undefined=StrictUndefined
-    )
-    environment.trim_blocks = environment.lstrip_blocks = True
     sections, without_pictures = [], ""
     for finding in findings:
-        prepared, why_not = _prepared_set(
+        prepared, why_not = page.prepared_set(
             next(group for group in groups if finding in group.findings).runs_of(finding)[0]
         )
         without_pictures = without_pictures or why_not
@@ -81,9 +66,10 @@ def _page(
             }
         )
     several = len(findings) > 1 and len(groups) > 1
-    return environment.get_template("report.html.j2").render(
+    return page.render(
+        "report.html.j2",
         title=" · ".join(group.label for group in groups),
-        summaries=[_summary(group) for group in groups],
+        summaries=[page.summary(group) for group in groups],
         labels=[group.label for group in groups],
         pooled=any(len(group.runs_of(finding)) > 1 for group in groups for finding in findings),
         same_images=all(same_images(runs) for runs in _compared(groups, findings)),
@@ -91,7 +77,7 @@ def _page(
         overview_titles=[tables.TITLES[name] for name in tables.OVERVIEW],
         sections=sections,
         losses=[
-            {"label": _run_label(group, run), "image": _data_uri(figures.encode(figures.losses(run.history)), "png")}
+            {"label": _run_label(group, run), "image": page.picture(figures.losses(run.history))}
             for group in groups
             for run in _one_a_finding(group)
             if not run.history.empty
@@ -122,27 +108,6 @@ def _run_label(group: Group, run: Run) -> str:
     return f"{'+'.join(run.findings)}, {group.label}, seed {run.config.get('seed')}"
 
 
-def _summary(group: Group) -> dict[str, object]:
-    sources = dict.fromkeys(_source(run) for run in group.runs)
-    results = [run.results for run in group.runs]
-    if len(results) > 1:
-        seeds = sorted({str(run.config.get("seed")) for run in group.runs})
-        return {
-            "label": group.label,
-            "text": f"{', '.join(sources)}, {len(results)} runs with seeds {', '.join(seeds)}",
-        }
-    run, patients = group.runs[0], results[0].get("n_patients")
-    images = results[0].get("n_images", run.predictions["image_id"].nunique())
-    of_patients = f" of {patients} patients" if patients is not None else ""
-    split = results[0].get("split", "test")
-    return {"label": group.label, "text": f"{', '.join(sources)}, {split} split, {images} images{of_patients}"}
-
-
-def _source(run: Run) -> str:
-    data = run.config.get("data") or {}
-    return str(data.get("source") or Path(str(data.get("folder") or "")).name or "unknown data")
-
-
 def _roc(groups: Sequence[Group], finding: str) -> str:
     curves, points = {}, {}
     for group in groups:
@@ -154,17 +119,7 @@ def _roc(groups: Sequence[Group], finding: str) -> str:
             at = [(run.metric(finding, name) or {}).get("value") for name in ("sensitivity", "specificity")]
             if None not in at:
                 points[label] = (float(at[0] or 0), float(at[1] or 0))
-    return _data_uri(figures.encode(figures.roc(curves, points)), "png")
-
-
-def _prepared_set(run: Run) -> tuple[PreparedSet | None, str]:
-    folder = (run.config.get("data") or {}).get("folder")
-    if not folder:
-        return None, "its config.yaml names no prepared set (data.folder)"
-    try:
-        return open_prepared(Path(str(folder))), ""
-    except UserError as error:
-        return None, str(error)
+    return page.picture(figures.roc(curves, points))
 
 
 def _pictures(groups: Sequence[Group], finding: str, prepared: PreparedSet) -> Iterator[dict[str, object]]:
@@ -199,7 +154,7 @@ def _pictures(groups: Sequence[Group], finding: str, prepared: PreparedSet) -> I
                 {
                     "image_id": image_id,
                     "probability": f"{probability:.2f}",
-                    "tiles": [{"name": name, "image": _jpeg(tile)} for name, tile in tiles.items()],
+                    "tiles": [{"name": name, "image": page.jpeg(tile)} for name, tile in tiles.items()],
                 }
             )
         yield {"title": title, "count": int(((rows["label"] == label) & (rows["predicted"] == predicted)).sum()),
@@ -220,15 +175,3 @@ def _clearest(rows: pd.DataFrame, positive: bool, limit: int) -> list[tuple[str,
 def _landmarks(image: pd.Series[Any]) -> tuple[tuple[float, float], tuple[float, float]] | None:
     points = [float(image[name]) for name in ("disc_x", "disc_y", "fovea_x", "fovea_y")]
     return ((points[0], points[1]), (points[2], points[3])) if np.isfinite(points).all() else None
-
-
-def _jpeg(pixels: figures.Pixels) -> str:
-    picture = Image.fromarray(pixels)
-    picture.thumbnail((TILE, TILE))
-    stream = BytesIO()
-    picture.save(stream, "JPEG", quality=82)
-    return _data_uri(stream.getvalue(), "jpeg")
-
-
-def _data_uri(content: bytes, kind: str) -> str:
-    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"

@@ -1,0 +1,94 @@
+"""What every report page is made of: the shell, pictures inside it, and what the runs on it are."""
+
+from __future__ import annotations
+
+import base64
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
+from matplotlib.figure import Figure
+from PIL import Image
+
+from fundusnet.data.prepared import PreparedSet, open_prepared
+from fundusnet.errors import UserError
+from fundusnet.evaluation import figures
+from fundusnet.evaluation.comparison import Run
+from fundusnet.evaluation.groups import Group
+
+TILE = 320  # pixels: side of a picture on the page
+
+
+def check_ending(output: Path) -> None:
+    """Refuse a file that is neither a page nor Markdown."""
+    if output.suffix not in (".html", ".md"):
+        raise UserError(f"output={output} has no known ending; use .html for a page or .md for its tables")
+
+
+def render(template: str, **values: Any) -> str:
+    """Return a self-contained page from a template of this package or of ``fundusnet.grading``."""
+    folders = [PackageLoader("fundusnet.evaluation", "."), PackageLoader("fundusnet.grading", ".")]
+    environment = Environment(loader=ChoiceLoader(folders), autoescape=True, undefined=StrictUndefined)
+    environment.trim_blocks = environment.lstrip_blocks = True
+    return environment.get_template(template).render(**values)
+
+
+def write(content: str, output: Path) -> Path:
+    """Write ``content`` to ``output`` in one move and return it."""
+    output.parent.mkdir(parents=True, exist_ok=True)
+    partial = output.with_name(output.name + ".partial")
+    partial.write_text(content, encoding="utf-8")
+    partial.replace(output)
+    return output
+
+
+def summary(group: Group) -> dict[str, object]:
+    """Return what a group of runs was scored on, in words."""
+    sources = dict.fromkeys(_source(run) for run in group.runs)
+    results = [run.results for run in group.runs]
+    if len(results) > 1:
+        seeds = sorted({str(run.config.get("seed")) for run in group.runs})
+        return {
+            "label": group.label,
+            "text": f"{', '.join(sources)}, {len(results)} runs with seeds {', '.join(seeds)}",
+        }
+    run, patients = group.runs[0], results[0].get("n_patients")
+    images = results[0].get("n_images", run.predictions["image_id"].nunique())
+    of_patients = f" of {patients} patients" if patients is not None else ""
+    split = results[0].get("split", "test")
+    return {"label": group.label, "text": f"{', '.join(sources)}, {split} split, {images} images{of_patients}"}
+
+
+def prepared_set(run: Run) -> tuple[PreparedSet | None, str]:
+    """Return the prepared set of a run, or None and why it cannot be had."""
+    folder = (run.config.get("data") or {}).get("folder")
+    if not folder:
+        return None, "its config.yaml names no prepared set (data.folder)"
+    try:
+        return open_prepared(Path(str(folder))), ""
+    except UserError as error:
+        return None, str(error)
+
+
+def jpeg(pixels: figures.Pixels) -> str:
+    """Return uint8 pixels ``(H, W, 3)`` as the address of a picture inside the page."""
+    picture = Image.fromarray(pixels)
+    picture.thumbnail((TILE, TILE))
+    stream = BytesIO()
+    picture.save(stream, "JPEG", quality=82)
+    return _data_uri(stream.getvalue(), "jpeg")
+
+
+def picture(figure: Figure) -> str:
+    """Return a figure as the address of a picture inside the page."""
+    return _data_uri(figures.encode(figure), "png")
+
+
+def _source(run: Run) -> str:
+    data = run.config.get("data") or {}
+    return str(data.get("source") or Path(str(data.get("folder") or "")).name or "unknown data")
+
+
+def _data_uri(content: bytes, kind: str) -> str:
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
