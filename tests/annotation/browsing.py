@@ -45,6 +45,7 @@ class Server:
 
     def __init__(self, folder: Path, *overrides: str) -> None:
         self.folder = folder
+        folder.parent.mkdir(parents=True, exist_ok=True)
         self.overrides = overrides
         self.port = _free_port()
         self.address = f"http://127.0.0.1:{self.port}"
@@ -65,9 +66,13 @@ class Server:
             time.sleep(0.05)
         self.links |= dict(re.findall(r"^(\S+): (http\S+)$", log.read_text(), re.MULTILINE))
 
+    @property
+    def runs(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
     def kill(self) -> None:
         """``kill -9``: no time to save anything."""
-        if self._process and self._process.poll() is None:
+        if self._process is not None and self.runs:
             os.kill(self._process.pid, signal.SIGKILL)
             self._process.wait()
 
@@ -101,7 +106,7 @@ class Reader:
     def wait_ready(self, image_id: str = "") -> None:
         """Until a photograph is shown, and it is this one."""
         self.tab.wait_for_function(
-            "id => !document.body.classList.contains('turning') && document.getElementById('picture').src !== ''"
+            "id => !document.body.matches('.turning, .broken') && document.getElementById('picture').src !== ''"
             " && (!id || document.getElementById('name').textContent === id)",
             arg=image_id,
         )
@@ -155,16 +160,19 @@ class Reader:
     def wait_status(self, state: str, timeout: float = 15_000) -> None:
         self.tab.wait_for_selector(f'#status[data-state="{state}"]', timeout=timeout)
 
-    def stored(self, image_id: str) -> dict[str, Any]:
-        """What the server has of an image."""
-        answer = self.tab.evaluate(
-            "async id => (await (await fetch(`/api/images/${encodeURIComponent(id)}`)).json()).answer", image_id
+    def stored(self, image_id: str) -> Any:
+        """What the server has of an image; None where it cannot tell."""
+        return self.tab.evaluate(
+            "async id => (await (await fetch(`/api/images/${encodeURIComponent(id)}`)).json()).answer ?? null", image_id
         )
-        assert isinstance(answer, dict)
-        return answer
 
-    def find(self, selector: str) -> Locator:
-        return self.tab.locator(selector)
+    def find(self, selector: str, text: str | None = None) -> Locator:
+        return self.tab.locator(selector, has_text=text)
+
+    def wait_other(self, image_id: str) -> None:
+        """Until a photograph other than this is shown."""
+        self.tab.wait_for_function("id => document.getElementById('name').textContent !== id", arg=image_id)
+        self.wait_ready()
 
     def _note(self, kind: str, text: str) -> None:
         # A killed server's refused connections are no fault of the page.

@@ -99,7 +99,7 @@ def test_every_pixel_is_hit_as_the_region_map_has_it(page: Page) -> None:
 
 
 def test_every_pixel_is_drawn_in_its_region(page: Page) -> None:
-    """Path data, filled by the browser: each pixel in exactly one; those on a line (0.05 px) may fall to either side."""
+    """Path data, filled by the browser: each pixel in exactly one; within 0.05 px of a line it may be either."""
     cases = geometries()[:45]
     packed = page.evaluate(
         """([cases, height, width]) => cases.map(([disc, fovea]) => {

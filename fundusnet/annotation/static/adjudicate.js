@@ -213,11 +213,11 @@ class Page {
     const { finding } = this.#case;
     const colour = this.#findings.get(finding)?.colour ?? colourOf(0);
     $("readings").replaceChildren(...readings.map((reading) => this.#reading(reading, colour)));
-    readings.forEach(({ annotator, findings }, place) => {
+    readings.forEach((reading, place) => {
       const pane = this.#panes[place];
-      const regions = findings[finding] ?? [];
-      pane.title.textContent = `Reader ${annotator}`;
-      pane.text.textContent = regions.length ? regions.map((name) => this.#labels.get(name)).join(", ") : "not marked";
+      const regions = reading.findings[finding] ?? [];
+      pane.title.textContent = `Reader ${reading.annotator}`;
+      pane.text.textContent = regions.map((name) => this.#labels.get(name)).join(", ") || unmarked(reading);
       pane.overlay.setPoints(disc, fovea, width, height);
       pane.overlay.show({ fill: { regions, colour } });
     });
@@ -240,13 +240,14 @@ class Page {
     $("open").hidden = present === null;
   }
 
-  #reading({ annotator, findings, comment }, colour) {
+  #reading(reading, colour) {
+    const { annotator, findings, comment } = reading;
     const regions = findings[this.#case.finding] ?? [];
     const item = element("li");
     item.style.setProperty("--finding", colour);
     const plan = element("span", "tiles");
     plan.append(...tiles(regions, this.#temporalLeft));
-    item.append(element("b", "", annotator), element("span", "", regions.length ? "present" : "not marked"), plan);
+    item.append(element("b", "", annotator), element("span", "", regions.length ? "present" : unmarked(reading)), plan);
     if (comment) item.append(element("p", "", comment));
     return item;
   }
@@ -254,7 +255,7 @@ class Page {
   #inWords({ present, regions }) {
     if (present === false) return "absent";
     const where = regions.map((name) => this.#labels.get(name)).join(", ");
-    return present ? `present: ${where}` : `open${where ? `; ${where}` : ""}`;
+    return `${present ? "present" : "not decided"}${where ? `: ${where}` : ""}`;
   }
 
   #pointAt(region) {
@@ -278,6 +279,11 @@ class Page {
     $("loading").textContent = text ?? "";
     document.body.classList.toggle("broken", text !== null);
   }
+}
+
+/** What a reader said who did not mark the finding. */
+function unmarked({ ungradable }) {
+  return ungradable ? `ungradable: ${ungradable}` : "not marked";
 }
 
 function isDecided(decision) {

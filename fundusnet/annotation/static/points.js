@@ -16,6 +16,7 @@ export class Points {
     this.#on = on;
     for (const [name, button] of Object.entries(buttons)) {
       button.addEventListener("keydown", (event) => this.#key(name, event));
+      button.addEventListener("focus", () => this.#points && this.#view.reveal(this.#points[name]));
     }
   }
 

@@ -82,6 +82,14 @@ export class View {
     this.#place();
   }
 
+  /** Move the photograph until a point of it is in sight. */
+  reveal(point) {
+    const margin = 40;
+    const [x, y] = this.toStage(point);
+    const missing = (at, room) => Math.min(0, room - margin - at) + Math.max(0, margin - at);
+    this.pan(missing(x, this.#stage.clientWidth), missing(y, this.#stage.clientHeight));
+  }
+
   /** The same part of the photograph as another view of the same size shows. */
   follow({ scale, x, y }) {
     Object.assign(this, { scale, x, y });

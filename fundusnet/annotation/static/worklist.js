@@ -116,7 +116,9 @@ export class Worklist {
     const before = this.#outbox.version(imageId);
     // Written before a change of ours that was stored since.
     if (!unsent && image.answer.version < before) return;
-    this.#images.set(imageId, image);
+    // The points to begin with stay those that were there at first: undo goes back to them.
+    const { disc, fovea, points } = this.#images.get(imageId) ?? image;
+    this.#images.set(imageId, { ...image, disc, fovea, points });
     if (!unsent) this.#outbox.seen(imageId, image.answer.version);
     const now = content(unsent ?? image.answer);
     if (!this.#histories.has(imageId)) this.#histories.set(imageId, new History(now));
