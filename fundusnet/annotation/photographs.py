@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
 import threading
 from collections import OrderedDict
 from dataclasses import asdict, dataclass
@@ -55,8 +54,6 @@ class Photographs:
         self._cache = cache
         self._views: OrderedDict[str, View] = OrderedDict()
         self._lock = threading.Lock()
-        # Decoding takes a core each; more at once would only hold up the saving of answers.
-        self._decoding = threading.Semaphore(max(1, (os.cpu_count() or 2) // 2))
 
     def file(self, path: str) -> Path:
         """The file that ``path`` names, links followed; raises ``Unreadable`` where none lies inside the root."""
@@ -73,26 +70,21 @@ class Photographs:
         status = self.file(path).stat()
         return hashlib.sha256(f"{VERSION}|{path}|{status.st_mtime_ns}|{status.st_size}".encode()).hexdigest()[:32]
 
+    def known(self, path: str) -> bool:
+        """Whether it was decoded before, so that ``view`` and ``screen`` are quick; raises ``Unreadable``."""
+        return self._remembered(self.mark(path)) is not None
+
     def view(self, path: str) -> View:
         """Size, field and guessed eye of a photograph; raises ``Unreadable``."""
         mark = self.mark(path)
-        with self._lock:
-            if (view := self._views.get(mark)) is not None:
-                self._views.move_to_end(mark)
-                return view
-        view = self._stored(mark) or self._develop(path, mark)
-        with self._lock:
-            self._views[mark] = view
-            while len(self._views) > _REMEMBERED:
-                self._views.popitem(last=False)
-        return view
+        return self._remembered(mark) or self._remember(mark, self._develop(path, mark))
 
     def screen(self, path: str) -> bytes:
         """JPEG of at most ``SCREEN_SIDE`` pixels a side; raises ``Unreadable``."""
         mark = self.mark(path)
         file = self._cache / f"{mark}.jpg"
-        if self._stored(mark) is None or not file.is_file():
-            self._develop(path, mark)
+        if not file.is_file():
+            self._remember(mark, self._develop(path, mark))
         return file.read_bytes()
 
     def full(self, path: str) -> bytes:
@@ -101,28 +93,37 @@ class Photographs:
         A JPEG that stands upright is sent as it was compressed by the camera, any other one compressed anew.
         """
         file = self.file(path)
-        with self._decoding:
-            return _upright_jpeg(file) or _encode(read_photograph(file).pixels, FULL_QUALITY)
+        return _upright_jpeg(file) or _encode(read_photograph(file).pixels, FULL_QUALITY)
 
-    def _stored(self, mark: str) -> View | None:
+    def _remembered(self, mark: str) -> View | None:
+        with self._lock:
+            if (view := self._views.get(mark)) is not None:
+                self._views.move_to_end(mark)
+                return view
         try:
             found = json.loads((self._cache / f"{mark}.json").read_text(encoding="utf-8"))
-            return View(found["width"], found["height"], tuple(found["field"]), found["eye"])
+            return self._remember(mark, View(found["width"], found["height"], tuple(found["field"]), found["eye"]))
         except (OSError, ValueError, KeyError, TypeError):
             return None
 
+    def _remember(self, mark: str, view: View) -> View:
+        with self._lock:
+            self._views[mark] = view
+            while len(self._views) > _REMEMBERED:
+                self._views.popitem(last=False)
+        return view
+
     def _develop(self, path: str, mark: str) -> View:
-        with self._decoding:
-            file = self.file(path)
-            longest = max(picture_size(file))
-            reduction = next((power for power in (8, 4, 2) if longest // power >= SCREEN_SIDE), 1)
-            photograph = read_photograph(file, reduction)
-            screen = _shrink(photograph.pixels, SCREEN_SIDE)
-            view = _view(photograph, screen)
-            self._cache.mkdir(parents=True, exist_ok=True)
-            # The description last: where it lies, the picture does too.
-            self._write(f"{mark}.jpg", _encode(screen, SCREEN_QUALITY))
-            self._write(f"{mark}.json", json.dumps(asdict(view)).encode())
+        file = self.file(path)
+        longest = max(picture_size(file))
+        reduction = next((power for power in (8, 4, 2) if longest // power >= SCREEN_SIDE), 1)
+        photograph = read_photograph(file, reduction)
+        screen = _shrink(photograph.pixels, SCREEN_SIDE)
+        view = _view(photograph, screen)
+        self._cache.mkdir(parents=True, exist_ok=True)
+        # The description last: where it lies, the picture does too.
+        self._write(f"{mark}.jpg", _encode(screen, SCREEN_QUALITY))
+        self._write(f"{mark}.json", json.dumps(asdict(view)).encode())
         return view
 
     def _write(self, name: str, content: bytes) -> None:

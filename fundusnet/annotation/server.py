@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import os
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+from anyio import CapacityLimiter, to_thread
 from fastapi import APIRouter, Depends, FastAPI, HTTPException, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse, RedirectResponse
@@ -36,12 +38,16 @@ KEYS = "1234567890"
 
 @dataclass(frozen=True)
 class Served:
-    """What every request needs: the study, whether people sign in by links, and the session cookie."""
+    """What every request needs: the study, whether people sign in by links, and the session cookie.
+
+    ``decoding`` lets few photographs be decoded at once, so that nobody's answer waits for others' pictures.
+    """
 
     study: Study
     links: bool
     cookie: str
     secure: bool
+    decoding: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(max(1, (os.cpu_count() or 2) // 2)))
 
 
 def create_app(study: Study, *, links: bool, host: str = "127.0.0.1", public: str | None = None) -> FastAPI:
@@ -63,7 +69,8 @@ def create_app(study: Study, *, links: bool, host: str = "127.0.0.1", public: st
     return app
 
 
-def served(request: Request) -> Served:
+# Dependencies that wait for nothing are async: the others each cost a turn in a queue of threads.
+async def served(request: Request) -> Served:
     """What ``create_app`` set up."""
     found: Served = request.app.state.served
     return found
@@ -72,7 +79,7 @@ def served(request: Request) -> Served:
 Here = Annotated[Served, Depends(served)]
 
 
-def secret(request: Request, here: Here) -> str:
+async def secret(request: Request, here: Here) -> str:
     """The session's secret, from the cookie; "" without one."""
     return request.cookies.get(here.cookie, "")
 
@@ -92,7 +99,7 @@ def reader(here: Here, secret: Secret) -> Person:
 Reader = Annotated[Person, Depends(reader)]
 
 
-def writer(request: Request, reader: Reader, secret: Secret) -> Person:
+async def writer(request: Request, reader: Reader, secret: Secret) -> Person:
     """Who is signed in, on a page that knows the session's token; 403 elsewhere."""
     if not same_token(request.headers.get("x-csrf-token"), secret):
         raise HTTPException(403, "the request lacks this session's token; reload the page")
@@ -102,7 +109,7 @@ def writer(request: Request, reader: Reader, secret: Secret) -> Person:
 Writer = Annotated[Person, Depends(writer)]
 
 
-def adjudicator(here: Here, reader: Reader) -> Person:
+async def adjudicator(here: Here, reader: Reader) -> Person:
     """Who is signed in, if an adjudicator; 403 for others, who must not see each other's readings.
 
     One person alone, without links, has nobody to be blind to.
@@ -143,6 +150,8 @@ def session(here: Here, secret: Secret, response: Response) -> dict[str, Any]:
     return {
         "annotator": {"id": reading.id, "name": reading.name, "role": reading.role},
         "csrf": csrf_token(secret),
+        "study": here.study.key,
+        "pages": [] if here.links and reading.role != "adjudicator" else ["overview", "adjudicate"],
         "findings": [
             {"name": name, "label": label(name), "key": KEYS[place] if place < len(KEYS) else None}
             for place, name in enumerate(here.study.findings)
@@ -160,24 +169,42 @@ def queue(here: Here, reader: Reader) -> dict[str, Any]:
 
 
 @router.get("/api/images/{image_id}")
-def image(image_id: str, here: Here, reader: Reader) -> dict[str, Any]:
+async def image(image_id: str, here: Here, reader: Reader) -> dict[str, Any]:
     """One image, and the answer so far."""
-    return here.study.image(reader, image_id)
+    await _develop(here, reader, image_id)
+    return await to_thread.run_sync(here.study.image, reader, image_id)
 
 
 @router.get("/api/images/{image_id}/photograph")
-def photograph(
+async def photograph(
     image_id: str, here: Here, reader: Reader, request: Request, size: Literal["screen", "full"] = "screen"
 ) -> Response:
     """The photograph as JPEG, at screen size or its own."""
-    if not here.study.may_see(reader, image_id):
-        raise MissingError
-    path, photographs = here.study.path(image_id), here.study.photographs
+    path = await _develop(here, reader, image_id)
+    photographs = here.study.photographs
     headers = {"ETag": f'"{photographs.mark(path)}-{size}"', "Cache-Control": "private, max-age=3600"}
     if request.headers.get("if-none-match") == headers["ETag"]:
         return Response(status_code=304, headers=headers)
-    content = photographs.screen(path) if size == "screen" else photographs.full(path)
+    if size == "full":
+        content = await to_thread.run_sync(photographs.full, path, limiter=here.decoding)
+    else:
+        content = await to_thread.run_sync(photographs.screen, path)
     return Response(content, media_type="image/jpeg", headers=headers)
+
+
+async def _develop(here: Served, reader: Person, image_id: str) -> str:
+    """Path of a photograph that this reader may see, once it is known what it looks like."""
+    path, known = await to_thread.run_sync(_look_up, here.study, reader, image_id)
+    if not known:
+        await to_thread.run_sync(here.study.photographs.view, path, limiter=here.decoding)
+    return path
+
+
+def _look_up(study: Study, reader: Person, image_id: str) -> tuple[str, bool]:
+    if not study.may_see(reader, image_id):
+        raise MissingError
+    path = study.path(image_id)
+    return path, study.photographs.known(path)
 
 
 @router.put("/api/images/{image_id}/answer")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import sqlalchemy as sa
@@ -118,9 +119,13 @@ class Storage:
                 _configure_sqlite(self._engine)
             else:
                 self._engine = sa.create_engine(parsed, pool_size=16, pool_pre_ping=True)
+            # SQLite has one writer at a time; those that wait for it there look again after longer and longer naps.
+            self._writing: AbstractContextManager[Any] = threading.Lock() if self._sqlite else nullcontext()
             metadata.create_all(self._engine)
         except ModuleNotFoundError as error:
-            raise UserError(f"database={_without_password(url)} needs the module {error.name}; pip install it") from error
+            raise UserError(
+                f"database={_without_password(url)} needs the module {error.name}; pip install it"
+            ) from error
         except SQLAlchemyError as error:
             reason = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
             raise UserError(f"database={_without_password(url)} cannot be used: {reason}") from error
@@ -135,7 +140,7 @@ class Storage:
     @contextmanager
     def write(self) -> Iterator[Connection]:
         """A transaction that is durable once this block has been left without an error, and undone otherwise."""
-        with self._engine.connect().execution_options(write=True) as connection, connection.begin():
+        with self._writing, self._engine.connect().execution_options(write=True) as connection, connection.begin():
             yield connection
 
     def close(self) -> None:

@@ -1,0 +1,179 @@
+"""Saving while 20 annotators click at once: how long each waits, and whether every click is kept exactly once.
+
+``python benchmarks/annotation.py [SECONDS]`` starts a real server and sends what 20 pages would: each clicks twice a
+second, every click saves the whole answer, and after eight the next image and its photograph are opened. The pages
+begin within the first ten seconds; what comes after these is timed. At the end the server is killed (kill -9), what
+it wrote is compared with what it acknowledged, and rows of the same size are committed by bare SQLite beside it. Ends
+with status 1 where the median save takes 100 ms or more, or the database holds anything but what was acknowledged.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import re
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median, quantiles
+from typing import Any
+from uuid import uuid4
+
+import cv2
+import httpx2
+import numpy as np
+
+from fundusnet.data.regions import REGIONS
+
+ANNOTATORS, IMAGES, PAUSE, PER_IMAGE, BEGIN, GOAL = 20, 60, 0.5, 8, 10.0, 0.100
+NAMES = [f"reader{number:02d}" for number in range(ANNOTATORS)]
+
+
+@dataclass
+class Seen:
+    """Seconds of each request, and what was acknowledged: (annotator, image, change, version, regions)."""
+
+    saves: list[float] = field(default_factory=list)
+    asks: list[float] = field(default_factory=list)
+    photographs: list[float] = field(default_factory=list)
+    kept: list[tuple[str, str, str, int, str]] = field(default_factory=list)
+
+
+def main() -> int:
+    """Measure, print, compare; 0 if all is well."""
+    seconds = float(sys.argv[1]) if len(sys.argv) > 1 else 30
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        _draw(folder / "photographs")
+        server, address, links = _start(folder)
+        try:
+            seen = asyncio.run(_everybody(address, links, seconds))
+            busy = _processor_seconds(server.pid)
+        finally:
+            server.kill()  # whatever was acknowledged has to be there even so
+            server.wait()
+        wrong = _compare(folder / "study" / "study.sqlite", seen)
+        bare = _bare_commits(folder)
+    waited = quantiles(seen.saves, n=20)
+    print(f"{len(seen.saves)} saves by {ANNOTATORS} annotators in {seconds:.0f} s, {len(seen.kept)} in all")
+    print(f"save        median {1000 * median(seen.saves):6.1f} ms   95% below {1000 * waited[-1]:6.1f} ms")
+    print(f"ask         median {1000 * median(seen.asks):6.1f} ms")
+    print(
+        f"            {1000 * busy / len(seen.kept):.1f} ms of the server's processor time a save, with all else it did"
+    )
+    print(f"photograph  median {1000 * median(seen.photographs):6.1f} ms")
+    print(f"bare commit median {1000 * bare:6.1f} ms")
+    print(f"lost, doubled or changed: {wrong}")
+    return int(wrong > 0 or median(seen.saves) >= GOAL)
+
+
+async def _everybody(address: str, links: dict[str, str], seconds: float) -> Seen:
+    seen, stop = Seen(), asyncio.Event()
+    pages = [asyncio.create_task(_page(name, address, links[name], seen, stop)) for name in NAMES]
+    await asyncio.sleep(BEGIN)
+    for times in (seen.saves, seen.asks, seen.photographs):
+        times.clear()
+    await asyncio.sleep(seconds)
+    stop.set()
+    await asyncio.gather(*pages)
+    return seen
+
+
+async def _page(name: str, address: str, link: str, seen: Seen, stop: asyncio.Event) -> None:
+    chance = random.Random(name)
+    async with httpx2.AsyncClient(base_url=address, timeout=60) as client:
+        await client.get(link)
+        headers = {"X-CSRF-Token": (await client.get("/api/session")).json()["csrf"]}
+        images = [entry["image_id"] for entry in (await client.get("/api/queue")).json()["images"]]
+        await asyncio.sleep(chance.random() * BEGIN)
+        clicks = 0
+        while not stop.is_set():
+            image_id = images[clicks // PER_IMAGE % len(images)]
+            if clicks % PER_IMAGE == 0:
+                described = await _timed(client.get(f"/api/images/{image_id}"), seen.asks)
+                await _timed(client.get(f"/api/images/{image_id}/photograph"), seen.photographs)
+                answer = described.json()["answer"]
+                points = {key: described.json()[key] for key in ("disc", "fovea")}
+            clicks += 1
+            regions = sorted(chance.sample(list(REGIONS.values()), chance.randint(1, 4)))
+            answer |= {"findings": {"drusen": regions}, "state": "done", "change": str(uuid4()), **points}
+            sent = await _timed(client.put(f"/api/images/{image_id}/answer", json=answer, headers=headers), seen.saves)
+            sent.raise_for_status()
+            answer["version"] = sent.json()["version"]
+            seen.kept.append((name, image_id, answer["change"], answer["version"], ",".join(regions)))
+            await asyncio.sleep(PAUSE * chance.uniform(0.5, 1.5))
+
+
+async def _timed(request: Any, seconds: list[float]) -> httpx2.Response:
+    start = time.perf_counter()
+    answered: httpx2.Response = await request
+    seconds.append(time.perf_counter() - start)
+    return answered
+
+
+def _start(folder: Path) -> tuple[subprocess.Popen[str], str, dict[str, str]]:
+    words = ["data.root=photographs", "folder=study", "port=0", f"annotators=[{','.join(NAMES)}]"]
+    server = subprocess.Popen(
+        [sys.executable, "-m", "fundusnet", "annotate", *words], cwd=folder, stdout=subprocess.PIPE, text=True
+    )
+    assert server.stdout is not None
+    address, links = "", {}
+    for line in server.stdout:
+        if found := re.match(r"annotate at (\S+)/$", line):
+            address = found[1]
+        elif found := re.match(r"(\w+): (\S+)$", line):
+            links[found[1]] = found[2]
+        if line.startswith("stop with"):
+            return server, address, links
+    raise RuntimeError("the server did not start")
+
+
+def _compare(file: Path, seen: Seen) -> int:
+    """Rows that were acknowledged and are not there, or there and not acknowledged, or there twice."""
+    with sqlite3.connect(file) as connection:
+        rows = connection.execute(
+            "SELECT name, image_id, change, version, content -> 'findings' ->> 'drusen' "
+            "FROM answers JOIN annotators ON id = annotator_id"
+        ).fetchall()
+    stored = sorted((*row[:4], ",".join(sorted(re.findall(r"\w+", row[4])))) for row in rows)
+    sent = sorted(seen.kept)
+    return len(set(stored) ^ set(sent)) + len(stored) - len(set(stored))
+
+
+def _bare_commits(folder: Path) -> float:
+    """Median seconds of a durable commit of a row of an answer's size."""
+    connection = sqlite3.connect(folder / "bare.sqlite", isolation_level=None)
+    for statement in ("PRAGMA journal_mode=WAL", "PRAGMA synchronous=FULL", "CREATE TABLE bare (content TEXT)"):
+        connection.execute(statement)
+    seconds = []
+    for _ in range(200):
+        start = time.perf_counter()
+        connection.execute("INSERT INTO bare VALUES (?)", ("x" * 300,))
+        seconds.append(time.perf_counter() - start)
+    connection.close()
+    return median(seconds)
+
+
+def _processor_seconds(pid: int) -> float:
+    """What a process has used so far, start included."""
+    fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def _draw(folder: Path) -> None:
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for number in range(IMAGES):
+        picture = cv2.resize(rng.integers(40, 120, (20, 20, 3), dtype=np.uint8), (1536, 1536))
+        field = cv2.circle(np.zeros((1536, 1536), np.uint8), (768, 768), 740, 1, -1)
+        cv2.circle(picture, (768 + (400 if number % 2 else -400), 768), 90, (180, 220, 250), -1)
+        cv2.imwrite(str(folder / f"{number:03d}.jpg"), picture * field[..., None])
+
+
+if __name__ == "__main__":
+    sys.exit(main())
