@@ -5,10 +5,10 @@ from __future__ import annotations
 from glob import glob
 from pathlib import Path
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from fundusnet.errors import UserError
-from fundusnet.evaluation.report import write_report
+from fundusnet.tasks import task_of
 
 
 def report(cfg: DictConfig) -> Path:
@@ -16,11 +16,27 @@ def report(cfg: DictConfig) -> Path:
 
     Raises
     ------
-    UserError: a pattern matches nothing, or a folder is no finished run.
+    UserError: a pattern matches nothing, a folder is no finished run, or the runs are of both tasks.
     """
-    output = Path(cfg.output)
-    write_report(find_runs([cfg.runs] if isinstance(cfg.runs, str) else list(cfg.runs)), output)
-    return output
+    runs = find_runs([cfg.runs] if isinstance(cfg.runs, str) else list(cfg.runs))
+    configs = {run: _config(run) for run in runs}
+    for run, config in configs.items():
+        if config.task != configs[runs[0]].task:
+            raise UserError(
+                f"{runs[0]} is a run of task={configs[runs[0]].task} and {run} of task={config.task}; "
+                "a page compares runs of one task"
+            )
+    return task_of(configs[runs[0]]).write_report(runs, Path(cfg.output))
+
+
+def _config(run: Path) -> DictConfig:
+    file = run / "config.yaml"
+    if not file.is_file():
+        raise UserError(f"{file} is missing: give a finished run folder (train or evaluate first)")
+    config = OmegaConf.load(file)
+    if not isinstance(config, DictConfig) or "task" not in config:
+        raise UserError(f"{file} names no task: give a finished run folder (train or evaluate first)")
+    return config
 
 
 def find_runs(patterns: list[str]) -> list[Path]:

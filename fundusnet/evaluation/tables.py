@@ -115,7 +115,7 @@ def markdown(groups: Sequence[Group], findings: Sequence[str], entries: Entries,
         lines += _markdown_row(["finding", "method", *(TITLES[name] for name in OVERVIEW)])
         lines += _markdown_row(["---"] * (2 + len(OVERVIEW)))
         for row in overview_table(groups, findings, entries, differences):
-            lines += _markdown_row([row["finding"], row["label"], *(_markdown_cell(one) for one in row["cells"])])
+            lines += _markdown_row([row["finding"], row["label"], *(markdown_cell(one) for one in row["cells"])])
     else:
         finding = findings[0]
         head = ["metric", groups[0].label]
@@ -124,11 +124,11 @@ def markdown(groups: Sequence[Group], findings: Sequence[str], entries: Entries,
         lines += _markdown_row(head)
         lines += _markdown_row(["---"] * len(head))
         for row in finding_table(groups, finding, entries, differences):
-            cells = [row["title"], _markdown_cell(row["cells"][0]["score"])]
+            cells = [row["title"], markdown_cell(row["cells"][0]["score"])]
             for pair in row["cells"][1:]:
                 cells += [
-                    _markdown_cell(pair["score"]),
-                    _markdown_cell(pair["difference"]) if pair["difference"] else "–",
+                    markdown_cell(pair["score"]),
+                    markdown_cell(pair["difference"]) if pair["difference"] else "–",
                 ]
             lines += _markdown_row(cells)
     lines.append("")
@@ -149,7 +149,8 @@ def _markdown_row(cells: Sequence[str]) -> list[str]:
     return ["| " + " | ".join(cells) + " |"]
 
 
-def _markdown_cell(one: Mapping[str, Any]) -> str:
+def markdown_cell(one: Mapping[str, Any]) -> str:
+    """A number of :func:`cell` in one line of Markdown; † marks an unreliable one."""
     value = f"**{one['value']}**" if one["clear"] else one["value"]
     interval = f" [{one['interval']}]" if one["interval"] else ""
     mark = " †" if any("unreliable" in remark for remark in one["remarks"]) else ""

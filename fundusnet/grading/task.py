@@ -25,6 +25,7 @@ from fundusnet.errors import UserError
 from fundusnet.fitting import fit
 from fundusnet.grading.datamodule import GradingDataModule
 from fundusnet.grading.masks import write_masks
+from fundusnet.grading.report import write_report as write_report
 from fundusnet.grading.scoring import write_results
 from fundusnet.grading.stage import RankingStage, load_stage
 from fundusnet.grading.two_stage import TwoStage
@@ -112,11 +113,6 @@ def make_module(cfg: DictConfig, datamodule: GradingDataModule) -> RankingStage:
         module = TwoStage.from_stage1(cfg.stage.checkpoint, mask=model["mask"], **options)
     log.info("%s starts from weights: %s", run_name(cfg), module.network.initial_weights)
     return module
-
-
-def write_report(runs: list[Path], output: Path) -> Path:
-    """One page about finished grading runs."""
-    return output
 
 
 def keep_best_epochs(folder: Path, best: Path) -> None:
