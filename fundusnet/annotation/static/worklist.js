@@ -26,7 +26,7 @@ export class Worklist {
       same,
       status: on.status,
       saved: (_, reply) => on.progress(reply.progress),
-      conflict: on.conflict,
+      conflict: (imageId, mine, theirs) => this.#choose(imageId, mine, theirs),
       taken: (imageId, theirs) => (theirs ? this.#take(imageId, theirs) : this.refresh(imageId)),
     });
   }
@@ -123,6 +123,19 @@ export class Worklist {
     const now = content(unsent ?? image.answer);
     if (!this.#histories.has(imageId)) this.#histories.set(imageId, new History(now));
     else if (!unsent && image.answer.version > before) this.#take(imageId, now);
+  }
+
+  /** Whether mine holds against theirs; undo reaches the one that does not. */
+  async #choose(imageId, mine, theirs) {
+    const keep = await this.#on.conflict(imageId, mine, theirs);
+    const past = this.history(imageId);
+    if (keep && past) {
+      const now = past.now;
+      past.push(content(theirs));
+      past.push(now);
+      this.#on.changed(imageId);
+    }
+    return keep;
   }
 
   /** An answer from elsewhere holds now; undo brings back the one before. */
