@@ -23,6 +23,7 @@ TASK_CHOICES: dict[str, dict[str, tuple[str, ...]]] = {
     "findings": {
         "model.network.name": ("guided", "guided_timm", "inception_cam"),
         "model.loss.form": ("log", "bce"),
+        "model.loss.per": ("cell", "window"),
         "model.loss.balance": ("none", "inverse"),
         "model.optimizer.name": ("sgd", "adamw"),
         "model.optimizer.schedule": ("cosine", "exponential", "constant"),
@@ -104,6 +105,7 @@ class LossConfig:
     weight: float = MISSING
     form: str = MISSING
     eps: float = MISSING
+    per: str = MISSING
     warmup_epochs: int = MISSING
     balance: str = MISSING
 

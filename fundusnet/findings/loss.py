@@ -11,7 +11,9 @@ from torch.nn import functional
 Form = Literal["log", "bce"]
 
 
-def guidance_loss(activation: Tensor, cue: Tensor, eps: float = 1e-3, form: Form = "log") -> Tensor:
+def guidance_loss(
+    activation: Tensor, cue: Tensor, eps: float = 1e-3, form: Form = "log", finding_weight: Tensor | None = None
+) -> Tensor:
     """Penalty on activation outside the cue (S1 Eq. 2).
 
     ``log``: mean of ``(1 - m) log(max(a, eps))``; falls from 0 to ``log(eps)``, its gradient in the logit is ``1 - a``:
@@ -22,6 +24,7 @@ def guidance_loss(activation: Tensor, cue: Tensor, eps: float = 1e-3, form: Form
     activation: ``(B, F, h, w)`` in [0, 1].
     cue: ``(B, F, h, w)``, 1 inside the marked regions; NaN where no cue is known: such a map takes no part.
     eps: floor under the logarithm.
+    finding_weight: ``(F,)`` factors of each finding's cost; None = 1.
 
     Returns
     -------
@@ -34,6 +37,8 @@ def guidance_loss(activation: Tensor, cue: Tensor, eps: float = 1e-3, form: Form
     # In 16 bits eps is lost and 1 - a rounds to 0 or 1 too soon.
     a = activation.float()
     cost = a.clamp_min(eps).log() if form == "log" else -(1.0 - a).clamp_min(eps).log()
+    if finding_weight is not None:
+        cost = cost * finding_weight[:, None, None]
     cells = known.sum() * activation.shape[-2] * activation.shape[-1]
     return (outside * cost).sum() / cells.clamp_min(1)
 

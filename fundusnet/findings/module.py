@@ -30,6 +30,7 @@ class GuidedModule(pl.LightningModule):
     """
 
     positive_weight: Tensor | None
+    window: Tensor | None
 
     def __init__(
         self,
@@ -53,6 +54,8 @@ class GuidedModule(pl.LightningModule):
         self.register_buffer(
             "positive_weight", torch.tensor(positive_weight) if positive_weight else None, persistent=False
         )
+        window = pooling_windows(network, len(findings)) if loss["per"] == "window" else None
+        self.register_buffer("window", window, persistent=False)
         self._scores: list[tuple[Tensor, Tensor]] = []
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
@@ -113,7 +116,9 @@ class GuidedModule(pl.LightningModule):
         logit_map, logit = self.network(self._scaled(batch["image"]))
         classification = classification_loss(logit, batch["label"], self.positive_weight)
         options = self.loss_options
-        guidance = guidance_loss(logit_map.float().sigmoid(), batch["cue"], options["eps"], options["form"])
+        guidance = guidance_loss(
+            logit_map.float().sigmoid(), batch["cue"], options["eps"], options["form"], self.window
+        )
         # Validation always uses the full weight: epochs of the warm-up would otherwise look better than they are.
         weight = self.guidance_weight() if split == "train" else float(options["weight"])
         total = classification + weight * guidance if weight else classification
@@ -131,6 +136,17 @@ class GuidedModule(pl.LightningModule):
     def _scaled(self, image: Tensor) -> Tensor:
         scaled = image.float().div(255) if image.dtype == torch.uint8 else image
         return scaled.contiguous(memory_format=self.memory_format)
+
+
+def pooling_windows(network: dict[str, Any], findings: int) -> Tensor:
+    """``(F,)`` cells of the window that is max-pooled before a map's mean is taken.
+
+    The maximum hands a whole window's share of the classification gradient to one cell, where the guidance term, a
+    mean over all cells, meets it with the share of one. Weighed by the window they meet as equals, for every finding.
+    """
+    pool = network.get("pool", 1) if network["name"] != "inception_cam" else 1
+    pools = [pool] * findings if isinstance(pool, int) else list(pool)
+    return torch.tensor([float(p * p) for p in pools])
 
 
 def build_network(findings: int, name: str, **options: Any) -> nn.Module:

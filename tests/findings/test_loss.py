@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fundusnet.findings.loss import classification_loss, guidance_loss
+from fundusnet.findings.module import pooling_windows
 
 
 def loop(activation: torch.Tensor, cue: torch.Tensor, eps: float, form: str) -> float:
@@ -52,6 +53,31 @@ def test_gradient_in_the_logit(form: str) -> None:
     expected = (1 - cue) * ((1 - a) if form == "log" else a) / 4
     assert logits.grad is not None
     torch.testing.assert_close(logits.grad, expected)
+
+
+def test_findings_are_weighed_each_by_its_own_factor() -> None:
+    activation, cue = torch.rand(3, 2, 4, 4), torch.zeros(3, 2, 4, 4)
+    each = [float(guidance_loss(activation[:, f : f + 1], cue[:, f : f + 1])) for f in range(2)]
+    found = guidance_loss(activation, cue, finding_weight=torch.tensor([3.0, 5.0]))
+    assert float(found) == pytest.approx((3 * each[0] + 5 * each[1]) / 2, rel=1e-5)
+
+
+@pytest.mark.parametrize("pool", [1, 2, 4])
+def test_per_window_both_terms_pull_alike_at_the_cell_that_decides(pool: int) -> None:
+    """An image called present by one cell outside its cue: at λ = 1 the two gradients differ as 1 - y and a, no more."""
+    logits = torch.full((1, 1, 8, 8), -3.0)
+    logits[0, 0, 2, 2] = 5.0
+    logits.requires_grad_()
+    pooled = torch.nn.functional.max_pool2d(logits, pool) if pool > 1 else logits
+    classification_loss(pooled.mean(dim=(2, 3)), torch.ones(1, 1)).backward()
+    assert logits.grad is not None
+    push, logits.grad = float(logits.grad[0, 0, 2, 2]), None
+    window = pooling_windows({"name": "guided", "pool": pool}, 1)
+    guidance_loss(logits.sigmoid(), torch.zeros(1, 1, 8, 8), form="bce", finding_weight=window).backward()
+    assert logits.grad is not None
+    pull = float(logits.grad[0, 0, 2, 2])
+    y, a = float(pooled.detach().mean().sigmoid()), float(logits.detach()[0, 0, 2, 2].sigmoid())
+    assert pull / -push == pytest.approx(a / (1 - y), rel=1e-4)
 
 
 def test_a_map_without_cue_takes_no_part() -> None:

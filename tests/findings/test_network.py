@@ -72,7 +72,7 @@ def test_lambda_rises_over_the_warm_up() -> None:
         ["hard_exudate"],
         64,
         {"name": "guided", "width": 2, "reductions": 3},
-        {"weight": 0.8, "form": "log", "eps": 1e-3, "warmup_epochs": 4, "balance": "none"},
+        {"weight": 0.8, "form": "log", "eps": 1e-3, "per": "cell", "warmup_epochs": 4, "balance": "none"},
         {"name": "sgd", "lr": 0.1, "momentum": 0.9, "weight_decay": 0.0, "schedule": "constant"},
     )
     assert module.guidance_weight() == 0.0
