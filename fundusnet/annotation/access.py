@@ -17,9 +17,9 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from fundusnet.annotation.storage import annotators, links, sessions
+from fundusnet.annotation.storage import Storage, annotators, links, sessions
 
-SESSION_SECONDS = 30 * 24 * 3600
+SESSION_SECONDS = 90 * 24 * 3600
 LARGEST_BODY = 64 * 1024
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 # No inline script, no other site, no frame around the page.
@@ -58,29 +58,33 @@ def has_entry(connection: Connection, annotator_id: int) -> bool:
     """Whether this annotator holds a session, or a link that is still good."""
     unused = sa.select(links.c.token_hash).where(links.c.annotator_id == annotator_id, links.c.used.is_(False))
     living = sa.select(sessions.c.token_hash).where(
-        sessions.c.annotator_id == annotator_id, sessions.c.created > time.time() - SESSION_SECONDS
+        sessions.c.annotator_id == annotator_id,
+        sessions.c.created > time.time() - SESSION_SECONDS,
+        sessions.c.link_hash.is_(None),
     )
     return connection.scalar(unused) is not None or connection.scalar(living) is not None
 
 
 def redeem(connection: Connection, token: str) -> str | None:
-    """Turn a link's token into a session's, once; None where it was used before or never given out."""
-    found = sa.select(links.c.annotator_id).where(links.c.token_hash == _hash(token), links.c.used.is_(False))
-    annotator_id = connection.scalar(found.join(annotators).where(annotators.c.active))
-    if annotator_id is None:
-        return None
-    # Whoever makes it used has redeemed it, should two come at once.
-    spent = sa.update(links).where(links.c.token_hash == _hash(token), links.c.used.is_(False)).values(used=True)
-    return new_session(connection, annotator_id) if connection.execute(spent).rowcount else None
+    """The secret of a session that a link begins; None where the link was used before or never given out.
 
-
-def new_session(connection: Connection, annotator_id: int) -> str:
-    """Sign an annotator in: the secret for the cookie, of which only the hash is kept."""
-    token = secrets.token_urlsafe(32)
-    connection.execute(
-        sa.insert(sessions).values(token_hash=_hash(token), annotator_id=annotator_id, created=time.time())
+    The session's first request uses the link up, not this: a mail program that looks at links before their reader
+    does asks for nothing behind them.
+    """
+    annotator_id = connection.scalar(
+        sa.select(links.c.annotator_id)
+        .join(annotators)
+        .where(links.c.token_hash == _hash(token), links.c.used.is_(False), annotators.c.active)
     )
-    return token
+    return None if annotator_id is None else new_session(connection, annotator_id, _hash(token))
+
+
+def new_session(connection: Connection, annotator_id: int, link_hash: str | None = None) -> str:
+    """Sign an annotator in: the secret for the cookie, of which only the hash is kept."""
+    secret = secrets.token_urlsafe(32)
+    row = {"token_hash": _hash(secret), "annotator_id": annotator_id, "created": time.time(), "link_hash": link_hash}
+    connection.execute(sa.insert(sessions).values(row))
+    return secret
 
 
 def end_sessions(connection: Connection, annotator_id: int) -> None:
@@ -88,20 +92,27 @@ def end_sessions(connection: Connection, annotator_id: int) -> None:
     connection.execute(sa.delete(sessions).where(sessions.c.annotator_id == annotator_id))
 
 
-def person(connection: Connection, token: str | None) -> Person | None:
+def signed_in(storage: Storage, secret: str) -> Person | None:
     """Whose session it is; None where it is none, too old, or of someone who takes no part any more."""
-    if not token:
+    if not secret:
         return None
-    found = connection.execute(
-        sa.select(annotators.c.id, annotators.c.name, annotators.c.role)
-        .join(sessions)
-        .where(
-            sessions.c.token_hash == _hash(token),
-            sessions.c.created > time.time() - SESSION_SECONDS,
-            annotators.c.active,
-        )
-    ).first()
-    return Person(found.id, found.name, found.role) if found else None
+    with storage.read() as connection:
+        found = connection.execute(
+            sa.select(annotators.c.id, annotators.c.name, annotators.c.role, sessions.c.link_hash)
+            .join(sessions)
+            .where(
+                sessions.c.token_hash == _hash(secret),
+                sessions.c.created > time.time() - SESSION_SECONDS,
+                annotators.c.active,
+            )
+        ).first()
+    if found is None:
+        return None
+    if found.link_hash is not None:
+        with storage.write() as connection:
+            if not _use_up(connection, found.link_hash, secret):
+                return None
+    return Person(found.id, found.name, found.role)
 
 
 def csrf_token(session: str) -> str:
@@ -171,6 +182,20 @@ class Gate:
 
     def _is_ours(self, name: str) -> bool:
         return name in self.names or (self.any_address and _is_address(name))
+
+
+def _use_up(connection: Connection, link_hash: str, secret: str) -> bool:
+    """Give a link to this session for good; False where another one has it."""
+    spent = sa.update(links).where(links.c.token_hash == link_hash, links.c.used.is_(False)).values(used=True)
+    ours = connection.execute(spent).rowcount == 1
+    if ours:
+        connection.execute(sa.update(sessions).where(sessions.c.token_hash == _hash(secret)).values(link_hash=None))
+    connection.execute(sa.delete(sessions).where(sessions.c.link_hash == link_hash))
+    if ours:
+        return True
+    # Two first requests of one page at once: the other one was quicker.
+    settled = sa.select(sessions.c.token_hash).where(sessions.c.token_hash == _hash(secret))
+    return connection.scalar(settled) is not None
 
 
 def _limited(receive: Receive) -> Receive:

@@ -20,9 +20,9 @@ from fundusnet.annotation.access import (
     Person,
     csrf_token,
     new_session,
-    person,
     redeem,
     same_token,
+    signed_in,
 )
 from fundusnet.annotation.adjudication import adjudicated_image, decide, overview, to_adjudicate
 from fundusnet.annotation.answers import REASONS, Answer, Decision
@@ -89,8 +89,7 @@ Secret = Annotated[str, Depends(secret)]
 
 def reader(here: Here, secret: Secret) -> Person:
     """Who is signed in; 401 where nobody is."""
-    with here.study.storage.read() as connection:
-        found = person(connection, secret)
+    found = signed_in(here.study.storage, secret)
     if found is None:
         raise HTTPException(401, "you are not signed in; open your link again, or ask for a new one")
     return found
@@ -125,7 +124,7 @@ router = APIRouter()
 
 @router.get("/join/{link}")
 def join(link: str, here: Here) -> Response:
-    """Sign in by a link, once."""
+    """Begin a session by a link that nobody has used yet."""
     with here.study.storage.write() as connection:
         secret = redeem(connection, link)
     if secret is None:
@@ -139,9 +138,7 @@ def join(link: str, here: Here) -> Response:
 @router.get("/api/session")
 def session(here: Here, secret: Secret, response: Response) -> dict[str, Any]:
     """Who is signed in, and what the page has to know first."""
-    with here.study.storage.read() as connection:
-        someone = person(connection, secret)
-    if someone is None and not here.links:
+    if not here.links and signed_in(here.study.storage, secret) is None:
         (only,) = here.study.people()
         with here.study.storage.write() as connection:
             secret = new_session(connection, only.id)

@@ -55,6 +55,8 @@ sessions = Table(
     Column("token_hash", String(64), primary_key=True),
     Column("annotator_id", ForeignKey("annotators.id"), nullable=False, index=True),
     Column("created", Float, nullable=False),
+    # The link it came from, until the page makes its first request: only then is that link used up.
+    Column("link_hash", String(64)),
 )
 
 # Who reads what, and where each reading stands. ``version`` is the newest one in ``answers``; 0 = none yet.

@@ -172,7 +172,8 @@ class Study:
         if answer["disc"] and answer["fovea"]:
             return described | {"disc": answer["disc"], "fovea": answer["fovea"], "points": "answer"}
         known = [getattr(row, name) for name in COORDINATES]
-        if all(value is not None for value in known):
+        # Points outside the picture would have it rejected by ``prepare``: whoever reads it has to place them anew.
+        if all(_within(*pair) for pair in zip(known, (view.width, view.height) * 2, strict=True)):
             return described | {"disc": known[:2], "fovea": known[2:], "points": "manifest"}
         disc, fovea = guess_points(
             (view.width, view.height), view.field, row.eye or view.eye or "right", self._before(last)
@@ -231,6 +232,10 @@ class Study:
         except Unreadable:
             return None
         return view.width, view.height
+
+
+def _within(value: float | None, length: int) -> bool:
+    return value is not None and 0 <= value <= length
 
 
 def _image_row(row: Mapping[Any, Any], place: int) -> JSON:

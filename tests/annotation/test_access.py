@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,35 @@ def test_a_link_signs_in_once(study: Study) -> None:
     assert answered.status_code == 403
     assert "set-cookie" not in answered.headers
     assert second.get("/api/session").status_code == 401
+
+
+def test_a_mail_program_that_looks_at_a_link_does_not_use_it_up(study: Study) -> None:
+    token = link_of(study, "anna")
+    scanner = client_of(study, links=True)
+    assert scanner.get(f"/join/{token}").status_code == 200  # it even follows to the page, but asks for nothing there
+    page = Page(client_of(study, links=True), token)
+    assert page.session["annotator"]["name"] == "anna"
+    assert scanner.get("/api/session").status_code == 401
+    assert page.get("/api/queue").status_code == 200
+    assert client_of(study, links=True).get(f"/join/{token}", follow_redirects=False).status_code == 403
+
+
+def test_the_first_requests_of_a_page_may_come_together(study: Study) -> None:
+    client = client_of(study, links=True)
+    client.get(f"/join/{link_of(study, 'anna')}", follow_redirects=False)
+    with ThreadPoolExecutor(8) as pool:
+        codes = list(pool.map(lambda _: client.get("/api/queue").status_code, range(8)))
+    assert codes == [200] * 8
+
+
+def test_of_two_who_open_a_link_at_once_one_gets_in(study: Study) -> None:
+    token = link_of(study, "anna")
+    clients = [client_of(study, links=True) for _ in range(4)]
+    for client in clients:
+        client.get(f"/join/{token}", follow_redirects=False)
+    with ThreadPoolExecutor(4) as pool:
+        codes = list(pool.map(lambda client: client.get("/api/session").status_code, clients))
+    assert sorted(codes) == [200, 401, 401, 401]
 
 
 def test_a_new_link_makes_the_unused_one_void(study: Study) -> None:

@@ -171,6 +171,16 @@ def near(x: float, y: float) -> Any:
     return pytest.approx([x, y], abs=1.5)
 
 
+def test_a_manifests_point_outside_the_picture_is_no_preset(tmp_path: Path) -> None:
+    root = tmp_path / "photographs"
+    open_study(tmp_path / "drawn", images="a")
+    (tmp_path / "drawn" / "photographs").rename(root)
+    (root / "images.csv").write_text("image_id,path,disc_x,disc_y,fovea_x,fovea_y\na,a.png,121,50,46,53\n")
+    shown = Page(client_of(open_study(tmp_path, source="csv"))).get("/api/images/a").json()
+    assert shown["points"] == "guess"
+    assert 0 <= shown["disc"][0] <= shown["width"]
+
+
 def test_photographs_at_screen_size_and_their_own(tmp_path: Path) -> None:
     root = tmp_path / "photographs"
     root.mkdir()
