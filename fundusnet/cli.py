@@ -68,6 +68,7 @@ def _run(verb: str, rest: list[str]) -> int:
     import hydra
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
+    from yaml.error import MarkedYAMLError
 
     from fundusnet.config import conf_folder, one_line
 
@@ -84,6 +85,10 @@ def _run(verb: str, rest: list[str]) -> int:
             traceback.print_exc()
             return USAGE_ERROR
         return _complain(one_line(error, verb))
+    except MarkedYAMLError as error:
+        mark = error.problem_mark
+        place = f"{mark.name}, line {mark.line + 1}" if mark else "a configuration file"
+        return _complain(f"{place}: {error.problem}; this is no YAML, mind brackets, tabs and indentation")
     finally:
         sys.argv = argv
         if full_error is None:

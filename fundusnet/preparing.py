@@ -13,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from fundusnet.data.prepare import prepare
 from fundusnet.data.prepared import PreparedSet, open_prepared
 from fundusnet.data.sources import load_source
+from fundusnet.errors import UserError
 
 log = logging.getLogger(__name__)
 
@@ -22,11 +23,18 @@ def prepare_set(cfg: DictConfig) -> PreparedSet:
 
     Raises
     ------
-    UserError: the source's folder is missing or holds something else, or no photograph survives.
+    UserError: the source's folder is missing or holds something else, no photograph survives, or the set that is
+        there has pictures of another size.
     """
     folder = prepared_folder(cfg)
     if (folder / "prepared.yaml").exists():
-        return open_prepared(folder)
+        prepared = open_prepared(folder)
+        if prepared.size != cfg.data.size:
+            raise UserError(
+                f"{folder} holds pictures of {prepared.size} pixels, and data.size={cfg.data.size}; use "
+                f"data.size={prepared.size}, or another data.folder"
+            )
+        return prepared
     data = cfg.data
     log.info("preparing %s into %s (first use of these settings)", data.source, folder)
     options: dict[str, Any] = OmegaConf.to_container(data.options, resolve=True)  # type: ignore[assignment]

@@ -98,7 +98,12 @@ def _check_options(name: str, load: Loader, options: dict[str, object]) -> None:
     parameters = list(inspect.signature(load).parameters.values())[1:]
     if any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters):
         return
-    known = [parameter.name for parameter in parameters]
-    for option in options:
+    known = {parameter.name: parameter.default for parameter in parameters}
+    for option, value in options.items():
         if option not in known:
             raise UserError(f"source={name} has no option '{option}': it has {', '.join(known) or 'none'}")
+        usual = known[option]
+        if isinstance(usual, int | float) and (isinstance(value, bool) or not isinstance(value, int | float)):
+            raise UserError(f"data.options.{option}={value} is no number; write one such as {usual}")
+        if isinstance(usual, tuple) and isinstance(value, str):
+            raise UserError(f"data.options.{option}={value} is no list; write [{value}]")
