@@ -61,9 +61,12 @@ def check(cfg: DictConfig, verb: str = "train", folders: Sequence[Path] = ()) ->
     if missing := sorted(OmegaConf.missing_keys(cfg)):
         raise UserError(f"{missing[0]} is not given; add {missing[0]}=VALUE")
     try:
-        OmegaConf.merge(schema, cfg)
+        whole = OmegaConf.merge(schema, cfg)
     except OmegaConfBaseException as error:
         raise UserError(one_line(error, verb)) from error
+    # A group that is null, with one of its keys given after all.
+    if missing := sorted(OmegaConf.missing_keys(whole)):
+        raise UserError(f"{missing[0]} is not given; choose the model that has this group, or give all of it")
     for key, allowed in {**CHOICES, **TASK_CHOICES.get(task or "", {})}.items():
         value = _select(cfg, key)
         if value is not None and value not in allowed:

@@ -96,6 +96,11 @@ def test_divisible_sizes_pass(size: int, reductions: int) -> None:
         (["model=ranking"], "model.head belongs to task=grading, and this is task=findings; choose an experiment"),
         (["experiment=grading", "finding=drusen"], "finding belongs to task=findings, and this is task=grading"),
         (["experiment=grading", "model.loss.weight=1"], "model.loss.weight is no key of this experiment"),
+        (["experiment=grading_ranking", "model.stage1.folds=5"], "model.stage1.folds is no key of this experiment"),
+        (
+            ["experiment=grading_ranking", "+model.stage1.folds=5"],
+            "model.stage1.checkpoint is not given; choose the model",
+        ),
         (["experiment=grading", "model.head=corl"], "use ranking or multiclass or coral or corn"),
         (["experiment=grading", "model.mask.kind=true"], "model.mask.kind=True is unknown; use predicted"),
         (["experiment=grading", "model.stage1.folds=0"], "model.stage1.folds=0 is too small; use 1 or more"),
