@@ -22,10 +22,12 @@ FINDINGS = ("drusen", "hemorrhage", "rnfl_defect")
 WIDTH, HEIGHT = 120, 100
 
 
-def photograph(disc: str = "right") -> np.ndarray:
-    """uint8 BGR ``(HEIGHT, WIDTH, 3)``: a reddish field with a bright disc on one side."""
-    picture = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
-    cv2.circle(picture, (60, 50), 46, (40, 60, 130), -1)
+def photograph(disc: str = "right", seed: int = 0) -> np.ndarray:
+    """uint8 BGR ``(HEIGHT, WIDTH, 3)``: a reddish, blotchy field with a bright disc on one side."""
+    blotches = np.random.default_rng(seed).integers(-25, 25, (6, 7, 1)).astype(np.float32)
+    ground = np.array((40, 60, 130)) + cv2.resize(blotches, (WIDTH, HEIGHT), interpolation=cv2.INTER_CUBIC)[..., None]
+    field = cv2.circle(np.zeros((HEIGHT, WIDTH), np.uint8), (60, 50), 46, 1, -1)
+    picture = np.ascontiguousarray((ground * field[..., None]).clip(0, 255).astype(np.uint8))
     cv2.circle(picture, (60 + (22 if disc == "right" else -22), 50), 6, (150, 200, 240), -1)
     return picture
 
@@ -34,7 +36,7 @@ def write_photographs(folder: Path, names: Sequence[str] = "abcd") -> Path:
     """A folder of PNG photographs, right and left eyes in turns."""
     folder.mkdir(parents=True, exist_ok=True)
     for place, name in enumerate(names):
-        cv2.imwrite(str(folder / f"{name}.png"), photograph(("right", "left")[place % 2]))
+        cv2.imwrite(str(folder / f"{name}.png"), photograph(("right", "left")[place % 2], place))
     return folder
 
 

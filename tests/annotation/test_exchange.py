@@ -10,13 +10,17 @@ import numpy as np
 import pandas as pd
 import pytest
 import sqlalchemy as sa
-from studies import Page, answer, client_of, link_of, open_study
+from studies import FINDINGS, Page, answer, client_of, link_of, open_study
 
 from fundusnet.annotation.exchange import export, take_in
-from fundusnet.annotation.storage import answers
+from fundusnet.annotation.photographs import Photographs
+from fundusnet.annotation.storage import Storage, answers
 from fundusnet.annotation.study import Study
 from fundusnet.data.consensus import consensus
+from fundusnet.data.datamodule import FindingsDataModule
 from fundusnet.data.manifest import read_manifest
+from fundusnet.data.prepare import prepare
+from fundusnet.data.regions import cue_mask
 from fundusnet.data.sources import load_source
 from fundusnet.errors import UserError
 
@@ -160,6 +164,26 @@ def test_a_broken_off_export_leaves_the_earlier_one_whole(
     assert sorted(entry.name for entry in tmp_path.iterdir() if entry.name.startswith(".out")) == []
 
 
+def test_an_export_that_cannot_take_its_place_leaves_it_to_the_earlier_one(
+    study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = export(study, tmp_path / "out")
+    before = (folder / "study.json").read_text()
+    rename, calls = Path.rename, []
+
+    def second_fails(self: Path, target: Path) -> Path:
+        calls.append(self)
+        if len(calls) == 2:
+            raise OSError(5, "Input/output error")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", second_fails)
+    with pytest.raises(OSError, match="Input/output"):
+        export(study, folder)
+    assert (folder / "study.json").read_text() == before
+    assert sorted(entry.name for entry in tmp_path.iterdir() if entry.name.startswith(".out")) == []
+
+
 def test_originals_are_neither_copied_nor_touched(study: Study, tmp_path: Path) -> None:
     original = tmp_path / "photographs" / "a.png"
     before = (original.read_bytes(), original.stat().st_mtime_ns)
@@ -209,23 +233,30 @@ def test_what_the_source_knows_is_kept(tmp_path: Path) -> None:
 
 
 def test_the_export_is_prepared_and_batched_as_it_is(study: Study, tmp_path: Path) -> None:
-    from fundusnet.data.labels import finding_labels
-    from fundusnet.data.prepare import prepare
-
     (ada,) = pages(study, "ada")
     body = {"finding": "hemorrhage", "present": True, "regions": ["temporal"], "version": 0}
     ada.put("a", body, "/api/adjudication/{}")
     manifest = load_source("csv", export(study, tmp_path / "out"))
     prepared = prepare(manifest, tmp_path / "prepared", size=64)
-    assert prepared.info["counts"]["rejected"] == 0
-    found = finding_labels(prepared, ("drusen", "hemorrhage"))
-    rows = {image_id: row for row, image_id in enumerate(prepared.manifest.images["image_id"])}
-    assert found.label[rows["a"]].tolist() == [1, 1]
-    assert found.label[rows["b"]].tolist() == [0, 0]
-    assert np.isnan(found.label[rows["g"]]).all()
-    cue = found.cue(rows["a"])
-    assert 0 < cue[0].sum() < cue[0].size
-    assert cue[1].any()
+    assert prepared.info["counts"] | {"duplicate_groups": 0} == prepared.info["counts"]
+    assert (prepared.info["counts"]["prepared"], prepared.info["counts"]["rejected"]) == (8, 0)
+
+    module = FindingsDataModule(prepared.folder, ["drusen", "hemorrhage"], feature_size=8, fractions=(1.0, 0.0, 0.0))
+    module.setup()
+    row = {image_id: row for row, image_id in enumerate(module.prepared.manifest.images["image_id"])}
+    # g was not read and h is ungradable: neither teaches anything.
+    assert set(module.rows["train"]) == {row[image_id] for image_id in "abcdef"}
+    (batch,) = module.train_dataloader()
+    found = {int(index): place for place, index in enumerate(batch["index"])}
+    label = {image_id: batch["label"][found[row[image_id]]].tolist() for image_id in "abcdef"}
+    assert label == {"a": [1, 1], "c": [1, 0], "e": [1, 0], **{key: [0, 0] for key in "bdf"}}
+    cue = batch["cue"][found[row["a"]]]
+    expected = cue_mask((100, 120), (81, 50), (45, 52), ["macula"])
+    centre = np.argwhere(expected).mean(axis=0)  # the field is 92 pixels wide, from (14, 4)
+    for axis, offset in ((0, 4), (1, 14)):
+        cells = np.argwhere(cue[0].numpy()).mean(axis=0)[axis]
+        assert (centre[axis] - offset) / 92 * 8 == pytest.approx(cells + 0.5, abs=0.75)
+    assert 0 < cue[1].sum() < cue[1].numel()
 
 
 def everything(study: Study) -> list[tuple[object, ...]]:
@@ -320,11 +351,6 @@ def test_a_record_no_export_wrote_is_refused(study: Study, tmp_path: Path, conte
 
 
 def test_there_is_nothing_to_export_before_the_study_begins(tmp_path: Path) -> None:
-    from studies import FINDINGS
-
-    from fundusnet.annotation.photographs import Photographs
-    from fundusnet.annotation.storage import Storage
-
     empty = Study(Storage(f"sqlite:///{tmp_path / 'x.sqlite'}"), Photographs(tmp_path, tmp_path / "s"), FINDINGS)
     with pytest.raises(UserError, match="no study to export"):
         export(empty, tmp_path / "out")
