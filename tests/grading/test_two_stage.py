@@ -142,6 +142,8 @@ def test_stage_1_is_frozen(tmp_path: Path) -> None:
         assert torch.equal(value, before[key]), key
     assert any(not torch.equal(value, second[key]) for key, value in two.network.state_dict().items())
     assert not any(module.training for module in two.stage1.modules())
+    trained = {id(p) for group in two.configure_optimizers()["optimizer"].param_groups for p in group["params"]}
+    assert trained == {id(p) for p in two.network.parameters()}
 
 
 def test_one_checkpoint_holds_the_system(tmp_path: Path) -> None:
