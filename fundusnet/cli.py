@@ -14,7 +14,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fundusnet.errors import UserError
+from fundusnet.errors import RankError, UserError
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -26,11 +26,13 @@ VERBS = {
     "evaluate": "score a finished run again, on any of its splits",
     "report": "write one page that compares finished runs",
 }
+FAILURE = 1
 USAGE_ERROR = 2
+_leads_jobs = False  # whether this process started a sweep; a launcher's worker did not
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one verb; 0 when done, 2 after an error the user can put right."""
+    """Run one verb; 0 when done, 2 after an error the user can put right, 1 where a job or a rank failed."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     if not words or words[0] in ("-h", "--help", "help"):
         print(usage())
@@ -74,17 +76,22 @@ def _run(verb: str, rest: list[str]) -> int:
 
     # Each is a plain function of this module, so that launchers can send it to other processes by name.
     stubs = {"annotate": _annotate, "prepare": _prepare, "train": _train, "evaluate": _evaluate, "report": _report}
+    sweeps = verb == "train" and not {"-m", "--multirun"}.isdisjoint(rest)
     argv, full_error = sys.argv, os.environ.get("HYDRA_FULL_ERROR")
     try:
         sys.argv = [argv[0], *rest]
         os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then lets errors through instead of ending the process
+        if sweeps:
+            return _sweep(stubs[verb], rest)
         hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name=verb)(stubs[verb])()
     except (_RefusedError, UserError, HydraException, OmegaConfBaseException) as stop:
         error = stop.__cause__ if isinstance(stop, _RefusedError) else stop
+        code = FAILURE if isinstance(error, RankError) else USAGE_ERROR
         if any(word.lstrip("+").lower() in ("debug=true", "debug=1") for word in rest):
             traceback.print_exc()
-            return USAGE_ERROR
-        return _complain(one_line(error, verb))
+            return code
+        _complain(one_line(error, verb))
+        return code
     except MarkedYAMLError as error:
         mark = error.problem_mark
         place = f"{mark.name}, line {mark.line + 1}" if mark else "a configuration file"
@@ -96,6 +103,30 @@ def _run(verb: str, rest: list[str]) -> int:
         else:
             os.environ["HYDRA_FULL_ERROR"] = full_error
     return 0
+
+
+def _sweep(stub: Callable[[DictConfig], float | None], rest: list[str]) -> int:
+    """Run a training for each point of a sweep; 0 when every one of them is done."""
+    import hydra
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    from fundusnet import sweeping
+    from fundusnet.config import conf_folder
+
+    global _leads_jobs
+    _leads_jobs = True
+    before = sweeping.undone
+    sys.argv += sweeping.naming(rest)
+    try:
+        hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name="train")(stub)()
+    except (UserError, HydraException, OmegaConfBaseException):
+        raise  # the sweep itself cannot be composed
+    except Exception as error:  # a launcher whose worker died, a sweeper without one good result
+        _complain(f"the sweep ended early: {type(error).__name__}: {error}")
+        sweeping.summarise()
+        return FAILURE
+    return FAILURE if sweeping.undone > before else 0
 
 
 def _annotate(cfg: DictConfig) -> None:
@@ -116,7 +147,16 @@ def _prepare(cfg: DictConfig) -> None:
     _job(cfg, "prepare", work)
 
 
-def _train(cfg: DictConfig) -> None:
+def _train(cfg: DictConfig) -> float | None:
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
+
+    if HydraConfig.get().mode == RunMode.MULTIRUN:
+        from fundusnet.sweeping import run_job
+
+        _show_messages()
+        return run_job(cfg, _own_config_folders(), in_a_worker=not _leads_jobs)
+
     def work() -> Path:
         if cfg.resume:
             _refuse_changes()
@@ -127,6 +167,7 @@ def _train(cfg: DictConfig) -> None:
         return train(cfg).run_dir
 
     _job(cfg, "train", work)
+    return None
 
 
 def _evaluate(cfg: DictConfig) -> None:
@@ -153,25 +194,31 @@ class _RefusedError(BaseException):
 
 def _job(cfg: DictConfig, verb: str, work: Callable[[], Path]) -> None:
     """Check the configuration before anything slow is imported, work, print where the result lies."""
-    import logging
-
-    from hydra.core.hydra_config import HydraConfig
-    from hydra.types import RunMode
     from omegaconf.errors import OmegaConfBaseException
 
     from fundusnet.config import check
 
-    job = HydraConfig.get()
-    own = [Path(s.path) for s in job.runtime.config_sources if s.provider == "command-line"]
+    _show_messages()
+    try:
+        check(cfg, verb, _own_config_folders())
+        print(work())
+    except (UserError, RankError, OmegaConfBaseException) as error:
+        raise _RefusedError from error
+
+
+def _show_messages() -> None:
+    import logging
+
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     logging.getLogger("fundusnet").setLevel(logging.INFO)
-    try:
-        check(cfg, verb, own)
-        print(work())
-    except (UserError, OmegaConfBaseException) as error:
-        if job.mode == RunMode.MULTIRUN:
-            raise  # there Hydra's line says which job it was
-        raise _RefusedError from error
+
+
+def _own_config_folders() -> list[Path]:
+    """The user's ``--config-dir``, whose files may name further findings."""
+    from hydra.core.hydra_config import HydraConfig
+
+    sources = HydraConfig.get().runtime.config_sources
+    return [Path(source.path) for source in sources if source.provider == "command-line"]
 
 
 def _refuse_changes() -> None:
@@ -184,27 +231,16 @@ def _refuse_changes() -> None:
 
 
 def _run_folder(cfg: DictConfig) -> Path:
-    """Where a training writes: ``run_dir``, else by experiment and time, in a sweep by its changes."""
-    import hashlib
+    """Where a single training writes: ``run_dir``, else by experiment and time."""
     from datetime import datetime
 
     from hydra.core.hydra_config import HydraConfig
-    from hydra.types import RunMode
-    from omegaconf import OmegaConf
 
-    job = HydraConfig.get()
-    if job.mode == RunMode.MULTIRUN:
-        if cfg.run_dir:
-            raise UserError("the jobs of a sweep cannot share run_dir; give hydra.sweep.dir=FOLDER instead")
-        # Not the job's number: it shifts when the grid grows.
-        changes = "_".join(re.sub(r"[^\w.=-]+", "-", override) for override in job.overrides.task)
-        mark = hashlib.sha256(OmegaConf.to_yaml(cfg, resolve=True, sort_keys=True).encode()).hexdigest()[:8]
-        return Path(job.sweep.dir, f"{changes[:100]}_{mark}")
     if cfg.run_dir:
         return Path(cfg.run_dir)
     if "TORCHELASTIC_RUN_ID" in os.environ:
         raise UserError("under torchrun each process would choose a folder of its own; give run_dir=FOLDER")
-    name = job.runtime.choices.get("experiment") or cfg.task
+    name = HydraConfig.get().runtime.choices.get("experiment") or cfg.task
     return Path("outputs", name, datetime.now().strftime("%Y-%m-%d_%H-%M-%S-%f")[:-3])
 
 

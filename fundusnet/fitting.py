@@ -10,11 +10,17 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from omegaconf import DictConfig
-from pytorch_lightning.callbacks import Callback, RichProgressBar
+from lightning_fabric.plugins.environments.cluster_environment import ClusterEnvironment
+from lightning_fabric.plugins.environments.lightning import LightningEnvironment
+from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
+from omegaconf import DictConfig, OmegaConf
 
 from fundusnet.checkpoints import CheckpointFiles
+from fundusnet.errors import UserError
+from fundusnet.fit_progress import FitProgress
 from fundusnet.history import History
+from fundusnet.launching import fit_in_ranks, lead, processes, under_torchrun, uses_gpu
+from fundusnet.quiet import quiet
 from fundusnet.resuming import Checkpoints, Reseed, last_complete
 from fundusnet.tasks import task_of
 
@@ -29,11 +35,20 @@ def fit(cfg: DictConfig, folder: Path) -> None:
 
     Raises
     ------
+    UserError: the config or the data cannot be fitted.
+    RankError: one of the several processes of this fit raised or was killed.
     Interrupted: the process was asked to end, and the checkpoint to go on from is written.
     """
     if (folder / FITTED).is_file():
         return
-    fit_here(cfg, folder)
+    count = processes(cfg.trainer)
+    precision(cfg.trainer)  # what the device cannot do is said before several processes find out
+    if under_torchrun():
+        lead(cfg, folder, fit_here)
+    elif count > 1:
+        fit_in_ranks(cfg, folder, count)
+    else:
+        fit_here(cfg, folder)
 
 
 def fit_here(cfg: DictConfig, folder: Path) -> None:
@@ -46,8 +61,9 @@ def fit_here(cfg: DictConfig, folder: Path) -> None:
     checkpoints = Checkpoints(
         folder / "checkpoints", cfg.trainer.monitor, cfg.trainer.patience, cfg.trainer.checkpoint_every
     )
-    trainer = make_trainer(cfg, folder, checkpoints)
-    trainer.fit(module, datamodule, ckpt_path=last_complete(checkpoints.folder), weights_only=True)
+    with quiet():
+        trainer = make_trainer(cfg, folder, checkpoints)
+        trainer.fit(module, datamodule, ckpt_path=last_complete(checkpoints.folder), weights_only=True)
     if trainer.is_global_zero:
         write_fitted(folder, checkpoints, trainer)
 
@@ -69,32 +85,45 @@ def write_fitted(folder: Path, checkpoints: Checkpoints, trainer: pl.Trainer) ->
 def make_trainer(cfg: DictConfig, folder: Path, checkpoints: Checkpoints) -> pl.Trainer:
     """Lightning's Trainer with what every fit has: history, best and last checkpoint, repeatable chance."""
     options = cfg.trainer
-    callbacks: list[Callback] = [History(folder / "history.csv"), Reseed(cfg.seed), checkpoints]
-    if os.isatty(2):
-        callbacks.append(RichProgressBar())
+    world, local = (int(os.environ[n]) if under_torchrun() else 1 for n in ("WORLD_SIZE", "LOCAL_WORLD_SIZE"))
+    chosen = OmegaConf.is_list(options.devices) and len(options.devices) == local
+    # Never what Lightning detects by itself: under SLURM it would take over signals and requeueing.
+    place: ClusterEnvironment = TorchElasticEnvironment() if under_torchrun() else LightningEnvironment()
     return pl.Trainer(
         max_epochs=options.max_epochs,
         accelerator=options.accelerator,
-        devices=options.devices,
-        strategy=options.strategy,
-        precision=precision(options.precision),
+        devices=list(options.devices) if chosen else local,
+        num_nodes=world // local,
+        strategy="ddp" if world > 1 else "auto",
+        precision=precision(options),
+        # The statistics of a small share of the batch are poor; torch offers whole ones on GPUs only.
+        sync_batchnorm=world > 1 and uses_gpu(options),
         deterministic=options.deterministic,
         gradient_clip_val=options.gradient_clip,
-        callbacks=callbacks,
-        plugins=[CheckpointFiles()],
+        callbacks=[History(folder / "history.csv"), Reseed(cfg.seed), FitProgress(), checkpoints],
+        plugins=[CheckpointFiles(), place],
         logger=False,
         default_root_dir=folder,
-        enable_progress_bar=os.isatty(2),
+        use_distributed_sampler=False,  # the loaders know their shares
+        enable_progress_bar=False,
         enable_model_summary=False,
         num_sanity_val_steps=0,
     )
 
 
-def precision(wanted: str) -> Any:
-    """``auto`` is bf16 where the device computes with it: a GPU, or a processor with AVX-512 bf16 or AMX."""
+def precision(options: DictConfig) -> Any:
+    """``auto`` is bf16 where the device computes with it: a GPU, or a processor with AVX-512 bf16 or AMX.
+
+    Raises
+    ------
+    UserError: the device does not know the precision asked for.
+    """
+    wanted = options.precision
+    if wanted == "16-mixed" and not uses_gpu(options):
+        raise UserError("trainer.precision=16-mixed needs a GPU; on a processor use bf16-mixed or 32-true")
     if wanted != "auto":
         return wanted
-    if torch.cuda.is_available():
+    if uses_gpu(options):
         return "bf16-mixed" if torch.cuda.is_bf16_supported() else "16-mixed"
     cpuinfo = Path("/proc/cpuinfo")
     flags = cpuinfo.read_text() if platform.machine() == "x86_64" and cpuinfo.exists() else ""

@@ -10,6 +10,7 @@ import threading
 import time
 
 PR_SET_PDEATHSIG = 1
+WATCH = "end-with-parent"
 
 
 def die_with_parent(*_: object) -> None:
@@ -28,6 +29,8 @@ def end_with_parent(every: float = 1.0) -> None:
 
     There the kernel's way would end the worker with the thread.
     """
+    if any(thread.name == WATCH for thread in threading.enumerate()):
+        return
     parent = os.getppid()
 
     def watch() -> None:
@@ -35,4 +38,4 @@ def end_with_parent(every: float = 1.0) -> None:
             time.sleep(every)
         os.kill(os.getpid(), signal.SIGTERM)
 
-    threading.Thread(target=watch, name="end-with-parent", daemon=True).start()
+    threading.Thread(target=watch, name=WATCH, daemon=True).start()

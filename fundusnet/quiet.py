@@ -9,8 +9,12 @@ from contextlib import contextmanager
 
 # Lightning greets with the devices it found and with products to try, and says that the last epoch was the last.
 _TALKATIVE = ("pytorch_lightning", "lightning_fabric")
-# Lightning's own business with torch, once a batch of dicts is moved.
-_INTERNAL = (r".*isinstance\(treespec, LeafSpec\).*",)
+_INTERNAL = (
+    # Lightning's own business with torch, once a batch of dicts is moved.
+    r".*isinstance\(treespec, LeafSpec\).*",
+    # Our modules put together themselves what several processes measured, as Lightning's means do not hold there.
+    r".*sync_dist=True.*",
+)
 
 
 @contextmanager

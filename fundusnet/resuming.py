@@ -122,9 +122,7 @@ class Checkpoints(Checkpoint):
 
     def _all_asked_to_end(self, trainer: pl.Trainer) -> bool:
         """Whether any process was asked to end: the signal reaches them at different moments, and all must agree."""
-        if trainer.world_size == 1:
-            return self._asked_to_end
-        return not trainer.strategy.reduce_boolean_decision(not self._asked_to_end, all=True)
+        return trainer.strategy.reduce_boolean_decision(self._asked_to_end, all=False)
 
 
 class Reseed(Callback):

@@ -194,7 +194,6 @@ class TrainerConfig:
     max_epochs: int = MISSING
     accelerator: str = MISSING
     devices: Any = MISSING
-    strategy: str = MISSING
     precision: Any = MISSING
     deterministic: Any = MISSING
     channels_last: bool = MISSING

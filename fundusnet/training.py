@@ -9,6 +9,8 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 
 from fundusnet.errors import UserError
+from fundusnet.fitting import fit_here
+from fundusnet.launching import follow, follows, leading
 from fundusnet.preparing import prepare_set, prepared_folder
 from fundusnet.run_folder import Result, alone_in, ending_in_order, run_folder, state_of, status_of
 from fundusnet.tasks import task_of
@@ -26,11 +28,14 @@ def train(cfg: DictConfig) -> Result:
     Interrupted: the process was asked to end; ``resume`` goes on.
     """
     run = Path(cfg.resume) if cfg.resume else run_folder(cfg)
+    if follows():
+        follow(fit_here)
+        return Result(run, {})
     if not cfg.resume:
         run.mkdir(parents=True, exist_ok=True)
     elif not (run / "config.yaml").is_file():
         raise UserError(f"resume={run} is no run folder (it has no config.yaml); give the run_dir of a training")
-    with alone_in(run), ending_in_order():
+    with alone_in(run), ending_in_order(), leading():
         if cfg.resume and state_of(run) == "done":
             return Result(run, json.loads((run / "metrics.json").read_text()))
         cfg = resumed(run) if cfg.resume else begun(cfg, run)

@@ -91,8 +91,11 @@ def test_debug_brings_the_traceback_back(capsys: pytest.CaptureFixture[str]) -> 
 
 
 def test_a_failed_job_fails_the_sweep(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["train", "-m", "model.loss.weight=-1,-2"]) == 2
-    assert "fundusnet: model.loss.weight=-1 is too small" in capsys.readouterr().err
+    assert main(["train", "-m", "model.loss.weight=-1,-2", "hydra.sweep.dir=sweep"]) == 1
+    said = capsys.readouterr().err
+    assert "0 of 2 jobs done in sweep" in said
+    for weight in (-1, -2):
+        assert f"UserError: model.loss.weight={weight} is too small" in said
 
 
 def test_cfg_job_prints_the_configuration(capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,7 +6,6 @@ import json
 import multiprocessing
 import os
 import signal
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,42 +13,22 @@ import pandas as pd
 import pytest
 import torch
 from omegaconf import DictConfig
+from tiny_runs import tiny_overrides, tiny_place
 
 from fundusnet import compose, train
 from fundusnet.errors import UserError
 from fundusnet.resuming import last_complete
 from fundusnet.run_folder import Interrupted, alone_in, ending_in_order, state_of
 
-sys.path.append(str(Path(__file__).parent / "data"))
-from tiny import tiny_prepared
-
-TINY = [
-    "data=csv",
-    "finding=drusen",
-    "data.size=64",
-    "data.num_workers=0",
-    "data.batch_size=4",
-    "trainer.max_epochs=3",
-    "trainer.accelerator=cpu",
-    "trainer.deterministic=true",
-    "trainer.precision=32-true",
-    "trainer.checkpoint_every=2",
-    "model.network.width=4",
-    "model.network.reductions=3",
-    "model.network.pyramid_width=4",
-    "evaluation.bootstrap=20",
-]
-
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("resume")
-    tiny_prepared(folder)
-    return folder
+    return tiny_place(tmp_path_factory.mktemp("resume"))
 
 
 def config(place: Path, run: str, *more: str) -> DictConfig:
-    return compose([*TINY, f"data.root={place}/raw", f"data.folder={place}/prepared", f"run_dir={place / run}", *more])
+    exact = ("trainer.deterministic=true", "trainer.checkpoint_every=2", "trainer.max_epochs=3")
+    return compose([*tiny_overrides(place), *exact, f"run_dir={place / run}", *more])
 
 
 @pytest.fixture(scope="module")

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import torch
 from pytorch_lightning import Trainer
-from torch.utils.data import DataLoader, Dataset, DistributedSampler
+from torch.utils.data import DataLoader, Dataset, DistributedSampler, Sampler
 
+from fundusnet.errors import UserError
 from fundusnet.orphans import die_with_parent
 
 Item = dict[str, Any]
@@ -34,9 +35,13 @@ def make_loader(
     batch_size, num_workers: per process.
     seed: of the order.
     trainer: knows how many processes share an epoch, and where a resumed one goes on; None = one process.
+
+    Raises
+    ------
+    UserError: there are more processes than items.
     """
+    rank, world = (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
     settings: dict[str, Any] = {
-        "batch_size": batch_size,
         "num_workers": num_workers,
         "persistent_workers": num_workers > 0,
         "collate_fn": collate,
@@ -46,12 +51,13 @@ def make_loader(
         "generator": torch.Generator().manual_seed(seed),
     }
     if not train:
-        return DataLoader(dataset, **settings)
-    rank, world = (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
+        if world > 1:
+            return DataLoader(dataset, batch_sampler=ShareInOrder(dataset, batch_size, rank, world), **settings)
+        return DataLoader(dataset, batch_size=batch_size, **settings)
     sampler = EpochSampler(dataset, num_replicas=world, rank=rank, seed=seed)
     # Batch normalisation has nothing to normalise over in a batch of one.
     single = len(sampler) > batch_size > 1 and len(sampler) % batch_size == 1
-    loader = ResumableLoader(dataset, sampler=sampler, drop_last=single, **settings)
+    loader = ResumableLoader(dataset, sampler=sampler, batch_size=batch_size, drop_last=single, **settings)
     loader.trainer = trainer
     return loader
 
@@ -71,6 +77,27 @@ class EpochSampler(DistributedSampler[Item]):
         mine = np.resize(order, self.total_size)[self.rank :: self.num_replicas]
         epoch = self.epoch
         yield from ((int(position), epoch) for position in mine[self.skip :])
+
+
+class ShareInOrder(Sampler[list[int]]):
+    """Batches of one process's share of the items: each item in one process only, as many batches in every process.
+
+    DistributedSampler would hand out some items twice, which counts them twice in whatever is measured.
+    """
+
+    def __init__(self, dataset: Dataset[Item], batch_size: int, rank: int, world: int) -> None:
+        size = len(dataset)  # type: ignore[arg-type]  # torch: Dataset has no __len__
+        if size < world:
+            raise UserError(f"{world} processes cannot share {size} photographs; use fewer devices")
+        # A batch is one larger than asked for rather than empty in the processes whose share is one smaller.
+        count = min(math.ceil(math.ceil(size / world) / batch_size), size // world)
+        self.batches = [batch.tolist() for batch in np.array_split(np.arange(size)[rank::world], count)]
+
+    def __iter__(self) -> Iterator[list[int]]:
+        return iter(self.batches)
+
+    def __len__(self) -> int:
+        return len(self.batches)
 
 
 class ResumableLoader(DataLoader[Item]):

@@ -6,14 +6,17 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.utilities import rank_zero_warn
 from torch import Tensor, nn
 from torchmetrics.functional.classification import binary_auroc
 
 from fundusnet.errors import UserError
 from fundusnet.findings.loss import classification_loss, guidance_loss
 from fundusnet.findings.network import GuidedCAM, GuidedTimm, InceptionCAM
+from fundusnet.gathering import gathered
 
 Batch = dict[str, Tensor]
+LOSSES = ("loss", "classification", "guidance")  # what training lowers, and its two terms
 
 
 class GuidedModule(pl.LightningModule):
@@ -57,6 +60,7 @@ class GuidedModule(pl.LightningModule):
         window = pooling_windows(network, len(findings)) if loss["per"] == "window" else None
         self.register_buffer("window", window, persistent=False)
         self._scores: list[tuple[Tensor, Tensor]] = []
+        self._sums: list[Tensor] = []
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """``(B, 3, S, S)`` uint8 or float in [0, 1] → activation map ``(B, F, h, w)``, probability ``(B, F)``."""
@@ -69,22 +73,43 @@ class GuidedModule(pl.LightningModule):
         return weight * min(1.0, self.current_epoch / warmup) if warmup else weight
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
-        return self._losses(batch, "train")[0]
+        losses, _ = self._losses(batch, "train")
+        size = len(batch["image"])
+        for name, value in losses.items():
+            # All processes' batches are of one size.
+            show = name == "loss"
+            self.log(
+                f"train/{name}", value, on_epoch=True, on_step=False, batch_size=size, prog_bar=show, sync_dist=True
+            )
+        return losses["loss"]
 
     def validation_step(self, batch: Batch, batch_index: int) -> None:
-        _, logit = self._losses(batch, "val")
+        losses, logit = self._losses(batch, "val")
         self._scores.append((logit.sigmoid().float(), batch["label"]))
+        size = len(batch["image"])
+        self._sums.append(torch.stack([*losses.values(), logit.new_ones(())]).float() * size)
 
     def on_validation_epoch_end(self) -> None:
         if not self._scores:
             return
-        scores, labels = (torch.cat(parts) for parts in zip(*self._scores, strict=True))
+        # Not by Lightning's own means over processes, which cut the mean size of uneven batches down to a whole number.
+        sums = self.trainer.strategy.reduce(torch.stack(self._sums).sum(dim=0), reduce_op="sum")
+        self._sums.clear()
+        for name, value in zip(LOSSES, sums[:-1] / sums[-1], strict=True):
+            self.log(f"val/{name}", value, prog_bar=name == "loss")
+        scores, labels = (gathered(torch.cat(parts)) for parts in zip(*self._scores, strict=True))
         self._scores.clear()
+        areas = []
         for finding, score, label in zip(self.findings, scores.T, labels.T, strict=True):
             decided = ~label.isnan()
-            if label[decided].unique().numel() == 2:
-                name = "val/auroc" if len(self.findings) == 1 else f"val/auroc/{finding}"
-                self.log(name, binary_auroc(score[decided], label[decided].long()))
+            if label[decided].unique().numel() < 2:
+                rank_zero_warn(f"val/auroc of {finding} is undefined: the validation split holds one class of it only")
+                continue
+            areas.append(binary_auroc(score[decided], label[decided].long()))
+            if len(self.findings) > 1:
+                self.log(f"val/auroc/{finding}", areas[-1])
+        if areas:
+            self.log("val/auroc", torch.stack(areas).mean())
 
     def predict_step(self, batch: Batch, batch_index: int) -> dict[str, Tensor]:
         activation, probability = self(batch["image"])
@@ -112,7 +137,8 @@ class GuidedModule(pl.LightningModule):
             schedule = torch.optim.lr_scheduler.ExponentialLR(optimizer, gamma=0.01 ** (1 / self.max_epochs))
         return {"optimizer": optimizer, "lr_scheduler": schedule}
 
-    def _losses(self, batch: Batch, split: str) -> tuple[Tensor, Tensor]:
+    def _losses(self, batch: Batch, split: str) -> tuple[dict[str, Tensor], Tensor]:
+        """The losses by name, in the order of ``LOSSES``, and the logits ``(B, F)``."""
         logit_map, logit = self.network(self._scaled(batch["image"]))
         classification = classification_loss(logit, batch["label"], self.positive_weight)
         options = self.loss_options
@@ -122,16 +148,13 @@ class GuidedModule(pl.LightningModule):
         # Validation always uses the full weight: epochs of the warm-up would otherwise look better than they are.
         weight = self.guidance_weight() if split == "train" else float(options["weight"])
         total = classification + weight * guidance if weight else classification
-        size = len(batch["image"])
-        for name, value in (("loss", total), ("classification", classification), ("guidance", guidance)):
-            self.log(f"{split}/{name}", value, on_step=False, on_epoch=True, batch_size=size, prog_bar=name == "loss")
         if not torch.isfinite(total):
             rows = ", ".join(str(i) for i in batch["index"].tolist())
             raise UserError(
                 f"the {split} loss is {float(total.detach())} on the pictures in rows {rows} of the prepared set; "
                 "lower model.optimizer.lr, or look at these pictures"
             )
-        return total, logit
+        return dict(zip(LOSSES, (total, classification, guidance), strict=True)), logit
 
     def _scaled(self, image: Tensor) -> Tensor:
         scaled = image.float().div(255) if image.dtype == torch.uint8 else image

@@ -143,7 +143,7 @@ class GradingDataModule(LightningDataModule):
     def in_order(self, rows: NDArray[np.int64]) -> DataLoader[Item]:
         """Batches of these rows of the prepared set, each once, in order and as they are."""
         dataset = GradingDataset(self.prepared, self.grade, rows, self.masks)
-        return make_loader(dataset, collate, self.batch_size, self.num_workers, self.seed)
+        return make_loader(dataset, collate, self.batch_size, self.num_workers, self.seed, trainer=self.trainer)
 
     def _named_grades(self) -> tuple[str, ...]:
         """Names of the K grades, the numbers where the source names none; every one of them has to occur."""
