@@ -126,5 +126,11 @@ def test_kappa_of_one_grade_alone_is_undefined() -> None:
     assert values[0] == 1 and np.isnan(values[1])
 
 
+def test_a_resample_without_a_grade_has_no_macro_area() -> None:
+    p = [[0.1, 0.0], [0.8, 0.1], [0.6, 0.2], [0.9, 0.7]]
+    values = auroc_macro([0, 0, 1, 2], p, list("abc")).of(np.array([[1, 1, 1, 1], [2, 1, 1, 0.0]]))
+    assert np.isfinite(values[0]) and np.isnan(values[1])
+
+
 def test_confusion_matrix_has_the_truth_in_its_rows() -> None:
     assert confusion_matrix([0, 0, 2], [0, 1, 1], 3).tolist() == [[1, 1, 0], [0, 0, 0], [0, 1, 0]]
