@@ -35,7 +35,7 @@ def launched_browser() -> Iterator[Browser]:
         pytest.skip("no chromium here: apt-get install chromium")
     with playwright.sync_playwright() as running:
         # Chromium's own sandbox cannot start in most containers; the pages are ours.
-        browser = running.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        browser = running.chromium.launch(executable_path=path, args=["--no-sandbox", "--disable-gpu"])
         yield browser
         browser.close()
 
@@ -59,7 +59,7 @@ class Server:
         command = [sys.executable, "-m", "fundusnet", "annotate", f"folder={self.folder}", f"port={self.port}"]
         with log.open("wb") as output:
             self._process = subprocess.Popen([*command, *self.overrides], stdout=output, stderr=subprocess.STDOUT)
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 180
         while not self._answers():
             if self._process.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(f"the server does not start:\n{log.read_text()}")
@@ -157,7 +157,7 @@ class Reader:
         """The state of saving: saved, saving, unreachable …"""
         return str(self.tab.get_attribute("#status", "data-state"))
 
-    def wait_status(self, state: str, timeout: float = 15_000) -> None:
+    def wait_status(self, state: str, timeout: float = 60_000) -> None:
         self.tab.wait_for_selector(f'#status[data-state="{state}"]', timeout=timeout)
 
     def stored(self, image_id: str) -> Any:
@@ -183,7 +183,7 @@ class Reader:
 def new_reader(browser: Browser, server: Server, **options: Any) -> Reader:
     """A reader in a browser profile of their own."""
     context: BrowserContext = browser.new_context(**{"viewport": DESKTOP, "color_scheme": "dark", **options})
-    context.set_default_timeout(15_000)
+    context.set_default_timeout(60_000)  # of patience, on a busy machine
     return Reader(context.new_page(), server.address)
 
 

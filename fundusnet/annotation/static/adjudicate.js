@@ -61,7 +61,7 @@ class Page {
       saved: () => {},
       conflict: async (name, mine, theirs) =>
         (await askConflict(JSON.parse(name).join(", "), this.#inWords(mine), this.#inWords(theirs))) === "mine",
-      taken: () => this.turnTo(this.#index),
+      taken: () => this.#index >= 0 && this.turnTo(this.#index),
     });
     const view = { fit: () => this.#first?.fit(), zoom: (by) => this.#first?.zoom(by), pan: (x, y) => this.#first?.pan(x, y) };
     const actions = {

@@ -3,69 +3,45 @@
 import { Refused, Unreachable, photographPath, session } from "./api.js";
 import * as answers from "./answer.js";
 import { Clock } from "./clock.js";
-import { colourOf } from "./colours.js";
 import { VIEW_BUTTONS, connect, viewActions } from "./controls.js";
 import { askConflict, askImage, askReason, showKeys } from "./dialogs.js";
 import { $ } from "./dom.js";
 import { ACTIONS, regionOfKey } from "./keys.js";
-import { Light } from "./light.js";
-import { Overlay } from "./overlay.js";
-import { Panel } from "./panel.js";
-import { Points } from "./points.js";
-import { notice, showProgress, showStatus, toast } from "./status.js";
-import { View } from "./view.js";
+import { Screen } from "./screen.js";
+import { showProgress, showStatus, toast } from "./status.js";
 import { Worklist } from "./worklist.js";
 
 const AGAIN = 3_000;
 const TYPING = 300;
-const ALL_DONE = "All photographs are done. Thank you! You can still look through them and change your answers.";
 
 class Page {
   #info;
-  #findings;
   #list;
+  #screen;
   #index = -1;
   #ready = false;
   #chosen = null;
-  #named = false;
   #typing = null;
   #clock = new Clock();
-  #overlay = new Overlay($("overlay"));
-  #view;
-  #points;
-  #panel;
-  #light;
 
   constructor(info) {
     this.#info = info;
-    this.#findings = info.findings.map((finding, index) => ({ ...finding, colour: colourOf(index) }));
     this.#list = new Worklist(`${info.study ?? ""}.${info.annotator.id}`, {
       status: showStatus,
       progress: showProgress,
       conflict: async (imageId, mine, theirs) =>
-        (await askConflict(imageId, this.#panel.describe(mine), this.#panel.describe(theirs))) === "mine",
+        (await askConflict(imageId, this.#screen.describe(mine), this.#screen.describe(theirs))) === "mine",
       changed: (imageId) => imageId === this.imageId && this.#ready && this.#draw(),
     });
-    this.#view = new View($("stage"), $("picture"), {
-      moved: () => this.#follow(),
-      tap: (point) => this.#view.holds(point) && this.toggle(this.#overlay.regionAt(point)),
-      hover: (point) => {
-        this.#pointAt(point && this.#view.holds(point) ? this.#overlay.regionAt(point) : null);
-        this.#points.hover(point);
-      },
-      grab: (x, y, pointer) => (this.#ready ? this.#points.grab(x, y, pointer) : null),
-    });
-    this.#points = new Points(this.#view, { disc: $("disc"), fovea: $("fovea") }, {
-      live: (disc, fovea) => this.#drawPoints(disc, fovea),
-      placed: (disc, fovea, label) => this.change(answers.placed(this.answer, disc, fovea), label),
-    });
-    this.#panel = new Panel(this.#findings, info.regions, {
+    this.#screen = new Screen(info, {
+      ready: () => this.#ready,
       choose: (finding) => this.choose(finding),
       toggle: (region) => this.toggle(region),
       clear: () => this.clear(),
-      hover: (region) => this.#pointAt(region),
+      placed: (disc, fovea, label) => this.change(answers.placed(this.answer, disc, fovea), label),
+      gradable: () => this.change(answers.gradable(this.answer)),
+      mirror: () => this.mirror(),
     });
-    this.#light = new Light([$("picture")]);
     this.#listen();
   }
 
@@ -102,7 +78,7 @@ class Page {
     showProgress(this.#info.progress);
     await this.#list.start();
     if (this.#list.entries.length === 0) {
-      notice("No photograph is waiting for you.");
+      say("No photograph is waiting for you.");
       return;
     }
     const wanted = this.#list.indexOf(decodeURIComponent(location.hash.slice(1)));
@@ -132,10 +108,10 @@ class Page {
       if (this.imageId !== imageId) return;
       this.#clock.turnTo(imageId, image.answer.seconds);
       this.#chosen = this.#firstChosen();
-      this.#drawAnswer();
+      this.#draw();
       if (image.broken) throw image.broken;
       const [screen, full] = ["screen", "full"].map((size) => photographPath(imageId, size));
-      const shown = await this.#view.show({ width: image.width, height: image.height, screen, full });
+      const shown = await this.#screen.view.show({ width: image.width, height: image.height, screen, full });
       if (!shown || this.imageId !== imageId) return;
       this.#opened();
       if (known) this.#list.refresh(imageId);
@@ -155,15 +131,12 @@ class Page {
 
   #cannotShow(error) {
     document.body.classList.remove("turning");
-    document.body.classList.add("broken");
-    $("picture").hidden = true;
-    $("loading").hidden = false;
-    const refused = error instanceof Refused;
-    $("loading").textContent = refused
-      ? `${error.message}. Mark it ungradable (U), or go on.`
-      : "The server is unreachable, so this photograph cannot be shown. What you marked is kept.";
+    if (error instanceof Refused) {
+      say(`${error.message}. Mark it ungradable (U), or go on.`);
+      return;
+    }
+    say("This photograph cannot be loaded now: trying again. What you marked is kept.");
     const index = this.#index;
-    if (refused) return;
     setTimeout(() => document.body.classList.contains("broken") && index === this.#index && this.turnTo(index), AGAIN);
   }
 
@@ -184,7 +157,7 @@ class Page {
   toggle(region) {
     if (!region || !this.#ready) return;
     if (this.#chosen === null) {
-      this.#panel.nudge();
+      this.#screen.nudge();
       toast("Choose a finding first: by its number, or in the list.");
       return;
     }
@@ -195,11 +168,11 @@ class Page {
 
   choose(finding) {
     this.#chosen = finding;
-    this.#drawAnswer();
+    this.#draw();
   }
 
   #chooseBeside(step) {
-    const names = this.#findings.map(({ name }) => name);
+    const names = this.#info.findings.map(({ name }) => name);
     const at = names.indexOf(this.#chosen);
     this.choose(at < 0 ? names.at(step > 0 ? 0 : -1) : names[(at + step + names.length) % names.length]);
   }
@@ -243,7 +216,7 @@ class Page {
     if (!this.#ready) return;
     this.#readComment();
     if (!answers.says(this.answer)) {
-      this.#panel.nudge();
+      this.#screen.nudge();
       toast("Nothing is marked yet. N if it is normal, K to skip it.");
       return;
     }
@@ -278,7 +251,7 @@ class Page {
     toast(`${word}: ${this.imageId}`, takeBack);
     const next = this.#list.nextTodo(index);
     if (next !== null) this.turnTo(next);
-    else this.#drawNotice();
+    else this.#draw();
   }
 
   /** Take over what stands in the comment's field; a stretch of typing is one step to undo. */
@@ -287,73 +260,23 @@ class Page {
     if (this.#ready) this.change(answers.commented(this.answer, $("comment").value), "comment");
   }
 
-  // Drawing
-
   #firstChosen() {
-    if (this.#findings.length === 1) return this.#findings[0].name;
-    return this.#findings.find(({ name }) => this.answer.findings[name])?.name ?? null;
+    const { findings } = this.#info;
+    if (findings.length === 1) return findings[0].name;
+    return findings.find(({ name }) => this.answer.findings[name])?.name ?? null;
   }
 
   #draw() {
-    if (this.image.disc) this.#drawPoints(this.disc, this.fovea);
-    this.#drawAnswer();
-  }
-
-  #drawPoints(disc, fovea) {
-    this.#overlay.setPoints(disc, fovea, this.image.width, this.image.height);
-    this.#points.set(disc, fovea);
-  }
-
-  #drawAnswer() {
-    const answer = this.answer;
-    if (!answer) return;
-    this.#panel.show(answer, this.#chosen, this.temporalLeft);
-    const pips = {};
-    for (const { name, colour, key } of this.#findings) {
-      for (const region of answer.findings[name] ?? []) (pips[region] ??= []).push({ colour, text: key ?? "•" });
-    }
-    const chosen = this.#findings.find(({ name }) => name === this.#chosen);
-    const fill = chosen && { regions: answer.findings[chosen.name] ?? [], colour: chosen.colour };
-    const labels = Object.fromEntries(this.#info.regions.map(({ name, label }) => [name, label]));
-    this.#overlay.show({ fill, pips, labels: this.#named ? labels : null });
-    if (document.activeElement !== $("comment")) $("comment").value = answer.comment;
-    $("undo").disabled = !this.history.canUndo;
-    $("redo").disabled = !this.history.canRedo;
-    $("labels").setAttribute("aria-pressed", String(this.#named));
-    document.body.dataset.state = answer.state;
-    document.body.dataset.points = answer.disc === null ? this.image.points : "answer";
-    this.#drawNotice();
-  }
-
-  #drawNotice() {
-    const { ungradable, disc, state } = this.answer;
-    if (ungradable !== null) {
-      const run = () => this.change(answers.gradable(this.answer));
-      notice(`Ungradable: ${ungradable}`, { label: "Take back", run });
-    } else if (this.image.points === "guess" && disc === null) {
-      notice("Disc and fovea are a guess. Drag the two handles into place.", {
-        label: "Other eye",
-        run: () => this.mirror(),
-      });
-    } else notice(state === "done" && this.#list.nextTodo(this.#index) === null ? ALL_DONE : null);
-  }
-
-  #pointAt(region) {
-    this.#overlay.point(region ?? null);
-    this.#panel.point(region ?? null);
-  }
-
-  #follow() {
-    this.#overlay.follow(this.#view);
-    this.#points.place();
-    $("fit").textContent = `${Math.round(this.#view.magnification * 100)}%`;
+    if (!this.answer) return;
+    const last = this.#list.nextTodo(this.#index) === null;
+    this.#screen.draw(this.image, this.history, this.#chosen, { temporalLeft: this.temporalLeft, last });
   }
 
   // Keys, buttons and what else happens
 
   #listen() {
     const actions = {
-      ...viewActions(this.#view, this.#light),
+      ...viewActions(this.#screen.view, this.#screen.light),
       done: () => this.done(),
       previous: () => this.turnTo(this.#index - 1),
       next: () => this.turnTo(this.#index + 1),
@@ -370,13 +293,13 @@ class Page {
         const index = await askImage(this.#list.entries, this.#index);
         if (index !== null) this.turnTo(index);
       },
-      points: () => this.#ready && this.#points.focusNext(),
+      points: () => this.#ready && this.#screen.focusPoints(),
       mirror: () => this.mirror(),
       labels: () => {
-        this.#named = !this.#named;
-        this.#drawAnswer();
+        this.#screen.named = !this.#screen.named;
+        this.#draw();
       },
-      help: () => showKeys((region) => this.#panel.label(region), this.temporalLeft),
+      help: () => showKeys((region) => this.#screen.label(region), this.temporalLeft),
     };
     const own = ["previous", "next", "list", "help", "undo", "redo", "labels", "mirror", "normal", "ungradable", "skip"];
     const buttons = { ...VIEW_BUTTONS, ...Object.fromEntries([...own, "done"].map((name) => [name, name])) };
@@ -410,10 +333,18 @@ class Page {
       return true;
     }
     const digit = event.code.startsWith("Digit") ? event.code.at(-1) : event.key;
-    const finding = this.#findings.find(({ key }) => key === digit);
+    const finding = this.#info.findings.find(({ key }) => key === digit);
     if (finding) this.choose(finding.name);
     return Boolean(finding);
   }
+}
+
+/** In place of a photograph. */
+function say(text) {
+  document.body.classList.add("broken");
+  $("picture").hidden = true;
+  $("loading").hidden = false;
+  $("loading").textContent = text;
 }
 
 async function open() {
@@ -423,11 +354,11 @@ async function open() {
     await new Page(info).start();
   } catch (error) {
     const signedOut = error instanceof Refused && error.status === 401;
-    document.body.classList.add("broken");
-    $("loading").hidden = false;
-    $("loading").textContent = signedOut
-      ? "You are not signed in. Open the link that was made for you."
-      : `The page cannot start: ${error.message}`;
+    say(
+      signedOut
+        ? "You are not signed in. Open the link that was made for you."
+        : `The page cannot start: ${error.message}`,
+    );
     if (error instanceof Unreachable) setTimeout(() => session().then(() => location.reload(), open), AGAIN);
   }
 }

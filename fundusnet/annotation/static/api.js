@@ -15,10 +15,15 @@ export class Refused extends Error {
 }
 
 let csrf = null;
+let person = null;
 
 /** Who annotates, with which findings; renews the token that later requests carry. */
 export async function session() {
   const answer = await request("/api/session");
+  const now = JSON.stringify([answer.study, answer.annotator.id]);
+  // Whoever else signed in in this browser must not send what this page's reader said.
+  if (person !== null && person !== now) throw new Refused(401, { error: "somebody else signed in here" });
+  person = now;
   csrf = answer.csrf;
   return answer;
 }
@@ -27,12 +32,12 @@ export function get(path) {
   return request(path);
 }
 
-/** Send a change. A token that a restarted server no longer knows is renewed once. */
+/** Send a change. A session or token that the server no longer knows is renewed once, if it lets this person in. */
 export async function put(path, body) {
   try {
     return await request(path, body);
   } catch (error) {
-    if (!(error instanceof Refused && error.status === 403)) throw error;
+    if (!(error instanceof Refused && [401, 403].includes(error.status))) throw error;
     await session();
     return request(path, body);
   }
