@@ -92,8 +92,8 @@ def load(
     ----------
     findings: "all", or the names of those to draw and look for.
     prevalence: probability of each finding in an eye.
-    shortcut: probability that a small square at the upper nasal edge of the field goes with the label of the first finding in
-        train and val; otherwise, and always in test, it is drawn with probability ``prevalence``. 0 = no squares.
+    shortcut: probability that a small square at the upper nasal edge of the field goes with the label of the first
+        finding in train and val; otherwise, and always in test, it is drawn with probability ``prevalence``. 0 = none.
     annotators, miss, false_mark: readers a photograph, and how often each errs.
     workers: processes that draw; 0 = this one. No bearing on the result.
 
