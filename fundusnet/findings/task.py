@@ -49,7 +49,8 @@ def run_name(cfg: DictConfig) -> str:
     """What tables call a run: its findings and what its network was taught with."""
     names = {"guided": "", "guided_timm": f" ({cfg.model.network.backbone})", "inception_cam": " Inception-v3"}
     guidance = f" λ={cfg.model.loss.weight:g}" if cfg.model.network.name != "inception_cam" else ""
-    return "+".join(cfg.finding.names) + names[cfg.model.network.name] + guidance
+    findings = "+".join(cfg.finding.names) if len(cfg.finding.names) < 3 else f"{len(cfg.finding.names)} findings"
+    return findings + names[cfg.model.network.name] + guidance
 
 
 def make_datamodule(cfg: DictConfig) -> FindingsDataModule:
