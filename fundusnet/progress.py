@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sized
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
@@ -18,8 +18,10 @@ def track(items: Iterable[Item], description: str, total: int | None = None) -> 
     ----------
     total: number of items, where they cannot tell it themselves.
     """
+    if isinstance(items, Sized) and not len(items):
+        return  # a bar that never moves looks like a step that hangs
     with progress_bar() as progress:
-        task = progress.add_task(description, remark="")
+        task = progress.add_task(description, total=None, remark="")
         yield from progress.track(items, total=total, task_id=task)
 
 

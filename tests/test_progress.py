@@ -17,7 +17,12 @@ from fundusnet.quiet import quiet
 
 pty = pytest.importorskip("pty", reason="no pseudo-terminals here")
 
-COUNT = "from fundusnet.progress import track\nfor _ in track(range(3), 'counting'): pass\n"
+COUNT = """
+from fundusnet.progress import track
+for items in (range(3), [], (each for each in range(4))):
+    for _ in track(items, "counting"):
+        pass
+"""
 
 FIT = """
 import torch, pytorch_lightning as pl
@@ -71,8 +76,9 @@ def on_a_terminal(code: str, cwd: Path) -> list[str]:
 
 
 def test_a_bar_shows_on_a_terminal_and_stays_when_done(tmp_path: Path) -> None:
-    (line,) = on_a_terminal(COUNT, tmp_path)
-    assert re.fullmatch(r"counting +━+ 3/3 0:00:00", line)
+    known, unknown = on_a_terminal(COUNT, tmp_path)
+    assert re.fullmatch(r"counting +━+ 3/3 0:00:00", known)
+    assert re.fullmatch(r"counting +━+ 4/\?", unknown)
 
 
 def test_nothing_is_drawn_into_a_file(tmp_path: Path) -> None:
