@@ -172,6 +172,17 @@ def pooling_windows(network: dict[str, Any], findings: int) -> Tensor:
     return torch.tensor([float(p * p) for p in pools])
 
 
+def map_size(size: int, findings: int, name: str, **options: Any) -> int:
+    """Cells a side of the activation map of ``size`` x ``size`` pictures: asked of the network itself, without weights.
+
+    It does not follow from a stride: Inception-v3 pads nothing and makes 14 x 14 of 512 pixels.
+    """
+    options = {**options, "pretrained": False, "weights": None}
+    with torch.device("meta"), torch.inference_mode():
+        logit_map, _ = build_network(findings, name, **options).eval()(torch.zeros(1, 3, size, size))
+    return int(logit_map.shape[-1])
+
+
 def build_network(findings: int, name: str, **options: Any) -> nn.Module:
     """The network called ``name`` for this many findings; ``options`` are those of ``conf/model``'s ``network``."""
     own = ("width", "max_width", "reductions", "residual_units")

@@ -40,7 +40,6 @@ class GuidedCAM(nn.Module):
         pyramid_width: int = 32,
     ) -> None:
         super().__init__()
-        self.stride = 2**reductions
         widths = [min(width * 2**i, max_width) for i in range(reductions)]
         self.reductions = nn.ModuleList(_reduction(a, b) for a, b in zip([3, *widths], widths, strict=False))
         self.residuals = nn.ModuleList(
@@ -80,7 +79,6 @@ class GuidedTimm(nn.Module):
     ) -> None:
         super().__init__()
         self.backbone, channels = _timm_backbone(backbone, pretrained, weights)
-        self.stride = 32
         self.heads = _heads(findings, channels, dilations, pool, pyramid_width)
         self.heads.apply(_xavier)
 
@@ -101,7 +99,6 @@ class InceptionCAM(nn.Module):
     ) -> None:
         super().__init__()
         self.backbone, channels = _timm_backbone(backbone, pretrained, weights)
-        self.stride = 32
         self.classifier = nn.Conv2d(channels, findings, kernel_size=1)
         self.classifier.apply(_xavier)
 

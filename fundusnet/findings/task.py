@@ -12,7 +12,7 @@ from fundusnet.checkpoints import load_module, store_beside, stored_beside
 from fundusnet.data.datamodule import FindingsDataModule
 from fundusnet.evaluation.findings import operating_points
 from fundusnet.evaluation.report import write_report as write_report
-from fundusnet.findings.module import GuidedModule
+from fundusnet.findings.module import GuidedModule, map_size
 from fundusnet.findings.scoring import score, write_results
 from fundusnet.fitting import fit
 
@@ -56,10 +56,11 @@ def run_name(cfg: DictConfig) -> str:
 def make_datamodule(cfg: DictConfig) -> FindingsDataModule:
     """The DataModule of a config whose set is prepared already."""
     data: Any = OmegaConf.to_container(cfg.data, resolve=True)
+    network: Any = OmegaConf.to_container(cfg.model.network, resolve=True)
     return FindingsDataModule(
         folder=data["folder"],
         findings=list(cfg.finding.names),
-        feature_size=data["size"] // stride(cfg),
+        feature_size=map_size(data["size"], len(cfg.finding.names), **network),
         cue=data["cue"],
         present=data["present"],
         batch_size=data["batch_size"],
@@ -69,12 +70,6 @@ def make_datamodule(cfg: DictConfig) -> FindingsDataModule:
         split_by=data["split_by"],
         seed=cfg.seed,
     )
-
-
-def stride(cfg: DictConfig) -> int:
-    """Pixels a cell of the activation map stands for."""
-    network = cfg.model.network
-    return int(2**network.reductions) if network.name == "guided" else 32
 
 
 def make_module(cfg: DictConfig, datamodule: FindingsDataModule) -> GuidedModule:

@@ -64,7 +64,7 @@ def test_findings_are_weighed_each_by_its_own_factor() -> None:
 
 @pytest.mark.parametrize("pool", [1, 2, 4])
 def test_per_window_both_terms_pull_alike_at_the_cell_that_decides(pool: int) -> None:
-    """An image called present by one cell outside its cue: at λ = 1 the two gradients differ as 1 - y and a, no more."""
+    """An image called present by one cell outside its cue: at λ = 1 the gradients differ as 1 - y and a do."""
     logits = torch.full((1, 1, 8, 8), -3.0)
     logits[0, 0, 2, 2] = 5.0
     logits.requires_grad_()

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
 
-from fundusnet.findings.module import GuidedModule, build_network
+from fundusnet.findings.module import GuidedModule, build_network, map_size
 from fundusnet.findings.network import GuidedCAM, GuidedTimm, InceptionCAM
 
 
@@ -57,6 +59,18 @@ def test_inception_map_has_the_logit_as_its_mean() -> None:
 def test_any_timm_backbone_under_the_guided_head() -> None:
     logit_map, logit = GuidedTimm("resnet18", 2, pyramid_width=4).eval()(torch.rand(1, 3, 96, 96))
     assert logit_map.shape == (1, 2, 3, 3) and logit.shape == (1, 2)
+
+
+@pytest.mark.parametrize(
+    ("size", "network", "cells"),
+    [
+        (512, {"name": "guided", "width": 2, "reductions": 5}, 16),
+        (96, {"name": "guided_timm", "backbone": "resnet18"}, 3),
+        (512, {"name": "inception_cam", "backbone": "inception_v3"}, 14),  # it pads nothing
+    ],
+)
+def test_the_map_is_as_large_as_the_network_says(size: int, network: dict[str, Any], cells: int) -> None:
+    assert map_size(size, 1, **network) == cells
 
 
 def test_weights_from_a_file(tmp_path) -> None:  # type: ignore[no-untyped-def]
