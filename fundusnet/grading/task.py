@@ -20,7 +20,7 @@ from typing import Any
 import pandas as pd
 from omegaconf import DictConfig, OmegaConf
 
-from fundusnet.checkpoints import load_checkpoint, load_module, stored_beside, write_checkpoint
+from fundusnet.checkpoints import load_checkpoint, load_module, store_beside, stored_beside, write_checkpoint
 from fundusnet.errors import UserError
 from fundusnet.fitting import fit
 from fundusnet.grading.datamodule import GradingDataModule
@@ -45,6 +45,9 @@ def fit_and_score(cfg: DictConfig, run: Path) -> dict[str, object]:
         keep_best_epochs(stage2, best)
         histories = {folder.name: pd.read_csv(folder / "history.csv") for folder in _fitted(run / "stages")}
         pd.concat(histories, names=["stage"]).reset_index("stage").to_csv(run / "history.csv", index=False)
+    datamodule = make_datamodule(cfg)
+    datamodule.setup("test")
+    store_beside(best, {"classes": list(datamodule.classes), "size": datamodule.prepared.size})
     return score_again(cfg, run, "test", run, int(cfg.evaluation.bootstrap))
 
 

@@ -15,7 +15,7 @@ from graded import graded_set
 from omegaconf import OmegaConf
 
 from fundusnet import compose, evaluate, train
-from fundusnet.checkpoints import load_checkpoint, load_module, store_beside, stored_beside
+from fundusnet.checkpoints import load_checkpoint, load_module, stored_beside
 from fundusnet.errors import UserError
 from fundusnet.grading import task
 from fundusnet.grading.metrics import confusion_matrix
@@ -247,9 +247,7 @@ def test_a_run_is_called_by_what_sets_it_apart(overrides: list[str], name: str) 
     assert task.run_name(compose([*overrides, "data.root=x"])) == name
 
 
-def test_values_stored_beside_a_checkpoint_keep_it_whole(run: Path, tmp_path: Path) -> None:
-    file = tmp_path / "best.ckpt"
-    shutil.copy(run / "checkpoints" / "best.ckpt", file)
-    store_beside(file, {"size": 64})
-    assert stored_beside(file)["size"] == 64 and stored_beside(file)["task"] == "grading"
-    assert load_module(file, TwoStage).classes == 3
+def test_the_checkpoint_holds_what_a_prediction_needs(run: Path) -> None:
+    stored = stored_beside(run / "checkpoints" / "best.ckpt")
+    assert stored["task"] == "grading" and stored["size"] == 64
+    assert stored["classes"] == ["normal", "suspicious", "glaucoma"]
