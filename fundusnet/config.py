@@ -169,9 +169,9 @@ def _keys(cfg: DictConfig, above: str = "") -> Iterator[str]:
 
 
 def _nearest(name: str, known: Sequence[str]) -> str:
-    close = get_close_matches(name, known, n=1, cutoff=0.5)
-    if not close:  # the right name in the wrong place
-        close = [key for key in known if key.rpartition(".")[2] == name.rpartition(".")[2]][:1]
+    # The right name in the wrong place goes before one that merely looks like it.
+    close = [key for key in known if key.rpartition(".")[2] == name.rpartition(".")[2]][:1]
+    close = close or get_close_matches(name, known, n=1, cutoff=0.5)
     return f"; did you mean {close[0]}?" if close else ""
 
 
