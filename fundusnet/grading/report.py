@@ -84,9 +84,10 @@ def write_report(runs: list[Path], output: Path) -> Path:
         outlines=list(_outlines(two_stage, prepared)) if prepared is not None else [],
         without_pictures=why_not,
         losses=[
-            {"label": group.label, "image": page.picture(figures.losses(group.runs[0].history))}
+            {"label": group.label, "panels": len(drawn.axes), "image": page.picture(drawn)}
             for group in groups
             if not group.runs[0].history.empty
+            for drawn in [figures.losses(group.runs[0].history)]
         ],
     )
     return page.write(content, output)
