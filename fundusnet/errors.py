@@ -15,3 +15,18 @@ class RankError(Exception):
 
     Plain, so that it survives the way between processes.
     """
+
+
+class NotFiniteError(UserError):
+    """A loss that is no number; ``rows`` of the prepared set were in the batch. Who knows the set names the images."""
+
+    def __init__(self, split: str, loss: float, rows: list[int]) -> None:
+        self.split, self.loss, self.rows = split, loss, rows
+        super().__init__(self.told([f"row {row}" for row in rows]))
+
+    def told(self, names: list[str]) -> str:
+        """The line for the user, with these names of the images."""
+        return (
+            f"the {self.split} loss is {self.loss} on the batch of {', '.join(names)}; "
+            "lower model.optimizer.lr, or look at these images"
+        )

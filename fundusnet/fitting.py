@@ -14,15 +14,19 @@ from lightning_fabric.plugins.environments.cluster_environment import ClusterEnv
 from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from omegaconf import DictConfig, OmegaConf
+from pytorch_lightning.callbacks import Callback
 
 from fundusnet.checkpoints import CheckpointFiles
-from fundusnet.errors import UserError
+from fundusnet.errors import NotFiniteError, UserError
 from fundusnet.fit_progress import FitProgress
+from fundusnet.gauges import Gauges, Pictures
 from fundusnet.history import History
 from fundusnet.launching import fit_in_ranks, lead, processes, under_torchrun, uses_gpu
+from fundusnet.loggers import make_loggers
 from fundusnet.quiet import quiet
 from fundusnet.resuming import Checkpoints, Reseed, last_complete
 from fundusnet.tasks import task_of
+from fundusnet.watching import Watch
 
 FITTED = "fit.json"
 
@@ -62,8 +66,13 @@ def fit_here(cfg: DictConfig, folder: Path) -> None:
         folder / "checkpoints", cfg.trainer.monitor, cfg.trainer.patience, cfg.trainer.checkpoint_every
     )
     with quiet():
-        trainer = make_trainer(cfg, folder, checkpoints)
-        trainer.fit(module, datamodule, ckpt_path=last_complete(checkpoints.folder), weights_only=True)
+        trainer = make_trainer(cfg, folder, checkpoints, Pictures(task, cfg.logger.pictures))
+        try:
+            trainer.fit(module, datamodule, ckpt_path=last_complete(checkpoints.folder), weights_only=True)
+        except NotFiniteError as error:
+            prepared: Any = getattr(datamodule, "prepared")  # noqa: B009 - that of either task
+            ids = prepared.manifest.images["image_id"].iloc[error.rows]
+            raise UserError(error.told([str(name) for name in ids])) from error
     if trainer.is_global_zero:
         write_fitted(folder, checkpoints, trainer)
 
@@ -82,13 +91,14 @@ def write_fitted(folder: Path, checkpoints: Checkpoints, trainer: pl.Trainer) ->
     partial.replace(folder / FITTED)
 
 
-def make_trainer(cfg: DictConfig, folder: Path, checkpoints: Checkpoints) -> pl.Trainer:
+def make_trainer(cfg: DictConfig, folder: Path, checkpoints: Checkpoints, *more: Callback) -> pl.Trainer:
     """Lightning's Trainer with what every fit has: history, best and last checkpoint, repeatable chance."""
     options = cfg.trainer
     world, local = (int(os.environ[n]) if under_torchrun() else 1 for n in ("WORLD_SIZE", "LOCAL_WORLD_SIZE"))
     chosen = OmegaConf.is_list(options.devices) and len(options.devices) == local
     # Never what Lightning detects by itself: under SLURM it would take over signals and requeueing.
     place: ClusterEnvironment = TorchElasticEnvironment() if under_torchrun() else LightningEnvironment()
+    own = [History(folder / "history.csv"), Reseed(cfg.seed), FitProgress(), Watch(), Gauges(cfg.logger.every)]
     return pl.Trainer(
         max_epochs=options.max_epochs,
         accelerator=options.accelerator,
@@ -100,9 +110,10 @@ def make_trainer(cfg: DictConfig, folder: Path, checkpoints: Checkpoints) -> pl.
         sync_batchnorm=world > 1 and uses_gpu(options),
         deterministic=options.deterministic,
         gradient_clip_val=options.gradient_clip,
-        callbacks=[History(folder / "history.csv"), Reseed(cfg.seed), FitProgress(), checkpoints],
+        callbacks=[*own, *more, checkpoints],
         plugins=[CheckpointFiles(), place],
-        logger=False,
+        logger=make_loggers(cfg, folder),
+        log_every_n_steps=1,
         default_root_dir=folder,
         use_distributed_sampler=False,  # the loaders know their shares
         enable_progress_bar=False,

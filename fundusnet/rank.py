@@ -21,11 +21,13 @@ def main() -> None:
     from torch.distributed.elastic.multiprocessing.errors import record
 
     from fundusnet.fitting import fit_here
+    from fundusnet.loggers import wandb_finished
 
     folder = Path(sys.argv[1])
     cfg = OmegaConf.load(folder / "config.yaml")
     assert isinstance(cfg, DictConfig)
-    record(fit_here)(cfg, folder)
+    with wandb_finished():
+        record(fit_here)(cfg, folder)
 
 
 if __name__ == "__main__":

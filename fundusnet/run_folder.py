@@ -110,7 +110,7 @@ def status_of(run: Path) -> Iterator[None]:
             "state": state,
             "error": error,
             "seconds": round(time.time() - start, 1),
-            "git": _git(),
+            "git": git_state(),
             "versions": {name: version(name) for name in ("fundusnet", "torch", "pytorch-lightning")},
         }
         partial = run / "status.partial"
@@ -127,7 +127,7 @@ def status_of(run: Path) -> Iterator[None]:
     write("done")
 
 
-def _git() -> str | None:
+def git_state() -> str | None:
     """Commit of the folder the command runs in, where it is a git checkout."""
     try:
         answer = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False)

@@ -204,6 +204,22 @@ class TrainerConfig:
 
 
 @dataclass
+class LoggerConfig:
+    """``logger``"""
+
+    csv: bool = MISSING
+    tensorboard: bool = MISSING
+    wandb: bool = MISSING
+    every: int = MISSING
+    pictures: int = MISSING
+    project: str = MISSING
+    group: str | None = MISSING
+    name: str | None = MISSING
+    id: str | None = MISSING
+    artifact: bool = MISSING
+
+
+@dataclass
 class EvaluationConfig:
     """``evaluation``"""
 
@@ -251,6 +267,7 @@ class RunConfig:
     data: DataConfig = field(default_factory=DataConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    logger: LoggerConfig = field(default_factory=LoggerConfig)
     task: str = MISSING
     name: str | None = MISSING
     seed: int = MISSING

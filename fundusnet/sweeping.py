@@ -88,6 +88,8 @@ def run_job(cfg: DictConfig, own_config_folders: list[Path], in_a_worker: bool) 
         folder = job_folder(cfg)
         _enlist(folder)
         if state_of(folder) != "done":
+            cfg.logger.group = cfg.logger.group or Path(HydraConfig.get().sweep.dir).name
+            cfg.logger.name = cfg.logger.name or job_name()
             cfg["resume" if (folder / "config.yaml").is_file() else "run_dir"] = str(folder)
             from fundusnet.training import train
 

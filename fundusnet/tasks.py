@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import pytorch_lightning as pl
+from matplotlib.figure import Figure
 from omegaconf import DictConfig
 
 from fundusnet.errors import UserError
@@ -28,6 +29,9 @@ class Task(Protocol):
 
     def score_again(self, cfg: DictConfig, run: Path, split: str, folder: Path, resamples: int) -> dict[str, object]:
         """Score the best checkpoint of ``run``, whose config is ``cfg``, on ``split`` into ``folder``."""
+
+    def validation_panels(self, module: Any, datamodule: Any, count: int) -> dict[str, Figure]:
+        """A few validation photographs by image id, always the same, with what ``module`` sees in them by now."""
 
     def write_report(self, runs: list[Path], output: Path) -> Path:
         """One page about finished runs of this task."""

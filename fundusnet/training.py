@@ -11,6 +11,8 @@ from omegaconf import DictConfig, OmegaConf
 from fundusnet.errors import UserError
 from fundusnet.fitting import fit_here
 from fundusnet.launching import follow, follows, leading
+from fundusnet.loggers import new_id, wandb_finished
+from fundusnet.outcome import log_outcome
 from fundusnet.preparing import prepare_set, prepared_folder
 from fundusnet.run_folder import Result, alone_in, ending_in_order, run_folder, state_of, status_of
 from fundusnet.tasks import task_of
@@ -40,10 +42,11 @@ def train(cfg: DictConfig) -> Result:
             return Result(run, json.loads((run / "metrics.json").read_text()))
         cfg = resumed(run) if cfg.resume else begun(cfg, run)
         task = task_of(cfg)
-        with status_of(run):
+        with status_of(run), wandb_finished():
             prepare_once(cfg)
             metrics = task.fit_and_score(cfg, run)
             task.write_report([run], run / "report.html")
+            log_outcome(cfg, run)
     return Result(run, metrics)
 
 
@@ -64,6 +67,7 @@ def begun(cfg: DictConfig, run: Path) -> DictConfig:
     OmegaConf.resolve(cfg)
     cfg.run_dir = str(run)
     cfg.name = cfg.name or task_of(cfg).run_name(cfg)
+    cfg.logger.id = cfg.logger.id or new_id()
     cfg.data.folder = str(prepared_folder(cfg).resolve())
     OmegaConf.save(cfg, run / "config.yaml")
     return cfg

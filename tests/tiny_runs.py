@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from data.tiny import tiny_prepared
+from tiny import tiny_prepared
 
 
 def tiny_place(folder: Path) -> Path:

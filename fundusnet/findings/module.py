@@ -10,7 +10,7 @@ from pytorch_lightning.utilities import rank_zero_warn
 from torch import Tensor, nn
 from torchmetrics.functional.classification import binary_auroc
 
-from fundusnet.errors import UserError
+from fundusnet.errors import NotFiniteError, UserError
 from fundusnet.findings.loss import classification_loss, guidance_loss
 from fundusnet.findings.network import GuidedCAM, GuidedTimm, InceptionCAM
 from fundusnet.gathering import gathered
@@ -149,11 +149,7 @@ class GuidedModule(pl.LightningModule):
         weight = self.guidance_weight() if split == "train" else float(options["weight"])
         total = classification + weight * guidance if weight else classification
         if not torch.isfinite(total):
-            rows = ", ".join(str(i) for i in batch["index"].tolist())
-            raise UserError(
-                f"the {split} loss is {float(total.detach())} on the pictures in rows {rows} of the prepared set; "
-                "lower model.optimizer.lr, or look at these pictures"
-            )
+            raise NotFiniteError(split, float(total.detach()), batch["index"].tolist())
         return dict(zip(LOSSES, (total, classification, guidance), strict=True)), logit
 
     def _scaled(self, image: Tensor) -> Tensor:

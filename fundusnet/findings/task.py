@@ -13,6 +13,7 @@ from fundusnet.data.datamodule import FindingsDataModule
 from fundusnet.evaluation.findings import operating_points
 from fundusnet.evaluation.report import write_report as write_report
 from fundusnet.findings.module import GuidedModule, map_size
+from fundusnet.findings.panels import validation_panels as validation_panels
 from fundusnet.findings.scoring import score, write_results
 from fundusnet.fitting import fit
 

@@ -12,7 +12,7 @@ import torch
 from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor
 
-from fundusnet.errors import UserError
+from fundusnet.errors import NotFiniteError, UserError
 from fundusnet.grading.cam import upsampled
 from fundusnet.grading.network import GradingNetwork
 from fundusnet.grading.ranking import grading_losses, predicted_grade, probabilities
@@ -182,10 +182,7 @@ class RankingStage(pl.LightningModule):
         logits = self.network(self.picture(batch["image"], self.batch_mask(batch)))
         losses = grading_losses(self.network.head, logits, batch["grade"], self.class_counts)
         if not torch.isfinite(losses).all():
-            raise UserError(
-                f"the {split} loss is {float(losses.detach().sum())} on the pictures in rows {_rows(batch)} of the "
-                "prepared set; lower model.optimizer.lr, or look at these pictures"
-            )
+            raise NotFiniteError(split, float(losses.detach().sum()), batch["index"].tolist())
         return losses, logits
 
     def _named(self, losses: Tensor) -> list[tuple[str, Tensor]]:

@@ -25,6 +25,7 @@ from fundusnet.errors import UserError
 from fundusnet.fitting import fit
 from fundusnet.grading.datamodule import GradingDataModule
 from fundusnet.grading.masks import write_masks
+from fundusnet.grading.panels import validation_panels as validation_panels
 from fundusnet.grading.report import write_report as write_report
 from fundusnet.grading.scoring import write_results
 from fundusnet.grading.stage import RankingStage, load_stage
