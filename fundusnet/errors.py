@@ -22,11 +22,11 @@ class NotFiniteError(UserError):
 
     def __init__(self, split: str, loss: float, rows: list[int]) -> None:
         self.split, self.loss, self.rows = split, loss, rows
-        super().__init__(self.told([f"row {row}" for row in rows]))
+        super().__init__(self.told(f"rows {', '.join(map(str, rows))} of the prepared set"))
 
-    def told(self, names: list[str]) -> str:
-        """The line for the user, with these names of the images."""
+    def told(self, images: str) -> str:
+        """The line for the user, with these words for the images of the batch."""
         return (
-            f"the {self.split} loss is {self.loss} on the batch of {', '.join(names)}; "
+            f"the {self.split} loss is {self.loss} on the batch of {images}; "
             "lower model.optimizer.lr, or look at these images"
         )

@@ -72,7 +72,7 @@ def fit_here(cfg: DictConfig, folder: Path) -> None:
         except NotFiniteError as error:
             prepared: Any = getattr(datamodule, "prepared")  # noqa: B009 - that of either task
             ids = prepared.manifest.images["image_id"].iloc[error.rows]
-            raise UserError(error.told([str(name) for name in ids])) from error
+            raise UserError(error.told(", ".join(str(name) for name in ids))) from error
     if trainer.is_global_zero:
         write_fitted(folder, checkpoints, trainer)
 

@@ -26,7 +26,7 @@ def test_a_loss_that_is_no_number_stops_the_run_and_names_the_images(tmp_path: P
 
 
 def test_whoever_does_not_know_the_set_names_its_rows() -> None:
-    assert "the val loss is inf on the batch of row 3, row 14" in str(NotFiniteError("val", float("inf"), [3, 14]))
+    assert "the val loss is inf on the batch of rows 3, 14 of" in str(NotFiniteError("val", float("inf"), [3, 14]))
 
 
 def fitted(watch: Watch, batches: list[dict[str, torch.Tensor]], datamodule: Any) -> None:
