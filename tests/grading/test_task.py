@@ -15,7 +15,7 @@ from graded import graded_set
 from omegaconf import OmegaConf
 
 from fundusnet import compose, evaluate, train
-from fundusnet.checkpoints import load_checkpoint, load_module, stored_beside
+from fundusnet.checkpoints import load_checkpoint, load_module, stored_beside, write_checkpoint
 from fundusnet.errors import UserError
 from fundusnet.grading import task
 from fundusnet.grading.metrics import confusion_matrix
@@ -116,11 +116,21 @@ def test_each_sub_classifier_is_that_of_its_own_best_epoch(run: Path, stage: str
     history = pd.read_csv(folder / "history.csv")
     best = [int(history[f"val/loss_gt_{k}"].argmin()) for k in range(2)]
     assert stored_beside(folder / "checkpoints" / "best.ckpt")["best_epochs"] == best
-    last = load_checkpoint(folder / "checkpoints" / "last.ckpt")
-    final = load_checkpoint(folder / "checkpoints" / "best.ckpt")["state_dict"]
-    for k, weights in enumerate(last["best"]["weights"]):
-        for key, value in weights.items():
-            assert torch.equal(final[f"network.members.{k}.{key}"], value)
+
+
+def test_the_weights_of_each_best_epoch_replace_those_of_the_last(run: Path, tmp_path: Path) -> None:
+    content = load_checkpoint(run / "stages" / "stage2" / "checkpoints" / "last.ckpt")
+    last = content["state_dict"]
+    for k, weights in enumerate(content["best"]["weights"]):
+        for key in weights:
+            weights[key] = last[f"network.members.{k}.{key}"] + 1 + k
+    write_checkpoint(tmp_path / "checkpoints" / "last.ckpt", content)
+    task.keep_best_epochs(tmp_path, tmp_path / "best.ckpt")
+    final = load_module(tmp_path / "best.ckpt", TwoStage).state_dict()
+    for key, value in last.items():
+        if key.startswith("network.members."):
+            value = value + 1 + int(key.split(".")[2])
+        assert torch.equal(final[key], value), key  # stage 1 stays as it is
 
 
 def test_the_history_tells_the_stages_apart(run: Path) -> None:
