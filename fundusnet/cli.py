@@ -117,7 +117,9 @@ def _sweep(stub: Callable[[DictConfig], float | None], rest: list[str]) -> int:
     global _leads_jobs
     _leads_jobs = True
     before = sweeping.undone
-    sys.argv += sweeping.naming(rest)
+    # Hydra reads overrides on one side of its flags only.
+    words = [word for word in rest if word not in ("-m", "--multirun")]
+    sys.argv = [sys.argv[0], "--multirun", *words, *sweeping.naming(words)]
     try:
         hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name="train")(stub)()
     except (UserError, HydraException, OmegaConfBaseException):

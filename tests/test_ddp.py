@@ -66,9 +66,10 @@ def ranks(folder: Path) -> list[int]:
     return sorted(found)
 
 
-def wait_for(what: Callable[[], object], seconds: float) -> None:
+def wait_for(what: Callable[[], object], seconds: float, process: subprocess.Popen[str] | None = None) -> None:
     end = time.monotonic() + seconds
     while not what():
+        assert process is None or process.poll() is None, process.communicate()[1]
         assert time.monotonic() < end, "it never came"
         time.sleep(0.2)
 
@@ -106,7 +107,7 @@ def test_a_killed_rank_ends_its_job_and_the_next_one_runs(place: Path) -> None:
     sweep = place / "killed"
     jobs = ["-m", "trainer.max_epochs=10000,1", "trainer.patience=100000", f"hydra.sweep.dir={sweep}"]
     process = started(*command(place, *jobs))
-    wait_for(lambda: list(sweep.glob("*10000*/checkpoints/last.ckpt")), 300)
+    wait_for(lambda: list(sweep.glob("*10000*/checkpoints/last.ckpt")), 300, process)
     (first,) = sweep.glob("*10000*/")
     _, second = ranks(first)
     os.kill(second, signal.SIGKILL)
@@ -140,7 +141,7 @@ def test_no_rank_outlives_its_parent(place: Path) -> None:
     run = place / "orphans"
     process = started(*command(place, f"run_dir={run}", *FOREVER))
     last = run / "checkpoints" / "last.ckpt"
-    wait_for(last.exists, 300)
+    wait_for(last.exists, 300, process)
     process.terminate()
     process.communicate(timeout=120)
     assert process.returncode == 143
@@ -149,7 +150,7 @@ def test_no_rank_outlives_its_parent(place: Path) -> None:
     saved = last.stat().st_mtime_ns
 
     process = started("train", f"resume={run}")
-    wait_for(lambda: last.stat().st_mtime_ns > saved, 300)
+    wait_for(lambda: last.stat().st_mtime_ns > saved, 300, process)
     assert len(ranks(run)) == 2
     process.kill()
     process.wait()
