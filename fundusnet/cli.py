@@ -68,11 +68,8 @@ def usage() -> str:
 
 def _run(verb: str, rest: list[str]) -> int:
     import hydra
-    from hydra.errors import HydraException
-    from omegaconf.errors import OmegaConfBaseException
-    from yaml.error import MarkedYAMLError
 
-    from fundusnet.config import conf_folder, one_line
+    from fundusnet.config import COMPOSITION_ERRORS, conf_folder, one_line
 
     # Each is a plain function of this module, so that launchers can send it to other processes by name.
     stubs = {"annotate": _annotate, "prepare": _prepare, "train": _train, "evaluate": _evaluate, "report": _report}
@@ -84,7 +81,7 @@ def _run(verb: str, rest: list[str]) -> int:
         if sweeps:
             return _sweep(stubs[verb], rest)
         hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name=verb)(stubs[verb])()
-    except (_RefusedError, UserError, HydraException, OmegaConfBaseException) as stop:
+    except (_RefusedError, UserError, *COMPOSITION_ERRORS) as stop:
         error = stop.__cause__ if isinstance(stop, _RefusedError) else stop
         code = FAILURE if isinstance(error, RankError) else USAGE_ERROR
         if any(word.lstrip("+").lower() in ("debug=true", "debug=1") for word in rest):
@@ -92,10 +89,6 @@ def _run(verb: str, rest: list[str]) -> int:
             return code
         _complain(one_line(error, verb))
         return code
-    except MarkedYAMLError as error:
-        mark = error.problem_mark
-        place = f"{mark.name}, line {mark.line + 1}" if mark else "a configuration file"
-        return _complain(f"{place}: {error.problem}; this is no YAML, mind brackets, tabs and indentation")
     finally:
         sys.argv = argv
         if full_error is None:
@@ -108,11 +101,9 @@ def _run(verb: str, rest: list[str]) -> int:
 def _sweep(stub: Callable[[DictConfig], float | None], rest: list[str]) -> int:
     """Run a training for each point of a sweep; 0 when every one of them is done."""
     import hydra
-    from hydra.errors import HydraException
-    from omegaconf.errors import OmegaConfBaseException
 
     from fundusnet import sweeping
-    from fundusnet.config import conf_folder
+    from fundusnet.config import COMPOSITION_ERRORS, conf_folder
 
     global _leads_jobs
     _leads_jobs = True
@@ -122,7 +113,7 @@ def _sweep(stub: Callable[[DictConfig], float | None], rest: list[str]) -> int:
     sys.argv = [sys.argv[0], "--multirun", *words, *sweeping.naming(words)]
     try:
         hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name="train")(stub)()
-    except (UserError, HydraException, OmegaConfBaseException):
+    except (UserError, *COMPOSITION_ERRORS):
         raise  # the sweep itself cannot be composed
     except Exception as error:  # a launcher whose worker died, a sweeper without one good result
         _complain(f"the sweep ended early: {type(error).__name__}: {error}")

@@ -13,9 +13,13 @@ from hydra import initialize_config_dir
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from yaml.error import MarkedYAMLError
 
 from fundusnet.errors import UserError
 from fundusnet.schema import CHOICES, TASK_CHOICES, schema_of
+
+# What Hydra, OmegaConf and YAML raise where overrides or files do not make a configuration.
+COMPOSITION_ERRORS = (HydraException, OmegaConfBaseException, MarkedYAMLError)
 
 
 def compose(overrides: Sequence[str] = (), verb: str = "train") -> DictConfig:
@@ -33,7 +37,7 @@ def compose(overrides: Sequence[str] = (), verb: str = "train") -> DictConfig:
     try:
         with initialize_config_dir(str(conf_folder()), version_base="1.3"):
             cfg = hydra_compose(verb, list(overrides))
-    except (HydraException, OmegaConfBaseException) as error:
+    except COMPOSITION_ERRORS as error:
         raise UserError(one_line(error, verb)) from error
     check(cfg, verb)
     return cfg
@@ -72,6 +76,8 @@ def check(cfg: DictConfig, verb: str = "train", folders: Sequence[Path] = ()) ->
         if value is not None and value not in allowed:
             raise UserError(f"{key}={value} is unknown; use {' or '.join(allowed)}")
     _check_numbers(cfg)
+    if "data" in cfg:
+        _check_source(cfg.data.source)
     if "finding" in cfg:
         _check_findings(cfg, [conf_folder(), *folders])
 
@@ -90,6 +96,10 @@ def one_line(error: BaseException | None, verb: str) -> str:
     text = str(error)
     if isinstance(error, UserError):
         return text
+    if isinstance(error, MarkedYAMLError):
+        mark = error.problem_mark
+        place = f"{mark.name}, line {mark.line + 1}" if mark else "a configuration file"
+        return f"{place}: {error.problem}; this is no YAML, mind brackets, tabs and indentation"
     if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
         group, _, name = error.missing_cfg_file.rpartition("/")
         options = sorted(set(error.options))
@@ -109,6 +119,8 @@ def one_line(error: BaseException | None, verb: str) -> str:
 
 def _refuse(key: str, known: Sequence[str], verb: str, task: str | None) -> None:
     """Say that no code reads ``key``; a key of the other task came in with that task's model or finding."""
+    if key.partition(".")[0] == "experiment":
+        raise UserError("the experiment's file starts without the line '# @package _global_'; write it at the top")
     for other in set(TASK_CHOICES) - {task}:
         if verb == "train" and key in _keys(OmegaConf.structured(schema_of(verb, other))):
             raise UserError(
@@ -118,22 +130,48 @@ def _refuse(key: str, known: Sequence[str], verb: str, task: str | None) -> None
     raise UserError(f"unknown key {key}{_nearest(key, known)}")
 
 
+LEAST = {
+    "data.size": 1,
+    "data.workers": 0,
+    "data.num_workers": 0,
+    "data.batch_size": 1,
+    "data.present": 1,
+    "trainer.max_epochs": 1,
+    "trainer.patience": 1,
+    "model.loss.weight": 0,
+    "model.loss.warmup_epochs": 0,
+    "model.optimizer.lr": 0,
+    "model.optimizer.weight_decay": 0,
+    "model.network.reductions": 1,
+    "model.network.width": 1,
+    "model.network.hidden": 1,
+    "model.stage1.folds": 1,
+    "model.stage1.max_epochs": 1,
+    "evaluation.bootstrap": 1,
+    "evaluation.panels": 0,
+    "readings_per_image": 1,
+    "seed": 0,
+}
+
+
 def _check_numbers(cfg: DictConfig) -> None:
-    for key, least in (
-        ("model.loss.weight", 0),
-        ("data.size", 1),
-        ("data.batch_size", 1),
-        ("trainer.max_epochs", 1),
-        ("model.network.reductions", 1),
-        ("evaluation.bootstrap", 1),
-        ("model.network.hidden", 1),
-        ("model.stage1.folds", 1),
-        ("model.stage1.max_epochs", 1),
-        ("readings_per_image", 1),
-    ):
+    for key, least in LEAST.items():
         value = _select(cfg, key)
-        if value is not None and value < least:
+        if isinstance(value, int | float) and value < least:
             raise UserError(f"{key}={value} is too small; use {least} or more")
+    fractions = _select(cfg, "data.fractions")
+    if fractions is not None and (len(fractions) != 3 or min(fractions) < 0 or fractions[0] == 0):
+        raise UserError(
+            f"data.fractions={list(fractions)} are no shares of train, val and test; use such as [0.7,0.1,0.2]"
+        )
+    for key in ("scale", "intensity"):
+        span = _select(cfg, f"data.augment.{key}")
+        if span is not None and (len(span) != 2 or not 0 <= span[0] <= span[1] or (key == "scale" and span[0] == 0)):
+            raise UserError(f"data.augment.{key}={list(span)} is no range of factors; use such as [0.9,1.1]")
+    for key, most in (("rotate", 180), ("translate", 1), ("shear", 89)):
+        value = _select(cfg, f"data.augment.{key}")
+        if value is not None and not 0 <= value <= most:
+            raise UserError(f"data.augment.{key}={value:g} is outside 0 to {most}")
     for rate in _flat(_select(cfg, "finding.dilations")):
         if rate < 1:
             raise UserError(f"finding.dilations holds {rate}; a dilation is 1 or more")
@@ -147,6 +185,13 @@ def _check_numbers(cfg: DictConfig) -> None:
         )
 
 
+def _check_source(name: str) -> None:
+    from fundusnet.data.sources import SOURCES  # pandas comes with it, which no misspelt key shall wait for
+
+    if name not in SOURCES:
+        raise UserError(f"data.source={name} is unknown{_nearest(name, list(SOURCES))}; there are {', '.join(SOURCES)}")
+
+
 def _check_findings(cfg: DictConfig, folders: Sequence[Path]) -> None:
     files = [file for folder in folders for file in sorted((folder / "finding").glob("*.yaml"))]
     known = sorted({str(name) for file in files for name in _select(OmegaConf.load(file), "names") or ()})
@@ -154,6 +199,8 @@ def _check_findings(cfg: DictConfig, folders: Sequence[Path]) -> None:
     if not names:
         raise UserError(f"finding.names is empty; name one or more of {', '.join(known)}")
     for name in names:
+        if names.count(name) > 1:
+            raise UserError(f"finding.names holds {name} twice; name it once")
         if name not in known:
             raise UserError(f"unknown finding {name}{_nearest(name, known)}; there are {', '.join(known)}")
 

@@ -53,10 +53,12 @@ def train(cfg: DictConfig) -> Result:
 def prepare_once(cfg: DictConfig) -> None:
     """Make the prepared set where it does not exist yet, while other jobs that want the same wait."""
     folder = prepared_folder(cfg)
-    if not (folder / "prepared.yaml").exists():
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with alone_in(folder.parent, patience=math.inf):
-            prepare_set(cfg)
+    if (folder / "prepared.yaml").exists():
+        prepare_set(cfg)
+        return
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with alone_in(folder.parent, patience=math.inf):
+        prepare_set(cfg)
 
 
 def begun(cfg: DictConfig, run: Path) -> DictConfig:

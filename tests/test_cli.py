@@ -5,13 +5,11 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
-import zipfile
 from pathlib import Path
 
 import pytest
 
 from fundusnet.cli import VERBS, main
-from fundusnet.config import conf_folder
 from fundusnet.errors import UserError
 from fundusnet.reporting import find_runs
 
@@ -133,14 +131,3 @@ def test_runs_are_found_once_and_only_when_finished(tmp_path: Path) -> None:
     assert find_runs([str(tmp_path / "b"), str(tmp_path / "*")]) == [tmp_path / "b", tmp_path / "a"]
     with pytest.raises(UserError, match="broken holds no finished run"):
         find_runs([str(tmp_path / "broken")])
-
-
-@pytest.mark.slow
-def test_the_wheel_carries_the_configuration(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "build", "--wheel", "--outdir", str(tmp_path), str(ROOT)]
-    subprocess.run(command, check=True, capture_output=True)
-    (wheel,) = tmp_path.glob("*.whl")
-    inside = set(zipfile.ZipFile(wheel).namelist())
-    conf = conf_folder()
-    assert {f"fundusnet/conf/{file.relative_to(conf).as_posix()}" for file in conf.rglob("*.yaml")} <= inside
-    assert {f"fundusnet/{file.relative_to(ROOT / 'fundusnet')}" for file in ROOT.glob("fundusnet/**/*.py")} <= inside

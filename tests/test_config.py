@@ -8,6 +8,7 @@ import pytest
 from omegaconf import DictConfig, OmegaConf
 
 import fundusnet
+from fundusnet.cli import main
 from fundusnet.config import check, compose, conf_folder
 from fundusnet.errors import UserError
 from fundusnet.schema import SCHEMAS, schema_of
@@ -75,6 +76,14 @@ def test_a_value_of_a_group_reaches_the_network() -> None:
         ("model.loss.form=lgo", "model.loss.form=lgo is unknown; use log or bce"),
         ("model.optimizer.lr=fast", "model.optimizer.lr: Value 'fast'"),
         ("data=csv", "data.root is not given"),
+        ("data.source=idird", "data.source=idird is unknown; did you mean idrid?"),
+        ("data.num_workers=-1", "data.num_workers=-1 is too small; use 0 or more"),
+        ("data.fractions=[0.8,0.2]", "no shares of train, val and test"),
+        ("data.fractions=[0,0.5,0.5]", "no shares of train, val and test"),
+        ("data.augment.scale=[1.1,0.9]", "data.augment.scale=[1.1, 0.9] is no range"),
+        ("data.augment.scale=[1]", "is no range of factors"),
+        ("data.augment.shear=90", "data.augment.shear=90 is outside 0 to 89"),
+        ("finding.names=[drusen,drusen]", "finding.names holds drusen twice"),
         ("seed=[1", "seed=[1 is no override"),
     ],
 )
@@ -126,6 +135,15 @@ def test_a_users_finding_file_names_a_new_finding(tmp_path: Path) -> None:
     (tmp_path / "finding").mkdir()
     (tmp_path / "finding" / "laser_scar.yaml").write_text("names: [laser_scar]\ndilations: [1]\npool: 1\n")
     check(cfg, folders=[tmp_path])
+
+
+def test_an_experiment_file_without_its_package_line_is_told_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment" / "mine.yaml").write_text("seed: 3\n")
+    assert main(["train", "--config-dir", str(tmp_path), "experiment=mine"]) == 2
+    assert "'# @package _global_'; write it at the top" in capsys.readouterr().err
 
 
 def test_lazy_name_is_the_function_each_time() -> None:

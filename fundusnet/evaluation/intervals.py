@@ -13,8 +13,6 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fundusnet.progress import track
-
 Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
@@ -59,13 +57,11 @@ class Interval:
         return metric
 
 
-def bootstrap(
-    statistic: Statistic, patients: ArrayLike, *, n: int = 2000, seed: int = 0, progress: str = ""
-) -> Interval:
+def bootstrap(statistic: Statistic, patients: ArrayLike, *, n: int = 2000, seed: int = 0) -> Interval:
     """Return ``statistic`` over all images and its 95% patient-clustered percentile interval (S1.6).
 
     ``patients`` ``(N,)`` are identities of any kind. A resample in which the statistic is undefined (one
-    class only) is redrawn and counted in ``redrawn``. ``progress`` names a progress bar; empty shows none.
+    class only) is redrawn and counted in ``redrawn``.
     """
     identities, patient_of = np.unique(np.asarray(patients), return_inverse=True)
     patient_of = patient_of.ravel()
@@ -85,7 +81,7 @@ def bootstrap(
     kept = np.empty(0)
     redrawn = 0
     rounds = range(-(-n * DRAWS_PER_RESAMPLE // block))
-    for _ in track(rounds, progress) if progress else rounds:
+    for _ in rounds:
         wanted = min(block, n - len(kept))
         drawn = generator.multinomial(count, np.full(count, 1 / count), size=wanted)
         values = statistic.of(drawn[:, patient_of].astype(np.float64))
