@@ -39,15 +39,20 @@ def _config(run: Path) -> DictConfig:
     return config
 
 
+def _finished(folder: Path) -> bool:
+    return (folder / "metrics.json").is_file()
+
+
 def find_runs(patterns: list[str]) -> list[Path]:
-    """Run folders of ``patterns`` (a folder, or a pattern such as ``outputs/findings/*``), once and in order.
+    """Run folders of ``patterns`` (a folder, a sweep's folder, or a pattern such as ``outputs/findings/*``), in order.
 
     What is no finished run is passed over, unless nothing is left of a pattern.
     """
     runs: dict[Path, None] = {}
     for pattern in patterns:
         found = [Path(path) for path in sorted(glob(pattern))]  # noqa: PTH207 - the pattern may be absolute
-        finished = [path for path in found if (path / "metrics.json").is_file()]
+        jobs = [job for path in found for job in ([path] if _finished(path) else sorted(path.glob("*/")))]
+        finished = [path for path in jobs if _finished(path)]
         if not finished:
             raise UserError(f"runs={pattern} holds no finished run (a folder with metrics.json); check the path")
         runs.update(dict.fromkeys(finished))

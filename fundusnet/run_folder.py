@@ -100,10 +100,23 @@ def state_of(run: Path) -> str | None:
     return state
 
 
+def command_of(run: Path) -> str | None:
+    """The command that started a run, as ``status.json`` has it; None where it was started from Python."""
+    try:
+        command: str | None = json.loads((run / "status.json").read_text()).get("command")
+    except (FileNotFoundError, ValueError):
+        return None
+    return command
+
+
 @contextmanager
-def status_of(run: Path) -> Iterator[None]:
-    """Keep ``status.json`` true: running, then done, failed with its reason, or interrupted."""
+def status_of(run: Path, command: str | None = None) -> Iterator[None]:
+    """Keep ``status.json`` true: running, then done, failed with its reason, or interrupted.
+
+    ``command`` started the run; one that is resumed keeps its own.
+    """
     start = time.time()
+    command = command_of(run) or command
 
     def write(state: str, error: str | None = None) -> None:
         status = {
@@ -111,6 +124,7 @@ def status_of(run: Path) -> Iterator[None]:
             "error": error,
             "seconds": round(time.time() - start, 1),
             "git": git_state(),
+            "command": command,
             "versions": {name: version(name) for name in ("fundusnet", "torch", "pytorch-lightning")},
         }
         partial = run / "status.partial"

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import math
+import shlex
 from pathlib import Path
 
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from fundusnet.errors import UserError
@@ -42,12 +44,22 @@ def train(cfg: DictConfig) -> Result:
             return Result(run, json.loads((run / "metrics.json").read_text()))
         cfg = resumed(run) if cfg.resume else begun(cfg, run)
         task = task_of(cfg)
-        with status_of(run), wandb_finished():
+        with status_of(run, command()), wandb_finished():
             prepare_once(cfg)
             metrics = task.fit_and_score(cfg, run)
             task.write_report([run], run / "report.html")
             log_outcome(cfg, run)
     return Result(run, metrics)
+
+
+def command() -> str | None:
+    """What to type for this run alone, also where a sweep started it; None where Python did."""
+    if not HydraConfig.initialized():
+        return None
+    hydra = HydraConfig.get()
+    folders = [source.path for source in hydra.runtime.config_sources if source.provider == "command-line"]
+    words = [word for word in hydra.overrides.task if word.partition("=")[0] not in ("run_dir", "resume")]
+    return shlex.join(["fundusnet", "train", *(f"--config-dir={folder}" for folder in folders), *words])
 
 
 def prepare_once(cfg: DictConfig) -> None:

@@ -134,7 +134,7 @@ def roc(curves: Mapping[str, tuple[ArrayLike, ArrayLike]], points: Mapping[str, 
     axes.set(xlabel="1 - specificity", ylabel="sensitivity", xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
     if axes.get_legend_handles_labels()[0]:
         axes.legend(loc="lower right", frameon=False, fontsize=8)
-    return _tidy(figure)
+    return tidy(figure)
 
 
 def losses(history: pd.DataFrame) -> Figure:
@@ -151,7 +151,7 @@ def losses(history: pd.DataFrame) -> Figure:
         axes.set(title=name, xlabel="epoch")
         if axes.get_legend_handles_labels()[0]:
             axes.legend(frameon=False, fontsize=8)
-    return _tidy(figure)
+    return tidy(figure)
 
 
 def encode(figure: Figure, kind: str = "png") -> bytes:
@@ -162,7 +162,8 @@ def encode(figure: Figure, kind: str = "png") -> bytes:
     return stream.getvalue()
 
 
-def _tidy(figure: Figure) -> Figure:
+def tidy(figure: Figure) -> Figure:
+    """Give a figure the look that all have: no frame at the top and the right, small labels, room for everything."""
     for axes in figure.axes:
         axes.spines[["top", "right"]].set_visible(False)
         axes.title.set_fontsize(10)

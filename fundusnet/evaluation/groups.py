@@ -13,11 +13,10 @@ from fundusnet.evaluation.findings import finding_statistics, patient_clusters
 from fundusnet.evaluation.intervals import Interval, Statistic, difference_of, pooled
 from fundusnet.progress import track
 
-# A run's own business: these tell no method from another. The network takes what belongs to a finding from it.
-OWN = (
-    "name", "seed", "run_dir", "resume", "debug", "finding",
-    "model.network.dilations", "model.network.pool", "model.stage1.checkpoint",
-)  # fmt: skip
+# A run's own business: these tell no method from another.
+OWN = ("name", "seed", "run_dir", "resume", "debug", "logger", "finding", "model.stage1.checkpoint")
+# The network takes these from the finding: between findings they are their own business as well.
+OF_FINDING = ("model.network.dilations", "model.network.pool")
 # What follows from other keys is named last, and dropped where they say the same.
 DERIVED = ("data.folder", "data.root")
 StatisticsOf = Callable[[pd.DataFrame], dict[str, Statistic]]  # every metric of one run, by name
@@ -83,9 +82,11 @@ def group_runs(runs: Sequence[Run]) -> list[Group]:
 def swept_keys(runs: Sequence[Run]) -> list[str]:
     """The fewest config keys (dotted) that tell the methods among ``runs`` apart."""
     flat = [dict(_flat(run.config)) for run in runs]
+    one_finding = len({tuple(run.findings) for run in runs}) == 1
+    own = OWN if one_finding else OWN + OF_FINDING
     every = list(dict.fromkeys(key for config in flat for key in config))
     varying = [
-        key for key in every if not _own(key) and len({_value(config.get(key)) for config in flat}) > 1
+        key for key in every if not _within(key, own) and len({_value(config.get(key)) for config in flat}) > 1
     ]  # fmt: skip
     kept = sorted(varying, key=lambda key: (key in DERIVED, not key.startswith("model."), every.index(key)))
     for key in reversed(kept.copy()):
@@ -93,6 +94,22 @@ def swept_keys(runs: Sequence[Run]) -> list[str]:
         if _partition(flat, rest) == _partition(flat, kept):
             kept = rest
     return kept
+
+
+def short_key(key: str, swept: Sequence[str]) -> str:
+    """The last parts of a key: as many as say what it is, and keep it apart from the other ``swept`` ones."""
+    parts = key.split(".")
+    for count in range(1, len(parts) + 1):
+        short = ".".join(parts[-count:])
+        if sum(other == short or other.endswith(f".{short}") for other in swept) == 1:
+            # "weight" alone says nothing to a reader; the loss's weight does.
+            return ".".join(parts[-max(count, 2) :])
+    return key
+
+
+def setting(run: Run, key: str) -> Any:
+    """The value that a dotted config key has in a run; None where it has no such key."""
+    return dict(_flat(run.config)).get(key)
 
 
 def group_differences(
@@ -136,18 +153,7 @@ def _label(run: Run, swept: Sequence[str], named: bool) -> str:
     if named:
         return str(run.config.get("name"))
     flat = dict(_flat(run.config))
-    return ", ".join(f"{_short(key, swept)}={flat.get(key)}" for key in swept) or run.label
-
-
-def _short(key: str, swept: Sequence[str]) -> str:
-    """The last part of a key, or as many as keep it apart from the others."""
-    parts = key.split(".")
-    for count in range(1, len(parts) + 1):
-        short = ".".join(parts[-count:])
-        if sum(other == short or other.endswith(f".{short}") for other in swept) == 1:
-            # "weight" alone says nothing to a reader; the loss's weight does.
-            return ".".join(parts[-max(count, 2) :])
-    return key
+    return ", ".join(f"{short_key(key, swept)}={flat.get(key)}" for key in swept) or run.label
 
 
 def _settings(run: Run, keys: Sequence[str]) -> Hashable:
@@ -166,8 +172,8 @@ def _value(value: Any) -> str:
     return repr(float(value)) if number else repr(value)
 
 
-def _own(key: str) -> bool:
-    return any(key == name or key.startswith(f"{name}.") for name in OWN)
+def _within(key: str, groups: Sequence[str]) -> bool:
+    return any(key == name or key.startswith(f"{name}.") for name in groups)
 
 
 def _flat(config: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:

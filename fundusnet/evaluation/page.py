@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,12 @@ def write(content: str, output: Path) -> Path:
     partial.write_text(content, encoding="utf-8")
     partial.replace(output)
     return output
+
+
+def title(groups: Sequence[Group]) -> str:
+    """Return what stands above a page: its methods, as far as a line holds them."""
+    labels = [group.label for group in groups]
+    return " · ".join(labels) if len(labels) < 4 else f"{labels[0]} and {len(labels) - 1} others"
 
 
 def summary(group: Group) -> dict[str, object]:

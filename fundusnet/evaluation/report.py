@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from sklearn.metrics import roc_auc_score
 
 from fundusnet.data.labels import finding_labels
 from fundusnet.data.prepared import PreparedSet
@@ -15,6 +16,7 @@ from fundusnet.evaluation import figures, page, tables
 from fundusnet.evaluation.comparison import Run, maps_of, read_runs, same_images
 from fundusnet.evaluation.findings import column
 from fundusnet.evaluation.groups import Group, group_differences, group_runs
+from fundusnet.evaluation.sweeps import best_on_validation, sweep_section
 
 OUTCOMES = {
     "True positives": (1, 1),
@@ -68,11 +70,13 @@ def _page(
     several = len(findings) > 1 and len(groups) > 1
     return page.render(
         "report.html.j2",
-        title=" · ".join(group.label for group in groups),
+        title=page.title(groups),
         summaries=[page.summary(group) for group in groups],
         labels=[group.label for group in groups],
         pooled=any(len(group.runs_of(finding)) > 1 for group in groups for finding in findings),
         same_images=all(same_images(runs) for runs in _compared(groups, findings)),
+        sweep=sweep_section(groups, _scores(findings, entries), best_on_validation(groups, _validation_auroc)),
+        measure="AUROC",
         overview=list(tables.overview_table(groups, findings, entries, differences)) if several else [],
         overview_titles=[tables.TITLES[name] for name in tables.OVERVIEW],
         sections=sections,
@@ -84,6 +88,29 @@ def _page(
         ],
         without_pictures=without_pictures,
     )
+
+
+def _scores(findings: Sequence[str], entries: tables.Entries) -> dict[str, dict[str, Mapping[str, Any]]]:
+    """What a sweep is judged by: does it tell, and does it look where the finding is."""
+    names = ("auroc", "lift_tp") if len(findings) == 1 else ("auroc",)
+    scores = {}
+    for finding in findings:
+        for name in names:
+            found = {label: entry for (label, *what), entry in entries.items() if what == [finding, name]}
+            if any(entry["value"] is not None for entry in found.values()):
+                of = "" if len(findings) == 1 else f", {finding.replace('_', ' ')}"
+                scores[tables.TITLES[name] + of] = found
+    return scores
+
+
+def _validation_auroc(predictions: pd.DataFrame) -> float:
+    """The mean over findings; NaN where one has a single class."""
+    areas = []
+    for _, rows in predictions.dropna(subset=["label"]).groupby("finding"):
+        if rows["label"].nunique() < 2:
+            return float("nan")
+        areas.append(float(roc_auc_score(rows["label"], rows["probability"])))
+    return float(np.mean(areas))
 
 
 def _compared(groups: Sequence[Group], findings: Sequence[str]) -> Iterator[list[Run]]:

@@ -19,6 +19,7 @@ from fundusnet.evaluation.findings import column
 from fundusnet.evaluation.grading import read_predictions, run_statistics
 from fundusnet.evaluation.groups import Group, group_differences, group_runs
 from fundusnet.evaluation.intervals import Interval
+from fundusnet.evaluation.sweeps import best_on_validation, sweep_section
 from fundusnet.grading import figures
 from fundusnet.grading.datamodule import SPLITS, upsampled
 from fundusnet.progress import track
@@ -70,11 +71,13 @@ def write_report(runs: list[Path], output: Path) -> Path:
     prepared, why_not = page.prepared_set(two_stage[0].runs[0]) if two_stage else (None, "")
     content = page.render(
         "report_grading.html.j2",
-        title=" · ".join(group.label for group in groups),
+        title=page.title(groups),
         summaries=[page.summary(group) for group in groups],
         labels=[group.label for group in groups],
         pooled=any(len(group.runs) > 1 for group in groups),
         same_images=_all_on_the_same_images(groups),
+        sweep=sweep_section(groups, _scores(groups, entries), best_on_validation(groups, _validation_accuracy)),
+        measure="accuracy",
         titles=titles,
         table=table,
         counts=_counts(groups, classes),
@@ -130,6 +133,16 @@ def _table(
         if any(between):
             cells = [tables.cell(one.as_metric(), signed=True) if one else None for one in between]
             yield {"label": f"difference to {groups[0].label}", "cells": cells, "difference": True}
+
+
+def _scores(groups: Sequence[Group], entries: Entries) -> dict[str, dict[str, Mapping[str, Any]]]:
+    """What a sweep is judged by."""
+    names = ("accuracy", "kappa_quadratic")
+    return {TITLES[name]: {group.label: entries[group.label, name] for group in groups} for name in names}
+
+
+def _validation_accuracy(predictions: pd.DataFrame) -> float:
+    return float((predictions["grade"] == predictions["predicted"]).mean())
 
 
 def _counts(groups: Sequence[Group], classes: Sequence[str]) -> str:

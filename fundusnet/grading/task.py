@@ -27,7 +27,7 @@ from fundusnet.grading.datamodule import GradingDataModule
 from fundusnet.grading.masks import write_masks
 from fundusnet.grading.panels import validation_panels as validation_panels
 from fundusnet.grading.report import write_report as write_report
-from fundusnet.grading.scoring import write_results
+from fundusnet.grading.scoring import score, write_results
 from fundusnet.grading.stage import RankingStage, load_stage
 from fundusnet.grading.two_stage import TwoStage
 
@@ -49,11 +49,19 @@ def fit_and_score(cfg: DictConfig, run: Path) -> dict[str, object]:
     datamodule = make_datamodule(cfg)
     datamodule.setup("test")
     store_beside(best, {"classes": list(datamodule.classes), "size": datamodule.prepared.size})
-    return score_again(cfg, run, "test", run, int(cfg.evaluation.bootstrap))
+    module, datamodule = _scored_with(cfg, run)
+    score(module, datamodule, "val").predictions.to_csv(run / "predictions_val.csv", index=False)
+    return write_results(run, module, datamodule, "test", int(cfg.evaluation.bootstrap))
 
 
 def score_again(cfg: DictConfig, run: Path, split: str, folder: Path, resamples: int) -> dict[str, object]:
     """Score the best checkpoint of ``run``, whose config is ``cfg``, on ``split`` into ``folder``."""
+    module, datamodule = _scored_with(cfg, run)
+    return write_results(folder, module, datamodule, split, resamples)
+
+
+def _scored_with(cfg: DictConfig, run: Path) -> tuple[RankingStage, GradingDataModule]:
+    """The best checkpoint of ``run``, and the data it was trained for."""
     kind: type[RankingStage] = TwoStage if cfg.model.stage1 else RankingStage
     module = load_module(run / "checkpoints" / "best.ckpt", kind)
     if cfg.model.stage1 and cfg.model.mask.kind == "other":
@@ -66,7 +74,7 @@ def score_again(cfg: DictConfig, run: Path, split: str, folder: Path, resamples:
             f"the checkpoint of {run} tells {module.classes} grades, {cfg.data.folder} holds "
             f"{len(datamodule.classes)} ({', '.join(datamodule.classes)}); score it on the data it was trained for"
         )
-    return write_results(folder, module, datamodule, split, resamples)
+    return module, datamodule
 
 
 def run_name(cfg: DictConfig) -> str:
