@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -23,8 +24,9 @@ from fundusnet.cli import main
 from fundusnet.config import conf_folder
 from fundusnet.errors import UserError
 from fundusnet.fitting import precision
-from fundusnet.run_folder import Result, state_of, status_of
+from fundusnet.run_folder import Result, command_of, state_of, status_of
 from fundusnet.sweeping import JOBS, naming
+from fundusnet.training import command
 
 SWEEPS = sorted(file.stem for file in (conf_folder() / "sweep").glob("*.yaml"))
 
@@ -40,7 +42,7 @@ def trained(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Path]:
         folders.append(run)
         run.mkdir(parents=True, exist_ok=True)
         OmegaConf.save(cfg, run / "config.yaml")
-        with status_of(run):
+        with status_of(run, command()):
             if cfg.seed == 13 and not cfg.resume:
                 raise RuntimeError("bad luck")
             (run / "fit.json").write_text(json.dumps({"best": -((cfg.model.loss.weight - 1.0) ** 2)}))
@@ -77,6 +79,17 @@ def test_what_is_the_same_in_all_jobs_is_not_in_their_names(overrides: list[str]
 def test_started_again_it_runs_what_is_missing(trained: list[Path]) -> None:
     assert main(["train", "-m", "seed=0,1", "hydra.sweep.dir=s"]) == 0 and len(trained) == 2
     assert main(["train", "seed=0,1", "-m", "hydra.sweep.dir=s"]) == 0 and len(trained) == 2
+
+
+def test_the_command_of_a_job_repeats_it_alone(trained: list[Path]) -> None:
+    assert main(["train", "-m", "seed=0,1", "finding.dilations=[1,2],[1,2,4]", "hydra.sweep.dir=s"]) == 0
+    for run in trained:
+        words = shlex.split(str(command_of(run)))
+        assert words[:2] == ["fundusnet", "train"] and "--multirun" not in words
+        job, alone = OmegaConf.load(run / "config.yaml"), compose(words[2:])
+        for key in ("seed", "finding", "model", "data", "trainer"):
+            assert job[key] == alone[key]
+    assert len({command_of(run) for run in trained}) == 4
 
 
 def test_a_grid_that_grows_keeps_what_is_done(trained: list[Path]) -> None:
