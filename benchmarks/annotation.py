@@ -2,9 +2,11 @@
 
 ``python benchmarks/annotation.py [SECONDS]`` starts a real server and sends what 20 pages would: each clicks twice a
 second, every click saves the whole answer, and after eight the next image and its photograph are opened. The pages
-begin within the first ten seconds; what comes after these is timed. At the end the server is killed (kill -9), what
-it wrote is compared with what it acknowledged, and rows of the same size are committed by bare SQLite beside it. Ends
-with status 1 where the median save takes 100 ms or more, or the database holds anything but what was acknowledged.
+begin within the first ten seconds; what comes after these is timed. A 21st annotator clicks the real page in Chromium,
+which notes when the light of a region was drawn and when the page said "saved". At the end the server is killed
+(kill -9), what it wrote is compared with what it acknowledged, and rows of the same size are committed by bare SQLite
+beside it. Ends with status 1 where the median save takes 100 ms or more, the median light 50 ms or more, or the
+database holds anything but what was acknowledged.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ import asyncio
 import os
 import random
 import re
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -27,11 +30,40 @@ from uuid import uuid4
 import cv2
 import httpx2
 import numpy as np
+from playwright.async_api import async_playwright
 
 from fundusnet.data.regions import REGIONS
 
-ANNOTATORS, IMAGES, PAUSE, PER_IMAGE, BEGIN, GOAL = 20, 60, 0.5, 8, 10.0, 0.100
+ANNOTATORS, IMAGES, PAUSE, PER_IMAGE, BEGIN = 20, 60, 0.5, 8, 10.0
+SAVED_GOAL, LIT_GOAL = 0.100, 0.050  # seconds, medians
 NAMES = [f"reader{number:02d}" for number in range(ANNOTATORS)]
+WATCHED = "watched"  # the annotator whose page is a real one
+
+# In the page: a point within each region, and from the event of a click to the frame that shows it, and to "saved".
+POINTS = """() => {
+  const box = document.getElementById("picture").getBoundingClientRect(), found = {};
+  for (let i = 1; i < 60; i++) for (let j = 1; j < 60; j++) {
+    const [x, y] = [box.x + box.width * i / 60, box.y + box.height * j / 60];
+    const region = document.elementFromPoint(x, y)?.closest(".region")?.dataset.region;
+    if (region) (found[region] ??= []).push([x, y]);
+  }
+  return Object.values(found).map((all) => all[Math.floor(all.length / 2)]);
+}"""
+WATCH = """() => {
+  window.lit = []; window.saved = [];
+  let shown = null, kept = null;
+  addEventListener("pointerup", (event) => { shown = kept = event.timeStamp; }, true);
+  new MutationObserver(() => {
+    const since = shown;
+    shown = null;
+    if (since !== null) requestAnimationFrame(() => setTimeout(() => lit.push((performance.now() - since) / 1000)));
+  }).observe(document.querySelector(".overlay"), { subtree: true, attributeFilter: ["class"] });
+  new MutationObserver(() => {
+    if (kept === null || document.getElementById("status").dataset.state !== "saved") return;
+    saved.push((performance.now() - kept) / 1000);
+    kept = null;
+  }).observe(document.getElementById("status"), { attributeFilter: ["data-state"] });
+}"""
 
 
 @dataclass
@@ -41,6 +73,8 @@ class Seen:
     saves: list[float] = field(default_factory=list)
     asks: list[float] = field(default_factory=list)
     photographs: list[float] = field(default_factory=list)
+    lit: list[float] = field(default_factory=list)
+    told: list[float] = field(default_factory=list)
     kept: list[tuple[str, str, str, int, str]] = field(default_factory=list)
 
 
@@ -62,6 +96,9 @@ def main() -> int:
     waited = quantiles(seen.saves, n=20)
     print(f"{len(seen.saves)} saves by {ANNOTATORS} annotators in {seconds:.0f} s, {len(seen.kept)} in all")
     print(f"save        median {1000 * median(seen.saves):6.1f} ms   95% below {1000 * waited[-1]:6.1f} ms")
+    lit = [1000 * seconds for seconds in sorted(seen.lit)]
+    print(f"lit up      median {median(lit):6.1f} ms   slowest   {lit[-1]:6.1f} ms, {len(lit)} clicks in a browser")
+    print(f"page says   median {1000 * median(seen.told):6.1f} ms after the click that it is saved")
     print(f"ask         median {1000 * median(seen.asks):6.1f} ms")
     print(
         f"            {1000 * busy / len(seen.kept):.1f} ms of the server's processor time a save, with all else it did"
@@ -69,12 +106,13 @@ def main() -> int:
     print(f"photograph  median {1000 * median(seen.photographs):6.1f} ms")
     print(f"bare commit median {1000 * bare:6.1f} ms")
     print(f"lost, doubled or changed: {wrong}")
-    return int(wrong > 0 or median(seen.saves) >= GOAL)
+    return int(wrong > 0 or median(seen.saves) >= SAVED_GOAL or median(seen.lit) >= LIT_GOAL)
 
 
 async def _everybody(address: str, links: dict[str, str], seconds: float) -> Seen:
     seen, stop = Seen(), asyncio.Event()
     pages = [asyncio.create_task(_page(name, address, links[name], seen, stop)) for name in NAMES]
+    pages.append(asyncio.create_task(_watched_page(links[WATCHED], seen, stop)))
     await asyncio.sleep(BEGIN)
     for times in (seen.saves, seen.asks, seen.photographs):
         times.clear()
@@ -109,6 +147,29 @@ async def _page(name: str, address: str, link: str, seen: Seen, stop: asyncio.Ev
             await asyncio.sleep(PAUSE * chance.uniform(0.5, 1.5))
 
 
+async def _watched_page(link: str, seen: Seen, stop: asyncio.Event) -> None:
+    """Click region after region of a real page once a second, after the first ten, and take what it noted."""
+    async with async_playwright() as running:
+        browser = await running.chromium.launch(
+            executable_path=shutil.which("chromium"), args=["--no-sandbox", "--disable-gpu"]
+        )
+        page = await browser.new_page(viewport={"width": 1440, "height": 900})
+        await page.goto(link)
+        await page.wait_for_function("document.getElementById('picture').src !== ''")
+        await page.wait_for_selector("body:not(.turning)")
+        await page.keyboard.press("1")  # the first finding
+        points = await page.evaluate(POINTS)
+        await asyncio.sleep(BEGIN)
+        await page.evaluate(WATCH)
+        clicks = 0
+        while not stop.is_set():
+            await page.mouse.click(*points[clicks % len(points)])
+            clicks += 1
+            await asyncio.sleep(1)
+        seen.lit, seen.told = await page.evaluate("lit"), await page.evaluate("saved")
+        await browser.close()
+
+
 async def _timed(request: Any, seconds: list[float]) -> httpx2.Response:
     start = time.perf_counter()
     answered: httpx2.Response = await request
@@ -117,7 +178,7 @@ async def _timed(request: Any, seconds: list[float]) -> httpx2.Response:
 
 
 def _start(folder: Path) -> tuple[subprocess.Popen[str], str, dict[str, str]]:
-    words = ["data.root=photographs", "folder=study", "port=0", f"annotators=[{','.join(NAMES)}]"]
+    words = ["data.root=photographs", "folder=study", "port=0", f"annotators=[{','.join([*NAMES, WATCHED])}]"]
     server = subprocess.Popen(
         [sys.executable, "-m", "fundusnet", "annotate", *words], cwd=folder, stdout=subprocess.PIPE, text=True
     )
@@ -138,7 +199,8 @@ def _compare(file: Path, seen: Seen) -> int:
     with sqlite3.connect(file) as connection:
         rows = connection.execute(
             "SELECT name, image_id, change, version, content -> 'findings' ->> 'drusen' "
-            "FROM answers JOIN annotators ON id = annotator_id"
+            "FROM answers JOIN annotators ON id = annotator_id WHERE name != ?",
+            (WATCHED,),
         ).fetchall()
     stored = sorted((*row[:4], ",".join(sorted(re.findall(r"\w+", row[4])))) for row in rows)
     sent = sorted(seen.kept)
