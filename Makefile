@@ -14,11 +14,14 @@ demo: $(READY)  ## train the quickstart without and with guidance, and show both
 	$(BIN)/fundusnet train experiment=quickstart name=with run_dir=$(DEMO)/with
 	$(BIN)/fundusnet report runs=[$(DEMO)/without,$(DEMO)/with] output=$(DEMO)/report.html
 
+# A process for each core, and one thread in each: small networks gain nothing from more.
+TEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=auto --dist=loadfile
+
 test: $(READY)  ## the default tests: minutes on two cores
-	$(BIN)/python -m pytest
+	$(TEST)
 
 test-slow: $(READY)  ## the tests that take longer
-	$(BIN)/python -m pytest -m slow
+	$(TEST) -m slow
 
 lint: $(READY)  ## style and types
 	$(BIN)/ruff check .
