@@ -12,6 +12,7 @@ database holds anything but what was acknowledged.
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import random
 import re
@@ -39,16 +40,7 @@ SAVED_GOAL, LIT_GOAL = 0.100, 0.050  # seconds, medians
 NAMES = [f"reader{number:02d}" for number in range(ANNOTATORS)]
 WATCHED = "watched"  # the annotator whose page is a real one
 
-# In the page: a point within each region, and from the event of a click to the frame that shows it, and to "saved".
-POINTS = """() => {
-  const box = document.getElementById("picture").getBoundingClientRect(), found = {};
-  for (let i = 1; i < 60; i++) for (let j = 1; j < 60; j++) {
-    const [x, y] = [box.x + box.width * i / 60, box.y + box.height * j / 60];
-    const region = document.elementFromPoint(x, y)?.closest(".region")?.dataset.region;
-    if (region) (found[region] ??= []).push([x, y]);
-  }
-  return Object.values(found).map((all) => all[Math.floor(all.length / 2)]);
-}"""
+# In the page: from the event of a click to the frame that shows it, and to "saved".
 WATCH = """() => {
   window.lit = []; window.saved = [];
   let shown = null, kept = null;
@@ -155,15 +147,18 @@ async def _watched_page(link: str, seen: Seen, stop: asyncio.Event) -> None:
         )
         page = await browser.new_page(viewport={"width": 1440, "height": 900})
         await page.goto(link)
-        await page.wait_for_function("document.getElementById('picture').src !== ''")
+        await page.wait_for_function("() => document.getElementById('picture').src !== ''")
         await page.wait_for_selector("body:not(.turning)")
         await page.keyboard.press("1")  # the first finding
-        points = await page.evaluate(POINTS)
+        box = await page.locator("#picture").bounding_box()
+        assert box is not None
+        middle, ring = (box["x"] + box["width"] / 2, box["y"] + box["height"] / 2), 0.33 * box["height"]
         await asyncio.sleep(BEGIN)
         await page.evaluate(WATCH)
         clicks = 0
         while not stop.is_set():
-            await page.mouse.click(*points[clicks % len(points)])
+            angle = 2 * math.pi * clicks / 8 + 0.2  # round the fovea and the disc, over region after region
+            await page.mouse.click(middle[0] + ring * math.cos(angle), middle[1] + ring * math.sin(angle))
             clicks += 1
             await asyncio.sleep(1)
         seen.lit, seen.told = await page.evaluate("lit"), await page.evaluate("saved")
