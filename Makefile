@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-slow lint clean
+.PHONY: demo test test-slow docs lint clean
 
 DEMO := outputs/demo
 
@@ -22,6 +22,9 @@ test: $(READY)  ## the default tests: minutes on two cores
 
 test-slow: $(READY)  ## the tests that take longer
 	$(TEST) -m slow
+
+docs: $(READY)  ## the site, in outputs/site
+	$(BIN)/mkdocs build
 
 lint: $(READY)  ## style and types
 	$(BIN)/ruff check .
