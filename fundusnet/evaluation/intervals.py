@@ -8,7 +8,7 @@ once.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -27,11 +27,13 @@ class Statistic:
 
     ``of`` maps weights ``(R, N)`` to ``(R,)`` values, NaN where undefined. ``needs`` names the images it
     cannot do without, as ``(N,)`` masks: an empty one is the reason when the number is undefined, and fewer
-    than ten patients in one make the interval unreliable.
+    than ten patients in one make the interval unreliable. ``squared`` marks the square of a distance, which noise alone
+    lifts above 0: a resample lifts it by as much once more, which is taken off, and the root is what is reported.
     """
 
     of: Callable[[Floats], Floats]
     needs: Mapping[str, Mask] = field(default_factory=dict)
+    squared: bool = False
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,8 @@ def bootstrap(statistic: Statistic, patients: ArrayLike, *, n: int = 2000, seed:
     involved = [len(np.unique(patient_of[mask])) for mask in statistic.needs.values()] or [count]
     unreliable = min(involved) < RELIABLE_PATIENTS
     if count < 2:
-        return Interval(value, None, None, reason="one patient only: no interval", unreliable=True)
+        alone = value**0.5 if statistic.squared else value
+        return Interval(alone, None, None, reason="one patient only: no interval", unreliable=True)
 
     generator = np.random.default_rng(seed)
     block = max(1, min(n, LARGEST_BLOCK // len(patient_of)))
@@ -89,9 +92,40 @@ def bootstrap(statistic: Statistic, patients: ArrayLike, *, n: int = 2000, seed:
         redrawn += wanted - len(defined)
         kept = np.concatenate([kept, defined])
         if len(kept) == n:
-            low, high = np.quantile(kept, (0.025, 0.975))
-            return Interval(value, float(low), float(high), unreliable=unreliable, redrawn=redrawn)
+            return _interval(value, kept, statistic.squared, unreliable, redrawn)
     return Interval(value, None, None, reason="undefined in nearly every resample", unreliable=True, redrawn=redrawn)
+
+
+def bootstrap_means(
+    values: ArrayLike, among: ArrayLike, patients: ArrayLike, *, n: int = 2000, seed: int = 0
+) -> tuple[Floats, Floats, Floats]:
+    """Return the means of M columns and their pointwise 95% patient-clustered percentile intervals, on one draw.
+
+    Parameters
+    ----------
+    values: ``(N, M)``. among: bool ``(N, M)``, the images each mean is taken over. patients: ``(N,)``.
+
+    Returns
+    -------
+    Mean, low and high, each ``(M,)``; NaN where there is no image. Resamples without any image of a column do not count
+    for it.
+    """
+    member = np.asarray(among, dtype=np.float64)
+    identities, patient_of = np.unique(np.asarray(patients), return_inverse=True)
+    sums = np.zeros((len(identities), 2 * member.shape[1]))
+    np.add.at(sums, patient_of.ravel(), np.hstack([np.where(member > 0, values, 0.0), member]))
+    width = member.shape[1]
+    total = sums.sum(axis=0)
+    generator = np.random.default_rng(seed)
+    count = len(identities)
+    block = max(1, LARGEST_BLOCK // count)
+    sizes = [min(block, n - start) for start in range(0, n, block)]
+    resampled = np.vstack([generator.multinomial(count, np.full(count, 1 / count), size=size) @ sums for size in sizes])
+    means = ratio(resampled[:, :width], resampled[:, width:])
+    low, high = (np.full(width, np.nan) for _ in range(2))
+    for column in np.flatnonzero(total[width:] > 0) if count > 1 else ():
+        low[column], high[column] = np.nanquantile(means[:, column], (0.025, 0.975))
+    return ratio(total[:width], total[width:]), low, high
 
 
 def pooled(statistics: Sequence[Statistic], patients: Sequence[ArrayLike], *, n: int = 2000, seed: int = 0) -> Interval:
@@ -106,7 +140,10 @@ def pooled(statistics: Sequence[Statistic], patients: Sequence[ArrayLike], *, n:
     """
     if len(statistics) == 1:
         return bootstrap(statistics[0], patients[0], n=n, seed=seed)
-    alone = [bootstrap(statistic, who, n=1, seed=seed) for statistic, who in zip(statistics, patients, strict=True)]
+    alone = [
+        bootstrap(replace(statistic, squared=False), who, n=1, seed=seed)
+        for statistic, who in zip(statistics, patients, strict=True)
+    ]
     values = [interval.value for interval in alone if interval.value is not None]
     if len(values) < len(alone):
         reason = next(interval.reason for interval in alone if interval.value is None)
@@ -136,8 +173,7 @@ def pooled(statistics: Sequence[Statistic], patients: Sequence[ArrayLike], *, n:
         redrawn += wanted - len(defined)
         kept = np.concatenate([kept, defined])
         if len(kept) == n:
-            low, high = np.quantile(kept, (0.025, 0.975))
-            return Interval(float(np.mean(values)), float(low), float(high), unreliable=unreliable, redrawn=redrawn)
+            return _interval(float(np.mean(values)), kept, statistics[0].squared, unreliable, redrawn)
     reason = "undefined in nearly every resample"
     return Interval(float(np.mean(values)), None, None, reason=reason, unreliable=True, redrawn=redrawn)
 
@@ -201,3 +237,11 @@ def ratio(numerator: Floats, denominator: Floats) -> Floats:
     quotient = np.full(numerator.shape, np.nan)
     np.divide(numerator, denominator, out=quotient, where=denominator > 0)
     return quotient
+
+
+def _interval(value: float, resampled: Floats, squared: bool, unreliable: bool, redrawn: int) -> Interval:
+    low, high = (float(edge) for edge in np.quantile(resampled, (0.025, 0.975)))
+    if squared:
+        # Resamples lie as far above the value as the value, in the mean, above the truth.
+        value, low, high = (max(0.0, 2 * value - edge) ** 0.5 for edge in (float(resampled.mean()), high, low))
+    return Interval(value, low, high, unreliable=unreliable, redrawn=redrawn)

@@ -1,0 +1,200 @@
+"""Whether a probability means what it says: temperature, calibration error, reliability curve.
+
+Our addition to S1.6 and S2.6. A temperature T, fitted on validation, divides the logit: it changes no order, so no
+AUROC and no operating point, and brings down probabilities that are too sure (T > 1).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import ArrayLike, NDArray
+from scipy.optimize import minimize_scalar
+
+from fundusnet.evaluation import figures, intervals
+from fundusnet.evaluation.intervals import Floats, Mask, Statistic
+
+BINS = 10
+IMAGES_A_BIN = 10  # fewer bins where there are fewer images than this in each
+SATURATED = 1e-6  # float32 says 0 or 1 where the logit is far out
+HOTTEST = 20.0
+
+
+@dataclass(frozen=True)
+class Temperature:
+    """What divides the logits, or None and why there is none."""
+
+    value: float | None
+    reason: str = ""
+
+
+def fit_temperature(labels: ArrayLike, probabilities: ArrayLike) -> Temperature:
+    """The temperature with the least cross-entropy on (validation) images; labels 1, 0, or NaN for images left out.
+
+    None where there is one class only, or where every present image scores above every absent one: then the colder the
+    better, without end. Sought from 1/20 to 20.
+    """
+    label, p = np.asarray(labels, dtype=np.float64), np.asarray(probabilities, dtype=np.float64)
+    present, absent = label == 1, label == 0
+    if not present.any() or not absent.any():
+        return Temperature(None, f"validation has no {'absent' if present.any() else 'present'} image")
+    if p[present].min() > p[absent].max():
+        return Temperature(None, "validation images are told apart without an error, so the colder the better")
+    logit = _logit(p[present | absent])
+    sign = np.where(label[present | absent] == 1, -1.0, 1.0)
+    # Unimodal: the loss is convex in 1/T.
+    best = minimize_scalar(
+        lambda log_t: np.logaddexp(0, sign * logit / np.exp(log_t)).mean(),
+        bounds=(-np.log(HOTTEST), np.log(HOTTEST)),
+        method="bounded",
+        options={"xatol": 1e-6},
+    )
+    return Temperature(float(np.exp(best.x)))
+
+
+def at_temperature(probabilities: ArrayLike, temperature: float | None) -> Floats:
+    """Probabilities with their logits divided by ``temperature``; NaN where that is None."""
+    p = np.asarray(probabilities, dtype=np.float64)
+    if temperature is None:
+        return np.full(p.shape, np.nan)
+    return np.asarray(1 / (1 + np.exp(-_logit(p) / temperature)))
+
+
+def brier(labels: ArrayLike, probabilities: ArrayLike) -> Statistic:
+    """The mean squared distance of probability and label."""
+    label, p = np.asarray(labels, dtype=np.float64), np.asarray(probabilities, dtype=np.float64)
+    return intervals.mean((p - label) ** 2, _decided(label), "decided images")
+
+
+def mean_gap(labels: ArrayLike, probabilities: ArrayLike) -> Statistic:
+    """Mean probability minus the share of present images: calibration in the large."""
+    label, p = np.asarray(labels, dtype=np.float64), np.asarray(probabilities, dtype=np.float64)
+    return intervals.mean(p - label, _decided(label), "decided images")
+
+
+def expected_error(labels: ArrayLike, probabilities: ArrayLike) -> Statistic:
+    """The expected calibration error (ECE) over bins of equal mass, which are those of all images in every resample.
+
+    As it is commonly given: few images lift it above 0 even where every probability is right, and resamples lift its
+    interval once more. :func:`squared_error` has that taken off.
+    """
+    sums_of, needs = _gaps(labels, probabilities)
+
+    def of(weights: Floats) -> Floats:
+        gaps, mass = sums_of(weights)
+        return intervals.ratio(np.abs(gaps).sum(axis=1), mass.sum(axis=1))
+
+    return Statistic(of, needs)
+
+
+def squared_error(labels: ArrayLike, probabilities: ArrayLike) -> Statistic:
+    """The mean squared gap of the same bins; the bootstrap takes the noise off it and reports the root.
+
+    The bootstrap's counterpart of the debiased estimate of Kumar, Liang and Ma (2019), for patients with several images
+    too.
+    """
+    sums_of, needs = _gaps(labels, probabilities)
+
+    def of(weights: Floats) -> Floats:
+        gaps, mass = sums_of(weights)
+        squares = np.divide(gaps**2, mass, out=np.zeros_like(gaps), where=mass > 0)
+        return intervals.ratio(squares.sum(axis=1), mass.sum(axis=1))
+
+    return Statistic(of, needs, squared=True)
+
+
+def reliability_curve(
+    labels: ArrayLike, probabilities: ArrayLike, patients: ArrayLike, *, n: int = 2000, seed: int = 0
+) -> dict[str, list[Any]]:
+    """Each bin's mean ``probability``, share of ``observed`` present images with ``low`` and ``high``, and ``images``.
+
+    Pointwise 95% patient-clustered intervals; None where a bin has none.
+    """
+    label, p = np.asarray(labels, dtype=np.float64), np.asarray(probabilities, dtype=np.float64)
+    decided = _decided(label)
+    if not decided.any():
+        return {"probability": [], "observed": [], "low": [], "high": [], "images": []}
+    members = _members(p, decided)
+    filled = np.where(decided, label, 0.0)[:, None]
+    observed, low, high = intervals.bootstrap_means(
+        np.broadcast_to(filled, members.shape), members, patients, n=n, seed=seed
+    )
+    return {
+        "probability": plain((members * np.where(decided, p, 0.0)[:, None]).sum(axis=0) / members.sum(axis=0)),
+        "observed": plain(observed),
+        "low": plain(low),
+        "high": plain(high),
+        "images": members.sum(axis=0).astype(int).tolist(),
+    }
+
+
+def equal_mass_bins(probabilities: ArrayLike) -> NDArray[np.intp]:
+    """The bin of each probability: ten of equal mass, fewer where images are few; equal ones share a bin."""
+    p = np.asarray(probabilities, dtype=np.float64)
+    count = int(np.clip(len(p) // IMAGES_A_BIN, 1, BINS))
+    edges = np.quantile(p, np.linspace(0, 1, count + 1))
+    bins = np.searchsorted(edges[1:-1], p)
+    return np.unique(bins, return_inverse=True)[1].ravel()
+
+
+def reliability_figure(curves: Mapping[str, Mapping[str, list[Any]]]) -> Figure:
+    """Reliability curves by name, as :func:`reliability_curve` returns them, with the images of each bin below."""
+    figure = Figure(figsize=(4.4, 4.2), dpi=150)
+    axes = figure.subplots()
+    axes.plot([0, 1], [0, 1], color="grey", linewidth=0.8, linestyle=":")
+    for number, (name, curve) in enumerate(curves.items()):
+        color = figures.COLORS[number % len(figures.COLORS)]
+        x, y = np.array(curve["probability"], dtype=float), np.array(curve["observed"], dtype=float)
+        low, high = (np.array(curve[edge], dtype=float) for edge in ("low", "high"))
+        axes.errorbar(
+            x, y, yerr=(np.maximum(y - low, 0), np.maximum(high - y, 0)),
+            color=color, marker="o", markersize=4, linewidth=1.4, elinewidth=0.8, label=name,
+        )  # fmt: skip
+    axes.set(xlabel="probability", ylabel="share of present images", xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
+    axes.set_aspect("equal")
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(loc="upper left", frameon=False, fontsize=8)
+    return figures.tidy(figure)
+
+
+def plain(values: ArrayLike) -> list[float | None]:
+    """Numbers for a JSON file, at five digits: None where not finite."""
+    return [round(value, 5) if np.isfinite(value) else None for value in np.asarray(values, dtype=np.float64).tolist()]
+
+
+def _gaps(
+    labels: ArrayLike, probabilities: ArrayLike
+) -> tuple[Callable[[Floats], tuple[Floats, Floats]], dict[str, Mask]]:
+    """From weights ``(R, N)`` to each bin's sum of probability minus label, and its mass, both ``(R, B)``."""
+    label, p = np.asarray(labels, dtype=np.float64), np.asarray(probabilities, dtype=np.float64)
+    decided = _decided(label)
+    members = _members(p, decided)
+    columns = np.hstack([members * np.where(decided, p - label, 0.0)[:, None], members])
+
+    def sums_of(weights: Floats) -> tuple[Floats, Floats]:
+        sums = weights @ columns
+        return sums[:, : members.shape[1]], sums[:, members.shape[1] :]
+
+    return sums_of, {"decided images": decided}
+
+
+def _decided(label: Floats) -> Mask:
+    return np.asarray((label == 1) | (label == 0))
+
+
+def _members(p: Floats, decided: Mask) -> Floats:
+    """``(N, B)``: 1 where a decided image lies in the bin."""
+    rows = np.flatnonzero(decided)
+    bins = equal_mass_bins(p[rows]) if len(rows) else np.empty(0, np.intp)
+    members = np.zeros((len(p), int(bins.max(initial=-1)) + 1))
+    members[rows, bins] = 1.0
+    return members
+
+
+def _logit(p: Floats) -> Floats:
+    clipped = np.clip(p, SATURATED, 1 - SATURATED)
+    return np.asarray(np.log(clipped) - np.log1p(-clipped))

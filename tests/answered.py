@@ -1,0 +1,51 @@
+"""Made-up answers of a network that is too sure of itself, and finished runs that hold them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import yaml
+
+from fundusnet.evaluation.findings import findings_metrics
+from fundusnet.evaluation.use import choose, finding_questions, use_metrics, write_curves
+
+
+def predictions(seed: int, images: int = 120, finding: str = "drusen") -> pd.DataFrame:
+    generator = np.random.default_rng(seed)
+    label = (generator.random(images) < 0.4).astype(float)
+    p = 1 / (1 + np.exp(-2 * (1.5 * label - 1 + generator.normal(size=images))))
+    label[:3] = np.nan
+    return pd.DataFrame(
+        {
+            "image_id": [f"{i:03}" for i in range(images)],
+            "patient_id": [f"p{i // 2}" for i in range(images)],
+            "finding": finding,
+            "label": label,
+            "probability": p,
+            "predicted": (p > 0.5).astype(int),
+            "air": np.nan,
+            "cue_fraction": np.nan,
+        }
+    )
+
+
+def run(folder: Path, seed: int, name: str = "guided") -> Path:
+    """A finished run whose validation and test images are told apart by their seed alone."""
+    folder.mkdir(parents=True)
+    table = predictions(seed)
+    chosen = choose(finding_questions(predictions(seed + 100)))
+    questions = finding_questions(table, chosen)
+    document: dict[str, Any] = findings_metrics(table, n=50)
+    document["metrics"].update(use_metrics(questions, n=50)["drusen"])
+    document["validation"] = chosen
+    write_curves(folder, questions, n=50)
+    table.to_csv(folder / "predictions.csv", index=False)
+    (folder / "metrics.json").write_text(json.dumps(document, allow_nan=False))
+    (folder / "config.yaml").write_text(
+        yaml.safe_dump({"name": name, "seed": seed, "task": "findings", "model": {"name": name}})
+    )
+    return folder
