@@ -1,0 +1,90 @@
+"""Subgroups: each is what its images alone would give; columns come from the manifest or a file of one's own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from answered import predictions
+from sklearn.metrics import roc_auc_score
+
+from fundusnet.data.manifest import images_table
+from fundusnet.errors import UserError
+from fundusnet.evaluation.subgroups import attributes_of, finding_subgroups, grading_subgroups
+
+
+@pytest.fixture
+def images() -> pd.DataFrame:
+    rows = [
+        {
+            "image_id": f"{i:03}", "path": f"{i}.png", "patient_id": f"p{i // 2}", "grade": i % 3,
+            "eye": "" if i == 119 else ("left", "right")[i % 2],
+        }
+        for i in range(120)
+    ]  # fmt: skip
+    return images_table(rows)
+
+
+def test_a_group_is_what_its_images_alone_give(images: pd.DataFrame) -> None:
+    table = predictions(0)
+    rows = finding_subgroups(table, attributes_of(images, ["eye"]), n=50)["drusen"]
+    assert [(row["column"], row["value"], row["n_images"]) for row in rows] == [
+        ("eye", "left", 60),
+        ("eye", "right", 59),
+        ("eye", "unknown", 1),
+    ]
+    left = table.iloc[::2].dropna(subset="label")
+    metrics = rows[0]["metrics"]
+    assert metrics["auroc"]["value"] == pytest.approx(roc_auc_score(left["label"], left["probability"]))
+    assert metrics["sensitivity"]["value"] == pytest.approx(left.loc[left["label"] == 1, "predicted"].mean())
+    assert "small" not in rows[0]
+
+
+def test_a_small_group_says_so_and_an_empty_class_why(images: pd.DataFrame) -> None:
+    last = finding_subgroups(predictions(0), attributes_of(images, ["eye"]), n=50)["drusen"][-1]
+    assert last["small"] is True and last["n_patients"] == 1
+    assert last["metrics"]["auroc"]["value"] is None and "no " in last["metrics"]["auroc"]["reason"]
+
+
+def test_grades_by_a_file_of_patients(images: pd.DataFrame, tmp_path: Path) -> None:
+    patients = [f"p{i}" for i in range(50)]
+    pd.DataFrame({"patient_id": patients, "sex": ["f", "m"] * 25, "eye": "both"}).to_csv(
+        tmp_path / "own.csv", index=False
+    )
+    attributes = attributes_of(images, ["sex", "grade"], tmp_path / "own.csv")
+    assert attributes.loc["000"].tolist() == ["f", "0"] and attributes.loc["119"].tolist() == ["unknown", "2"]
+    table = pd.DataFrame(
+        {
+            "image_id": images["image_id"], "patient_id": images["patient_id"], "grade": np.arange(120) % 3,
+            "predicted": np.arange(120) % 2, "p_gt_0": 0.4, "p_gt_1": 0.2,
+        }
+    )  # fmt: skip
+    rows = {row["value"]: row for row in grading_subgroups(table, attributes[["sex"]], ["a", "b", "c"], n=20)["grade"]}
+    assert set(rows) == {"f", "m", "unknown"} and rows["f"]["n_patients"] == 25 and rows["f"]["n_images"] == 50
+    women = table[attributes["sex"].to_numpy() == "f"]
+    metrics = rows["f"]["metrics"]
+    assert metrics["accuracy"]["value"] == pytest.approx((women["grade"] == women["predicted"]).mean())
+    assert list(metrics) == ["accuracy", "recall_a", "recall_b", "recall_c"] and metrics["recall_c"]["value"] == 0
+
+
+@pytest.mark.parametrize(
+    ("columns", "text", "message"),
+    [
+        (["eyes"], None, "no column eyes among .*did you mean eye?"),
+        (["patient_id"], None, "patient_id has 60 values, too many"),
+        (["sex"], "name,sex\na,f\n", "neither image_id nor patient_id"),
+        (["sex"], "patient_id,sex\np1,f\np1,m\n", "patient_id p1 stands twice"),
+        (["sex"], "patient_id,sex\nq1,f\n", "none of its patient_id is in the set"),
+    ],
+)
+def test_refused(images: pd.DataFrame, tmp_path: Path, columns: list[str], text: str | None, message: str) -> None:
+    file = tmp_path / "own.csv"
+    if text:
+        file.write_text(text)
+    with pytest.raises(UserError, match=message):
+        attributes_of(images, columns, file if text else None)
+    if text:
+        with pytest.raises(UserError, match="does not exist"):
+            attributes_of(images, columns, tmp_path / "missing.csv")
