@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -41,6 +41,8 @@ class FindingsDataModule(LightningDataModule):
     fractions: shares of train, validation and test where no official split is given.
     split_by: "patient" or "image".
     seed: of splits, training order and augmentation.
+    foreign: puts a set of another place, which is scored and not trained on, into the words of a run; None = the run's
+        own. It may lack a finding, its splits need not hold every class, and all its images are a split too: ``all``.
 
     Attributes (after ``setup``)
     ----------------------------
@@ -65,6 +67,7 @@ class FindingsDataModule(LightningDataModule):
         fractions: tuple[float, float, float] = (0.7, 0.1, 0.2),
         split_by: Literal["patient", "image"] = "patient",
         seed: int = 0,
+        foreign: Callable[[PreparedSet], PreparedSet] | None = None,
     ) -> None:
         super().__init__()
         self.folder = Path(folder)
@@ -78,6 +81,7 @@ class FindingsDataModule(LightningDataModule):
         self.fractions = fractions
         self.split_by = split_by
         self.seed = seed
+        self.foreign = foreign
 
     def setup(self, stage: str | None = None) -> None:
         """Open the set, label and split it; a second call does nothing.
@@ -89,7 +93,11 @@ class FindingsDataModule(LightningDataModule):
         if hasattr(self, "rows"):
             return
         self.prepared = open_prepared(self.folder)
-        self.labels = finding_labels(self.prepared, self.findings, present=self.present, cue=self.cue)
+        if self.foreign:
+            self.prepared = self.foreign(self.prepared)
+        self.labels = finding_labels(
+            self.prepared, self.findings, present=self.present, cue=self.cue, all_known=not self.foreign
+        )
         decided = np.flatnonzero(~np.isnan(self.labels.label).all(axis=1))
         split = make_splits(
             self.prepared.manifest.images.iloc[decided].reset_index(drop=True),
@@ -100,7 +108,10 @@ class FindingsDataModule(LightningDataModule):
             by=self.split_by,
         )
         rows = {name: decided[np.asarray(split) == name] for name in SPLITS}
-        self._check(rows)
+        if self.foreign:
+            rows["all"] = decided
+        else:
+            self._check(rows)
         self.rows = rows
 
     def train_dataloader(self) -> DataLoader[Item]:

@@ -63,7 +63,11 @@ class FindingLabels:
 
 
 def finding_labels(
-    prepared: PreparedSet, findings: Sequence[str], present: int = 2, cue: str = "regions"
+    prepared: PreparedSet,
+    findings: Sequence[str],
+    present: int = 2,
+    cue: str = "regions",
+    all_known: bool = True,
 ) -> FindingLabels:
     """Labels and cues of every picture of a prepared set.
 
@@ -74,6 +78,7 @@ def finding_labels(
     ----------
     present: readings that must agree before a finding is present.
     cue: "regions" (those annotated, or those the lesion touches; needs disc and fovea) or "pixels" (the lesion).
+    all_known: refuse a finding that the set knows nothing of; else it is undecided in every picture.
 
     Raises
     ------
@@ -117,7 +122,8 @@ def finding_labels(
                     marked = regions_touched(lesion, *landmarks)
                 regions[row][column] = marked or None
                 known[row, column] = bool(marked)
-    _check_known(label, findings, prepared)
+    if all_known:
+        _check_known(label, findings, prepared)
     return FindingLabels(prepared, tuple(findings), label, known, regions, points)
 
 

@@ -1,0 +1,32 @@
+"""Photographs that stand in two prepared sets."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fundusnet.data.duplicates import HASH_DISTANCE, THUMBNAIL_DIFFERENCE, fingerprint
+from fundusnet.data.prepared import PreparedSet
+from fundusnet.progress import track
+
+
+def seen_before(
+    new: PreparedSet, rows: NDArray[np.int64], known: PreparedSet, known_rows: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """Those of ``rows`` of ``new`` whose picture is near-identical to one of ``known_rows`` of ``known``.
+
+    By the rule that finds near-identical pictures within a set (:mod:`fundusnet.data.duplicates`).
+    """
+    hashes, thumbnails = _fingerprints(known, known_rows)
+    found = []
+    for row, own, thumbnail in zip(rows, *_fingerprints(new, rows), strict=True):
+        close = np.bitwise_count(hashes ^ own) <= HASH_DISTANCE
+        if (np.abs(thumbnails[close] - thumbnail).mean(axis=(1, 2)) < THUMBNAIL_DIFFERENCE).any():
+            found.append(row)
+    return np.array(found, dtype=np.int64)
+
+
+def _fingerprints(prepared: PreparedSet, rows: NDArray[np.int64]) -> tuple[NDArray[np.uint64], NDArray[np.float32]]:
+    found = [fingerprint(np.asarray(prepared.pixels[row])) for row in track(rows, "compare photographs")]
+    hashes = np.array([one for one, _ in found], dtype=np.uint64)
+    return hashes, np.array([thumbnail for _, thumbnail in found], dtype=np.float32).reshape(len(rows), 32, 32)
