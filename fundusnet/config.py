@@ -60,7 +60,7 @@ def check(cfg: DictConfig, verb: str = "train", folders: Sequence[Path] = ()) ->
     schema = OmegaConf.structured(schema_of(verb, task))
     known = list(_keys(schema))
     for key in _keys(cfg):
-        if key not in known and not key.startswith("data.options."):
+        if key not in known and not key.startswith(("data.options.", "labels.")):
             _refuse(key, known, verb, task)
     if missing := sorted(OmegaConf.missing_keys(cfg)):
         raise UserError(f"{missing[0]} is not given; add {missing[0]}=VALUE")
@@ -76,7 +76,7 @@ def check(cfg: DictConfig, verb: str = "train", folders: Sequence[Path] = ()) ->
         if value is not None and value not in allowed:
             raise UserError(f"{key}={value} is unknown; use {' or '.join(allowed)}")
     _check_numbers(cfg)
-    if "data" in cfg:
+    if _select(cfg, "data") is not None:
         _check_source(cfg.data.source)
     if "finding" in cfg:
         _check_findings(cfg, [conf_folder(), *folders])

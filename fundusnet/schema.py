@@ -17,7 +17,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "data.cue": ("regions", "pixels"),
     "data.split_by": ("patient", "image"),
     "evaluation.operating_point": ("val", "test"),
-    "split": ("train", "val", "test"),
+    "split": ("val", "test", "train", "all"),
 }
 TASK_CHOICES: dict[str, dict[str, tuple[str, ...]]] = {
     "findings": {
@@ -226,6 +226,9 @@ class EvaluationConfig:
     bootstrap: int = MISSING
     operating_point: str = MISSING
     panels: int = MISSING
+    subgroups: list[str] = MISSING
+    attributes: str | None = MISSING
+    faithfulness: bool = MISSING
 
 
 @dataclass
@@ -295,9 +298,12 @@ class GradingTrainConfig(RunConfig):
 class EvaluateConfig:
     """``fundusnet evaluate``"""
 
+    data: DataConfig | None = field(default_factory=DataConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     run: str = MISSING
-    split: str = MISSING
+    split: str | None = MISSING
+    labels: Any = MISSING
+    grades: Any = MISSING
     output: str | None = MISSING
     debug: bool = MISSING
 

@@ -27,8 +27,14 @@ class Task(Protocol):
     def fit_and_score(self, cfg: DictConfig, run: Path) -> dict[str, object]:
         """Fit all there is to fit into ``run``, score the test split; returns the content of ``metrics.json``."""
 
-    def score_again(self, cfg: DictConfig, run: Path, split: str, folder: Path, resamples: int) -> dict[str, object]:
-        """Score the best checkpoint of ``run``, whose config is ``cfg``, on ``split`` into ``folder``."""
+    def score_again(
+        self, cfg: DictConfig, run: Path, split: str, folder: Path, options: DictConfig
+    ) -> dict[str, object]:
+        """Score the best checkpoint of ``run`` on ``split`` of the data of ``cfg`` into ``folder``.
+
+        ``cfg`` is the run's own, or that of an evaluation on another set, whose ``evaluated`` says what is called what
+        there. ``options`` are those of ``conf/evaluation``.
+        """
 
     def validation_panels(self, module: Any, datamodule: Any, count: int) -> dict[str, Figure]:
         """A few validation photographs by image id, always the same, with what ``module`` sees in them by now."""

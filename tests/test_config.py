@@ -13,7 +13,11 @@ from fundusnet.config import check, compose, conf_folder
 from fundusnet.errors import UserError
 from fundusnet.schema import SCHEMAS, schema_of
 
-NEEDED = {"annotate": ["data.root=somewhere"], "evaluate": ["run=somewhere"], "report": ["runs=[somewhere]"]}
+NEEDED = {
+    "annotate": ["data.root=somewhere"],
+    "evaluate": ["run=somewhere", "data=synthetic"],
+    "report": ["runs=[somewhere]"],
+}
 GRADING = {("model", "ranking"), ("model", "two_stage")}
 EXPERIMENTS = sorted(file.stem for file in (conf_folder() / "experiment").glob("*.yaml"))
 

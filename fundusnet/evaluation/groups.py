@@ -14,7 +14,10 @@ from fundusnet.evaluation.intervals import Interval, Statistic, difference_of, p
 from fundusnet.progress import track
 
 # A run's own business: these tell no method from another.
-OWN = ("name", "seed", "run_dir", "resume", "debug", "logger", "finding", "model.stage1.checkpoint")
+OWN = (
+    "name", "seed", "run_dir", "resume", "debug", "logger", "finding", "model.stage1.checkpoint",
+    "evaluated.run", "evaluation.subgroups", "evaluation.attributes", "evaluation.faithfulness",
+)  # fmt: skip
 # The network takes these from the finding: between findings they are their own business as well.
 OF_FINDING = ("model.network.dilations", "model.network.pool")
 # What follows from other keys is named last, and dropped where they say the same.

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from fundusnet.data.prepared import PreparedSet, open_prepared
+from fundusnet.data.relabel import relabelling
 from fundusnet.errors import UserError
 from fundusnet.evaluation import figures
 from fundusnet.evaluation.comparison import Run
@@ -64,7 +65,11 @@ def summary(group: Group) -> dict[str, object]:
     images = results[0].get("n_images", run.predictions["image_id"].nunique())
     of_patients = f" of {patients} patients" if patients is not None else ""
     split = results[0].get("split", "test")
-    return {"label": group.label, "text": f"{', '.join(sources)}, {split} split, {images} images{of_patients}"}
+    which = "all" if split == "all" else f"{split} split,"
+    return {
+        "label": group.label,
+        "text": f"{', '.join(sources)}, {which} {images} images{of_patients}{_elsewhere(run)}",
+    }
 
 
 def prepared_set(run: Run) -> tuple[PreparedSet | None, str]:
@@ -73,7 +78,9 @@ def prepared_set(run: Run) -> tuple[PreparedSet | None, str]:
     if not folder:
         return None, "its config.yaml names no prepared set (data.folder)"
     try:
-        return open_prepared(Path(str(folder))), ""
+        prepared = open_prepared(Path(str(folder)))
+        relabel = relabelling(run.config)
+        return relabel(prepared) if relabel else prepared, ""
     except UserError as error:
         return None, str(error)
 
@@ -90,6 +97,16 @@ def jpeg(pixels: figures.Pixels) -> str:
 def picture(figure: Figure) -> str:
     """Return a figure as the address of a picture inside the page."""
     return _data_uri(figures.encode(figure), "png")
+
+
+def _elsewhere(run: Run) -> str:
+    """Where a run that was scored on another set was trained, and how many of these images it has seen there."""
+    evaluated = run.config.get("evaluated")
+    if not evaluated:
+        return ""
+    seen = (run.results.get("also_in_training") or {}).get("image_ids")
+    known = "" if seen is None else f"; {len(seen) or 'none'} of them also among the images it was trained on"
+    return f"; trained on {evaluated['trained_on']}{known}"
 
 
 def _source(run: Run) -> str:

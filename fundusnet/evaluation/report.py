@@ -14,9 +14,13 @@ from fundusnet.data.labels import finding_labels
 from fundusnet.data.prepared import PreparedSet
 from fundusnet.evaluation import figures, page, tables
 from fundusnet.evaluation.comparison import Run, maps_of, read_runs, same_images
+from fundusnet.evaluation.delong import delong_rows
+from fundusnet.evaluation.faithfulness_report import faithfulness_sections
 from fundusnet.evaluation.findings import column
 from fundusnet.evaluation.groups import Group, group_differences, group_runs
+from fundusnet.evaluation.subgroups import subgroup_tables
 from fundusnet.evaluation.sweeps import best_on_validation, sweep_section
+from fundusnet.evaluation.use_report import use_section
 
 OUTCOMES = {
     "True positives": (1, 1),
@@ -64,6 +68,10 @@ def _page(
                 "counts": tables.counts(groups, finding),
                 "table": list(tables.finding_table(groups, finding, entries, differences)),
                 "roc": _roc(groups, finding),
+                "delong": list(delong_rows(groups, finding, finding)),
+                "use": use_section(groups, finding, finding),
+                "faithfulness": faithfulness_sections(_drawn(groups, finding), finding),
+                "subgroups": subgroup_tables(_drawn(groups, finding), finding),
                 "outcomes": list(_pictures(groups, finding, prepared)) if prepared is not None else [],
             }
         )
@@ -122,6 +130,11 @@ def _compared(groups: Sequence[Group], findings: Sequence[str]) -> Iterator[list
                 seed = run.config.get("seed") if len(group.runs_of(finding)) > 1 else None
                 by_seed.setdefault(seed, []).append(run)
         yield from by_seed.values()
+
+
+def _drawn(groups: Sequence[Group], finding: str) -> dict[str, Run]:
+    """The run of each group that is shown where seeds cannot be pooled: its first."""
+    return {group.label: group.runs_of(finding)[0] for group in groups if finding in group.findings}
 
 
 def _one_a_finding(group: Group) -> list[Run]:

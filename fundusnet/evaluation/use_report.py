@@ -10,10 +10,12 @@ from fundusnet.evaluation import intervals, page, tables
 from fundusnet.evaluation.calibration import reliability_figure
 from fundusnet.evaluation.comparison import Run
 from fundusnet.evaluation.decision import decision_figure
+from fundusnet.evaluation.figures import COLORS
 from fundusnet.evaluation.groups import Group
 from fundusnet.evaluation.intervals import Statistic
 from fundusnet.evaluation.use import CURVES, Question, finding_questions, grading_questions, use_statistics
 
+POOLED = 500  # resamples over seeds, made anew for each page
 TITLES = {
     "calibration_error": "Calibration error, root mean square",
     "calibration_error_calibrated": "The same, calibrated",
@@ -36,13 +38,13 @@ def use_section(groups: Sequence[Group], finding: str, name: str) -> dict[str, A
     """What the template shows of one question; None where no run was asked it, or the runs are older than this section.
 
     ``finding`` is what the groups call their rows, ``name`` the question. Of several seeds the first is drawn, and the
-    numbers are the means over them.
+    numbers are the means over them; of many groups those are drawn that there are colours for.
     """
     shown = [group for group in groups if all(_curves(run, name) for run in group.runs_of(finding) or [None])]
     if not shown:
         return None
     first = {group.label: group.runs_of(finding)[0] for group in shown}
-    curves = {label: _curves(run, name) for label, run in first.items()}
+    curves = {label: _curves(run, name) for label, run in list(first.items())[: len(COLORS)]}
     if len(curves) == 1:
         (only,) = curves.values()
         reliability = only["reliability"]
@@ -83,7 +85,8 @@ def _entries(group: Group, finding: str, name: str) -> dict[str, dict[str, Any]]
         each = [use_statistics(question)[metric] for question in questions]
         statistics = [one for one in each if isinstance(one, Statistic)]
         if len(statistics) == len(each):
-            found[metric] = intervals.pooled(statistics, [question.patients for question in questions]).as_metric()
+            patients = [question.patients for question in questions]
+            found[metric] = intervals.pooled(statistics, patients, n=POOLED).as_metric()
         else:
             reason = next(one for one in each if isinstance(one, str))
             found[metric] = {"value": None, "ci95": [None, None], "reason": reason}

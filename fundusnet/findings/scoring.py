@@ -3,20 +3,32 @@
 from __future__ import annotations
 
 import json
+import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
+from omegaconf import DictConfig
 
 from fundusnet.data.datamodule import FindingsDataModule
 from fundusnet.data.prepared import PreparedSet
+from fundusnet.errors import UserError
+from fundusnet.evaluation.calibration import at_temperature
+from fundusnet.evaluation.faithfulness_report import write_faithfulness
 from fundusnet.evaluation.findings import findings_metrics, with_predicted
+from fundusnet.evaluation.subgroups import attributes_asked, finding_subgroups
+from fundusnet.evaluation.use import finding_questions, use_metrics, write_curves
+from fundusnet.findings.explained import tested_maps
 from fundusnet.findings.metrics import activation_in_regions, cue_fraction, pointing_hit
 from fundusnet.findings.module import GuidedModule
 from fundusnet.progress import track
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -34,17 +46,59 @@ def write_results(
     datamodule: FindingsDataModule,
     split: str,
     points: dict[str, float],
-    resamples: int,
+    options: DictConfig,
+    chosen: Mapping[str, Any] | None = None,
 ) -> dict[str, object]:
-    """Score ``split`` and write ``predictions.csv``, ``maps.npz`` and ``metrics.json`` to ``folder``."""
-    scored = score(module, datamodule, split)
-    predictions = with_predicted(scored.predictions, points)
+    """Score ``split`` and write ``predictions.csv``, ``maps.npz``, ``metrics.json`` and ``curves.json`` to ``folder``.
+
+    ``points`` are the operating points; ``options`` are those of ``conf/evaluation``; ``chosen`` is what validation
+    says on calibration and thresholds, as :func:`fundusnet.evaluation.use.choose` returns it.
+    """
+    datamodule.setup("test")
+    attributes = attributes_asked(options, datamodule.prepared)
+    scored, resamples = known_alone(score(module, datamodule, split), datamodule.folder), int(options.bootstrap)
+    predictions = with_calibrated(with_predicted(scored.predictions, points), chosen or {})
     predictions.to_csv(folder / "predictions.csv", index=False)
     np.savez_compressed(folder / "maps.npz", image_id=np.array(scored.image_ids), map=scored.maps)
-    result = findings_metrics(predictions, split=split, n=resamples)
+    result: dict[str, Any] = findings_metrics(predictions, split=split, n=resamples)
+    questions = finding_questions(predictions, chosen)
+    for finding, entries in use_metrics(questions, n=resamples).items():
+        prefix = f"{finding}/" if len(questions) > 1 else ""
+        result["metrics"].update({prefix + name: entry for name, entry in entries.items()})
+    write_curves(folder, questions, n=resamples)
+    if len(attributes.columns):
+        result["subgroups"] = finding_subgroups(predictions, attributes, n=resamples)
+    if options.get("faithfulness"):
+        tested = tested_maps(module, datamodule, split, [question.name for question in questions])
+        result["faithfulness"] = write_faithfulness(folder, tested, n=resamples) if tested else {}
     result["operating_points"] = points
+    result["validation"] = dict(chosen or {})
     (folder / "metrics.json").write_text(json.dumps(result, indent=2) + "\n")
     return result
+
+
+def known_alone(scored: Scored, folder: Path) -> Scored:
+    """Leave out the findings that a set of another place knows nothing of, and say so."""
+    findings = scored.predictions["finding"].unique()
+    known = scored.predictions.groupby("finding", sort=False)["label"].apply(lambda label: label.notna().any())
+    missing = [finding for finding in findings if not known[finding]]
+    if not missing:
+        return scored
+    if len(missing) == len(findings):
+        raise UserError(f"no picture of this split of {folder} is known to have or lack {', '.join(missing)}")
+    log.warning("%s knows nothing of %s: left out (labels={...} says what is called what)", folder, ", ".join(missing))
+    kept = [column for column, finding in enumerate(findings) if known[finding]]
+    predictions = scored.predictions[~scored.predictions["finding"].isin(missing)].reset_index(drop=True)
+    return Scored(predictions, scored.image_ids, scored.maps[:, kept])
+
+
+def with_calibrated(predictions: pd.DataFrame, chosen: Mapping[str, Any]) -> pd.DataFrame:
+    """Return a copy with ``calibrated`` beside ``probability``: NaN where validation gave no temperature."""
+    calibrated = pd.Series(np.nan, index=predictions.index)
+    for finding, rows in predictions.groupby("finding"):
+        temperature = (chosen.get(str(finding)) or {}).get("temperature")
+        calibrated[rows.index] = at_temperature(rows["probability"], temperature)
+    return predictions.assign(calibrated=calibrated)
 
 
 @torch.inference_mode()
@@ -56,7 +110,7 @@ def score(module: GuidedModule, datamodule: FindingsDataModule, split: str) -> S
     prepared, rows = datamodule.prepared, []
     ids: list[str] = []
     maps: list[NDArray[np.float16]] = []
-    loader = datamodule.val_dataloader() if split == "val" else datamodule.test_dataloader()
+    loader = datamodule.loader(split)
     for batch in track(loader, f"score {split}", total=len(loader)):
         activation, probability = (t.float().cpu() for t in module(batch["image"].to(device)))
         cue, index = batch["cue"], batch["index"].tolist()

@@ -10,8 +10,10 @@ from omegaconf import DictConfig, OmegaConf
 
 from fundusnet.checkpoints import load_module, store_beside, stored_beside
 from fundusnet.data.datamodule import FindingsDataModule
+from fundusnet.data.relabel import relabelling
 from fundusnet.evaluation.findings import operating_points
 from fundusnet.evaluation.report import write_report as write_report
+from fundusnet.evaluation.use import choose, finding_questions
 from fundusnet.findings.module import GuidedModule, map_size
 from fundusnet.findings.panels import validation_panels as validation_panels
 from fundusnet.findings.scoring import score, write_results
@@ -19,7 +21,7 @@ from fundusnet.fitting import fit
 
 
 def fit_and_score(cfg: DictConfig, run: Path) -> dict[str, object]:
-    """Fit; choose the operating point on validation and store it in the checkpoint; score the test split."""
+    """Fit; choose operating point and temperature on validation, store them in the checkpoint; score the test split."""
     fit(cfg, run)
     best = run / "checkpoints" / "best.ckpt"
     module, datamodule = load_module(best, GuidedModule), make_datamodule(cfg)
@@ -34,16 +36,20 @@ def fit_and_score(cfg: DictConfig, run: Path) -> dict[str, object]:
             "findings": list(module.findings),
             "size": datamodule.prepared.size,
             "operating_points": points,
+            "validation": choose(finding_questions(validation.predictions)),
         },
     )
-    return write_results(run, module, datamodule, "test", points, int(cfg.evaluation.bootstrap))
+    return score_again(cfg, run, "test", run, cfg.evaluation)
 
 
-def score_again(cfg: DictConfig, run: Path, split: str, folder: Path, resamples: int) -> dict[str, object]:
-    """Score the best checkpoint of ``run``, whose config is ``cfg``, on ``split`` into ``folder``."""
+def score_again(cfg: DictConfig, run: Path, split: str, folder: Path, options: DictConfig) -> dict[str, object]:
+    """Score the best checkpoint of ``run`` on ``split`` of the data of ``cfg`` into ``folder``, as ``options`` say."""
     best = run / "checkpoints" / "best.ckpt"
-    points = stored_beside(best)["operating_points"]
-    return write_results(folder, load_module(best, GuidedModule), make_datamodule(cfg), split, points, resamples)
+    stored = stored_beside(best)
+    module, datamodule = load_module(best, GuidedModule), make_datamodule(cfg)
+    return write_results(
+        folder, module, datamodule, split, stored["operating_points"], options, stored.get("validation")
+    )
 
 
 def run_name(cfg: DictConfig) -> str:
@@ -70,6 +76,7 @@ def make_datamodule(cfg: DictConfig) -> FindingsDataModule:
         fractions=tuple(data["fractions"]),
         split_by=data["split_by"],
         seed=cfg.seed,
+        foreign=relabelling(cfg),
     )
 
 

@@ -15,11 +15,15 @@ from fundusnet.data.prepared import PreparedSet
 from fundusnet.errors import UserError
 from fundusnet.evaluation import page, tables
 from fundusnet.evaluation.comparison import Run, read_runs, same_images
+from fundusnet.evaluation.delong import delong_rows
+from fundusnet.evaluation.faithfulness_report import faithfulness_sections
 from fundusnet.evaluation.findings import column
 from fundusnet.evaluation.grading import read_predictions, run_statistics
 from fundusnet.evaluation.groups import Group, group_differences, group_runs
 from fundusnet.evaluation.intervals import Interval
+from fundusnet.evaluation.subgroups import subgroup_tables
 from fundusnet.evaluation.sweeps import best_on_validation, sweep_section
+from fundusnet.evaluation.use_report import use_section
 from fundusnet.grading import figures
 from fundusnet.grading.datamodule import SPLITS, upsampled
 from fundusnet.progress import track
@@ -82,6 +86,17 @@ def write_report(runs: list[Path], output: Path) -> Path:
         table=table,
         counts=_counts(groups, classes),
         confusion=page.picture(figures.confusion_matrices(_confusions(groups), classes)),
+        uses=[
+            {
+                "title": f"Above {name.replace('_', ' ')}",
+                "use": found,
+                "delong": list(delong_rows(groups, GRADE, f"gt_{k}")),
+            }
+            for k, name in enumerate(classes[:-1])
+            if (found := use_section(groups, GRADE, f"gt_{k}"))
+        ],
+        subgroups=subgroup_tables({group.label: group.runs[0] for group in groups}, GRADE),
+        faithfulness=faithfulness_sections({group.label: group.runs[0] for group in groups}, GRADE),
         leaks=list(_leaks(groups)),
         grades=list(_grades(two_stage, classes, prepared)) if prepared is not None else [],
         outlines=list(_outlines(two_stage, prepared)) if prepared is not None else [],

@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 import json
+import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
+from omegaconf import DictConfig
 
+from fundusnet.evaluation.faithfulness_report import write_faithfulness
 from fundusnet.evaluation.grading import grading_metrics
+from fundusnet.evaluation.subgroups import attributes_asked, grading_subgroups
+from fundusnet.evaluation.use import grading_questions, use_metrics, write_curves
 from fundusnet.grading.datamodule import GradingDataModule
+from fundusnet.grading.explained import tested_maps
 from fundusnet.grading.stage import RankingStage
 from fundusnet.progress import track
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -26,21 +36,44 @@ class Scored:
 
 
 def write_results(
-    folder: Path, module: RankingStage, datamodule: GradingDataModule, split: str, resamples: int
+    folder: Path,
+    module: RankingStage,
+    datamodule: GradingDataModule,
+    split: str,
+    options: DictConfig,
+    chosen: Mapping[str, Any] | None = None,
 ) -> dict[str, object]:
-    """Score ``split`` and write ``predictions.csv``, ``metrics.json`` and, of two stages, ``masks.npz`` to ``folder``.
+    """Score ``split`` and write ``predictions.csv``, ``metrics.json``, ``curves.json``, ``masks.npz`` to ``folder``.
 
     ``predictions.csv``: ``image_id, patient_id, grade, predicted, stage1_predicted, p_gt_0 … p_gt_{K-2}``, where
     ``p_gt_k`` is the probability of "grade > k", which every head gives. Grades are 0 … K-1; ``stage1_predicted`` is
-    empty where there is no first stage. A ranking, CORAL and CORN predict how many of these exceed 0.5, a K-way
-    softmax its most probable grade.
+    empty where there is no first stage, and there are no masks then. A ranking, CORAL and CORN predict how many of
+    these exceed 0.5, a K-way softmax its most probable grade. ``calibrated_gt_k`` is ``p_gt_k`` at the temperature in
+    ``chosen``, which is what validation says as :func:`fundusnet.evaluation.use.choose` returns it. ``options`` are
+    those of ``conf/evaluation``.
     """
+    datamodule.setup("test")
+    attributes = attributes_asked(options, datamodule.prepared)
+    resamples = int(options.bootstrap)
     scored = score(module, datamodule, split)
-    scored.predictions.to_csv(folder / "predictions.csv", index=False)
+    questions = grading_questions(scored.predictions, chosen)
+    calibrated = {f"calibrated_{question.name}": question.calibrated for question in questions}
+    scored.predictions.assign(**calibrated).to_csv(folder / "predictions.csv", index=False)
     if scored.masks is not None:
         image_ids = scored.predictions["image_id"].to_numpy(dtype=str)
         np.savez_compressed(folder / "masks.npz", image_id=image_ids, mask=scored.masks)
-    result = grading_metrics(scored.predictions, datamodule.classes, split=split, n=resamples)
+    result: dict[str, Any] = grading_metrics(scored.predictions, datamodule.classes, split=split, n=resamples)
+    for question, entries in use_metrics(questions, n=resamples).items():
+        result["metrics"].update({f"{name}_{question}": entry for name, entry in entries.items()})
+    write_curves(folder, questions, n=resamples)
+    if len(attributes.columns):
+        result["subgroups"] = grading_subgroups(scored.predictions, attributes, datamodule.classes, n=resamples)
+    if options.get("faithfulness"):
+        tested = tested_maps(module, datamodule, split)
+        if not tested:
+            log.warning("evaluation.faithfulness: this stage has a hidden layer and no maps; nothing to test")
+        result["faithfulness"] = write_faithfulness(folder, tested, n=resamples) if tested else {}
+    result["validation"] = dict(chosen or {})
     (folder / "metrics.json").write_text(json.dumps(result, indent=2) + "\n")
     return result
 

@@ -21,7 +21,9 @@ import pandas as pd
 from omegaconf import DictConfig, OmegaConf
 
 from fundusnet.checkpoints import load_checkpoint, load_module, store_beside, stored_beside, write_checkpoint
+from fundusnet.data.relabel import relabelling
 from fundusnet.errors import UserError
+from fundusnet.evaluation.use import choose, grading_questions
 from fundusnet.fitting import fit
 from fundusnet.grading.datamodule import GradingDataModule
 from fundusnet.grading.masks import write_masks
@@ -46,25 +48,27 @@ def fit_and_score(cfg: DictConfig, run: Path) -> dict[str, object]:
         keep_best_epochs(stage2, best)
         histories = {folder.name: pd.read_csv(folder / "history.csv") for folder in _fitted(run / "stages")}
         pd.concat(histories, names=["stage"]).reset_index("stage").to_csv(run / "history.csv", index=False)
-    datamodule = make_datamodule(cfg)
-    datamodule.setup("test")
-    store_beside(best, {"classes": list(datamodule.classes), "size": datamodule.prepared.size})
-    module, datamodule = _scored_with(cfg, run)
-    score(module, datamodule, "val").predictions.to_csv(run / "predictions_val.csv", index=False)
-    return write_results(run, module, datamodule, "test", int(cfg.evaluation.bootstrap))
+    module, datamodule = _trained(cfg, run)
+    chosen = {}
+    if len(datamodule.rows["val"]):
+        validation = score(module, datamodule, "val").predictions
+        validation.to_csv(run / "predictions_val.csv", index=False)
+        chosen = choose(grading_questions(validation))
+    store_beside(best, {"classes": list(datamodule.classes), "size": datamodule.prepared.size, "validation": chosen})
+    return score_again(cfg, run, "test", run, cfg.evaluation)
 
 
-def score_again(cfg: DictConfig, run: Path, split: str, folder: Path, resamples: int) -> dict[str, object]:
-    """Score the best checkpoint of ``run``, whose config is ``cfg``, on ``split`` into ``folder``."""
-    module, datamodule = _scored_with(cfg, run)
-    return write_results(folder, module, datamodule, split, resamples)
+def score_again(cfg: DictConfig, run: Path, split: str, folder: Path, options: DictConfig) -> dict[str, object]:
+    """Score the best checkpoint of ``run`` on ``split`` of the data of ``cfg`` into ``folder``, as ``options`` say."""
+    chosen = stored_beside(run / "checkpoints" / "best.ckpt").get("validation")
+    return write_results(folder, *_trained(cfg, run), split, options, chosen)
 
 
-def _scored_with(cfg: DictConfig, run: Path) -> tuple[RankingStage, GradingDataModule]:
-    """The best checkpoint of ``run``, and the data it was trained for."""
+def _trained(cfg: DictConfig, run: Path) -> tuple[RankingStage, GradingDataModule]:
+    """The best checkpoint of ``run``, and the data of ``cfg`` to score it on."""
     kind: type[RankingStage] = TwoStage if cfg.model.stage1 else RankingStage
     module = load_module(run / "checkpoints" / "best.ckpt", kind)
-    if cfg.model.stage1 and cfg.model.mask.kind == "other":
+    if cfg.model.stage1 and cfg.model.mask.kind == "other" and "evaluated" not in cfg:
         # Whose mask an image gets would hang on its neighbours in a batch.
         cfg = _stage_config(cfg, name="stage2", masks=str(run / "stages" / "masks.npy"))
     datamodule = make_datamodule(cfg)
@@ -105,6 +109,7 @@ def make_datamodule(cfg: DictConfig) -> GradingDataModule:
         folds=stage.get("folds") or 1,
         fold=stage.get("fold"),
         masks=stage.get("masks"),
+        foreign=relabelling(cfg),
     )
 
 

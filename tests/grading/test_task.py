@@ -66,14 +66,15 @@ def test_the_run_folder_holds_what_others_rely_on(run: Path) -> None:
     metrics = json.loads((run / "metrics.json").read_text())
     assert metrics["task"] == "grading" and metrics["split"] == "test"
     wanted = {"accuracy", "kappa_quadratic", "mae", "auroc_macro", "rank_violations", "stage1_accuracy"}
-    assert set(metrics["metrics"]) == wanted | {"recall_normal", "recall_suspicious", "recall_glaucoma"}
+    assert {*wanted, "recall_normal", "recall_suspicious", "recall_glaucoma"} <= set(metrics["metrics"])
+    assert metrics["metrics"]["brier_gt_0"]["value"] is not None
     assert "NaN" not in (run / "metrics.json").read_text()
 
 
 def test_predictions_are_those_that_were_scored(run: Path) -> None:
     table = pd.read_csv(run / "predictions.csv")
     columns = ["image_id", "patient_id", "grade", "predicted", "stage1_predicted", "p_gt_0", "p_gt_1"]
-    assert list(table.columns) == columns
+    assert list(table.columns) == [*columns, "calibrated_gt_0", "calibrated_gt_1"]
     assert (table["predicted"] == (table[["p_gt_0", "p_gt_1"]] > 0.5).sum(axis=1)).all()
     metrics = json.loads((run / "metrics.json").read_text())
     assert metrics["metrics"]["accuracy"]["value"] == pytest.approx((table["grade"] == table["predicted"]).mean())
@@ -240,7 +241,7 @@ def test_a_checkpoint_is_scored_on_its_own_grades_alone(run: Path, tmp_path: Pat
     cfg: Any = OmegaConf.load(run / "config.yaml")
     cfg.data.folder = str(tmp_path / "prepared")
     with pytest.raises(UserError, match=r"tells 3 grades, .* holds 2 \(no, yes\); score it on the data"):
-        task.score_again(cfg, run, "test", tmp_path, 20)
+        task.score_again(cfg, run, "test", tmp_path, cfg.evaluation)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,80 @@
+"""What is chosen on validation and what is made of it on the page, for findings and between grades."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from answered import predictions, run
+
+from fundusnet.evaluation.report import write_report
+from fundusnet.evaluation.use import choose, finding_questions, grading_questions, use_metrics
+
+
+def test_choices_are_plain_and_made_for_each_finding() -> None:
+    both = pd.concat([predictions(0), predictions(1, finding="hemorrhage")])
+    chosen = choose(finding_questions(both))
+    assert list(chosen) == ["drusen", "hemorrhage"]
+    assert chosen["drusen"] == choose(finding_questions(predictions(0)))["drusen"] != chosen["hemorrhage"]
+    json.dumps(chosen, allow_nan=False)
+    assert chosen["drusen"]["sp85"] < chosen["drusen"]["sp95"]
+
+
+def test_calibration_helps_where_the_logits_are_too_sure() -> None:
+    chosen = choose(finding_questions(predictions(5, images=2000)))
+    question = finding_questions(predictions(6, images=2000), chosen)[0]
+    assert chosen["drusen"]["temperature"] > 1.2
+    entries = use_metrics([question], n=50)["drusen"]
+    assert entries["brier_calibrated"]["value"] < entries["brier"]["value"]
+    assert entries["calibration_error_calibrated"]["value"] < entries["calibration_error"]["value"]
+    # Thresholds of validation, scored elsewhere: near what they were chosen for, and not exactly it.
+    assert entries["specificity_sp85"]["value"] == pytest.approx(0.85, abs=0.04)
+    assert entries["specificity_sp95"]["value"] == pytest.approx(0.95, abs=0.03)
+
+
+def test_without_a_choice_the_reason_stands_in_its_place() -> None:
+    entries = use_metrics(finding_questions(predictions(0)), n=20)["drusen"]
+    assert entries["ece"]["value"] is not None
+    for name in ("ece_calibrated", "sensitivity_sp85", "specificity_sp95"):
+        assert entries[name]["value"] is None and "nothing chosen on validation" in entries[name]["reason"]
+
+
+def test_a_question_between_grades() -> None:
+    table = pd.DataFrame(
+        {
+            "image_id": ["a", "b", "c"], "patient_id": ["x", "y", "z"], "grade": [0, 1, 2],
+            "p_gt_0": [0.1, 0.6, 0.9], "p_gt_1": [0.0, 0.3, 0.8], "calibrated_gt_0": [0.2, 0.5, 0.8],
+        }
+    )  # fmt: skip
+    low, high = grading_questions(table)
+    assert (low.name, high.name) == ("gt_0", "gt_1")
+    assert low.label.tolist() == [0, 1, 1] and high.label.tolist() == [0, 0, 1]
+    assert high.probability.tolist() == [0.0, 0.3, 0.8]
+
+
+def test_the_page_shows_one_run_and_two_and_means_over_seeds(tmp_path: Path) -> None:
+    first = run(tmp_path / "a", 0)
+    page = write_report([first], tmp_path / "report.html").read_text()
+    assert page.count("Calibration and use") == 1
+    assert page.count("data:image/png;base64,") == 3  # ROC, reliability, decision
+    temperature = json.loads((first / "metrics.json").read_text())["validation"]["drusen"]["temperature"]
+    assert f"Temperature, fitted on validation: {temperature:.2f}." in page
+
+    page = write_report([first, run(tmp_path / "b", 1, "other")], tmp_path / "report.html").read_text()
+    assert "Temperature of guided" in page and "Temperature of other" in page
+
+    seeds = [run(tmp_path / f"s{seed}", seed) for seed in (3, 4)]
+    page = write_report(seeds, tmp_path / "report.html").read_text()
+    row = re.search(r"Brier score</th><td>(.*?)</td>", page, re.S)
+    values = [json.loads((one / "metrics.json").read_text())["metrics"]["brier"]["value"] for one in seeds]
+    assert row and f"{np.mean(values):.3f}" in row[1]
+
+
+def test_runs_of_an_earlier_version_have_no_such_section(tmp_path: Path) -> None:
+    old = run(tmp_path / "a", 0)
+    (old / "curves.json").unlink()
+    assert "Calibration and use" not in write_report([old], tmp_path / "report.html").read_text()
