@@ -12,6 +12,7 @@ import torch
 
 from fundusnet import compose, evaluate, train
 from fundusnet.errors import UserError
+from fundusnet.training import prepare_once
 
 TINY = [
     "experiment=quickstart",
@@ -92,3 +93,9 @@ def test_scoring_a_run_again_gives_the_same_metrics(run: Path, tmp_path: Path) -
     )
     first, again = (json.loads((place / "metrics.json").read_text()) for place in (run, folder))
     assert again == first
+
+
+def test_a_set_of_another_size_is_said_before_anything_is_fitted(run: Path, place: Path) -> None:
+    cfg = compose([*TINY, "data.size=128", f"data.root={place}/eyes", f"data.folder={place}/prepared"])
+    with pytest.raises(UserError, match=r"holds pictures of 64 pixels, and data.size=128; use data.size=64"):
+        prepare_once(cfg)
