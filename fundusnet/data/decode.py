@@ -13,6 +13,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import ExifTags, Image
 
+from fundusnet.data import dicom
+
 Pixels = npt.NDArray[np.uint8]
 Mask = npt.NDArray[np.bool_]
 
@@ -67,6 +69,9 @@ def read_photograph(path: Path | str, reduction: int = 1) -> Photograph:
     Unreadable: missing, empty, truncated, or no picture.
     """
     data = _bytes(Path(path))
+    if dicom.is_dicom(data):
+        pixels = _dicom(data)
+        return Photograph(pixels, pixels.shape[1], pixels.shape[0], 1)
     image = _open(data)
     width, height = image.size
     if image.format in ("JPEG", "MPO"):
@@ -76,13 +81,24 @@ def read_photograph(path: Path | str, reduction: int = 1) -> Photograph:
             pixels = _upright(_decode_jpeg(data, reduction), orientation)
             size = (height, width) if orientation >= 5 else (width, height)
             return Photograph(pixels, *size, reduction)
+    return from_image(image)
+
+
+def from_image(image: Image.Image) -> Photograph:
+    """A Pillow image as upright 8-bit RGB, by the rules of :func:`read_photograph`; raises ``Unreadable``."""
     pixels = _upright(_eight_bit_rgb(_load(image)), _orientation(image))
     return Photograph(pixels, pixels.shape[1], pixels.shape[0], 1)
 
 
 def picture_size(path: Path | str) -> tuple[int, int]:
     """Stored (width, height) in pixels, from the header alone; raises ``Unreadable``."""
-    return _open(_bytes(Path(path))).size
+    data = _bytes(Path(path))
+    if dicom.is_dicom(data):
+        try:
+            return dicom.size(data)
+        except ValueError as error:
+            raise Unreadable(str(error)) from None
+    return _open(data).size
 
 
 def read_mask(path: Path | str) -> Mask:
@@ -110,6 +126,13 @@ def _bytes(path: Path) -> npt.NDArray[np.uint8]:
     if data.size == 0:
         raise Unreadable("file is empty")
     return data
+
+
+def _dicom(data: npt.NDArray[np.uint8]) -> Pixels:
+    try:
+        return dicom.pixels(data)
+    except ValueError as error:
+        raise Unreadable(str(error)) from None
 
 
 def _open(data: npt.NDArray[np.uint8]) -> Image.Image:

@@ -1,0 +1,114 @@
+"""Photographs in DICOM files, as cameras and archives export them (ophthalmic photography).
+
+Read through pydicom, which only these files need: ``pip install "fundusnet[dicom]"``.
+"""
+
+from __future__ import annotations
+
+import io
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
+
+SUFFIXES = frozenset((".dcm", ".dicom"))
+REMEDY = 'pip install "fundusnet[dicom]"'
+_EYES = {"L": "left", "OS": "left", "R": "right", "OD": "right"}
+_HEAD = 132  # bytes: a preamble of 128, then the mark
+
+
+def is_dicom(data: npt.NDArray[np.uint8]) -> bool:
+    """Whether a file's bytes are DICOM: by their mark, since archives often leave the suffix out."""
+    return data[_HEAD - 4 : _HEAD].tobytes() == b"DICM"
+
+
+def looks_like_dicom(file: Path) -> bool:
+    """The same of a file, by its suffix or, where it has none, by its first bytes."""
+    if file.suffix.lower() in SUFFIXES:
+        return True
+    if file.suffix:
+        return False
+    try:
+        with file.open("rb") as stream:
+            return stream.read(_HEAD)[-4:] == b"DICM"
+    except OSError:
+        return False
+
+
+def installed() -> bool:
+    """Whether DICOM can be read here."""
+    return find_spec("pydicom") is not None
+
+
+def size(data: npt.NDArray[np.uint8]) -> tuple[int, int]:
+    """(width, height) in pixels; raises ValueError with the reason where the file holds no single picture."""
+    dataset = _read(data, pixels=False)
+    return int(dataset.Columns), int(dataset.Rows)
+
+
+def patient_and_eye(file: Path) -> tuple[str, str]:
+    """Patient id, and left or right, as the file tells them; "" = it does not."""
+    try:
+        dataset = _read(np.fromfile(file, dtype=np.uint8), pixels=False)
+    except (OSError, ValueError):
+        return "", ""
+    side = str(dataset.get("ImageLaterality") or dataset.get("Laterality") or "").strip().upper()
+    return str(dataset.get("PatientID") or "").strip(), _EYES.get(side, "")
+
+
+def pixels(data: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """uint8 RGB ``(H, W, 3)``; more than eight bits keep their upper eight, grey becomes RGB.
+
+    Raises
+    ------
+    ValueError: no picture, several frames, pixels that cannot be decoded, or pydicom is not installed.
+    """
+    from pydicom.pixels import apply_color_lut, pixel_array
+
+    dataset = _read(data, pixels=True)
+    kind = str(dataset.get("PhotometricInterpretation", ""))
+    try:
+        values: npt.NDArray[Any] = pixel_array(dataset)
+        if kind == "PALETTE COLOR":
+            values = apply_color_lut(values, dataset)
+    except Exception as error:  # each of pydicom's decoders has errors of its own
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ValueError(f"DICOM pixels cannot be decoded: {reason}") from None
+    bits = 8 * values.dtype.itemsize if kind == "PALETTE COLOR" else int(dataset.BitsStored)
+    eight = _eight_bits(values, bits)
+    if eight.ndim == 2:
+        eight = cv2.bitwise_not(eight) if kind == "MONOCHROME1" else eight  # there 0 is white
+        eight = np.repeat(eight[:, :, None], 3, axis=2)
+    if eight.ndim != 3 or eight.shape[2] not in (3, 4):
+        raise ValueError(f"DICOM holds no single colour or grey picture, but pixels of shape {eight.shape}")
+    return np.ascontiguousarray(eight[:, :, :3])
+
+
+def _read(data: npt.NDArray[np.uint8], *, pixels: bool) -> Dataset:
+    if not installed():
+        raise ValueError(f"picture is DICOM, which needs pydicom: {REMEDY}")
+    from pydicom import dcmread
+
+    try:
+        dataset = dcmread(io.BytesIO(data.tobytes()), stop_before_pixels=not pixels)
+        frames, columns, rows = int(dataset.get("NumberOfFrames") or 1), dataset.get("Columns"), dataset.get("Rows")
+    except Exception as error:  # a torn file ends in whatever its last element was
+        raise ValueError(f"DICOM is damaged: {error}") from None
+    if not rows or not columns or (pixels and "PixelData" not in dataset):
+        raise ValueError("DICOM holds no picture")
+    if frames > 1:
+        raise ValueError(f"DICOM holds {frames} frames; export the photograph as a single one")
+    return dataset
+
+
+def _eight_bits(values: npt.NDArray[Any], bits: int) -> npt.NDArray[np.uint8]:
+    if values.dtype.kind not in "ui" or (values.dtype.kind == "i" and values.min() < 0):
+        raise ValueError("DICOM pixels are no unsigned whole numbers")
+    shifted = values >> (bits - 8) if bits > 8 else values
+    return np.asarray(np.minimum(shifted, 255), dtype=np.uint8)

@@ -1,0 +1,105 @@
+"""DICOM photographs: what cameras and archives write is read as the picture it is."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+pydicom = pytest.importorskip("pydicom")
+
+from pydicom.encaps import encapsulate  # noqa: E402
+from pydicom.uid import (  # noqa: E402
+    ExplicitVRLittleEndian,
+    JPEGBaseline8Bit,
+    OphthalmicPhotography8BitImageStorage,
+    generate_uid,
+)
+
+from fundusnet.data import dicom  # noqa: E402
+from fundusnet.data.decode import Unreadable, picture_size, read_photograph  # noqa: E402
+
+
+def write_dicom(file: Path, pixels: np.ndarray, *, jpeg: bool = False, **tags: object) -> Path:
+    """An ophthalmic photograph as a camera stores it: ``pixels`` RGB or grey, plain or as baseline JPEG."""
+    dataset = pydicom.Dataset()
+    dataset.file_meta = pydicom.dataset.FileMetaDataset()
+    dataset.file_meta.TransferSyntaxUID = JPEGBaseline8Bit if jpeg else ExplicitVRLittleEndian
+    dataset.SOPClassUID = dataset.file_meta.MediaStorageSOPClassUID = OphthalmicPhotography8BitImageStorage
+    dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = generate_uid()
+    dataset.Modality, dataset.PatientID, dataset.ImageLaterality = "OP", "P-0007", "L"
+    dataset.Rows, dataset.Columns = pixels.shape[:2]
+    dataset.SamplesPerPixel = 1 if pixels.ndim == 2 else 3
+    dataset.PhotometricInterpretation = "MONOCHROME2" if pixels.ndim == 2 else "YBR_FULL_422" if jpeg else "RGB"
+    if pixels.ndim == 3:
+        dataset.PlanarConfiguration = 0
+    dataset.BitsAllocated = dataset.BitsStored = 8 * pixels.itemsize
+    dataset.HighBit, dataset.PixelRepresentation = dataset.BitsStored - 1, 0
+    data = pixels.tobytes()
+    if jpeg:
+        stream = io.BytesIO()
+        Image.fromarray(pixels).save(stream, "JPEG", quality=95, subsampling="4:2:2")
+        data = encapsulate([stream.getvalue()])
+    dataset.PixelData = data
+    for name, value in tags.items():
+        setattr(dataset, name, value)
+    dataset.save_as(file, enforce_file_format=True)
+    return file
+
+
+def eye(height: int = 48, width: int = 64) -> np.ndarray:
+    """A smooth reddish picture."""
+    coarse = np.random.default_rng(0).integers(40, 255, (4, 5, 3), dtype=np.uint8)
+    picture = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
+    picture[..., 2] //= 2
+    return picture
+
+
+def test_a_round_trip_gives_the_same_pixels(tmp_path: Path) -> None:
+    file = write_dicom(tmp_path / "eye.dcm", eye())
+    photograph = read_photograph(file)
+    np.testing.assert_array_equal(photograph.pixels, eye())
+    assert (photograph.width, photograph.height) == picture_size(file) == (64, 48)
+    assert dicom.patient_and_eye(file) == ("P-0007", "left")
+
+
+def test_jpeg_inside_comes_out_in_true_colours(tmp_path: Path) -> None:
+    photograph = read_photograph(write_dicom(tmp_path / "eye.dcm", eye(), jpeg=True))
+    assert np.abs(photograph.pixels.astype(int) - eye()).mean() < 3
+
+
+def test_grey_inverted_and_sixteen_bits(tmp_path: Path) -> None:
+    grey = eye()[..., 1]
+    for stored, tags in (
+        (grey, {}),
+        (255 - grey, {"PhotometricInterpretation": "MONOCHROME1"}),
+        (grey.astype(np.uint16) * 16, {"BitsStored": 12, "HighBit": 11}),
+    ):
+        pixels = read_photograph(write_dicom(tmp_path / "grey.dcm", stored, **tags)).pixels
+        np.testing.assert_array_equal(pixels, np.repeat(grey[..., None], 3, axis=2))
+
+
+def test_a_file_without_a_suffix_is_told_by_its_mark(tmp_path: Path) -> None:
+    file = write_dicom(tmp_path / "IM000001", eye(), ImageLaterality="", PatientID="")
+    (tmp_path / "README").write_text("x" * 200)
+    assert dicom.looks_like_dicom(file) and not dicom.looks_like_dicom(tmp_path / "README")
+    assert dicom.patient_and_eye(file) == ("", "")
+    np.testing.assert_array_equal(read_photograph(file).pixels, eye())
+
+
+def test_what_is_no_single_picture_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    several = write_dicom(tmp_path / "several.dcm", eye(), NumberOfFrames=3)
+    torn = tmp_path / "torn.dcm"
+    torn.write_bytes(write_dicom(tmp_path / "whole.dcm", eye()).read_bytes()[:-900])
+    stub = tmp_path / "stub.dcm"
+    stub.write_bytes(b"\0" * 128 + b"DICM" + b"\1\2\3")
+    for file, message in ((several, "holds 3 frames"), (torn, "cannot be decoded"), (stub, "DICOM")):
+        with pytest.raises(Unreadable, match=message):
+            read_photograph(file)
+    monkeypatch.setattr(dicom, "installed", lambda: False)
+    with pytest.raises(Unreadable, match=r"needs pydicom: pip install .fundusnet\[dicom\]"):
+        read_photograph(tmp_path / "whole.dcm")
