@@ -9,6 +9,7 @@ import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
 from fundusnet.checkpoints import load_module, store_beside, stored_beside
+from fundusnet.data.appearance import training_appearance
 from fundusnet.data.datamodule import FindingsDataModule
 from fundusnet.data.relabel import relabelling
 from fundusnet.evaluation.findings import operating_points
@@ -37,6 +38,7 @@ def fit_and_score(cfg: DictConfig, run: Path) -> dict[str, object]:
             "size": datamodule.prepared.size,
             "operating_points": points,
             "validation": choose(finding_questions(validation.predictions)),
+            **training_appearance(datamodule.prepared.pixels, datamodule.rows["train"]),
         },
     )
     return score_again(cfg, run, "test", run, cfg.evaluation)

@@ -21,6 +21,7 @@ import pandas as pd
 from omegaconf import DictConfig, OmegaConf
 
 from fundusnet.checkpoints import load_checkpoint, load_module, store_beside, stored_beside, write_checkpoint
+from fundusnet.data.appearance import training_appearance
 from fundusnet.data.relabel import relabelling
 from fundusnet.errors import UserError
 from fundusnet.evaluation.use import choose, grading_questions
@@ -54,7 +55,15 @@ def fit_and_score(cfg: DictConfig, run: Path) -> dict[str, object]:
         validation = score(module, datamodule, "val").predictions
         validation.to_csv(run / "predictions_val.csv", index=False)
         chosen = choose(grading_questions(validation))
-    store_beside(best, {"classes": list(datamodule.classes), "size": datamodule.prepared.size, "validation": chosen})
+    store_beside(
+        best,
+        {
+            "classes": list(datamodule.classes),
+            "size": datamodule.prepared.size,
+            "validation": chosen,
+            **training_appearance(datamodule.prepared.pixels, datamodule.rows["train"]),
+        },
+    )
     return score_again(cfg, run, "test", run, cfg.evaluation)
 
 
