@@ -78,14 +78,16 @@ def load_checkpoint(file: Path) -> dict[str, Any]:
     return content
 
 
-def load_module(file: Path, kind: type[Module]) -> Module:
+def load_module(file: Path, kind: type[Module], content: dict[str, Any] | None = None) -> Module:
     """The trained module in evaluation mode, built from the hyper-parameters in the file.
+
+    ``content`` is what :func:`load_checkpoint` made of it, where that is at hand.
 
     Raises
     ------
     UserError: the file is missing or torn, or holds a module of another kind.
     """
-    content = load_checkpoint(file)
+    content = content or load_checkpoint(file)
     parameters = dict(content["hyper_parameters"])
     # The weights are in the file: nothing is to be fetched for a start.
     parameters["network"] = {**parameters["network"], "pretrained": False, "weights": None}

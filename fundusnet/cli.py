@@ -24,6 +24,7 @@ VERBS = {
     "prepare": "turn photographs into a prepared set: cropped, resized, memory-mapped",
     "train": "fit a network, choose its operating point on validation, score the test split",
     "evaluate": "score a finished run again, on any of its splits",
+    "predict": "read photographs with a trained network: predictions, heat maps and a page",
     "report": "write one page that compares finished runs",
 }
 FAILURE = 1
@@ -72,7 +73,10 @@ def _run(verb: str, rest: list[str]) -> int:
     from fundusnet.config import COMPOSITION_ERRORS, conf_folder, one_line
 
     # Each is a plain function of this module, so that launchers can send it to other processes by name.
-    stubs = {"annotate": _annotate, "prepare": _prepare, "train": _train, "evaluate": _evaluate, "report": _report}
+    stubs = {
+        **{"annotate": _annotate, "prepare": _prepare, "train": _train},
+        **{"evaluate": _evaluate, "predict": _predict, "report": _report},
+    }
     sweeps = verb == "train" and not {"-m", "--multirun"}.isdisjoint(rest)
     argv, full_error = sys.argv, os.environ.get("HYDRA_FULL_ERROR")
     try:
@@ -170,6 +174,15 @@ def _evaluate(cfg: DictConfig) -> None:
         return evaluate(cfg)
 
     _job(cfg, "evaluate", work)
+
+
+def _predict(cfg: DictConfig) -> None:
+    def work() -> Path:
+        from fundusnet.predicting import predict
+
+        return predict(cfg)
+
+    _job(cfg, "predict", work)
 
 
 def _report(cfg: DictConfig) -> None:

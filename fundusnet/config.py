@@ -150,6 +150,9 @@ LEAST = {
     "evaluation.bootstrap": 1,
     "evaluation.panels": 0,
     "readings_per_image": 1,
+    "batch_size": 1,
+    "workers": 0,
+    "report.pictures": 0,
     "seed": 0,
 }
 

@@ -309,6 +309,40 @@ class EvaluateConfig:
 
 
 @dataclass
+class HeatMapConfig:
+    """``heatmaps``"""
+
+    draw: bool = MISSING
+    side_by_side: bool = MISSING
+    raw: bool = MISSING
+
+
+@dataclass
+class PredictionReportConfig:
+    """``report`` of ``fundusnet predict``"""
+
+    pictures: int = MISSING
+
+
+@dataclass
+class PredictConfig:
+    """``fundusnet predict``"""
+
+    heatmaps: HeatMapConfig = field(default_factory=HeatMapConfig)
+    report: PredictionReportConfig = field(default_factory=PredictionReportConfig)
+    checkpoint: Any = MISSING
+    input: str | None = MISSING
+    output: str = MISSING
+    merge: Any = MISSING
+    shard: str | None = MISSING
+    strict: bool = MISSING
+    device: str = MISSING
+    batch_size: int = MISSING
+    workers: int | None = MISSING
+    debug: bool = MISSING
+
+
+@dataclass
 class ReportConfig:
     """``fundusnet report``"""
 
@@ -322,6 +356,7 @@ SCHEMAS: dict[str, type[Any]] = {
     "prepare": PrepareConfig,
     "train": TrainConfig,
     "evaluate": EvaluateConfig,
+    "predict": PredictConfig,
     "report": ReportConfig,
 }
 

@@ -16,6 +16,7 @@ from fundusnet.schema import SCHEMAS, schema_of
 NEEDED = {
     "annotate": ["data.root=somewhere"],
     "evaluate": ["run=somewhere", "data=synthetic"],
+    "predict": ["output=somewhere"],
     "report": ["runs=[somewhere]"],
 }
 GRADING = {("model", "ranking"), ("model", "two_stage")}

@@ -47,7 +47,7 @@ class Done:
 def develop(job: Job) -> tuple[Done, bytes]:
     """Prepare one photograph: its outcome, and its uint8 pixels ``(size, size, 3)`` as bytes (none if rejected)."""
     try:
-        photograph, box = _read_field(Path(job.root) / job.path, job.size)
+        photograph, box = read_field(Path(job.root) / job.path, job.size)
         _check_points(job.points, photograph)
         pixels, frame = crop_square(photograph, box, job.size)
     except Unreadable as error:
@@ -58,8 +58,11 @@ def develop(job: Job) -> tuple[Done, bytes]:
     return done, pixels.tobytes()
 
 
-def _read_field(path: Path, size: int) -> tuple[Photograph, tuple[int, int, int, int]]:
-    """Decode as small as the prepared size allows: again, larger, where the field fills little of the picture."""
+def read_field(path: Path, size: int) -> tuple[Photograph, tuple[int, int, int, int]]:
+    """A photograph and the box of its field of view, decoded as small as the prepared size allows.
+
+    Where the field fills little of the picture it is decoded again, larger. Raises ``Unreadable``.
+    """
     shorter = min(picture_size(path))
     reduction = next((power for power in (8, 4, 2) if shorter // power >= size), 1)
     while True:

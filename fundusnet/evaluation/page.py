@@ -29,8 +29,8 @@ def check_ending(output: Path) -> None:
 
 
 def render(template: str, **values: Any) -> str:
-    """Return a self-contained page from a template of this package or of ``fundusnet.grading``."""
-    folders = [PackageLoader("fundusnet.evaluation", "."), PackageLoader("fundusnet.grading", ".")]
+    """Return a self-contained page from a template of this package, of ``grading`` or of ``prediction``."""
+    folders = [PackageLoader(f"fundusnet.{name}", ".") for name in ("evaluation", "grading", "prediction")]
     environment = Environment(loader=ChoiceLoader(folders), autoescape=True, undefined=StrictUndefined)
     environment.trim_blocks = environment.lstrip_blocks = True
     return environment.get_template(template).render(**values)

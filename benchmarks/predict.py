@@ -1,0 +1,156 @@
+"""``predict`` beside the bare forward passes of its network, and its peak memory for few photographs and for many.
+
+    python benchmarks/predict.py [--pictures 1000] [--many 10000]
+
+Draws photographs of 512 pixels and makes a checkpoint of an untrained network of the default width. Rounds are taken in
+turns: a share of the photographs with nothing but tables, the same with heat maps, and as many prepared pictures
+through the network alone, in one process with one number of threads. Memory is that of a process of its own. Prints one
+JSON object.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+
+ROUNDS = 5
+DISTINCT = 100  # photographs that are drawn; the others are links to them
+SIZE = 512
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pictures", type=int, default=1000)
+    parser.add_argument("--many", type=int, default=10000)
+    parser.add_argument("--memory", nargs=2, help=argparse.SUPPRESS)  # folder, number of photographs
+    options = parser.parse_args()
+    if options.memory:
+        print(_peak_mib(Path(options.memory[0]), int(options.memory[1])))
+        return
+    with tempfile.TemporaryDirectory() as name:
+        place = Path(name)
+        _draw(place)
+        _checkpoint(place / "network.ckpt", width=16, size=SIZE)
+        _checkpoint(place / "small.ckpt", width=4, size=64)
+        ratios = _throughput(place, options.pictures)
+        few, many = (_memory(place, count) for count in (100, options.many))
+    print(json.dumps({**ratios, "peak_mib_100": few, f"peak_mib_{options.many}": many}))
+
+
+def _throughput(place: Path, pictures: int) -> dict[str, float]:
+    import torch
+
+    from fundusnet import load
+    from fundusnet.prediction.picture import to_picture
+
+    predictor = load(place / "network.ckpt", device="cpu")
+    share = pictures // ROUNDS
+    batch = [to_picture(file, predictor.views) for file in sorted((place / "drawn").iterdir())[:16]]
+    tensor = predictor.batch(batch, predictor.networks[0])
+
+    def bare() -> float:
+        start = time.perf_counter()
+        with torch.inference_mode():
+            for _ in range(share // len(batch)):
+                predictor.networks[0].module(tensor)
+        return (share // len(batch)) * len(batch) / (time.perf_counter() - start)
+
+    bare()
+    rates: dict[str, list[float]] = {"bare": [], "tables": [], "heatmaps": []}
+    for number in range(ROUNDS):
+        rates["bare"].append(bare())
+        for name in ("tables", "heatmaps"):
+            rates[name].append(_predict(place, predictor, f"{name}{number}", share, draw=name == "heatmaps"))
+    ratio = {name: median(np.array(rates[name]) / np.array(rates["bare"])) for name in ("tables", "heatmaps")}
+    return {
+        "bare_per_second": round(median(rates["bare"]), 2),
+        "tables_ratio": round(float(ratio["tables"]), 3),
+        "heatmaps_ratio": round(float(ratio["heatmaps"]), 3),
+    }
+
+
+def _predict(place: Path, predictor: object, name: str, count: int, *, draw: bool) -> float:
+    """Photographs a second from the first that is read to the last row, page apart: it is bounded."""
+    from fundusnet.config import compose
+    from fundusnet.predicting import fill
+    from fundusnet.prediction.inputs import find_inputs
+
+    folder, output = _linked(place, name, count), place / "out" / name
+    output.mkdir(parents=True)
+    switches = [f"heatmaps.draw={str(draw).lower()}", "batch_size=16"]
+    cfg = compose([f"output={output}", *switches], verb="predict")
+    start = time.perf_counter()
+    fill(output, predictor, *find_inputs(folder), cfg)  # type: ignore[arg-type]
+    rate = count / (time.perf_counter() - start)
+    shutil.rmtree(output)
+    shutil.rmtree(folder)
+    return rate
+
+
+def _memory(place: Path, count: int) -> float:
+    command = [sys.executable, __file__, "--memory", str(place), str(count)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    answer = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    return float(answer.stdout.strip().splitlines()[-1])
+
+
+def _peak_mib(place: Path, count: int) -> float:
+    """Peak memory of this process while it predicts ``count`` photographs with heat maps and page."""
+    from fundusnet import compose, predict
+
+    folder, output = _linked(place, f"memory{count}", count), place / "out" / f"memory{count}"
+    cfg = [f"checkpoint={place}/small.ckpt", f"input={folder}", f"output={output}", "workers=2", "device=cpu"]
+    predict(compose(cfg, verb="predict"))
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1)
+
+
+def _linked(place: Path, name: str, count: int) -> Path:
+    """A folder of ``count`` photographs, links to the drawn ones."""
+    folder = place / "in" / name
+    folder.mkdir(parents=True)
+    drawn = sorted((place / "drawn").iterdir())
+    for number in range(count):
+        (folder / f"{number:06d}.jpg").symlink_to(drawn[number % len(drawn)])
+    return folder
+
+
+def _draw(place: Path) -> None:
+    from fundusnet.data.sources.synthetic import load
+
+    load(place / "eyes", images=DISTINCT, size=SIZE, findings=["hard_exudate"])
+    shutil.copytree(place / "eyes" / "images", place / "drawn")
+
+
+def _checkpoint(file: Path, width: int, size: int) -> None:
+    from omegaconf import OmegaConf
+
+    from fundusnet.checkpoints import KEY, write_checkpoint
+    from fundusnet.config import compose
+    from fundusnet.data.appearance import Appearance
+    from fundusnet.findings.module import GuidedModule
+
+    cfg = compose(["experiment=findings", "data.root=x", f"model.network.width={width}", f"data.size={size}"])
+    model = OmegaConf.to_container(cfg.model, resolve=True)
+    names = list(cfg.finding.names)
+    module = GuidedModule(names, size, model["network"], model["loss"], model["optimizer"])  # type: ignore[index, call-overload]
+    appearance = Appearance.of(np.random.default_rng(0).normal(size=(50, 7)))
+    stored = {"task": "findings", "findings": names, "size": size, "operating_points": dict.fromkeys(names, 0.5)}
+    stored["appearance"] = appearance.plain() if appearance else None
+    content = {"state_dict": module.state_dict(), "hyper_parameters": dict(module.hparams), KEY: stored}
+    write_checkpoint(file, content)
+
+
+if __name__ == "__main__":
+    main()

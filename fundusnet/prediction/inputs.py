@@ -1,0 +1,110 @@
+"""Which photographs there are to predict: a file, a folder in any nesting, or a manifest."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from fundusnet.data import dicom
+from fundusnet.data.manifest import read_manifest
+from fundusnet.data.sources import listing
+from fundusnet.data.sources.folder import SUFFIXES, unique_ids
+from fundusnet.errors import UserError
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A photograph to predict: ``path`` is relative to the input; patient and eye are "" where unknown."""
+
+    image_id: str
+    path: str
+    patient_id: str = ""
+    eye: str = ""
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Part ``number`` (1 … ``of``) of the photographs: every ``of``-th in order of path."""
+
+    number: int = 1
+    of: int = 1
+
+    @classmethod
+    def parsed(cls, text: str | None) -> Shard:
+        """From ``i/n``; None = all. Raises UserError."""
+        if text is None:
+            return cls()
+        found = re.fullmatch(r"(\d+)/(\d+)", str(text))
+        if not found or not 1 <= int(found[1]) <= int(found[2]):
+            raise UserError(f"shard={text} is no part i/n; shard=1/4 to shard=4/4 are the four parts of four")
+        return cls(int(found[1]), int(found[2]))
+
+    def __str__(self) -> str:
+        return f"{self.number}/{self.of}"
+
+
+def find_inputs(given: Path) -> tuple[Path, list[Entry]]:
+    """The folder that paths are relative to, and the photographs in order of path.
+
+    A folder with ``images.csv``, or that file itself, is a manifest. Any other folder is searched to the bottom for
+    photographs and DICOM files, hidden ones apart.
+
+    Raises
+    ------
+    UserError: there is nothing, no photograph, or a DICOM file and no pydicom.
+    """
+    if given.is_dir() and (given / "images.csv").is_file():
+        root, entries = given, _of_manifest(given)
+    elif given.is_dir():
+        root, entries = given, _of_folder(given)
+    elif given.name == "images.csv" and given.is_file():
+        root, entries = given.parent, _of_manifest(given.parent)
+    elif given.is_file():
+        root, entries = given.parent, [Entry(given.stem, given.name)]
+    else:
+        raise UserError(f"input={given} does not exist; give a photograph, a folder of them or a manifest")
+    if not dicom.installed():
+        for entry in entries:
+            if Path(entry.path).suffix.lower() in dicom.SUFFIXES:
+                raise UserError(f"{entry.path} is DICOM, which needs pydicom: {dicom.REMEDY}")
+    return root, sorted(entries, key=lambda entry: (entry.path, entry.image_id))
+
+
+def digest(root: Path, entries: Iterable[Entry]) -> str:
+    """A name for the photographs: the same files, of the same size and time, give the same name."""
+    state = hashlib.sha256()
+    for entry in entries:
+        try:
+            found = (root / entry.path).stat()
+            stamp = f"{found.st_size} {found.st_mtime_ns}"
+        except OSError:
+            stamp = "missing"
+        state.update("\0".join((entry.image_id, entry.path, entry.patient_id, entry.eye, stamp, "")).encode())
+    return state.hexdigest()[:32]
+
+
+def _of_folder(folder: Path) -> list[Entry]:
+    paths = []
+    for file in folder.rglob("*"):
+        relative = file.relative_to(folder)
+        if any(part.startswith(".") for part in relative.parts) or not file.is_file():
+            continue
+        if file.suffix.lower() in SUFFIXES or dicom.looks_like_dicom(file):
+            paths.append(relative.as_posix())
+    if not paths:
+        kinds = ", ".join(sorted(SUFFIXES | dicom.SUFFIXES))
+        raise UserError(f"input={folder}: no photograph ({kinds}) in it, found {listing(folder)}")
+    paths.sort()
+    return [Entry(image_id, path) for image_id, path in zip(unique_ids(paths), paths, strict=True)]
+
+
+def _of_manifest(folder: Path) -> list[Entry]:
+    images = read_manifest(folder).images
+    columns = (images[name] for name in ("image_id", "path", "patient_id", "eye"))
+    entries = [Entry(*map(str, cells)) for cells in zip(*columns, strict=True)]
+    if not entries:
+        raise UserError(f"{folder / 'images.csv'} names no photograph; add a row for each")
+    return entries

@@ -1,0 +1,223 @@
+"""``fundusnet.load``: what a trained network says of photographs, told by nothing but its checkpoint."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from graded import CLASSES, graded_set
+from PIL import Image
+from tiny import tiny_prepared
+from tiny_networks import findings_checkpoint, grading_checkpoint
+
+import fundusnet
+from fundusnet.checkpoints import KEY, load_checkpoint, load_module, write_checkpoint
+from fundusnet.data.prepared import PreparedSet
+from fundusnet.errors import UserError
+from fundusnet.findings.module import GuidedModule
+from fundusnet.grading.datamodule import GradingDataModule
+from fundusnet.grading.scoring import score
+from fundusnet.grading.stage import RankingStage
+from fundusnet.grading.two_stage import TwoStage
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.set_num_threads(1)
+    return tmp_path_factory.mktemp("predictor")
+
+
+@pytest.fixture(scope="module")
+def eyes(place: Path) -> PreparedSet:
+    return tiny_prepared(place / "eyes")
+
+
+@pytest.fixture(scope="module")
+def graded(place: Path) -> PreparedSet:
+    return graded_set(place / "graded", [number // 2 % 3 for number in range(36)])
+
+
+@pytest.fixture(scope="module")
+def network(place: Path, eyes: PreparedSet) -> Path:
+    return findings_checkpoint(place / "run" / "checkpoints" / "best.ckpt", seen=eyes)
+
+
+def files_of(prepared: PreparedSet) -> list[Path]:
+    """The original photographs, in the order of the set."""
+    return [Path(prepared.info["root"]) / path for path in prepared.manifest.images["path"]]
+
+
+def expected(file: Path, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Maps and probabilities by the module itself, on the pixels of the prepared set."""
+    module = load_module(file, GuidedModule)
+    with torch.inference_mode():
+        maps, probability = module(torch.from_numpy(np.array(pixels)).permute(0, 3, 1, 2))
+    return maps.numpy(), probability.numpy()
+
+
+def test_paths_are_predicted_as_the_prepared_set_is(network: Path, eyes: PreparedSet) -> None:
+    results = fundusnet.load(network).predict(files_of(eyes), batch_size=5)
+    _, probability = expected(network, eyes.pixels)
+    assert probability.std() > 1e-4  # the network does not say the same of every picture
+    found = [[result.probability[name] for name in ("drusen", "hemorrhage")] for result in results]
+    np.testing.assert_allclose(found, probability, atol=1e-6)
+    for result, row in zip(results, probability, strict=True):
+        assert list(result.predicted.values()) == (row >= 0.5).tolist()
+        assert result.maps is None and result.flags == ()
+
+
+def test_arrays_images_paths_and_one_or_many_agree(network: Path, eyes: PreparedSet) -> None:
+    file = files_of(eyes)[3]
+    predictor = fundusnet.load(network.parents[1])  # the run folder
+    array = cv2.imread(str(file))[:, :, ::-1]
+    one = predictor.predict(file)
+    same = predictor.predict([str(file), array, np.ascontiguousarray(array), Image.open(file)])
+    for result in [*same, predictor.predict(array), predictor.predict(array[None])[0]]:
+        assert result.probability == pytest.approx(one.probability, abs=1e-6)
+    assert [r.probability for r in predictor.stream(iter([file]))] == [one.probability]
+
+
+def test_a_map_lies_where_the_photograph_shows_it(network: Path, eyes: PreparedSet) -> None:
+    """The same field in a large picture, away from its middle: the map moves with it, and is 0 outside."""
+    field = cv2.imread(str(files_of(eyes)[0]))[:, :, ::-1]
+    large = np.zeros((150, 260, 3), np.uint8)
+    large[40:136, 130:226] = field
+    predictor = fundusnet.load(network)
+    alone, moved = predictor.predict([field, large], maps=True)
+    assert alone.maps["drusen"].shape == (96, 96) and moved.maps["drusen"].shape == (150, 260)
+    np.testing.assert_allclose(moved.maps["drusen"][45:130, 135:220], alone.maps["drusen"][5:90, 5:90], atol=0.02)
+    assert moved.maps["drusen"][:, :120].max() == 0 and moved.maps["drusen"][50:126, 140:216].min() > 0
+    cells, _ = expected(network, eyes.pixels[:1])
+    assert alone.maps["drusen"][48, 48] == pytest.approx(cells[0, 0, 3:5, 3:5].mean(), abs=0.02)
+
+
+@pytest.mark.parametrize("stages", [1, 2])
+@pytest.mark.parametrize("head", ["ranking", "multiclass"])
+def test_grades_are_those_of_a_run(place: Path, graded: PreparedSet, stages: int, head: str) -> None:
+    file = grading_checkpoint(place / f"{head}{stages}.ckpt", CLASSES, stages=stages, head=head, seen=graded)
+    module = load_module(file, TwoStage if stages == 2 else RankingStage)
+    data = GradingDataModule(folder=graded.folder, batch_size=4)
+    scored = score(module, data, "test").predictions.set_index("image_id")
+    predictor = fundusnet.load(file)
+    rows = data.rows["test"]
+    results = predictor.predict([files_of(graded)[row] for row in rows], maps=True)
+    for row, result in zip(rows, results, strict=True):
+        own = scored.loc[graded.manifest.images["image_id"].iloc[row]]
+        assert (result.grade, result.name) == (own["predicted"], CLASSES[own["predicted"]])
+        np.testing.assert_allclose(result.p_gt, [own["p_gt_0"], own["p_gt_1"]], atol=1e-6)
+        assert result.flags == ()
+        if stages == 2:
+            assert result.stage1_grade == own["stage1_predicted"]
+            assert result.mask.shape == (96, 96) and 0 <= result.mask.min() <= result.mask.max() <= 1
+            assert result.roi.shape == (64, 64, 3)
+        else:
+            assert result.stage1_grade is None and result.mask is None and result.roi is None
+
+
+def test_the_roi_is_what_the_second_stage_saw(place: Path, graded: PreparedSet) -> None:
+    file = grading_checkpoint(place / "roi.ckpt", CLASSES)
+    module = load_module(file, TwoStage)
+    with torch.inference_mode():
+        seen = module(torch.from_numpy(np.array(graded.pixels[:1])).permute(0, 3, 1, 2)).roi[0]
+    roi = fundusnet.load(file).predict(files_of(graded)[0], maps=True).roi
+    np.testing.assert_allclose(roi, 255 * seen.permute(1, 2, 0).numpy(), atol=0.51)
+
+
+def test_a_single_stage_with_maps_shows_its_mask(place: Path, graded: PreparedSet) -> None:
+    file = grading_checkpoint(place / "maps.ckpt", CLASSES, stages=1, hidden=None)
+    result = fundusnet.load(file).predict(files_of(graded)[0], maps=True)
+    assert result.mask.max() > 0.9 and result.roi is None
+
+
+def test_networks_of_one_finding_are_averaged_and_of_others_stand_beside(place: Path, eyes: PreparedSet) -> None:
+    one = findings_checkpoint(place / "one.ckpt", ["drusen"], seed=1, threshold=0.4)
+    two = findings_checkpoint(place / "two.ckpt", ["drusen"], seed=2, threshold=0.6, size=32)
+    other = findings_checkpoint(place / "other.ckpt", ["membrane"], seed=3)
+    file = files_of(eyes)[2]
+    alone = [fundusnet.load(each).predict(file, maps=True) for each in (one, two, other)]
+    predictor = fundusnet.load([one, other, two])
+    assert predictor.thresholds == {"drusen": pytest.approx(0.5), "membrane": 0.5}
+    assert predictor.counts == {"drusen": 2, "membrane": 1}
+    joint = predictor.predict(file, maps=True)
+    mean = (alone[0].probability["drusen"] + alone[1].probability["drusen"]) / 2
+    assert joint.probability == pytest.approx({"drusen": mean, "membrane": alone[2].probability["membrane"]}, abs=1e-6)
+    assert joint.predicted["drusen"] == (mean >= 0.5)
+    centre = [each.maps["drusen"][48, 48] for each in alone[:2]]
+    assert joint.maps["drusen"][48, 48] == pytest.approx(np.mean(centre), abs=0.02)
+
+
+def test_grades_of_several_follow_from_their_mean(place: Path, graded: PreparedSet) -> None:
+    files = [grading_checkpoint(place / f"seed{seed}.ckpt", CLASSES, seed=seed) for seed in (1, 2)]
+    picture = files_of(graded)[0]
+    each = [fundusnet.load(file).predict(picture) for file in files]
+    joint = fundusnet.load(files).predict(picture)
+    mean = np.mean([one.p_gt for one in each], axis=0)
+    np.testing.assert_allclose(joint.p_gt, mean, atol=1e-6)
+    assert joint.grade == int((mean > 0.5).sum())
+
+
+def test_every_stored_value_that_is_needed_is_asked_for(place: Path, network: Path, graded: PreparedSet) -> None:
+    whole = load_checkpoint(network)
+    for key in ("findings", "size", "operating_points"):
+        file = place / f"without_{key}.ckpt"
+        write_checkpoint(file, {**whole, KEY: {name: v for name, v in whole[KEY].items() if name != key}})
+        with pytest.raises(UserError, match=f"holds no {key.replace('_', ' ')}: its training was not finished"):
+            fundusnet.load(file)
+
+
+def test_without_statistics_of_its_training_set_nothing_is_silently_scored(place: Path, eyes: PreparedSet) -> None:
+    file = findings_checkpoint(place / "early.ckpt")
+    assert fundusnet.load(file).predict(files_of(eyes)[0]).flags == ("unchecked",)
+
+
+def test_bad_checkpoints_are_refused_in_one_line(place: Path, network: Path) -> None:
+    whole = load_checkpoint(network)
+    torn = place / "torn.ckpt"
+    torn.write_bytes(network.read_bytes()[:-100])
+    unknown, plain, changed = place / "unknown.ckpt", place / "plain.ckpt", place / "changed.ckpt"
+    write_checkpoint(unknown, {**whole, KEY: {**whole[KEY], "task": "segmentation"}})
+    write_checkpoint(plain, {key: value for key, value in whole.items() if key != KEY})
+    weights = {name: value for name, value in whole["state_dict"].items() if "bias" not in name}
+    write_checkpoint(changed, {**whole, "state_dict": weights})
+    stage2 = place / "stage2.ckpt"
+    module = RankingStage(3, {"backbone": "test_resnet", "cam_stride": 32}, {"name": "sgd"}, input="roi")
+    stored = {"task": "grading", "classes": list(CLASSES), "size": 64}
+    write_checkpoint(stage2, {"state_dict": module.state_dict(), "hyper_parameters": dict(module.hparams), KEY: stored})
+    grading = grading_checkpoint(place / "three.ckpt", CLASSES)
+    two = grading_checkpoint(place / "two_grades.ckpt", CLASSES[:2])
+    for given, message in (
+        (place / "nowhere.ckpt", "does not exist"),
+        (torn, "cannot be read"),
+        (unknown, "of the task segmentation"),
+        (plain, "holds no size of pictures and no operating point"),
+        (changed, "holds no GuidedModule: Error"),
+        (stage2, "second stage without its first"),
+        ([network, grading], "one task at a time"),
+        ([grading, two], "networks of the same grades"),
+        ([], "no checkpoint is given"),
+    ):
+        with pytest.raises(UserError) as refused:
+            fundusnet.load(given)
+        assert message in str(refused.value) and "\n" not in str(refused.value)
+
+
+def test_bad_photographs_are_named(network: Path, tmp_path: Path) -> None:
+    predictor = fundusnet.load(network)
+    (tmp_path / "text.jpg").write_text("no picture")
+    for given, message in (
+        (tmp_path / "text.jpg", "text.jpg: file is not a picture"),
+        (tmp_path / "none.jpg", "none.jpg: file is missing"),
+        ([np.zeros((40, 40, 3), np.uint8)], "photograph 0: picture is black"),
+        ([np.zeros((40, 40), np.uint8)], "photograph 0: a photograph is a uint8 RGB array"),
+        (np.zeros((2, 40, 40, 3)), "not an array float64"),
+    ):
+        with pytest.raises(UserError, match=message):
+            predictor.predict(given)
+
+
+def test_an_unknown_device_is_refused(network: Path) -> None:
+    with pytest.raises(UserError, match="device=tpu9 cannot be used"):
+        fundusnet.load(network, device="tpu9")
