@@ -29,7 +29,7 @@ from fundusnet.errors import UserError
 from fundusnet.prediction import tables
 from fundusnet.prediction.inputs import Shard, find_inputs
 
-COLUMNS = "image_id,path,patient_id,eye,finding,probability,predicted,networks,flags"
+COLUMNS = "image_id,path,patient_id,eye,finding,probability,predicted,calibrated,networks,flags"
 
 
 @pytest.fixture(scope="module")
@@ -94,9 +94,10 @@ def test_it_says_of_the_originals_what_the_training_said(tmp_path: Path) -> None
     same = found.loc[own.index]
     assert len(found) == 48 and len(own) >= 4
     np.testing.assert_allclose(same["probability"], own["probability"], atol=1e-6)
+    np.testing.assert_allclose(same["calibrated"], own["calibrated"], atol=1e-5)
     assert same["predicted"].tolist() == own["predicted"].tolist()
     assert same["patient_id"].tolist() == own["patient_id"].tolist()
-    assert "unchecked" not in ";".join(found["flags"].astype(str))  # the training kept its statistics
+    assert not (found["flags"] == "unchecked").any()  # the training kept its statistics
     assert not (tmp_path / "output" / "heatmaps").exists()
 
 
@@ -220,7 +221,8 @@ def test_grades_have_columns_of_their_own(tmp_path: Path) -> None:
     for name, checkpoint, networks in (("one", str(seeds[0]), 1), ("two", f"[{seeds[0]},{seeds[1]}]", 2)):
         folder = predict(config(tmp_path, name, f"checkpoint={checkpoint}", f"input={tmp_path}/raw"))
         table = pd.read_csv(folder / "predictions.csv")
-        expected = "image_id,path,patient_id,eye,predicted,class,stage1_predicted,p_gt_0,p_gt_1,networks,flags"
+        expected = "image_id,path,patient_id,eye,predicted,class,stage1_predicted,p_gt_0,p_gt_1"
+        expected += ",calibrated_gt_0,calibrated_gt_1,networks,flags"
         assert ",".join(table) == expected and len(table) == 24
         assert (table["class"] == [CLASSES[grade] for grade in table["predicted"]]).all()
         assert set(table["networks"]) == {networks} and table["stage1_predicted"].notna().all()

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from fundusnet.errors import UserError
+from fundusnet.evaluation.calibration import at_temperature
 from fundusnet.prediction.inputs import Entry
 from fundusnet.prediction.networks import Network
 from fundusnet.prediction.picture import Picture, in_photograph
@@ -21,9 +22,10 @@ Map = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class FindingsAnswer:
-    """Of one photograph: ``probability`` ``(F,)``, ``predicted`` bool ``(F,)``, and an activation map a finding."""
+    """Of one photograph: ``probability`` and ``calibrated`` ``(F,)``, ``predicted`` bool ``(F,)``, a map a finding."""
 
     probability: NDArray[np.float64]
+    calibrated: NDArray[np.float64]
     predicted: NDArray[np.bool_]
     maps: list[Map]
 
@@ -36,6 +38,7 @@ class FindingsResult:
     ----------
     probability: finding → probability of its presence, 0 to 1.
     predicted: finding → whether that reaches the operating point.
+    calibrated: finding → the probability at the temperature chosen on validation; None where there is none.
     flags: what is out of the ordinary about the photograph (``fundusnet.data.appearance.FLAGS``).
     maps: finding → activation in [0, 1], ``(H, W)`` in the frame of the photograph, 0 outside the field of view; None
         where maps were not asked for.
@@ -43,6 +46,7 @@ class FindingsResult:
 
     probability: dict[str, float]
     predicted: dict[str, bool]
+    calibrated: dict[str, float | None]
     flags: tuple[str, ...]
     maps: dict[str, Map] | None = None
 
@@ -78,7 +82,8 @@ class FindingsPredictor(Predictor[FindingsAnswer, FindingsResult]):
     @property
     def columns(self) -> tuple[str, ...]:
         """Columns of ``predictions.csv``; a row an image and finding."""
-        return ("image_id", "path", "patient_id", "eye", "finding", "probability", "predicted", "networks", "flags")
+        about = ("image_id", "path", "patient_id", "eye", "finding")
+        return (*about, "probability", "predicted", "calibrated", "networks", "flags")
 
     @property
     def rows_each(self) -> int:
@@ -90,8 +95,8 @@ class FindingsPredictor(Predictor[FindingsAnswer, FindingsResult]):
         return [
             (
                 *(entry.image_id, entry.path, entry.patient_id, entry.eye, finding),
-                *(f"{answer.probability[f]:.8g}", int(answer.predicted[f]), self.counts[finding]),
-                ";".join(picture.flags),
+                *(number(answer.probability[f]), int(answer.predicted[f]), number(answer.calibrated[f])),
+                *(self.counts[finding], ";".join(picture.flags)),
             )
             for f, finding in enumerate(self.findings)
         ]
@@ -102,6 +107,7 @@ class FindingsPredictor(Predictor[FindingsAnswer, FindingsResult]):
 
     def _answers(self, pictures: Sequence[Picture]) -> list[FindingsAnswer]:
         probability: dict[str, list[NDArray[np.float64]]] = {name: [] for name in self.findings}
+        calibrated: dict[str, list[NDArray[np.float64]]] = {name: [] for name in self.findings}
         maps: dict[str, list[Map]] = {name: [] for name in self.findings}
         for network in self.networks:
             activation, each = (t.float().cpu().numpy() for t in network.module(self.batch(pictures, network)))
@@ -109,11 +115,15 @@ class FindingsPredictor(Predictor[FindingsAnswer, FindingsResult]):
                 raise UserError(f"{network.file} gives no numbers: its training diverged; give another checkpoint")
             for f, name in enumerate(network.names):
                 probability[name].append(each[:, f].astype(np.float64))
+                calibrated[name].append(at_temperature(each[:, f], network.temperatures[name]))
                 maps[name].append(activation[:, f])
+        after = np.stack([np.mean(calibrated[name], axis=0) for name in self.findings], axis=1)
         mean = np.stack([np.mean(probability[name], axis=0) for name in self.findings], axis=1)
         predicted = mean >= np.array([self.thresholds[name] for name in self.findings])
         return [
-            FindingsAnswer(mean[i], predicted[i], [mean_map([m[i] for m in maps[name]]) for name in self.findings])
+            FindingsAnswer(
+                mean[i], after[i], predicted[i], [mean_map([m[i] for m in maps[name]]) for name in self.findings]
+            )
             for i in range(len(pictures))
         ]
 
@@ -124,9 +134,15 @@ class FindingsPredictor(Predictor[FindingsAnswer, FindingsResult]):
         return FindingsResult(
             dict(zip(self.findings, answer.probability.tolist(), strict=True)),
             dict(zip(self.findings, answer.predicted.tolist(), strict=True)),
+            {name: None if np.isnan(p) else float(p) for name, p in zip(self.findings, answer.calibrated, strict=True)},
             picture.flags,
             shown,
         )
+
+
+def number(value: float) -> str:
+    """A probability for a table, to the last digit that float32 has; "" where there is none."""
+    return "" if np.isnan(value) else f"{value:.8g}"
 
 
 def mean_map(maps: Sequence[Map]) -> Map:

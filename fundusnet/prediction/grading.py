@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 
 from fundusnet.data.decode import Pixels
 from fundusnet.errors import UserError
+from fundusnet.evaluation.calibration import at_temperature
 from fundusnet.grading.ranking import class_probabilities, grade_from_probabilities
 from fundusnet.grading.stage import RankingStage
 from fundusnet.grading.two_stage import TwoStage, first_stage
-from fundusnet.prediction.findings import Map, mean_map
+from fundusnet.prediction.findings import Map, mean_map, number
 from fundusnet.prediction.inputs import Entry
 from fundusnet.prediction.networks import Network
 from fundusnet.prediction.picture import Picture, in_photograph
@@ -25,13 +26,14 @@ from fundusnet.prediction.predictor import Predictor
 
 @dataclass(frozen=True)
 class GradingAnswer:
-    """Of one photograph: ``grade``, ``p`` ``(K-1,)``, stage 1's grade, and its mask ``(h, w)`` in [0, 1].
+    """Of one photograph: ``grade``, ``p`` and ``calibrated`` ``(K-1,)``, stage 1's grade and mask ``(h, w)`` in [0, 1].
 
     ``stage1`` is None where there is no first stage, ``mask`` where the network has no maps.
     """
 
     grade: int
     p: NDArray[np.float64]
+    calibrated: NDArray[np.float64]
     stage1: int | None
     mask: Map | None
 
@@ -44,6 +46,7 @@ class GradingResult:
     ----------
     grade, name: predicted, 0 … K-1, and what it is called.
     p_gt: probability of "grade > k" for k = 0 … K-2.
+    calibrated_gt: the same at the temperatures chosen on validation; None where there is none.
     stage1_grade: what the first stage said; None where there is none.
     flags: what is out of the ordinary about the photograph (``fundusnet.data.appearance.FLAGS``).
     mask: where the first stage (or a single one) looked, in [0, 1], ``(H, W)`` in the frame of the photograph, 0
@@ -54,6 +57,7 @@ class GradingResult:
     grade: int
     name: str
     p_gt: tuple[float, ...]
+    calibrated_gt: tuple[float | None, ...]
     stage1_grade: int | None
     flags: tuple[str, ...]
     mask: Map | None = None
@@ -89,7 +93,7 @@ class GradingPredictor(Predictor[GradingAnswer, GradingResult]):
     @property
     def columns(self) -> tuple[str, ...]:
         """Columns of ``predictions.csv``; a row an image."""
-        p = (f"p_gt_{k}" for k in range(len(self.classes) - 1))
+        p = (f"{kind}_gt_{k}" for kind in ("p", "calibrated") for k in range(len(self.classes) - 1))
         first = ("image_id", "path", "patient_id", "eye", "predicted", "class", "stage1_predicted")
         return (*first, *p, "networks", "flags")
 
@@ -104,7 +108,7 @@ class GradingPredictor(Predictor[GradingAnswer, GradingResult]):
             (
                 *(entry.image_id, entry.path, entry.patient_id, entry.eye, answer.grade, self.classes[answer.grade]),
                 "" if answer.stage1 is None else answer.stage1,
-                *(f"{p:.8g}" for p in answer.p),
+                *map(number, (*answer.p, *answer.calibrated)),
                 *(len(self.networks), ";".join(picture.flags)),
             )
         ]
@@ -126,10 +130,15 @@ class GradingPredictor(Predictor[GradingAnswer, GradingResult]):
             first = [output.stage1 for output in outputs if output.stage1 is not None]
             joint = first[0].grade if alone else _joint_grade(_mean([each.p for each in first]), self._softmax1)
             stage1 = list(joint.tolist())
+        calibrated = np.mean([_calibrated(*pair) for pair in zip(outputs, self.networks, strict=True)], axis=0)
         masks = [output.mask for output in outputs if output.mask is not None]
         return [
             GradingAnswer(
-                int(grade[i]), p[i].numpy(), stage1[i], mean_map([mask[i] for mask in masks]) if masks else None
+                int(grade[i]),
+                p[i].numpy(),
+                calibrated[i],
+                stage1[i],
+                mean_map([mask[i] for mask in masks]) if masks else None,
             )
             for i in range(len(pictures))
         ]
@@ -157,6 +166,7 @@ class GradingPredictor(Predictor[GradingAnswer, GradingResult]):
             answer.grade,
             self.classes[answer.grade],
             tuple(answer.p.tolist()),
+            tuple(None if np.isnan(p) else float(p) for p in answer.calibrated),
             answer.stage1,
             picture.flags,
             mask,
@@ -172,6 +182,11 @@ class _Output:
     p: torch.Tensor
     mask: Map | None = None
     stage1: _Output | None = None
+
+
+def _calibrated(output: _Output, network: Network) -> NDArray[np.float64]:
+    columns = zip(output.p.T.numpy(), network.temperatures.values(), strict=True)
+    return np.stack([at_temperature(p, temperature) for p, temperature in columns], axis=1)
 
 
 def _cells(mask: torch.Tensor) -> Map:

@@ -27,6 +27,7 @@ class Network:
     module: in evaluation mode, on the CPU.
     names: findings in the order of the network's maps, or the grades 0 … K-1.
     thresholds: operating point of each finding; empty for grading.
+    temperatures: of each finding, or of each ``gt_k`` between grades; None where validation gave none.
     view: side of its pictures, and how its training set looked.
     """
 
@@ -35,6 +36,7 @@ class Network:
     module: pl.LightningModule
     names: tuple[str, ...]
     thresholds: dict[str, float]
+    temperatures: dict[str, float | None]
     view: View
 
 
@@ -90,8 +92,11 @@ def open_network(path: Path) -> Network:
         names, thresholds = tuple(_stored(stored, "classes", file)), {}
     else:
         raise UserError(f"checkpoint {file} is of the task {task}, which is unknown here; use a newer fundusnet")
+    chosen = stored.get("validation") or {}
+    questions = names if thresholds else [f"gt_{k}" for k in range(len(names) - 1)]
+    temperatures = {name: (chosen.get(name) or {}).get("temperature") for name in questions}
     view = View(int(_stored(stored, "size", file)), Appearance.stored(stored.get("appearance")))
-    return Network(file, task, module, names, thresholds, view)
+    return Network(file, task, module, names, thresholds, temperatures, view)
 
 
 def checkpoint_file(path: Path) -> Path:
