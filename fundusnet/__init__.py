@@ -8,17 +8,19 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from fundusnet.config import compose
     from fundusnet.evaluating import evaluate
+    from fundusnet.exporting import export
     from fundusnet.predicting import predict
     from fundusnet.prediction.predictor import load
     from fundusnet.training import train
 
-__all__ = ["__version__", "compose", "evaluate", "load", "predict", "train"]
+__all__ = ["__version__", "compose", "evaluate", "export", "load", "predict", "train"]
 __version__ = "0.1.0"
 
 # Imported when asked for: `import fundusnet` and `fundusnet --help` cost neither torch nor hydra.
 _HOMES = {
     "compose": "fundusnet.config",
     "evaluate": "fundusnet.evaluating",
+    "export": "fundusnet.exporting",
     "load": "fundusnet.prediction.predictor",
     "predict": "fundusnet.predicting",
     "train": "fundusnet.training",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from io import BytesIO
 from pathlib import Path
@@ -12,10 +13,12 @@ from zipfile import BadZipFile, ZipFile
 import pytorch_lightning as pl
 import torch
 from lightning_fabric.plugins import CheckpointIO
+from safetensors import SafetensorError
 
 from fundusnet.errors import UserError
 
 KEY = "fundusnet"
+TORN = (BadZipFile, SafetensorError, RuntimeError, UnpicklingError, EOFError)  # what readers of weights raise
 Module = TypeVar("Module", bound=pl.LightningModule)
 
 
@@ -60,6 +63,8 @@ class CheckpointFiles(CheckpointIO):
 def load_checkpoint(file: Path) -> dict[str, Any]:
     """The checkpoint's content, on the CPU, loaded without running any code from the file.
 
+    ``file`` may also be the ``model.safetensors`` of an export, with its ``model.json`` beside it.
+
     Raises
     ------
     UserError: the file is missing, torn or not a checkpoint.
@@ -67,13 +72,18 @@ def load_checkpoint(file: Path) -> dict[str, Any]:
     if not file.is_file():
         raise UserError(f"checkpoint {file} does not exist; give a run folder or a .ckpt file that a training wrote")
     try:
+        if file.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            described = json.loads(file.with_suffix(".json").read_text(encoding="utf-8"))
+            return {**described, "state_dict": load_file(file)}
         # The archive knows the sum of each of its parts; torch does not look at them.
         with ZipFile(file) as archive:
             damaged = archive.testzip()
         if damaged:
             raise UserError(f"checkpoint {file} cannot be read: {damaged} in it is damaged")
         content: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
-    except (BadZipFile, RuntimeError, UnpicklingError, EOFError, ValueError, OSError, KeyError) as error:
+    except (*TORN, ValueError, OSError, KeyError) as error:
         raise UserError(f"checkpoint {file} cannot be read: {str(error).partition(chr(10))[0]}") from None
     return content
 

@@ -25,6 +25,7 @@ VERBS = {
     "train": "fit a network, choose its operating point on validation, score the test split",
     "evaluate": "score a finished run again, on any of its splits",
     "predict": "read photographs with a trained network: predictions, heat maps and a page",
+    "export": "write a trained network as ONNX and plain weights, with its model card",
     "report": "write one page that compares finished runs",
 }
 FAILURE = 1
@@ -75,7 +76,7 @@ def _run(verb: str, rest: list[str]) -> int:
     # Each is a plain function of this module, so that launchers can send it to other processes by name.
     stubs = {
         **{"annotate": _annotate, "prepare": _prepare, "train": _train},
-        **{"evaluate": _evaluate, "predict": _predict, "report": _report},
+        **{"evaluate": _evaluate, "predict": _predict, "export": _export, "report": _report},
     }
     sweeps = verb == "train" and not {"-m", "--multirun"}.isdisjoint(rest)
     argv, full_error = sys.argv, os.environ.get("HYDRA_FULL_ERROR")
@@ -183,6 +184,15 @@ def _predict(cfg: DictConfig) -> None:
         return predict(cfg)
 
     _job(cfg, "predict", work)
+
+
+def _export(cfg: DictConfig) -> None:
+    def work() -> Path:
+        from fundusnet.exporting import export
+
+        return export(cfg)
+
+    _job(cfg, "export", work)
 
 
 def _report(cfg: DictConfig) -> None:

@@ -343,6 +343,17 @@ class PredictConfig:
 
 
 @dataclass
+class ExportConfig:
+    """``fundusnet export``"""
+
+    checkpoint: str = MISSING
+    output: str | None = MISSING
+    formats: list[str] = MISSING
+    check: int = MISSING
+    debug: bool = MISSING
+
+
+@dataclass
 class ReportConfig:
     """``fundusnet report``"""
 
@@ -357,6 +368,7 @@ SCHEMAS: dict[str, type[Any]] = {
     "train": TrainConfig,
     "evaluate": EvaluateConfig,
     "predict": PredictConfig,
+    "export": ExportConfig,
     "report": ReportConfig,
 }
 

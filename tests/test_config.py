@@ -14,6 +14,7 @@ from fundusnet.errors import UserError
 from fundusnet.schema import SCHEMAS, schema_of
 
 NEEDED = {
+    "export": ["checkpoint=somewhere"],
     "annotate": ["data.root=somewhere"],
     "evaluate": ["run=somewhere", "data=synthetic"],
     "predict": ["output=somewhere"],

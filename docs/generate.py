@@ -1,0 +1,103 @@
+"""Pages of the site that are kept elsewhere: the README, the methods, the benchmarks, the configuration, the code."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import mkdocs_gen_files
+
+ROOT = Path(__file__).resolve().parent.parent
+COPIED = {
+    "README.md": "index.md",
+    "fundusnet/findings/README.md": "methods/findings.md",
+    "fundusnet/grading/README.md": "methods/grading.md",
+    "benchmarks/README.md": "reference/benchmarks.md",
+}
+PICTURES = ("fundusnet/findings/method.png", "fundusnet/grading/method.png")
+API = {
+    "What the verbs do": ["fundusnet.train", "fundusnet.evaluate", "fundusnet.predict", "fundusnet.compose"],
+    "A trained network": ["fundusnet.load", "fundusnet.prediction.predictor.Predictor"],
+    "Regions and readings": [
+        "fundusnet.data.regions.region_map", "fundusnet.data.regions.cue_mask", "fundusnet.data.consensus.consensus",
+    ],
+    "Findings": [
+        "fundusnet.findings.network.GuidedCAM", "fundusnet.findings.loss.guidance_loss",
+        "fundusnet.findings.module.GuidedModule", "fundusnet.findings.metrics.activation_in_regions",
+        "fundusnet.data.datamodule.FindingsDataModule",
+    ],
+    "Grading": [
+        "fundusnet.grading.ranking.grade_from_probabilities", "fundusnet.grading.ranking.rank_violations",
+        "fundusnet.grading.cam.class_activation_maps", "fundusnet.grading.cam.grade_mask",
+        "fundusnet.grading.stage.RankingStage", "fundusnet.grading.two_stage.TwoStage",
+        "fundusnet.grading.datamodule.GradingDataModule",
+    ],
+    "Evaluation": [
+        "fundusnet.evaluation.operating_point", "fundusnet.evaluation.intervals.bootstrap",
+        "fundusnet.evaluation.intervals.pooled",
+    ],
+}  # fmt: skip
+
+
+def target_of(link: str, page: Path) -> str | None:
+    """Where a link in the file ``page`` of the checkout leads on the site, from the site's root; None if not there."""
+    path = (page.parent / link.partition("#")[0]).as_posix()
+    path = Path(re.sub(r"(^|/)[^/]+/\.\./", r"\1", path)).as_posix()
+    if path in COPIED:
+        return COPIED[path]
+    if path in PICTURES:
+        return f"methods/{path.split('/')[1]}.png"
+    if path.startswith("docs/"):
+        return path.removeprefix("docs/")
+    return None
+
+
+def rewritten(text: str, page: Path, place: str) -> str:
+    """Markdown of ``page`` with its relative links made to fit ``place``, a path on the site."""
+
+    def link(found: re.Match[str]) -> str:
+        if re.match(r"[a-z]+:|#", found[2]):
+            return found[0]
+        target = target_of(found[2], page)
+        if target is None:  # a file of the checkout
+            return found[1].strip("![]")
+        return f"{found[1]}({'../' * place.count('/')}{target})"
+
+    return re.sub(r"(\[[^\]]*\])\(([^)\s]+)\)", link, text)
+
+
+def configuration() -> str:
+    """Every file of ``conf/``, group by group, with the comments that stand beside the values."""
+    lines = [
+        "# Configuration", "", "What the files of `conf/` hold. `fundusnet VERB --cfg job` shows what a command would",
+        "run with; `key=value` changes a value, `group=name` chooses a file.", "",
+    ]  # fmt: skip
+    conf = ROOT / "conf"
+    folders = [conf, *sorted(folder for folder in conf.iterdir() if folder.is_dir())]
+    for folder in folders:
+        lines += [f"## {'Verbs' if folder == conf else folder.name}", ""]
+        for file in sorted(folder.glob("*.yaml")):
+            lines += [f"### {file.relative_to(conf)}", "", "```yaml", file.read_text().rstrip(), "```", ""]
+    return "\n".join(lines)
+
+
+def python() -> str:
+    """What others may import."""
+    lines = ["# Python", ""]
+    for title, names in API.items():
+        lines += [f"## {title}", ""]
+        for name in names:
+            lines += [f"::: {name}", ""]
+    return "\n".join(lines)
+
+
+for source, place in COPIED.items():
+    with mkdocs_gen_files.open(place, "w") as page:
+        page.write(rewritten((ROOT / source).read_text(), Path(source), place))
+for picture in PICTURES:
+    if (ROOT / picture).is_file():
+        with mkdocs_gen_files.open(f"methods/{picture.split('/')[1]}.png", "wb") as copy:
+            copy.write((ROOT / picture).read_bytes())
+for place, content in (("reference/configuration.md", configuration()), ("reference/python.md", python())):
+    with mkdocs_gen_files.open(place, "w") as page:
+        page.write(content)

@@ -1,0 +1,78 @@
+"""The documents: links lead somewhere, commands are ones the program takes, the site builds, the tutorial runs."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from fundusnet.cli import VERBS
+from fundusnet.config import compose
+from fundusnet.errors import UserError
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = sorted(
+    page
+    for pattern in ("*.md", "docs/**/*.md", "fundusnet/**/*.md", "benchmarks/*.md", "outputs/README.md")
+    for page in ROOT.glob(pattern)
+)
+
+
+def commands(page: Path) -> list[str]:
+    """The lines of its bash blocks that start the program, continued ones joined, comments cut off."""
+    blocks = re.findall(r"```bash\n(.*?)```", page.read_text(), re.DOTALL)
+    lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
+    return [line.partition(" #")[0].strip() for line in lines if line.startswith("fundusnet ")]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
+        if re.match(r"[a-z]+:|#", target):
+            continue
+        # The tutorial leads to pages that only the site has.
+        if (page.parent / target).resolve().is_relative_to(ROOT / "docs" / "methods"):
+            continue
+        assert (page.parent / target.partition("#")[0]).exists(), f"{page.name}: {target}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_commands_compose(page: Path) -> None:
+    for command in commands(page):
+        verb, *words = shlex.split(command)[1:]
+        assert verb in VERBS or verb.startswith("-"), command
+        if verb.startswith("-") or {"-m", "--config-dir", "--cfg", "--help"} & set(words) or "…" in command:
+            continue
+        try:
+            compose([word for word in words if word != "…"], verb)
+        except UserError as error:
+            raise AssertionError(f"{command}: {error}") from None
+
+
+@pytest.mark.slow
+def test_the_site_builds(tmp_path: Path) -> None:
+    pytest.importorskip("mkdocs", reason="no site without mkdocs")
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path / "site")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    for page in ("index", "tutorial/index", "methods/findings/index", "reference/python/index"):
+        assert (tmp_path / "site" / f"{page}.html").is_file()
+    assert "guidance_loss" in (tmp_path / "site" / "reference" / "python" / "index.html").read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_the_tutorial_runs(tmp_path: Path) -> None:
+    found = commands(ROOT / "docs" / "tutorial.md")
+    assert len(found) > 5
+    for command in found:
+        words = [sys.executable, "-m", *shlex.split(command)]
+        done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False, env={**os.environ})
+        assert done.returncode == 0, f"{command}\n{done.stderr[-2000:]}"
+    assert (tmp_path / "outputs" / "report.html").is_file()
+    assert len(list((tmp_path / "outputs" / "predictions" / "heatmaps").glob("*.png"))) == 400
