@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import inspect
 from collections.abc import Callable, Mapping
+from importlib import import_module
 from pathlib import Path
 
 from fundusnet.data.manifest import Manifest
@@ -18,7 +19,7 @@ def load_source(name: str, root: Path | str, options: Mapping[str, object] | Non
 
     Parameters
     ----------
-    name: csv, folder, idrid, keh or synthetic.
+    name: one of ``SOURCES``.
     root: folder of the set as it was unpacked (synthetic draws its own photographs and may create it).
     options: keyword arguments of that source's ``load``.
 
@@ -31,53 +32,22 @@ def load_source(name: str, root: Path | str, options: Mapping[str, object] | Non
         hint = f"did you mean '{near[0]}'? " if near else ""
         raise UserError(f"unknown source '{name}': {hint}there are {', '.join(SOURCES)}")
     folder = Path(root).expanduser()
-    expected, loader = SOURCES[name]
     if name != "synthetic" and not folder.is_dir():
         found = "a file" if folder.exists() else _nearest(folder)
-        raise UserError(f"root={root}: source={name} expects {expected}, found {found}")
-    load = loader()
+        raise UserError(f"root={root}: source={name} expects {SOURCES[name]}, found {found}")
+    load: Loader = import_module(f"fundusnet.data.sources.{name}").load
     options = dict(options or {})
     _check_options(name, load, options)
     return load(folder, **options)
 
 
-def _csv() -> Loader:
-    from fundusnet.data.sources.csv import load
-
-    return load
-
-
-def _folder() -> Loader:
-    from fundusnet.data.sources.folder import load
-
-    return load
-
-
-def _idrid() -> Loader:
-    from fundusnet.data.sources.idrid import load
-
-    return load
-
-
-def _keh() -> Loader:
-    from fundusnet.data.sources.keh import load
-
-    return load
-
-
-def _synthetic() -> Loader:
-    from fundusnet.data.sources.synthetic import load
-
-    return load
-
-
-# What each source expects of its root, and how to import it: one set's needs never slow another's start.
-SOURCES: dict[str, tuple[str, Callable[[], Loader]]] = {
-    "csv": ("a folder with images.csv", _csv),
-    "folder": ("a folder of photographs, one folder a class if graded", _folder),
-    "idrid": ("the folder that holds 'A. Segmentation', 'B. Disease Grading' and 'C. Localization'", _idrid),
-    "keh": ("the folder that holds normal_control, early_glaucoma and advanced_glaucoma", _keh),
-    "synthetic": ("any folder", _synthetic),
+# What each source expects of its root; its module bears its name, and is imported when it is asked for.
+SOURCES: dict[str, str] = {
+    "csv": "a folder with images.csv",
+    "folder": "a folder of photographs, one folder a class if graded",
+    "idrid": "the folder that holds 'A. Segmentation', 'B. Disease Grading' and 'C. Localization'",
+    "keh": "the folder that holds normal_control, early_glaucoma and advanced_glaucoma",
+    "synthetic": "any folder",
 }
 
 

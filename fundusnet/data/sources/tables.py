@@ -1,0 +1,204 @@
+"""Tables of public sets, CSV and Excel, as text checked cell by cell: what is wrong is named by file and line."""
+
+from __future__ import annotations
+
+import csv
+import logging
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from math import isfinite, nan
+from pathlib import Path
+
+import pandas as pd
+
+from fundusnet.data.sources import listing
+from fundusnet.data.sources.folder import SUFFIXES, photographs
+from fundusnet.errors import UserError
+
+log = logging.getLogger(__name__)
+
+HEADER_WITHIN = 5  # rows among which the header is looked for
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row under a header: its text by column, stripped; "" where the table has no such column.
+
+    ``first`` is the first cell: some tables leave the name of that column out.
+    """
+
+    file: Path
+    line: int
+    first: str
+    cells: Mapping[str, str]
+
+    def __getitem__(self, column: str) -> str:
+        return self.cells[column]
+
+    def number(self, column: str) -> float:
+        """The cell as a finite number, NaN where it is empty; UserError otherwise."""
+        cell = self.cells[column]
+        try:
+            value = float(cell) if cell else nan
+        except ValueError:
+            raise self.wrong(column, "a number") from None
+        if cell and not isfinite(value):
+            raise self.wrong(column, "a finite number")
+        return value
+
+    def code(self, column: str, meaning: Mapping[str, int]) -> int:
+        """What the cell means; 2, 2.0 and " 2" are one code. UserError for a code that ``meaning`` lacks."""
+        cell = re.sub(r"^(\d+)\.0+$", r"\1", self.cells[column])
+        if cell not in meaning:
+            raise self.wrong(column, f"one of {', '.join(meaning)}")
+        return meaning[cell]
+
+    def wrong(self, column: str, expected: str) -> UserError:
+        """The error that says what stands in ``column`` instead of what was ``expected``."""
+        return UserError(f"{self.file}, line {self.line}: {column} '{self.cells[column]}' is not {expected}")
+
+
+def read_table(file: Path, required: Sequence[str], optional: Sequence[str] = (), delimiter: str = ",") -> list[Row]:
+    """Rows of a CSV or .xlsx file below its header, the first row that names every ``required`` column.
+
+    Headers are compared by letters and digits alone. A name ``a|b`` is found under either spelling, and called ``a``.
+    Byte order marks, space around cells, notes above the header and empty rows are dropped.
+
+    Raises
+    ------
+    UserError: the file is missing or unreadable, a column is missing, or openpyxl is not installed.
+    """
+    if not file.is_file():
+        place = next(folder for folder in file.parents if folder.is_dir())
+        raise UserError(f"{file} is missing, found in {place}: {listing(place)}")
+    lines = list(_excel(file) if file.suffix.lower() == ".xlsx" else _csv(file, delimiter))
+    for position, (_, header) in enumerate(lines[:HEADER_WITHIN]):
+        places = {column.partition("|")[0]: _place(column, header) for column in (*required, *optional)}
+        if all(places[column.partition("|")[0]] >= 0 for column in required):
+            return [
+                Row(
+                    file,
+                    line,
+                    cells[0],
+                    {name: cells[at] if 0 <= at < len(cells) else "" for name, at in places.items()},
+                )
+                for line, cells in lines[position + 1 :]
+                if any(cells)
+            ]
+    head = [cell for cell in (lines[0][1] if lines else ()) if cell]
+    missing = next((column for column in required if _place(column, head) < 0), required[0])
+    raise UserError(f"{file}: no column '{missing.replace('|', ' or ')}', found {', '.join(head[:12]) or 'nothing'}")
+
+
+def _place(column: str, header: Sequence[str]) -> int:
+    """Position of a column in a header, -1 where it has none."""
+    spellings = {_key(name) for name in column.split("|")}
+    return next((at for at, name in enumerate(header) if _key(name) in spellings), -1)
+
+
+def columns_of(file: Path, delimiter: str = ",") -> list[str]:
+    """Names in the first row of a CSV file, stripped, empty ones left out."""
+    return [cell for cell in next(_csv(file, delimiter), (0, []))[1] if cell]
+
+
+def find_table(root: Path, *patterns: str) -> Path:
+    """The one file below ``root`` that the first fitting pattern finds, nearest to the root; hidden files do not count.
+
+    Raises
+    ------
+    UserError: there is none; says which was looked for and what is there.
+    """
+    for pattern in patterns:
+        files = [file for file in root.rglob(pattern) if file.is_file() and not file.name.startswith((".", "~$"))]
+        if files:
+            return min(files, key=lambda file: (len(file.parts), file))
+    raise UserError(f"root={root}: no table {' or '.join(patterns)} in it, found {listing(root)}")
+
+
+def innermost(root: Path, names: Sequence[str]) -> Path | None:
+    """The folder of the first of these names below the root; where an archive nests one in its like, the inner one."""
+    for name in names:
+        if found := [folder for folder in root.rglob(name) if folder.is_dir() and "__MACOSX" not in folder.parts]:
+            return max(found, key=lambda folder: (len(folder.parts), folder))
+    return None
+
+
+def by_stem(folder: Path) -> dict[str, Path]:
+    """Photographs below ``folder`` by name without suffix, in lower case; of two of one name the first.
+
+    Sets are unpacked and converted in many ways: tables say .jpg where files are called .JPG or .png.
+    """
+    found: dict[str, Path] = {}
+    for file in photographs(folder):
+        found.setdefault(file.stem.lower(), file)
+    return found
+
+
+def picture_of(name: str, pictures: Mapping[str, Path]) -> Path | None:
+    """The photograph that a table calls ``name``, with a suffix or without."""
+    plain = Path(name.replace("\\", "/")).name
+    stem = plain[: -len(Path(plain).suffix)] if Path(plain).suffix.lower() in SUFFIXES else plain
+    return pictures.get(stem.lower())
+
+
+def with_picture(rows: Sequence[Row], column: str, pictures: Mapping[str, Path], place: Path) -> list[tuple[Row, Path]]:
+    """Rows with the photograph that ``column`` names; those without one are left out, and the log says how many.
+
+    Raises
+    ------
+    UserError: no row has a photograph, or two rows name one.
+    """
+    pairs = [(row, file) for row in rows if (file := picture_of(row[column], pictures)) is not None]
+    if not pairs:
+        table = rows[0].file if rows else place
+        example = f" such as '{rows[0][column]}'" if rows else ""
+        raise UserError(f"{table}: none of its {len(rows)} photographs{example} is in {place}, found {listing(place)}")
+    if left := len(rows) - len(pairs):
+        log.warning("%s: %d of %d rows left out, their photographs are not here", rows[0].file.name, left, len(rows))
+    first: dict[Path, int] = {}
+    for row, file in pairs:
+        if file in first:
+            raise UserError(
+                f"{row.file}, line {row.line}: {row[column]} stands on line {first[file]} already; drop one"
+            )
+        first[file] = row.line
+    return pairs
+
+
+def report_count(what: str, found: int, published: int) -> None:
+    """Say how many of the published photographs are here; a subset is no error."""
+    level = logging.INFO if found == published else logging.WARNING
+    log.log(level, "%s: found %d, the published set has %d", what, found, published)
+
+
+def _csv(file: Path, delimiter: str) -> Iterator[tuple[int, list[str]]]:
+    try:
+        # utf-8-sig: spreadsheets put a byte order mark before the first column's name.
+        with file.open(encoding="utf-8-sig", newline="") as stream:
+            reader = csv.reader(stream, delimiter=delimiter)
+            for cells in reader:
+                yield reader.line_num, [cell.strip() for cell in cells]
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise UserError(f"{file} cannot be read as CSV in UTF-8: {str(error).strip()}") from None
+
+
+def _excel(file: Path) -> Iterator[tuple[int, list[str]]]:
+    try:
+        table = pd.read_excel(file, header=None, dtype=object, engine="openpyxl")
+    except ImportError:
+        raise UserError(f"{file.name} is an Excel file: pip install 'fundusnet[sets]' brings what reads it") from None
+    except Exception as error:  # openpyxl and zipfile raise what they like on a damaged file
+        raise UserError(f"{file} cannot be read as an Excel file: {str(error).strip()}") from None
+    for line, cells in enumerate(table.itertuples(index=False, name=None), start=1):
+        yield line, [_text(cell) for cell in cells]
+
+
+def _text(cell: object) -> str:
+    if cell is None or cell != cell:  # NaN, an empty cell
+        return ""
+    return str(int(cell)) if isinstance(cell, float) and cell.is_integer() else str(cell).strip()
+
+
+def _key(name: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", name.lower())
