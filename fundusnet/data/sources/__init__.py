@@ -47,6 +47,7 @@ SOURCES: dict[str, str] = {
     "folder": "a folder of photographs, one folder a class if graded",
     "idrid": "the folder that holds 'A. Segmentation', 'B. Disease Grading' and 'C. Localization'",
     "keh": "the folder that holds normal_control, early_glaucoma and advanced_glaucoma",
+    "papila": "the folder that holds FundusImages and ClinicalData",
     "synthetic": "any folder",
 }
 
