@@ -48,6 +48,7 @@ SOURCES: dict[str, str] = {
     "idrid": "the folder that holds 'A. Segmentation', 'B. Disease Grading' and 'C. Localization'",
     "keh": "the folder that holds normal_control, early_glaucoma and advanced_glaucoma",
     "papila": "the folder that holds FundusImages and ClinicalData",
+    "refuge": "a folder with Training400, REFUGE-Validation400 or Test400 somewhere in it",
     "synthetic": "any folder",
 }
 

@@ -1,0 +1,120 @@
+"""REFUGE (Orlando et al. 2020): 1200 photographs with glaucoma or without, discs and cups outlined, foveas marked.
+
+Its archives are unpacked into many nestings, so each part is found by its own name wherever it lies below the root.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from fundusnet.data.manifest import Manifest, images_table
+from fundusnet.data.sources import listing
+from fundusnet.data.sources.tables import by_stem, find_table, innermost, picture_of, read_table, report_count
+from fundusnet.errors import UserError
+from fundusnet.progress import track
+
+log = logging.getLogger(__name__)
+
+Known = dict[str, float]  # grade and coordinates, as far as they are known
+
+CLASSES = ("non_glaucoma", "glaucoma")
+CODES = {"0": 0, "1": 1}
+# Split → names that its folder of photographs goes by, and its table.
+PARTS = {
+    "train": (("Training400",), "Fovea_location.xlsx"),
+    "val": (("REFUGE-Validation400", "Validation400"), "Fovea_locations.xlsx"),
+    "test": (("Test400", "REFUGE-Test400"), "Glaucoma_label_and_Fovea_location.xlsx"),
+}
+PUBLISHED = 400  # photographs of each part
+MASKS = "Disc_Cup_Masks"
+# Grey levels of a mask: 255 background, 128 disc, 0 cup. The cup lies in the disc: what is not background is disc.
+BACKGROUND_ABOVE = 191
+
+
+def load(root: Path) -> Manifest:
+    """The parts that are here, in the official splits, with fovea, disc centre, and grade 0 or 1 (glaucoma).
+
+    Which eye it is follows from disc and fovea. Patients are not known.
+
+    Raises
+    ------
+    UserError: no part is here, or one without its labels.
+    """
+    masks: dict[str, Path] = {}
+    for folder in sorted(root.rglob(MASKS)):
+        masks |= by_stem(folder)
+    if not masks:
+        log.warning("REFUGE: no masks %s below %s: disc centres stay unknown", MASKS, root)
+    rows: list[dict[str, object]] = []
+    for split, (names, table) in PARTS.items():
+        place = innermost(root, names)
+        if place is None:
+            log.warning("REFUGE %s: no folder %s below %s", split, " or ".join(names), root)
+            continue
+        pictures = by_stem(place)
+        labels = _training(root, table, pictures, place) if split == "train" else _table(root, table, pictures)
+        report_count(f"REFUGE {split}", len(labels), PUBLISHED)
+        stems = sorted(labels)
+        with ThreadPoolExecutor() as pool:
+            centres = pool.map(_disc, [masks.get(stem) for stem in stems])
+            for stem, disc in zip(stems, track(centres, f"disc centres, {split}", total=len(stems)), strict=True):
+                known = labels[stem] | disc
+                path = pictures[stem].relative_to(root).as_posix()
+                rows.append(
+                    {"image_id": pictures[stem].stem, "path": path, "eye": _eye(known), "split": split, **known}
+                )
+    if not rows:
+        expected = ", ".join(names[0] for names, _ in PARTS.values())
+        raise UserError(f"root={root}: source=refuge expects photographs in {expected}, found {listing(root)}")
+    return Manifest(root, images_table(rows), classes=CLASSES)
+
+
+def _training(root: Path, table: str, pictures: Mapping[str, Path], place: Path) -> dict[str, Known]:
+    """Labels of the training part, whose folders say which has glaucoma; its table holds foveas only."""
+    try:
+        foveas = _table(root, table, pictures)
+    except UserError as error:
+        log.warning("REFUGE train: foveas stay unknown (%s)", error)
+        foveas = {}
+    labels: dict[str, Known] = {}
+    for stem, file in pictures.items():
+        folder = file.relative_to(place).parts[0].lower()
+        if folder not in ("glaucoma", "non-glaucoma"):
+            log.warning("REFUGE train: %s left out, it lies in neither Glaucoma nor Non-Glaucoma", file.name)
+            continue
+        labels[stem] = foveas.get(stem, {}) | {"grade": float(folder == "glaucoma")}
+    return labels
+
+
+def _table(root: Path, table: str, pictures: Mapping[str, Path]) -> dict[str, Known]:
+    """What a table says of the photographs that are here."""
+    labels: dict[str, Known] = {}
+    label = "Glaucoma Label|Label(Glaucoma=1)"
+    for row in read_table(find_table(root, table), ("ImgName", "Fovea_X", "Fovea_Y"), (label,)):
+        if (picture := picture_of(row["ImgName"], pictures)) is None:
+            continue
+        known = {"fovea_x": row.number("Fovea_X"), "fovea_y": row.number("Fovea_Y")}
+        if row["Glaucoma Label"]:
+            known["grade"] = row.code("Glaucoma Label", CODES)
+        labels[picture.stem.lower()] = known
+    return labels
+
+
+def _disc(mask: Path | None) -> Known:
+    grey = None if mask is None else cv2.imread(str(mask), cv2.IMREAD_GRAYSCALE)
+    if grey is None:
+        return {}
+    rows, columns = np.nonzero(grey <= BACKGROUND_ABOVE)
+    return {"disc_x": float(columns.mean()), "disc_y": float(rows.mean())} if len(rows) else {}
+
+
+def _eye(known: Known) -> str:
+    """The optic disc lies nasally: right of the fovea in a picture of the right eye."""
+    disc, fovea = known.get("disc_x", np.nan), known.get("fovea_x", np.nan)
+    return "right" if disc > fovea else "left" if disc < fovea else ""
