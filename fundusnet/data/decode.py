@@ -101,8 +101,10 @@ def picture_size(path: Path | str) -> tuple[int, int]:
     return _open(data).size
 
 
-def read_mask(path: Path | str) -> Mask:
-    """A mask file as bool ``(H, W)``: non-zero is lesion; palette files by index, alpha ignored.
+def read_mask(path: Path | str, above: int = 0) -> Mask:
+    """A mask file as bool ``(H, W)``: what lies above a grey level is lesion; alpha is ignored.
+
+    At 0, the rule of ``lesions.csv``, that is whatever is not zero, in palette files whatever is not index zero.
 
     Raises
     ------
@@ -111,8 +113,10 @@ def read_mask(path: Path | str) -> Mask:
     image = _load(_open(_bytes(Path(path))))
     if image.mode in ("RGBA", "LA", "PA"):
         image = image.convert({"RGBA": "RGB", "LA": "L", "PA": "P"}[image.mode])
-    values = np.asarray(image)
-    return np.asarray(values.any(axis=2) if values.ndim == 3 else values != 0, dtype=bool)
+    if above and image.mode == "P":
+        image = image.convert("L")  # the index of a palette is no grey level
+    lesion = np.asarray(image) > above
+    return np.asarray(lesion.any(axis=2) if lesion.ndim == 3 else lesion, dtype=bool)
 
 
 def _bytes(path: Path) -> npt.NDArray[np.uint8]:

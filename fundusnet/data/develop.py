@@ -24,6 +24,7 @@ class Job:
     masks: dict[str, list[str]]
     partial: str
     size: int
+    lesion_above: int = 0
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,7 @@ def _move_masks(job: Job, photograph: Photograph, frame: Frame) -> tuple[dict[st
         good = True
         for path in filter(None, paths):
             try:
-                mask = read_mask(Path(job.root) / path)
+                mask = read_mask(Path(job.root) / path, job.lesion_above)
                 if mask.shape != (photograph.height, photograph.width):
                     sizes = f"{mask.shape[1]}x{mask.shape[0]}, its photograph {photograph.width}x{photograph.height}"
                     raise Unreadable(f"mask is {sizes} pixels")

@@ -24,6 +24,8 @@ def digest(manifest: Manifest, parameters: dict[str, Any]) -> str:
     state.update(json.dumps(manifest.classes).encode())
     for table in (manifest.images, manifest.readings, manifest.lesions):
         state.update(table.to_csv(index=False).encode())
+    if manifest.lesion_above:
+        state.update(str(manifest.lesion_above).encode())
     return state.hexdigest()[:32]
 
 

@@ -42,6 +42,8 @@ class Manifest:
     readings: one row an annotator and finding (``READING_COLUMNS``); ``finding`` "" = a normal reading.
     lesions: one row an examined finding (``LESION_COLUMNS``); ``path`` "" = examined and absent.
     classes: names of the grades 0 … K-1, empty where nothing is graded.
+    lesion_above: grey level that lesions exceed in the mask files. 0 in everything written and read here; a source
+        whose masks count experts sets it, and the masks of a prepared set are plain again.
     """
 
     root: Path
@@ -49,6 +51,7 @@ class Manifest:
     readings: pd.DataFrame = field(default_factory=lambda: empty(READING_COLUMNS))
     lesions: pd.DataFrame = field(default_factory=lambda: empty(LESION_COLUMNS))
     classes: tuple[str, ...] = ()
+    lesion_above: int = 0
 
 
 def read_manifest(folder: Path | str, classes: tuple[str, ...] = ()) -> Manifest:

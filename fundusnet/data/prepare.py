@@ -134,6 +134,7 @@ def _jobs(manifest: Manifest, partial: Path, size: int) -> list[Job]:
             masks.get(image_id, {}),
             str(partial),
             size,
+            manifest.lesion_above,
         )
         for row, (image_id, path) in enumerate(pairs)
     ]

@@ -49,6 +49,7 @@ SOURCES: dict[str, str] = {
     "keh": "the folder that holds normal_control, early_glaucoma and advanced_glaucoma",
     "papila": "the folder that holds FundusImages and ClinicalData",
     "refuge": "a folder with Training400, REFUGE-Validation400 or Test400 somewhere in it",
+    "diaretdb1": "the folder that holds resources (diaretdb1_v_1_1)",
     "synthetic": "any folder",
 }
 

@@ -1,0 +1,116 @@
+"""DIARETDB1 v1.1 (Kauppi et al. 2007): 89 photographs in which four experts marked four findings.
+
+A mask adds the experts up: grey 0, 63, 126, 189, 252 for none to all four of them, at each pixel.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pandas as pd
+
+from fundusnet.data.decode import Unreadable, read_mask
+from fundusnet.data.manifest import LESION_COLUMNS, Manifest, images_table
+from fundusnet.data.sources import listing
+from fundusnet.data.sources.tables import by_stem, picture_of, report_count
+from fundusnet.errors import UserError
+from fundusnet.progress import track
+
+log = logging.getLogger(__name__)
+
+EXPERTS = 4
+GREY_PER_EXPERT = 63
+FINDINGS = {
+    "hard_exudate": "hardexudates",
+    "cotton_wool_patch": "softexudates",
+    "hemorrhage": "hemorrhages",
+    "microaneurysm": "redsmalldots",
+}
+PICTURES = "images/ddb1_fundusimages"
+TRUTH = "images/ddb1_groundtruth"
+# Name in the manifest: the training set stays "", so that a validation set can be drawn from it.
+LISTS = {"": "traindatasets/trainset.txt", "test": "testdatasets/testset.txt"}
+PUBLISHED = {"": 28, "test": 61}
+
+
+def load(root: Path, experts: int = 2) -> Manifest:
+    """Photographs with the lesions that at least ``experts`` of the four agree on.
+
+    A finding is present where they agree on a pixel, absent where nobody marked one, and undecided (no row) where only
+    fewer did: the rule that readings follow too (S1.2). Neither patients nor disc or fovea are known.
+
+    Raises
+    ------
+    UserError: ``experts`` is not 1 to 4, or a folder or list of the set is missing.
+    """
+    if not 1 <= experts <= EXPERTS or experts != int(experts):
+        raise UserError(f"data.options.experts={experts} is not one of 1, 2, 3, 4")
+    base = root / "resources" if (root / "resources").is_dir() else root
+    for place in (PICTURES, *(f"{TRUTH}/{folder}" for folder in FINDINGS.values())):
+        if not (base / place).is_dir():
+            near = next(folder for folder in (base / place).parents if folder.is_dir())
+            raise UserError(f"root={root}: source=diaretdb1 expects a folder {place}, found in {near}: {listing(near)}")
+    pictures = by_stem(base / PICTURES)
+    rows: list[dict[str, object]] = []
+    for split, name in LISTS.items():
+        files = [file for line in _list(base / name) if (file := picture_of(line, pictures)) is not None]
+        report_count(f"DIARETDB1 {Path(name).stem}", len(files), PUBLISHED[split])
+        rows += [
+            {"image_id": file.stem, "path": file.relative_to(root).as_posix(), "split": split}
+            for file in dict.fromkeys(files)
+        ]
+    if not rows:
+        raise UserError(
+            f"root={root}: none of the photographs in {' and '.join(LISTS.values())} is in {PICTURES}, found "
+            f"{listing(base / PICTURES)}"
+        )
+    above = GREY_PER_EXPERT * int(experts) - GREY_PER_EXPERT // 2 - 1  # half way to one expert fewer
+    lesions = pd.DataFrame(_lesions(root, base, rows, above), columns=list(LESION_COLUMNS), dtype=str)
+    for finding in FINDINGS:
+        paths = lesions.loc[lesions["finding"] == finding, "path"]
+        present, absent = int((paths != "").sum()), int((paths == "").sum())
+        log.info(
+            "DIARETDB1 %s: present %d, absent %d, undecided %d", finding, present, absent, len(rows) - present - absent
+        )
+    return Manifest(root, images_table(rows), lesions=lesions, lesion_above=above)
+
+
+def _list(file: Path) -> list[str]:
+    """Names of photographs, one a line, with or without a folder before them."""
+    if not file.is_file():
+        near = next(folder for folder in file.parents if folder.is_dir())
+        raise UserError(f"{file} is missing, found in {near}: {listing(near)}")
+    lines = file.read_text(encoding="utf-8-sig", errors="replace").splitlines()
+    return [line.split()[0] for line in lines if line.strip()]
+
+
+def _lesions(root: Path, base: Path, rows: list[dict[str, object]], above: int) -> Iterator[tuple[str, str, str]]:
+    masks = {finding: by_stem(base / TRUTH / folder) for finding, folder in FINDINGS.items()}
+    wanted = [
+        (str(row["image_id"]), finding, mask)
+        for row in rows
+        for finding in FINDINGS
+        if (mask := masks[finding].get(str(row["image_id"]).lower())) is not None
+    ]
+    if absent := len(rows) * len(FINDINGS) - len(wanted):
+        log.warning("DIARETDB1: %d masks are missing; their findings stay undecided", absent)
+    with ThreadPoolExecutor() as pool:
+        verdicts = pool.map(lambda job: _verdict(job[2], above), wanted)
+        for (image_id, finding, mask), verdict in zip(
+            wanted, track(verdicts, "experts' masks", total=len(wanted)), strict=True
+        ):
+            if verdict != "undecided":
+                yield image_id, finding, mask.relative_to(root).as_posix() if verdict == "present" else ""
+
+
+def _verdict(mask: Path, above: int) -> str:
+    try:
+        if not read_mask(mask).any():
+            return "absent"
+        return "present" if read_mask(mask, above).any() else "undecided"
+    except Unreadable as error:
+        log.warning("%s: %s; its finding stays undecided", mask, error)
+        return "undecided"
