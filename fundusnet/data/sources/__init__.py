@@ -50,6 +50,7 @@ SOURCES: dict[str, str] = {
     "papila": "the folder that holds FundusImages and ClinicalData",
     "refuge": "a folder with Training400, REFUGE-Validation400 or Test400 somewhere in it",
     "diaretdb1": "the folder that holds resources (diaretdb1_v_1_1)",
+    "ddr": "the folder that holds DR_grading and lesion_segmentation",
     "synthetic": "any folder",
 }
 
