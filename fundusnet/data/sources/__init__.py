@@ -51,6 +51,8 @@ SOURCES: dict[str, str] = {
     "refuge": "a folder with Training400, REFUGE-Validation400 or Test400 somewhere in it",
     "diaretdb1": "the folder that holds resources (diaretdb1_v_1_1)",
     "ddr": "the folder that holds DR_grading and lesion_segmentation",
+    "aptos": "the folder that holds train.csv and train_images",
+    "messidor2": "a folder with messidor_data.csv and the photographs somewhere in it",
     "synthetic": "any folder",
 }
 
