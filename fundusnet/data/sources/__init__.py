@@ -53,6 +53,8 @@ SOURCES: dict[str, str] = {
     "ddr": "the folder that holds DR_grading and lesion_segmentation",
     "aptos": "the folder that holds train.csv and train_images",
     "messidor2": "a folder with messidor_data.csv and the photographs somewhere in it",
+    "airogs": "a folder with train_labels.csv and the photographs somewhere in it",
+    "justraigs": "a folder with JustRAIGS_Train_labels.csv and the photographs somewhere in it",
     "synthetic": "any folder",
 }
 

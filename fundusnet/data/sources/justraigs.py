@@ -1,0 +1,102 @@
+"""JustRAIGS (2024): referable glaucoma or not, and why, in the words of two or three graders."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from fundusnet.data.duplicates import connected
+from fundusnet.data.manifest import READING_COLUMNS, Manifest, empty, images_table
+from fundusnet.data.sources.tables import Row, by_stem, find_table, read_table, with_picture
+from fundusnet.errors import UserError
+
+log = logging.getLogger(__name__)
+
+TASKS = ("findings", "grading")
+NEGATIVES = ("within", "both")
+CLASSES = ("no_referable_glaucoma", "referable_glaucoma")
+CODES = {"NRG": 0, "RG": 1}
+GRADERS = ("G1", "G2", "G3")
+# Superior and inferior are one finding: where it lies is a matter of regions, which need disc and fovea.
+FINDINGS = {
+    "ANRS": "neuroretinal_rim_change",
+    "ANRI": "neuroretinal_rim_change",
+    "RNFLDS": "rnfl_defect",
+    "RNFLDI": "rnfl_defect",
+    "BCLVS": "baring_of_circumlinear_vessel",
+    "BCLVI": "baring_of_circumlinear_vessel",
+    "NVT": "nasalisation_of_vessel_trunk",
+    "DH": "disc_hemorrhage",
+    "LD": "laminar_dots",
+    "LC": "large_cup",
+}
+
+
+def load(root: Path, task: str = "findings", negatives: str = "within") -> Manifest:
+    """Photographs with what ``task`` can be learnt from; both eyes of a patient share a patient.
+
+    Parameters
+    ----------
+    task: "findings": readings of the features of referable glaucoma, a grader each; "grading": the final label.
+    negatives: whose silence counts. Only who called an eye referable was asked for features. "within": referable eyes
+        and the graders who called them so; "both": besides, whoever called an eye not referable saw no feature.
+
+    Raises
+    ------
+    UserError: an option is wrong, the table is missing or names none of the photographs here, or a label is unknown.
+    """
+    for key, value, allowed in (("task", task, TASKS), ("negatives", negatives, NEGATIVES)):
+        if value not in allowed:
+            raise UserError(f"source=justraigs: {key} '{value}' is none of {', '.join(allowed)}")
+    features = [f"{grader} {feature}" for grader in GRADERS for feature in FINDINGS] if task == "findings" else []
+    labels = [f"Label {grader}" for grader in GRADERS] if task == "findings" else []
+    rows = read_table(
+        find_table(root, "JustRAIGS_Train_labels.csv", "*JustRAIGS*labels*.csv"),
+        ("Eye ID", "Final Label", *labels[:2], *features[: 2 * len(FINDINGS)]),
+        ("Fellow Eye ID", *labels[2:], *features[2 * len(FINDINGS) :]),
+        delimiter=";",
+    )
+    known = [row for row in rows if row["Final Label"] in CODES]
+    if left := len(rows) - len(known):
+        log.warning("JustRAIGS: %d eyes left out, their final label is neither RG nor NRG", left)
+    pairs = with_picture(known, "Eye ID", by_stem(root), root)
+    if task == "findings" and negatives == "within":
+        pairs = [(row, file) for row, file in pairs if row["Final Label"] == "RG"]
+        if not pairs:
+            raise UserError(f"root={root}: no photograph of referable glaucoma (RG) is here; use negatives: both")
+    images: list[dict[str, object]] = [
+        {
+            "image_id": row["Eye ID"],
+            "path": file.relative_to(root).as_posix(),
+            "patient_id": patient,
+            "grade": CODES[row["Final Label"]],
+        }
+        for (row, file), patient in zip(pairs, _patients([row for row, _ in pairs]), strict=True)
+    ]
+    log.info("JustRAIGS: found %d photographs, %d referable", len(images), sum(row["grade"] == 1 for row in images))
+    readings = empty(READING_COLUMNS)
+    if task == "findings":
+        cells = [reading for row, _ in pairs for reading in _readings(row, negatives)]
+        readings = pd.DataFrame(cells, columns=list(READING_COLUMNS), dtype=str)
+    return Manifest(root, images_table(images), readings, classes=CLASSES)
+
+
+def _patients(rows: Sequence[Row]) -> list[str]:
+    """Patient of each eye, named after the first of the eyes that fellowship joins."""
+    place = {row["Eye ID"]: at for at, row in enumerate(rows)}
+    fellows = [(place[row["Fellow Eye ID"]], at) for at, row in enumerate(rows) if row["Fellow Eye ID"] in place]
+    return [rows[first]["Eye ID"] for first in connected(len(rows), fellows).tolist()]
+
+
+def _readings(row: Row, negatives: str) -> Iterator[tuple[str, str, str, str]]:
+    for grader in GRADERS:
+        label = row[f"Label {grader}"]
+        if label == "RG":
+            marked = {name for feature, name in FINDINGS.items() if row[f"{grader} {feature}"] in ("1", "1.0")}
+            for finding in sorted(marked) or [""]:
+                yield row["Eye ID"], grader, finding, ""
+        elif label == "NRG" and negatives == "both":
+            yield row["Eye ID"], grader, "", ""
