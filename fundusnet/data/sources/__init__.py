@@ -55,6 +55,8 @@ SOURCES: dict[str, str] = {
     "messidor2": "a folder with messidor_data.csv and the photographs somewhere in it",
     "airogs": "a folder with train_labels.csv and the photographs somewhere in it",
     "justraigs": "a folder with JustRAIGS_Train_labels.csv and the photographs somewhere in it",
+    "odir": "a folder with the training annotations (.xlsx) and the training images somewhere in it",
+    "rfmid": "the folder that holds '1. Original Images' and '2. Groundtruths'",
     "synthetic": "any folder",
 }
 

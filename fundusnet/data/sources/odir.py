@@ -1,0 +1,98 @@
+"""ODIR-5K (Peking University, 2019): what is diagnosed in either eye of 3500 patients, as keywords."""
+
+from __future__ import annotations
+
+import logging
+import re
+from pathlib import Path
+
+import pandas as pd
+
+from fundusnet.data.manifest import READING_COLUMNS, Manifest, images_table
+from fundusnet.data.sources import listing
+from fundusnet.data.sources.tables import by_stem, find_table, innermost, picture_of, read_table, report_count
+from fundusnet.errors import UserError
+
+log = logging.getLogger(__name__)
+
+PUBLISHED = 7000
+TABLES = ("*Training_Annotations*.xlsx", "data.xlsx")
+# Beside the originals some copies hold reduced ones under the same names.
+FOLDERS = ("ODIR-5K_Training_Dataset", "ODIR-5K_Training_Images", "Training Images")
+NORMAL = "normal fundus"
+# What a keyword holds → the finding it says; a keyword that holds none of these is a finding of its own name.
+FINDINGS = {
+    "diabetic retinopathy": "diabetic_retinopathy",
+    "proliferative retinopathy": "diabetic_retinopathy",  # and nonproliferative
+    "glaucoma": "glaucoma",
+    "cataract": "cataract",
+    "age-related macular degeneration": "age_related_macular_degeneration",
+    "hypertensive retinopathy": "hypertensive_retinopathy",
+    "myopi": "pathological_myopia",
+    "epiretinal membrane": "membrane",
+}
+# Of the photograph, not of the eye.
+QUALITY = ("lens dust", "optic disk photographically invisible", "low image quality", "image offset")
+NO_FUNDUS = ("anterior segment image", "no fundus image")
+DOUBT = ("suspected", "suspicious")
+READER = "odir"
+
+
+def load(root: Path) -> Manifest:
+    """One reading an eye, from its own keywords (the set's N, D, G, C, A, H, M, O are of the patient). No regions.
+
+    Left out: what shows no fundus, and eyes in which something is only suspected. An eye of which nothing but the
+    photograph's quality is told has no reading.
+
+    Raises
+    ------
+    UserError: there is no table, it has other columns, or none of its photographs is here.
+    """
+    table = find_table(root, *TABLES)
+    sides = (
+        ("left", "Left-Fundus", "Left-Diagnostic Keywords"),
+        ("right", "Right-Fundus", "Right-Diagnostic Keywords"),
+    )
+    rows = read_table(table, ("ID", *(name for _, *names in sides for name in names)))
+    place = innermost(root, FOLDERS) or root
+    pictures = by_stem(place)
+    images: list[dict[str, object]] = []
+    readings: list[tuple[str, str, str, str]] = []
+    seen: set[Path] = set()
+    doubtful = blind = 0
+    for row in rows:
+        for eye, fundus, diagnosis in sides:
+            if (file := picture_of(row[fundus], pictures)) is None:
+                continue
+            if file in seen:
+                raise row.wrong(fundus, "a photograph of this row alone; drop the row that repeats it")
+            seen.add(file)
+            keywords = split_keywords(row[diagnosis])
+            if any(word in keyword for word in NO_FUNDUS for keyword in keywords):
+                blind += 1
+                continue
+            if any(word in keyword for word in DOUBT for keyword in keywords):
+                doubtful += 1
+                continue
+            path = file.relative_to(root).as_posix()
+            images.append({"image_id": file.stem, "path": path, "patient_id": row["ID"], "eye": eye})
+            told = [keyword for keyword in keywords if keyword not in QUALITY]
+            diseases = sorted({finding_of(keyword) for keyword in told if keyword != NORMAL})
+            if told:
+                readings += [(file.stem, READER, finding, "") for finding in diseases or [""]]
+    if not seen:
+        raise UserError(f"{table}: none of its photographs is in {place}, found {listing(place)}")
+    report_count("ODIR-5K", len(seen), PUBLISHED)
+    log.info("ODIR-5K: left out %d photographs without a fundus and %d of something suspected", blind, doubtful)
+    return Manifest(root, images_table(images), pd.DataFrame(readings, columns=list(READING_COLUMNS), dtype=str))
+
+
+def split_keywords(cell: str) -> list[str]:
+    """Keywords of one eye, in lower case; they are joined by a full-width comma, now and then by a plain one."""
+    return [" ".join(word.lower().split()) for word in re.split("[\uff0c,]", cell) if word.strip()]
+
+
+def finding_of(keyword: str) -> str:
+    """Name of the finding that a keyword says."""
+    known = next((name for part, name in FINDINGS.items() if part in keyword), None)
+    return known or re.sub(r"[^a-z0-9]+", "_", keyword).strip("_")
