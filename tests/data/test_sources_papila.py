@@ -42,6 +42,7 @@ def root(tmp_path: Path) -> Path:
     # Twice as many points on one side: the centre of the area, not of the points.
     text(contours / "RET002OD_disc_exp2.txt", "20 20\n30 20\n40 20\n40 40\n20 40\n")  # centre (30, 30)
     text(contours / "RET002OD_disc_exp1 2.txt", "900 900\n901 900\n901 901\n")
+    text(contours / "RET002OS_disc_exp1 2.txt", "900 900\n901 900\n901 901\n")
     text(contours / "RET002OD_cup_exp1.txt", "0 0\n1 0\n1 1\n")
     return tmp_path
 
