@@ -46,7 +46,7 @@ def messidor(tmp_path: Path) -> Path:
     text(
         tmp_path / "messidor_data.csv",
         "image_id,adjudicated_dr_grade,adjudicated_dme,adjudicated_gradable\n"
-        "20051020_43808_0100_PP.png,0,0,1\n20051020_43832_0100_PP.png,3,1,1\nIM000001.jpg,,,0\nIM000002.jpg,1.0,0,1\n",
+        "20051020_43808_0100_PP.png,0,0,1\n20051020_43832_0100_PP.png,3,1,1\nIM000001.jpg,2,,0\nIM000002.jpg,1.0,0,1\n",
     )
     text(
         tmp_path / "messidor-2.csv",
