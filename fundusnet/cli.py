@@ -23,7 +23,7 @@ VERBS = {
     "annotate": "serve the page on which annotators click the regions of a finding",
     "prepare": "turn photographs into a prepared set: cropped, resized, memory-mapped",
     "train": "fit a network, choose its operating point on validation, score the test split",
-    "evaluate": "score a finished run again, on any of its splits",
+    "evaluate": "score a finished run again, on its own data or on another set",
     "predict": "read photographs with a trained network: predictions, heat maps and a page",
     "export": "write a trained network as ONNX and plain weights, with its model card",
     "report": "write one page that compares finished runs",

@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
+from functools import partial
 
 import cv2
 import numpy as np
@@ -82,6 +83,7 @@ def faithfulness(explained: Explained, pictures: Pictures, targets: Sequence[int
     return Tested(np.array(curves), levels, np.array(correlation).T, np.array(similarity).T)
 
 
+@torch.no_grad()
 def perturbed(
     explained: Explained, picture: NDArray[np.uint8], activation: Floats, target: int, seed: int = 0
 ) -> Floats:
@@ -125,7 +127,7 @@ def shuffled(
     """
     network = deepcopy(explained.network).eval()
     generator = torch.Generator().manual_seed(seed)
-    layers = layers_from_head(network, lambda: _maps(explained, network, pictures[:1], targets[:1]))
+    layers = layers_from_head(network, lambda: _scores(explained, network, pictures[:1], targets[:1]))
     stops = np.unique(np.geomspace(1, len(layers), LEVELS).round().astype(int)).tolist()
     norms: list[_BatchNorm] = []
     for done, stop in zip([0, *stops], stops, strict=False):
@@ -135,7 +137,7 @@ def shuffled(
                 weight.copy_(weight.flatten()[order].view_as(weight))
             if isinstance(layer, _BatchNorm) and layer.track_running_stats:
                 norms.append(layer)
-        _estimate(norms, lambda: _maps(explained, network, pictures, targets))
+        _estimate(norms, lambda: _scores(explained, network, pictures, targets))
         yield stop / len(layers), network
 
 
@@ -191,8 +193,16 @@ def ssim(first: Floats, second: Floats) -> float:
 
 
 def _maps(explained: Explained, network: nn.Module, pictures: Pictures, targets: Tensor) -> Floats:
+    return _passed(partial(explained.maps, network), pictures, targets)
+
+
+def _scores(explained: Explained, network: nn.Module, pictures: Pictures, targets: Tensor) -> Floats:
+    return _passed(partial(explained.score, network), pictures, targets)
+
+
+def _passed(through: Callable[[Tensor, Tensor], Tensor], pictures: Pictures, targets: Tensor) -> Floats:
     batches = [slice(start, start + BATCH) for start in range(0, len(pictures), BATCH)]
-    found = [explained.maps(network, _tensor(pictures[some], targets.device), targets[some]) for some in batches]
+    found = [through(_tensor(pictures[some], targets.device), targets[some]) for some in batches]
     return torch.cat(found).float().cpu().numpy().astype(np.float64)
 
 
