@@ -57,7 +57,7 @@ def use_section(groups: Sequence[Group], finding: str, name: str) -> dict[str, A
         "labels": [group.label for group in shown],
         "reliability": page.picture(reliability_figure(reliability)),
         "decision": page.picture(decision_figure({label: curve["decision"] for label, curve in curves.items()})),
-        "decision_of": " (calibrated)" if used == {"calibrated"} else "",
+        "decision_of": "calibrated " if used == {"calibrated"} else "",
         "table": [
             {"title": title, "cells": [tables.cell(entries.get(metric) or tables.NOT_MEASURED) for entries in each]}
             for metric, title in TITLES.items()
