@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import multiprocessing
 import os
 import signal
 import sys
@@ -20,7 +21,9 @@ def die_with_parent(*_: object) -> None:
     """
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() == 1:  # gone before the call
+        parent = multiprocessing.parent_process()
+        # Gone before the call; in a container the parent itself may be number 1.
+        if os.getppid() == 1 and (parent is None or parent.pid != 1):
             os.kill(os.getpid(), signal.SIGKILL)
 
 
