@@ -65,7 +65,8 @@ class Appearance:
         if count < _ENOUGH:
             return None
         mean = values.mean(axis=0)
-        precision = np.linalg.inv(np.cov(values, rowvar=False) + np.diag(_FLOOR**2))
+        spread = np.cov(values, rowvar=False) + np.diag(_FLOOR**2)
+        precision: NDArray[np.float64] = np.linalg.inv(spread).astype(np.float64)
         own = _distance(values, mean, precision)
         # Where a new picture of the same kind lies with this probability (Hotelling): few pictures, a wider limit.
         new = width * (count**2 - 1) / (count * (count - width)) * fisher.ppf(SHARE, width, count - width)

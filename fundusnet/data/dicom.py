@@ -10,7 +10,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -69,7 +68,8 @@ def pixels(data: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     ------
     ValueError: no picture, several frames, pixels that cannot be decoded, or pydicom is not installed.
     """
-    from pydicom.pixels import apply_color_lut, pixel_array
+    from pydicom.pixels.processing import apply_color_lut
+    from pydicom.pixels.utils import pixel_array
 
     dataset = _read(data, pixels=True)
     kind = str(dataset.get("PhotometricInterpretation", ""))
@@ -83,7 +83,7 @@ def pixels(data: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     bits = 8 * values.dtype.itemsize if kind == "PALETTE COLOR" else int(dataset.BitsStored)
     eight = _eight_bits(values, bits)
     if eight.ndim == 2:
-        eight = cv2.bitwise_not(eight) if kind == "MONOCHROME1" else eight  # there 0 is white
+        eight = 255 - eight if kind == "MONOCHROME1" else eight  # there 0 is white
         eight = np.repeat(eight[:, :, None], 3, axis=2)
     if eight.ndim != 3 or eight.shape[2] not in (3, 4):
         raise ValueError(f"DICOM holds no single colour or grey picture, but pixels of shape {eight.shape}")

@@ -39,14 +39,15 @@ class HeatMaps:
         """Draw the ``maps`` of one prepared photograph ``(S, S, 3)`` into ``folder``; raises UserError."""
         size = (pixels.shape[1], pixels.shape[0])
         for part, cells in maps.items():
-            large = cv2.resize(cells, size, interpolation=cv2.INTER_LINEAR)
-            heat = figures.heatmap(cells, pixels.shape[:2]) if self.blurred else np.clip(large, 0, 1)
+            large: Map = np.asarray(cv2.resize(cells, size, interpolation=cv2.INTER_LINEAR), dtype=np.float32)
+            within: Map = large.clip(0, 1)
+            heat = figures.heatmap(cells, pixels.shape[:2]) if self.blurred else within
             shown = figures.overlay(pixels, heat)
             if self.side_by_side:
                 shown = np.hstack([pixels, shown])
             _write(folder / file_name(image_id, part), shown[:, :, ::-1])
             if self.raw:
-                sixteen = np.rint(np.clip(large, 0, 1) * 65535).astype(np.uint16)
+                sixteen = np.rint(within * 65535).astype(np.uint16)
                 _write(folder / file_name(image_id, part, "raw"), sixteen)
 
 

@@ -44,7 +44,7 @@ class Predictor(ABC, Generic[Answer, Result]):
             network.module.to(device).eval()
 
     @overload
-    def predict(self, images: Source, *, maps: bool = False, batch_size: int = 16) -> Result: ...
+    def predict(self, images: Source, *, maps: bool = False, batch_size: int = 16) -> Result: ...  # type: ignore[overload-overlap]  # a str
 
     @overload
     def predict(self, images: Iterable[Source], *, maps: bool = False, batch_size: int = 16) -> list[Result]: ...

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
@@ -32,7 +32,9 @@ class Read:
     reason: str = ""
 
 
-def read_ahead(entries: Sequence[Entry], root: Path, views: Sequence[View], workers: int, ahead: int) -> Iterator[Read]:
+def read_ahead(
+    entries: Sequence[Entry], root: Path, views: Sequence[View], workers: int, ahead: int
+) -> Generator[Read, None, None]:
     """Read ``entries`` below ``root``, in order; never more than ``ahead`` pictures wait in memory.
 
     Parameters
