@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from posixpath import normpath
 
 import mkdocs_gen_files
 
@@ -41,8 +42,7 @@ API = {
 
 def target_of(link: str, page: Path) -> str | None:
     """Where a link in the file ``page`` of the checkout leads on the site, from the site's root; None if not there."""
-    path = (page.parent / link.partition("#")[0]).as_posix()
-    path = Path(re.sub(r"(^|/)[^/]+/\.\./", r"\1", path)).as_posix()
+    path = normpath(page.parent / link.partition("#")[0])
     if path in COPIED:
         return COPIED[path]
     if path in PICTURES:
@@ -91,7 +91,9 @@ def python() -> str:
     return "\n".join(lines)
 
 
-for source, place in COPIED.items():
+# Pages of docs/ too, for they may lead out of it.
+OWN = {str(page.relative_to(ROOT)): str(page.relative_to(ROOT / "docs")) for page in ROOT.glob("docs/**/*.md")}
+for source, place in {**COPIED, **OWN}.items():
     with mkdocs_gen_files.open(place, "w") as page:
         page.write(rewritten((ROOT / source).read_text(), Path(source), place))
 for picture in PICTURES:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from fundusnet.config import compose, conf_folder
+from fundusnet.config import conf_folder
 from fundusnet.data.sources import SOURCES
 
 PAGES = Path(__file__).resolve().parents[2] / "docs" / "datasets"
@@ -36,12 +36,3 @@ def test_page_says_how_to_use_it_and_is_in_the_table(name: str) -> None:
 def test_there_is_no_page_or_configuration_without_a_source() -> None:
     assert {file.stem for file in PAGES.glob("*.md")} - {"README"} == set(SOURCES)
     assert {file.stem for file in (conf_folder() / "data").glob("*.yaml")} - {"default"} == set(SOURCES)
-
-
-@pages
-@pytest.mark.parametrize("name", list(SOURCES))
-def test_every_command_on_a_page_composes(name: str) -> None:
-    for line in (PAGES / f"{name}.md").read_text(encoding="utf-8").splitlines():
-        if line.startswith("fundusnet "):
-            verb, *overrides = line.split("#")[0].split()[1:]
-            compose([override.strip("'\"") for override in overrides if override != "-m"], verb)
