@@ -157,7 +157,7 @@ def reliability_figure(curves: Mapping[str, Mapping[str, list[Any]]]) -> Figure:
     axes.set(xlabel="probability", ylabel="share of present images", xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
     axes.set_aspect("equal")
     if axes.get_legend_handles_labels()[0]:
-        axes.legend(loc="upper left", frameon=False, fontsize=8)
+        axes.legend(loc="upper left", framealpha=0.7, edgecolor="none", fontsize=8)
     return figures.tidy(figure)
 
 

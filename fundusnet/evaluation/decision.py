@@ -130,7 +130,7 @@ def decision_figure(curves: Mapping[str, Mapping[str, list[Any]]]) -> Figure:
         highest = max(highest, np.nanmax(high, initial=0.0), np.nanmax(everyone, initial=0.0))
     axes.set(xlabel="threshold", ylabel="net benefit", xlim=(0, 1), ylim=(-0.25 * highest, 1.08 * highest))
     if axes.get_legend_handles_labels()[0]:
-        axes.legend(loc="upper right", frameon=False, fontsize=8)
+        axes.legend(loc="upper right", framealpha=0.7, edgecolor="none", fontsize=8)
     return figures.tidy(figure)
 
 

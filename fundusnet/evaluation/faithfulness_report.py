@@ -20,10 +20,10 @@ IMAGES = 64  # of each finding: hundreds of passes through the network each
 METRICS = {
     "deletion": "Area under deletion, by the map",
     "deletion_random": "Area under deletion, in random order",
-    "deletion_gain": "Lower by the map, by",
+    "deletion_gain": "Deletion gain: random order minus map",
     "insertion": "Area under insertion, by the map",
     "insertion_random": "Area under insertion, in random order",
-    "insertion_gain": "Higher by the map, by",
+    "insertion_gain": "Insertion gain: map minus random order",
     "correlation_head": "Rank correlation with the map before, head shuffled",
     "ssim_head": "SSIM with the map before, head shuffled",
     "correlation_all": "Rank correlation, all layers shuffled",
