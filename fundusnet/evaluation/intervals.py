@@ -120,7 +120,8 @@ def bootstrap_means(
     count = len(identities)
     block = max(1, LARGEST_BLOCK // count)
     sizes = [min(block, n - start) for start in range(0, n, block)]
-    resampled = np.vstack([generator.multinomial(count, np.full(count, 1 / count), size=size) @ sums for size in sizes])
+    draws = (generator.multinomial(count, np.full(count, 1 / count), size=size).astype(np.float64) for size in sizes)
+    resampled: Floats = np.vstack([drawn @ sums for drawn in draws])
     means = ratio(resampled[:, :width], resampled[:, width:])
     low, high = (np.full(width, np.nan) for _ in range(2))
     for column in np.flatnonzero(total[width:] > 0) if count > 1 else ():
