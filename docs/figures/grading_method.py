@@ -18,7 +18,7 @@ from fundusnet.evaluation.grading import read_predictions
 from fundusnet.grading.datamodule import upsampled
 from fundusnet.grading.figures import panel_tiles
 
-TITLES = ("photograph, disc and cup", "mask of stage 1's grade", "what stage 2 sees")
+TITLES = ("photograph", "mask of stage 1's grade", "what stage 2 sees")
 
 
 def main(folder: Path, output: Path) -> None:
@@ -42,7 +42,7 @@ def main(folder: Path, output: Path) -> None:
             continue
         image_id = str(of_grade.index[0])
         pixels = np.asarray(prepared.pixels[row_of[image_id]])
-        mask = upsampled(masks[image_id], pixels.shape[0])
+        mask = upsampled(masks[image_id], pixels.shape[:2])
         for axes, picture, title in zip(line, panel_tiles(pixels, {"": mask}).values(), TITLES, strict=True):
             axes.imshow(picture)
             if grade == 0:

@@ -106,7 +106,7 @@ def perturbed(
     targets = torch.full((len(pictures),), target, device=device)
     scores = [
         explained.score(explained.network, some, wanted).float()
-        for some, wanted in zip(pictures.split(BATCH), targets.split(BATCH), strict=True)
+        for some, wanted in zip(torch.split(pictures, BATCH), torch.split(targets, BATCH), strict=True)
     ]
     return torch.cat(scores).cpu().numpy().astype(np.float64).reshape(len(TESTS), STEPS + 1)
 

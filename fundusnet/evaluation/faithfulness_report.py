@@ -57,7 +57,7 @@ def write_faithfulness(
 
 def per_image_values(tests: Tested) -> dict[str, np.ndarray]:
     """Each image's part in every number of ``METRICS``; an area is the mean of its curve, in [0, 1]."""
-    areas = np.trapezoid(tests.curves, dx=1 / STEPS, axis=2)
+    areas = np.asarray(np.trapezoid(tests.curves, dx=1 / STEPS, axis=2))
     values = dict(zip(TESTS, areas.T, strict=True))
     values["deletion_gain"] = values["deletion_random"] - values["deletion"]
     values["insertion_gain"] = values["insertion"] - values["insertion_random"]

@@ -38,7 +38,7 @@ def attributes_of(images: pd.DataFrame, columns: Sequence[str], file: str | Path
     ------
     UserError: a column is in neither, has more than ``MOST_VALUES`` values, or the file cannot be joined.
     """
-    known = images.assign(**{name: images[name].map(_text) for name in images})
+    known = images.assign(**{str(name): images[name].map(_text) for name in images})
     if file is not None:
         known = _joined(known, Path(file))
     for name in columns:

@@ -40,7 +40,7 @@ def use_section(groups: Sequence[Group], finding: str, name: str) -> dict[str, A
     ``finding`` is what the groups call their rows, ``name`` the question. Of several seeds the first is drawn, and the
     numbers are the means over them; of many groups those are drawn that there are colours for.
     """
-    shown = [group for group in groups if all(_curves(run, name) for run in group.runs_of(finding) or [None])]
+    shown = [group for group in groups if (runs := group.runs_of(finding)) and all(_curves(run, name) for run in runs)]
     if not shown:
         return None
     first = {group.label: group.runs_of(finding)[0] for group in shown}
