@@ -53,10 +53,15 @@ def heatmap(activation: ArrayLike, size: tuple[int, int]) -> Heat:
 
 
 def overlay(image: Pixels, heat: Heat, strength: float = 0.55) -> Pixels:
-    """Return ``image`` ``(H, W, 3)`` uint8 under ``heat`` ``(H, W)`` in [0, 1]."""
-    colors = matplotlib.colormaps["inferno"](heat)[..., :3] * 255
-    opacity = (strength * np.sqrt(heat))[..., None]
-    return np.asarray(np.rint(image * (1 - opacity) + colors * opacity), dtype=np.uint8)
+    """Return ``image`` ``(H, W, 3)`` uint8 under ``heat`` ``(H, W)`` in [0, 1], in 256 steps."""
+    step = np.linspace(0, 1, 256)
+    opacity = strength * np.sqrt(step)[:, None]
+    painted = (matplotlib.colormaps["inferno"](step)[:, :3] * 255 * opacity).astype(np.float32)
+    kept = np.repeat(1 - opacity, 3, axis=1).astype(np.float32)
+    # Looked up, not computed for each pixel: a prediction draws one for each photograph.
+    levels = cv2.merge([np.rint(heat * 255).astype(np.uint8)] * 3)
+    mixed = cv2.multiply(image, cv2.LUT(levels, kept[:, None]), dtype=cv2.CV_32F)
+    return np.asarray(np.rint(mixed + cv2.LUT(levels, painted[:, None])), dtype=np.uint8)
 
 
 def outlined(image: Pixels, mask: Mask, color: tuple[int, int, int]) -> Pixels:
