@@ -197,7 +197,7 @@ def test_what_a_prepared_set_cannot_give_is_one_line(place: Path, capsys: pytest
     assert "set holds pictures of 64 pixels, and data.size=32; use data.size=64" in size
     for number, (override, message) in enumerate(
         (
-            ("data.fractions=[0.7,0.1]", "fractions=(0.7, 0.1): give three numbers"),
+            ("data.fractions=[0.7,0.1]", "data.fractions=[0.7, 0.1] are no shares of train, val and test"),
             ("data.augment.scale=[2,1]", "augment.scale=[2, 1] is no range"),
             ("finding=membrane", "known to have or lack 'membrane'; it knows of drusen"),
             ("seed=0", "has no positive image of 'drusen'"),

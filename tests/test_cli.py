@@ -54,7 +54,7 @@ def test_no_verb_is_an_error_and_help_is_none(capsys: pytest.CaptureFixture[str]
 
 def test_unknown_verb_names_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
     assert refusal(capsys, "trian") == "fundusnet: unknown verb trian; did you mean train?"
-    assert "prepare, train, evaluate, predict, report" in refusal(capsys, "xyzzy")
+    assert "prepare, train, evaluate, predict, export, report" in refusal(capsys, "xyzzy")
 
 
 @pytest.mark.parametrize(
