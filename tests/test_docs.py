@@ -55,6 +55,18 @@ def test_commands_compose(page: Path) -> None:
 
 
 @pytest.mark.slow
+def test_the_python_page_runs(tmp_path: Path) -> None:
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "howto" / "python.md").read_text(), re.DOTALL)
+    assert len(blocks) == 4
+    program = tmp_path / "notebook.py"  # a file, which worker processes can import
+    lines = "\n".join(blocks).splitlines()
+    program.write_text("\n".join(["if __name__ == '__main__':", *(f"    {line}" for line in lines)]))
+    done = subprocess.run([sys.executable, program], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.count("{'hard_exudate': ") == 8  # probability and prediction of four photographs
+
+
+@pytest.mark.slow
 def test_the_site_builds(tmp_path: Path) -> None:
     pytest.importorskip("mkdocs", reason="no site without mkdocs")
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path / "site")]
