@@ -7,11 +7,12 @@ Every network here maps ``(B, 3, H, W)`` in [0, 1] to a logit map ``(B, F, h, w)
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+from fundusnet.backbones import bare_backbone, load_weights
 
 
 class GuidedCAM(nn.Module):
@@ -27,6 +28,8 @@ class GuidedCAM(nn.Module):
     residual_units: pre-activation units after each reduction layer.
     pyramid_width: channels of each atrous branch.
     """
+
+    initial_weights = "random"
 
     def __init__(
         self,
@@ -78,8 +81,9 @@ class GuidedTimm(nn.Module):
         weights: str | None = None,
     ) -> None:
         super().__init__()
-        self.backbone, channels = _timm_backbone(backbone, pretrained, weights)
-        self.heads = _heads(findings, channels, dilations, pool, pyramid_width)
+        self.backbone = bare_backbone(backbone)
+        self.initial_weights = load_weights([self.backbone], backbone, pretrained, weights)
+        self.heads = _heads(findings, int(self.backbone.num_features), dilations, pool, pyramid_width)
         self.heads.apply(_xavier)
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
@@ -98,8 +102,9 @@ class InceptionCAM(nn.Module):
         self, backbone: str = "inception_v3", findings: int = 1, pretrained: bool = False, weights: str | None = None
     ) -> None:
         super().__init__()
-        self.backbone, channels = _timm_backbone(backbone, pretrained, weights)
-        self.classifier = nn.Conv2d(channels, findings, kernel_size=1)
+        self.backbone = bare_backbone(backbone)
+        self.initial_weights = load_weights([self.backbone], backbone, pretrained, weights)
+        self.classifier = nn.Conv2d(int(self.backbone.num_features), findings, kernel_size=1)
         self.classifier.apply(_xavier)
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
@@ -177,17 +182,6 @@ def _heads(
 def _apply_heads(heads: nn.ModuleList, features: Tensor) -> tuple[Tensor, Tensor]:
     maps, logits = zip(*(head(features) for head in heads), strict=True)
     return torch.cat(maps, dim=1), torch.cat(logits, dim=1)
-
-
-def _timm_backbone(name: str, pretrained: bool, weights: str | None) -> tuple[nn.Module, int]:
-    """The backbone without pooling and classifier, and the channels of its last feature map."""
-    import timm
-
-    overlay = {"file": weights} if weights else None
-    backbone: Any = timm.create_model(
-        name, pretrained=pretrained or bool(weights), num_classes=0, global_pool="", pretrained_cfg_overlay=overlay
-    )
-    return backbone, int(backbone.num_features)
 
 
 def _normalise(image: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ from fundusnet.findings.module import GuidedModule, map_size
 from fundusnet.findings.panels import validation_panels as validation_panels
 from fundusnet.findings.scoring import score, write_results
 from fundusnet.fitting import fit
+
+log = logging.getLogger(__name__)
 
 
 def fit_and_score(cfg: DictConfig, run: Path) -> dict[str, object]:
@@ -89,7 +92,7 @@ def make_module(cfg: DictConfig, datamodule: FindingsDataModule) -> GuidedModule
     if model["loss"]["balance"] == "inverse":
         labels = datamodule.labels.label[datamodule.rows["train"]]
         positive_weight = [float(np.sum(c == 0) / max(np.sum(c == 1), 1)) for c in labels.T]
-    return GuidedModule(
+    module = GuidedModule(
         findings=list(cfg.finding.names),
         size=int(cfg.data.size),
         network=model["network"],
@@ -99,3 +102,5 @@ def make_module(cfg: DictConfig, datamodule: FindingsDataModule) -> GuidedModule
         positive_weight=positive_weight,
         channels_last=bool(cfg.trainer.channels_last),
     )
+    log.info("%s starts from weights: %s", run_name(cfg), module.network.initial_weights)
+    return module

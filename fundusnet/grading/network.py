@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable
-from functools import lru_cache
-from pathlib import Path
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
+from fundusnet.backbones import bare_backbone, load_weights
 from fundusnet.errors import UserError
 from fundusnet.grading.cam import class_activation_maps
 from fundusnet.grading.ranking import HEADS, Head
-
-log = logging.getLogger(__name__)
 
 
 class GradingNetwork(nn.Module):
@@ -154,23 +150,20 @@ def make_backbone(name: str, cam_stride: int = 32) -> nn.Module:
     ------
     UserError: timm has no such network, or it has no such stride.
     """
-    import timm
     from timm.models.densenet import DenseNet
 
     if cam_stride not in (16, 32):
         raise UserError(f"model.network.cam_stride={cam_stride} is not possible; use 16 or 32")
-    if not timm.is_model(name):
-        raise UserError(f"model.network.backbone={name} is unknown to timm; timm.list_models() names those it has")
+    backbone = bare_backbone(name)
     unfit = UserError(
         f"model.network.backbone={name} has no convolutional feature maps of stride {cam_stride}; "
         f"use {'cam_stride=32 or ' if cam_stride == 16 else ''}another backbone"
     )
-    backbone: Any = timm.create_model(name, pretrained=False, num_classes=0, global_pool="")
     if cam_stride == 16 and isinstance(backbone, DenseNet):
         _dilate_last_block(backbone)
     elif cam_stride == 16:
         try:
-            backbone = timm.create_model(name, pretrained=False, num_classes=0, global_pool="", output_stride=16)
+            backbone = bare_backbone(name, output_stride=16)
         except (TypeError, AssertionError):  # what timm's networks say to an option they do not have
             raise unfit from None
     # Transformers keep channels last, or a row of tokens, or one size of picture only.
@@ -183,52 +176,6 @@ def make_backbone(name: str, cam_stride: int = 32) -> nn.Module:
         raise unfit
     module: nn.Module = backbone.train()
     return module
-
-
-def load_weights(backbones: list[Any], name: str, pretrained: bool, weights: str | None) -> str:
-    """Load the same weights into all backbones, and say which: a file's, timm's, or random ones, each its own."""
-    state = None
-    source = "random"
-    if weights is not None:
-        if not Path(weights).is_file():
-            raise UserError(f"model.network.weights={weights} does not exist; give a file or null")
-        state, source = _file_state(name, weights), f"file {weights}"
-    elif pretrained:
-        state = _pretrained_state(name)
-        source = "pretrained (timm)" if state is not None else "random (pretrained weights could not be had)"
-    if state is not None:
-        for backbone in backbones:
-            backbone.load_state_dict(state)
-    return source
-
-
-def _file_state(name: str, weights: str) -> dict[str, Tensor]:
-    import timm
-
-    try:
-        # timm knows the older spellings of its own networks' weights.
-        backbone = timm.create_model(
-            name, pretrained=True, num_classes=0, global_pool="", pretrained_cfg_overlay={"file": weights}
-        )
-    except Exception as error:  # torn files, other networks' keys and shapes: each has its own kind
-        reason = str(error).strip().splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"model.network.weights={weights} does not fit {name}: {reason}") from None
-    state: dict[str, Tensor] = backbone.state_dict()
-    return state
-
-
-@lru_cache(maxsize=1)
-def _pretrained_state(name: str) -> dict[str, Tensor] | None:
-    """timm's weights, or None. Kept: without a connection each try takes most of a minute."""
-    import timm
-
-    try:
-        state: dict[str, Tensor] = timm.create_model(name, pretrained=True, num_classes=0, global_pool="").state_dict()
-    except Exception as error:  # the hub's client has errors of its own for each way of being out of reach
-        reason = str(error).strip().splitlines()[0] if str(error) else type(error).__name__
-        log.warning("no pretrained weights for %s, it starts from random ones: %s", name, reason)
-        return None
-    return state
 
 
 def _dilate_last_block(densenet: Any) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
+from fundusnet import backbones
+from fundusnet.errors import UserError
 from fundusnet.findings.module import GuidedModule, build_network, map_size
 from fundusnet.findings.network import GuidedCAM, GuidedTimm, InceptionCAM
 
@@ -79,6 +82,36 @@ def test_weights_from_a_file(tmp_path) -> None:  # type: ignore[no-untyped-def]
     second = build_network(1, "guided_timm", backbone="resnet18", weights=str(tmp_path / "w.pth"))
     for a, b in zip(first.backbone.parameters(), second.backbone.parameters(), strict=True):  # type: ignore[union-attr]
         torch.testing.assert_close(a, b)
+
+
+@pytest.mark.parametrize(
+    ("backbone", "weights", "message"),
+    [
+        ("resnet999", None, "model.network.backbone=resnet999 is unknown to timm"),
+        ("test_resnet", "gone.pth", "model.network.weights=gone.pth does not exist"),
+        ("test_resnet", "other.pth", "other.pth does not fit test_resnet: it lacks"),
+    ],
+)
+def test_weights_that_cannot_be_had_are_one_line(
+    backbone: str, weights: str | None, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    torch.save({"unrelated": torch.zeros(3)}, "other.pth")
+    for network in ("guided_timm", "inception_cam"):
+        with pytest.raises(UserError, match=message):
+            build_network(1, network, backbone=backbone, weights=weights)
+
+
+def test_without_the_hub_it_starts_random_and_says_so(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def unreachable(*_: object, **__: object) -> None:
+        raise OSError("the hub cannot be reached")
+
+    monkeypatch.setattr(backbones, "_created", unreachable)
+    backbones._pretrained_state.cache_clear()
+    network = build_network(1, "guided_timm", backbone="test_resnet", pretrained=True, weights=None)
+    assert str(network.initial_weights).startswith("random") and "the hub cannot be reached" in caplog.text
 
 
 def test_lambda_rises_over_the_warm_up() -> None:

@@ -12,8 +12,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from fundusnet import backbones
 from fundusnet.errors import UserError
-from fundusnet.grading import network as network_module
 from fundusnet.grading.network import GradingNetwork, make_backbone
 from fundusnet.grading.ranking import HEADS, Head, probabilities
 
@@ -149,6 +149,23 @@ def test_weights_from_a_file(tmp_path: Path) -> None:
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("held", ["nothing of it", "half of it"])
+def test_a_file_that_leaves_weights_random_is_refused(tmp_path: Path, held: str) -> None:
+    whole = make_backbone(TINY).state_dict()
+    part = {"unrelated": torch.zeros(3)} if held == "nothing of it" else dict(list(whole.items())[: len(whole) // 2])
+    torch.save(part, tmp_path / "part.pth")
+    with pytest.raises(UserError, match=r"part\.pth does not fit test_resnet: it lacks \S+ and \d+ more"):
+        GradingNetwork(3, backbone=TINY, weights=str(tmp_path / "part.pth"))
+
+
+def test_a_torn_file_of_weights_is_one_line_with_its_cause(tmp_path: Path) -> None:
+    torch.save(make_backbone(TINY).state_dict(), tmp_path / "w.pth")
+    (tmp_path / "torn.pth").write_bytes((tmp_path / "w.pth").read_bytes()[:5000])
+    with pytest.raises(UserError, match=r"torn\.pth does not fit test_resnet: ") as caught:
+        GradingNetwork(3, backbone=TINY, weights=str(tmp_path / "torn.pth"))
+    assert "\n" not in str(caught.value) and caught.value.__cause__ is not None
+
+
 def test_random_networks_differ_from_each_other() -> None:
     network = GradingNetwork(3, backbone=TINY)
     assert network.initial_weights == "random"
@@ -175,9 +192,9 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         return model
 
     monkeypatch.setattr(timm, "create_model", create_model)
-    network_module._pretrained_state.cache_clear()
+    backbones._pretrained_state.cache_clear()
     yield state
-    network_module._pretrained_state.cache_clear()
+    backbones._pretrained_state.cache_clear()
 
 
 def test_pretrained_weights_reach_every_sub_classifier(hub: dict[str, Any]) -> None:
