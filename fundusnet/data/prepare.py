@@ -11,10 +11,8 @@ import platform
 import shutil
 from collections import Counter
 from collections.abc import Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from importlib.metadata import PackageNotFoundError, version
-from multiprocessing import get_context
 from pathlib import Path
 
 import cv2
@@ -29,6 +27,7 @@ from fundusnet.data.manifest import COORDINATES, LESION_COLUMNS, Manifest, write
 from fundusnet.data.prepared import PreparedSet, open_prepared
 from fundusnet.errors import UserError
 from fundusnet.progress import track
+from fundusnet.workers import worker_pool
 
 
 def prepare(
@@ -145,11 +144,9 @@ def _work(jobs: list[Job], workers: int) -> Iterator[tuple[Done, bytes]]:
     if workers <= 0:
         yield from map(develop, jobs)
         return
-    # spawn: forking a process that already runs threads (OpenCV's, torch's) can lock up.
-    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=cv2.setNumThreads, initargs=(1,))
     running: set[Future[tuple[Done, bytes]]] = set()
     queue = iter(jobs)
-    try:
+    with worker_pool(workers) as pool:
         while True:
             while len(running) < 2 * workers and (job := next(queue, None)) is not None:
                 running.add(pool.submit(develop, job))
@@ -158,12 +155,6 @@ def _work(jobs: list[Job], workers: int) -> Iterator[tuple[Done, bytes]]:
             finished, running = wait(running, return_when=FIRST_COMPLETED)
             for future in finished:
                 yield future.result()
-    except BrokenProcessPool:
-        raise UserError(
-            "a worker process died, perhaps for want of memory: run the same command with fewer workers, it resumes"
-        ) from None
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _compact(partial: Path, kept: list[int]) -> None:

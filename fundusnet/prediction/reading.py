@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-import signal
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
-from multiprocessing import get_context
 from pathlib import Path
-
-import cv2
 
 from fundusnet.data import dicom
 from fundusnet.data.decode import Unreadable
-from fundusnet.errors import UserError
-from fundusnet.orphans import die_with_parent
 from fundusnet.prediction.inputs import Entry
 from fundusnet.prediction.picture import Picture, View, read_picture
+from fundusnet.workers import worker_pool
 
 
 @dataclass(frozen=True)
@@ -50,16 +44,8 @@ def read_ahead(
     if workers <= 0:
         yield from map(work, entries)
         return
-    # spawn: forking a process that already runs torch's threads can lock up.
-    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_begin)
-    try:
+    with worker_pool(workers) as pool:
         yield from _in_order(pool, work, entries, max(ahead, 2 * workers))
-    except BrokenProcessPool:
-        raise UserError(
-            "a worker process died, perhaps for want of memory: run the same command with fewer workers, it resumes"
-        ) from None
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _in_order(pool: ProcessPoolExecutor, work: partial[Read], entries: Iterable[Entry], ahead: int) -> Iterator[Read]:
@@ -82,10 +68,3 @@ def _read(entry: Entry, root: Path, views: Sequence[View]) -> Read:
         patient_id, eye = dicom.patient_and_eye(file)
         entry = replace(entry, patient_id=entry.patient_id or patient_id, eye=entry.eye or eye)
     return Read(entry, picture)
-
-
-def _begin() -> None:
-    """A worker ends with this process, however that ends, and leaves Ctrl-C to it."""
-    die_with_parent()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    cv2.setNumThreads(1)

@@ -10,10 +10,8 @@ import json
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 from statistics import NormalDist
 
@@ -36,6 +34,7 @@ from fundusnet.data.manifest import (
 from fundusnet.data.regions import regions_touched
 from fundusnet.errors import UserError
 from fundusnet.progress import track
+from fundusnet.workers import worker_pool
 
 CLASSES = ("normal", "suspicious", "glaucoma")
 GRADE_SHARES = (0.5, 0.25, 0.25)
@@ -194,8 +193,7 @@ def _draw_all(wanted: Parameters, folder: Path, workers: int) -> Iterator[Record
     if workers < 1:
         yield from map(job, indices, splits)
         return
-    # spawn: a forked child would inherit locks of whatever threads are running here.
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+    with worker_pool(workers) as pool:
         yield from pool.map(job, indices, splits, chunksize=8)
 
 

@@ -1,0 +1,45 @@
+"""Worker processes: one that dies is one line, and none outlives the process that started it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from fundusnet.errors import UserError
+from fundusnet.workers import worker_pool
+
+STARTS_WORKERS = """
+import os, sys, time
+from fundusnet.workers import worker_pool
+if __name__ == "__main__":
+    with worker_pool(2) as pool:
+        print(*{pool.submit(os.getpid).result() for _ in range(20)}, flush=True)
+        pool.submit(time.sleep, 600).result()
+"""
+
+
+def test_a_worker_that_dies_is_one_line() -> None:
+    message = "a worker process died, perhaps for want of memory; run the same command again with fewer workers"
+    with pytest.raises(UserError, match=message), worker_pool(1) as pool:
+        assert pool.submit(abs, -1).result() == 1
+        pool.submit(os._exit, 9).result()
+
+
+def test_no_worker_outlives_a_killed_parent(tmp_path: Path) -> None:
+    program = tmp_path / "starts_workers.py"
+    program.write_text(STARTS_WORKERS)
+    parent = subprocess.Popen([sys.executable, program], stdout=subprocess.PIPE, text=True)
+    assert parent.stdout is not None
+    workers = [int(word) for word in parent.stdout.readline().split()]
+    assert workers
+    parent.kill()
+    parent.wait()
+    end = time.monotonic() + 30
+    while any(Path(f"/proc/{worker}/exe").exists() for worker in workers):  # a dead one has none
+        assert time.monotonic() < end, "workers live on"
+        time.sleep(0.1)
