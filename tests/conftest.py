@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Generator
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,15 @@ from hypothesis import settings
 # A busy machine can be slow at any moment; pytest-timeout stops what hangs.
 settings.register_profile("shared", deadline=None)
 settings.load_profile("shared")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """With FUNDUSNET_NO_SKIPS a test that lacks a program fails; only photographs may be absent everywhere."""
+    report = yield
+    if report.skipped and "FUNDUSNET_NO_SKIPS" in os.environ and "real" not in item.keywords:
+        report.outcome = "failed"
+    return report
 
 
 @pytest.fixture(scope="session")

@@ -14,9 +14,6 @@ from tiny_runs import tiny_overrides, tiny_place
 
 from fundusnet.cli import main
 
-pytest.importorskip("onnxruntime", reason="no export to ONNX without onnxruntime")
-pytest.importorskip("onnxscript", reason="no export to ONNX without onnxscript")
-
 # What docs/export.md tells a stranger: nothing of ours, nothing of torch.
 STRANGER = """
 import json, sys

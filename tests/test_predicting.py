@@ -231,7 +231,6 @@ def test_grades_have_columns_of_their_own(tmp_path: Path) -> None:
 
 
 def test_dicom_tells_patient_and_eye(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("pydicom")
     from test_dicom import write_dicom
 
     source = place / "photographs" / "clinic" / "00.png"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import pty
 import re
 import subprocess
 import sys
@@ -14,8 +15,6 @@ import pytest
 import pytorch_lightning  # noqa: F401  # what it says when asked is what must be heard again
 
 from fundusnet.quiet import quiet
-
-pty = pytest.importorskip("pty", reason="no pseudo-terminals here")
 
 COUNT = """
 from fundusnet.progress import track

@@ -124,7 +124,6 @@ def test_jobs_cannot_share_a_folder(trained: list[Path], capsys: pytest.CaptureF
 
 
 def test_a_search_goes_on_where_it_stopped(trained: list[Path]) -> None:
-    pytest.importorskip("hydra_plugins.hydra_optuna_sweeper")
     command = ["train", "-m", "sweep=optuna", "hydra.sweeper.n_trials=4", "hydra.sweep.dir=s"]
     assert main(command) == 0
     first = list(trained)
@@ -137,8 +136,6 @@ def test_a_search_goes_on_where_it_stopped(trained: list[Path]) -> None:
 
 @pytest.mark.parametrize("sweep", SWEEPS)
 def test_every_named_sweep_sweeps_what_there_is(sweep: str) -> None:
-    if sweep == "optuna":
-        pytest.importorskip("hydra_plugins.hydra_optuna_sweeper")
     with initialize_config_dir(str(conf_folder()), version_base="1.3"):
         params = hydra_compose("train", [f"sweep={sweep}"], return_hydra_config=True).hydra.sweeper.params
     assert params
@@ -196,7 +193,6 @@ LAUNCHERS = {
 def test_every_launcher_leaves_a_folder_a_job(
     place: Path, launcher: str, devices: int, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    pytest.importorskip(f"hydra_plugins.hydra_{launcher.partition('_')[0]}_launcher")
     sweep = place / f"{launcher}{devices}"
     words = ["train", "-m", *tiny_overrides(place), f"trainer.devices={devices}", "model.loss.weight=0.3,1,-1"]
     process = subprocess.run(

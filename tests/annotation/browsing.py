@@ -29,7 +29,8 @@ TABLET = {"width": 1024, "height": 768}
 @contextmanager
 def launched_browser() -> Iterator[Browser]:
     """Chromium, or a skipped test that says what is missing."""
-    playwright = pytest.importorskip("playwright.sync_api", reason="no browser test without playwright")
+    from playwright import sync_api as playwright
+
     path = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     if path is None:
         pytest.skip("no chromium here: apt-get install chromium")

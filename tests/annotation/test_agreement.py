@@ -7,6 +7,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from statsmodels.stats import inter_rater
 
 from fundusnet.annotation.agreement import agreement, fleiss_kappa
 
@@ -56,7 +57,6 @@ def test_equals_the_pairs_it_is_made_of(counts: np.ndarray) -> None:
 
 @given(st.integers(2, 5), st.integers(2, 12), st.randoms(use_true_random=False))
 def test_equals_statsmodels(raters: int, subjects: int, random: object) -> None:
-    inter_rater = pytest.importorskip("statsmodels.stats.inter_rater")
     counts = np.zeros((subjects, 3), int)
     for row in counts:
         for _ in range(raters):

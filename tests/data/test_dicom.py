@@ -7,21 +7,19 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import pydicom
 import pytest
 from PIL import Image
-
-pydicom = pytest.importorskip("pydicom")
-
-from pydicom.encaps import encapsulate  # noqa: E402
-from pydicom.uid import (  # noqa: E402
+from pydicom.encaps import encapsulate
+from pydicom.uid import (
     ExplicitVRLittleEndian,
     JPEGBaseline8Bit,
     OphthalmicPhotography8BitImageStorage,
     generate_uid,
 )
 
-from fundusnet.data import dicom  # noqa: E402
-from fundusnet.data.decode import Unreadable, picture_size, read_photograph  # noqa: E402
+from fundusnet.data import dicom
+from fundusnet.data.decode import Unreadable, picture_size, read_photograph
 
 
 def write_dicom(file: Path, pixels: np.ndarray, *, jpeg: bool = False, **tags: object) -> Path:
