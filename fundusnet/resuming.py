@@ -101,6 +101,7 @@ class Checkpoints(Checkpoint):
     def _save_last(self, trainer: pl.Trainer) -> None:
         last = self.folder / "last.ckpt"
         fresh = last.with_name("fresh.ckpt")
+        # With optimiser and loops, which resuming needs. It is still plain values: loading never unpickles code.
         trainer.save_checkpoint(fresh, weights_only=False)
         if trainer.is_global_zero:
             if last.exists():

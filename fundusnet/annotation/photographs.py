@@ -19,7 +19,7 @@ from PIL import ExifTags, Image
 from fundusnet.annotation.jpeg import bare
 from fundusnet.annotation.presets import guess_eye
 from fundusnet.data.crop import find_field
-from fundusnet.data.decode import Photograph, Unreadable, picture_size, read_photograph
+from fundusnet.data.decode import DAMAGED, Photograph, Unreadable, picture_size, read_photograph
 
 SCREEN_SIDE = 1600
 """Longest side in pixels of what is sent before anybody zooms in."""
@@ -140,7 +140,7 @@ def _upright_jpeg(file: Path) -> bytes | None:
             usual = image.format in ("JPEG", "MPO") and image.mode in ("RGB", "L")
             if not usual or image.getexif().get(ExifTags.Base.Orientation, 1) != 1:
                 return None
-    except Exception:  # a damaged file fails in many ways; read_photograph says how
+    except DAMAGED:  # read_photograph says how
         return None
     return bare(data)
 

@@ -79,7 +79,7 @@ def pixels(data: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
             values = apply_color_lut(values, dataset)
     except Exception as error:  # each of pydicom's decoders has errors of its own
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ValueError(f"DICOM pixels cannot be decoded: {reason}") from None
+        raise ValueError(f"DICOM pixels cannot be decoded: {reason}") from error
     bits = 8 * values.dtype.itemsize if kind == "PALETTE COLOR" else int(dataset.BitsStored)
     eight = _eight_bits(values, bits)
     if eight.ndim == 2:
@@ -99,7 +99,7 @@ def _read(data: npt.NDArray[np.uint8], *, pixels: bool) -> Dataset:
         dataset = dcmread(io.BytesIO(data.tobytes()), stop_before_pixels=not pixels)
         frames, columns, rows = int(dataset.get("NumberOfFrames") or 1), dataset.get("Columns"), dataset.get("Rows")
     except Exception as error:  # a torn file ends in whatever its last element was
-        raise ValueError(f"DICOM is damaged: {error}") from None
+        raise ValueError(f"DICOM is damaged: {error}") from error
     if not rows or not columns or (pixels and "PixelData" not in dataset):
         raise ValueError("DICOM holds no picture")
     if frames > 1:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 
@@ -59,6 +59,12 @@ SOURCES: dict[str, str] = {
     "rfmid": "the folder that holds '1. Original Images' and '2. Groundtruths'",
     "synthetic": "any folder",
 }
+
+
+def check_choice(source: str, option: str, value: str, allowed: Sequence[str]) -> None:
+    """Refuse a word that is none of those an option takes."""
+    if value not in allowed:
+        raise UserError(f"source={source}: {option} '{value}' is none of {', '.join(allowed)}")
 
 
 def listing(folder: Path, limit: int = 8) -> str:

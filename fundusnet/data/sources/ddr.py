@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from fundusnet.data.manifest import LESION_COLUMNS, Manifest, images_table
-from fundusnet.data.sources import listing
+from fundusnet.data.sources import check_choice, listing
 from fundusnet.data.sources.tables import by_stem, picture_of, report_count
 from fundusnet.errors import UserError
 
@@ -43,9 +43,8 @@ def load(root: Path, task: str = "findings", negatives: str = "within") -> Manif
     ------
     UserError: an option or the layout is wrong; says what was expected and found.
     """
-    for key, value, allowed in (("task", task, TASKS), ("negatives", negatives, NEGATIVES)):
-        if value not in allowed:
-            raise UserError(f"source=ddr: {key} '{value}' is none of {', '.join(allowed)}")
+    check_choice("ddr", "task", task, TASKS)
+    check_choice("ddr", "negatives", negatives, NEGATIVES)
     if task == "grading":
         graded = [row for row in _graded(root) if row["grade"] != UNGRADABLE]
         return Manifest(root, images_table(graded), classes=CLASSES)

@@ -22,7 +22,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from fundusnet.data.manifest import LESION_COLUMNS, Manifest, images_table
-from fundusnet.data.sources import listing
+from fundusnet.data.sources import check_choice, listing
 from fundusnet.errors import UserError
 from fundusnet.progress import track
 
@@ -82,9 +82,8 @@ def load(root: Path, task: str = "findings", negatives: str = "both") -> Manifes
     ------
     UserError: an option or the layout is wrong; says what was expected and found.
     """
-    for key, value, allowed in (("task", task, TASKS), ("negatives", negatives, NEGATIVES)):
-        if value not in allowed:
-            raise UserError(f"source=idrid: {key} '{value}' is none of {', '.join(allowed)}")
+    check_choice("idrid", "task", task, TASKS)
+    check_choice("idrid", "negatives", negatives, NEGATIVES)
     segmented, graded = _part_a(root), _part_b(root)
     _require(root, task, segmented, graded)
     pictures = _merge(segmented, graded)

@@ -10,6 +10,7 @@ import pandas as pd
 
 from fundusnet.data.duplicates import connected
 from fundusnet.data.manifest import READING_COLUMNS, Manifest, empty, images_table
+from fundusnet.data.sources import check_choice
 from fundusnet.data.sources.tables import Row, by_stem, find_table, read_table, with_picture
 from fundusnet.errors import UserError
 
@@ -48,9 +49,8 @@ def load(root: Path, task: str = "findings", negatives: str = "within") -> Manif
     ------
     UserError: an option is wrong, the table is missing or names none of the photographs here, or a label is unknown.
     """
-    for key, value, allowed in (("task", task, TASKS), ("negatives", negatives, NEGATIVES)):
-        if value not in allowed:
-            raise UserError(f"source=justraigs: {key} '{value}' is none of {', '.join(allowed)}")
+    check_choice("justraigs", "task", task, TASKS)
+    check_choice("justraigs", "negatives", negatives, NEGATIVES)
     features = [f"{grader} {feature}" for grader in GRADERS for feature in FINDINGS] if task == "findings" else []
     labels = [f"Label {grader}" for grader in GRADERS] if task == "findings" else []
     rows = read_table(

@@ -5,10 +5,12 @@ from __future__ import annotations
 import csv
 import logging
 import re
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite, nan
 from pathlib import Path
+from zipfile import BadZipFile
 
 import pandas as pd
 
@@ -18,6 +20,10 @@ from fundusnet.errors import UserError
 
 log = logging.getLogger(__name__)
 
+# What openpyxl, zipfile and the XML parser (a SyntaxError) raise on workbooks damaged at random places.
+NO_WORKBOOK = (
+    BadZipFile, zlib.error, SyntaxError, KeyError, ValueError, TypeError, EOFError, OSError, NotImplementedError,
+)  # fmt: skip
 HEADER_WITHIN = 5  # rows among which the header is looked for
 
 
@@ -188,8 +194,8 @@ def _excel(file: Path) -> Iterator[tuple[int, list[str]]]:
         table = pd.read_excel(file, header=None, dtype=object, engine="openpyxl")
     except ImportError:
         raise UserError(f"{file.name} is an Excel file: pip install 'fundusnet[sets]' brings what reads it") from None
-    except Exception as error:  # openpyxl and zipfile raise what they like on a damaged file
-        raise UserError(f"{file} cannot be read as an Excel file: {str(error).strip()}") from None
+    except NO_WORKBOOK as error:
+        raise UserError(f"{file} cannot be read as an Excel file: {str(error).strip()}") from error
     for line, cells in enumerate(table.itertuples(index=False, name=None), start=1):
         yield line, [_text(cell) for cell in cells]
 
