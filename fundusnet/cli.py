@@ -11,6 +11,7 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,6 +28,15 @@ VERBS = {
     "predict": "read photographs with a trained network: predictions, heat maps and a page",
     "export": "write a trained network as ONNX and plain weights, with its model card",
     "report": "write one page that compares finished runs",
+}
+# Where the work of a verb is done; `train` and its sweeps have more to it.
+WORK = {
+    "annotate": ("fundusnet.annotating", "annotate"),
+    "prepare": ("fundusnet.preparing", "prepare_folder"),
+    "evaluate": ("fundusnet.evaluating", "evaluate"),
+    "predict": ("fundusnet.predicting", "predict"),
+    "export": ("fundusnet.exporting", "export"),
+    "report": ("fundusnet.reporting", "report"),
 }
 FAILURE = 1
 USAGE_ERROR = 2
@@ -73,23 +83,20 @@ def _run(verb: str, rest: list[str]) -> int:
 
     from fundusnet.config import COMPOSITION_ERRORS, conf_folder, one_line
 
-    # Each is a plain function of this module, so that launchers can send it to other processes by name.
-    stubs = {
-        **{"annotate": _annotate, "prepare": _prepare, "train": _train},
-        **{"evaluate": _evaluate, "predict": _predict, "export": _export, "report": _report},
-    }
+    # Training is a plain function of this module, so that launchers can send it to other processes by name.
+    stub = _train if verb == "train" else _stub(verb)
     sweeps = verb == "train" and not {"-m", "--multirun"}.isdisjoint(rest)
     argv, full_error = sys.argv, os.environ.get("HYDRA_FULL_ERROR")
     try:
         sys.argv = [argv[0], *rest]
         os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then lets errors through instead of ending the process
         if sweeps:
-            return _sweep(stubs[verb], rest)
-        hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name=verb)(stubs[verb])()
+            return _sweep(rest)
+        hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name=verb)(stub)()
     except (_RefusedError, UserError, *COMPOSITION_ERRORS) as stop:
         error = stop.__cause__ if isinstance(stop, _RefusedError) else stop
         code = FAILURE if isinstance(error, RankError) else USAGE_ERROR
-        if any(word.lstrip("+").lower() in ("debug=true", "debug=1") for word in rest):
+        if _debugging(rest):
             traceback.print_exc()
             return code
         _complain(one_line(error, verb))
@@ -103,7 +110,7 @@ def _run(verb: str, rest: list[str]) -> int:
     return 0
 
 
-def _sweep(stub: Callable[[DictConfig], float | None], rest: list[str]) -> int:
+def _sweep(rest: list[str]) -> int:
     """Run a training for each point of a sweep; 0 when every one of them is done."""
     import hydra
 
@@ -117,32 +124,16 @@ def _sweep(stub: Callable[[DictConfig], float | None], rest: list[str]) -> int:
     words = [word for word in rest if word not in ("-m", "--multirun")]
     sys.argv = [sys.argv[0], "--multirun", *words, *sweeping.naming(words)]
     try:
-        hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name="train")(stub)()
+        hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name="train")(_train)()
     except (UserError, *COMPOSITION_ERRORS):
         raise  # the sweep itself cannot be composed
     except Exception as error:  # a launcher whose worker died, a sweeper without one good result
+        if _debugging(rest):
+            traceback.print_exc()
         _complain(f"the sweep ended early: {type(error).__name__}: {error}")
         sweeping.summarise()
         return FAILURE
     return FAILURE if sweeping.undone > before else 0
-
-
-def _annotate(cfg: DictConfig) -> None:
-    def work() -> Path:
-        from fundusnet.annotating import annotate
-
-        return annotate(cfg)
-
-    _job(cfg, "annotate", work)
-
-
-def _prepare(cfg: DictConfig) -> None:
-    def work() -> Path:
-        from fundusnet.preparing import prepare_set
-
-        return prepare_set(cfg).folder
-
-    _job(cfg, "prepare", work)
 
 
 def _train(cfg: DictConfig) -> float | None:
@@ -168,40 +159,14 @@ def _train(cfg: DictConfig) -> float | None:
     return None
 
 
-def _evaluate(cfg: DictConfig) -> None:
-    def work() -> Path:
-        from fundusnet.evaluating import evaluate
+def _stub(verb: str) -> Callable[[DictConfig], None]:
+    """What Hydra calls for a verb that is one function of a config, in a module of its own."""
 
-        return evaluate(cfg)
+    def stub(cfg: DictConfig) -> None:
+        module, function = WORK[verb]
+        _job(cfg, verb, lambda: getattr(import_module(module), function)(cfg))
 
-    _job(cfg, "evaluate", work)
-
-
-def _predict(cfg: DictConfig) -> None:
-    def work() -> Path:
-        from fundusnet.predicting import predict
-
-        return predict(cfg)
-
-    _job(cfg, "predict", work)
-
-
-def _export(cfg: DictConfig) -> None:
-    def work() -> Path:
-        from fundusnet.exporting import export
-
-        return export(cfg)
-
-    _job(cfg, "export", work)
-
-
-def _report(cfg: DictConfig) -> None:
-    def work() -> Path:
-        from fundusnet.reporting import report
-
-        return report(cfg)
-
-    _job(cfg, "report", work)
+    return stub
 
 
 class _RefusedError(BaseException):
@@ -258,6 +223,10 @@ def _run_folder(cfg: DictConfig) -> Path:
         raise UserError("under torchrun each process would choose a folder of its own; give run_dir=FOLDER")
     name = HydraConfig.get().runtime.choices.get("experiment") or cfg.task
     return Path("outputs", name, datetime.now().strftime("%Y-%m-%d_%H-%M-%S-%f")[:-3])
+
+
+def _debugging(words: list[str]) -> bool:
+    return any(word.lstrip("+").lower() in ("debug=true", "debug=1") for word in words)
 
 
 def _complete(words: list[str]) -> int:

@@ -44,6 +44,11 @@ def prepare_set(cfg: DictConfig) -> PreparedSet:
     return prepared
 
 
+def prepare_folder(cfg: DictConfig) -> Path:
+    """What the ``prepare`` verb does: :func:`prepare_set`; returns the folder of the set."""
+    return prepare_set(cfg).folder
+
+
 def prepared_folder(cfg: DictConfig) -> Path:
     """Where the prepared set of ``cfg.data`` lies: ``data.folder``, or a name made from all that shapes it."""
     data = cfg.data
