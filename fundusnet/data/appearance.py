@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from fundusnet.data.crop import brightest_channel
 from fundusnet.data.decode import Pixels
 
 NAMES = ("brightness", "red", "blue", "contrast", "detail", "corners", "extent")
@@ -114,8 +115,9 @@ def numbers_of(pixels: Pixels) -> NDArray[np.float64]:
     256 takes away, over green's mean. ``corners``: brightness outside the inscribed circle over that inside.
     ``extent``: share of the square that is lit.
     """
-    small = cv2.resize(pixels, (SIDE, SIDE), interpolation=cv2.INTER_AREA if len(pixels) > SIDE else cv2.INTER_LINEAR)
-    bright = small.max(axis=2)
+    way = cv2.INTER_AREA if len(pixels) > SIDE else cv2.INTER_LINEAR
+    small = np.asarray(cv2.resize(pixels, (SIDE, SIDE), interpolation=way), dtype=np.uint8)
+    bright = brightest_channel(small)
     lit = bright > max(0.1 * float(np.percentile(bright, 99)), 3.0)
     # The edge of the field is no detail of the fundus.
     inner = cv2.erode(lit.astype(np.uint8), np.ones((11, 11), np.uint8)).astype(bool)

@@ -73,8 +73,9 @@ def find_field(pixels: Pixels) -> tuple[int, int, int, int]:
     shrink = min(1.0, _SEARCH / max(height, width))
     size = (max(1, round(width * shrink)), max(1, round(height * shrink)))
     # The brightest channel: a fundus is red, and its dim border is nearly black in grey.
-    bright = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA).max(axis=2)
-    bright = cv2.medianBlur(bright, 5) if min(size) >= 5 else bright
+    small = np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
+    bright = brightest_channel(small)
+    bright = np.asarray(cv2.medianBlur(bright, 5), dtype=np.uint8) if min(size) >= 5 else bright
     top_end = float(np.percentile(bright, 99))
     if top_end < _BLACK:
         raise Unreadable("picture is black: no field of view in it")
@@ -90,6 +91,13 @@ def find_field(pixels: Pixels) -> tuple[int, int, int, int]:
         min(width, int(np.ceil((left + wide) * across))),
         min(height, int(np.ceil((top + high) * down))),
     )
+
+
+def brightest_channel(pixels: Pixels) -> npt.NDArray[np.uint8]:
+    """The largest of the three channels of RGB ``(H, W, 3)``, uint8 ``(H, W)``."""
+    # Not pixels.max(axis=2), which takes twelve times as long over an axis this short.
+    brightest: npt.NDArray[np.uint8] = np.maximum(np.maximum(pixels[..., 0], pixels[..., 1]), pixels[..., 2])
+    return brightest
 
 
 def crop_square(photograph: Photograph, box: tuple[int, int, int, int], size: int) -> tuple[Pixels, Frame]:

@@ -18,11 +18,11 @@ from fundusnet.data import dicom
 Pixels = npt.NDArray[np.uint8]
 Mask = npt.NDArray[np.bool_]
 
-# Flags of OpenCV's decoder by the power of two that libjpeg shrinks the picture by while decoding it.
 # What Pillow raises on damaged files, camera notes included; found by damaging files of every format at random places.
 DAMAGED = (
     OSError, SyntaxError, ValueError, TypeError, KeyError, EOFError, struct.error, Image.DecompressionBombError,
 )  # fmt: skip
+# Flags of OpenCV's decoder by the power of two that libjpeg shrinks the picture by while decoding it.
 _JPEG_FLAGS = {
     1: cv2.IMREAD_COLOR,
     2: cv2.IMREAD_REDUCED_COLOR_2,

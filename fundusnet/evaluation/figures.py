@@ -7,6 +7,7 @@ notebooks can draw side by side.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from io import BytesIO
 
 import cv2
@@ -54,14 +55,21 @@ def heatmap(activation: ArrayLike, size: tuple[int, int]) -> Heat:
 
 def overlay(image: Pixels, heat: Heat, strength: float = 0.55) -> Pixels:
     """Return ``image`` ``(H, W, 3)`` uint8 under ``heat`` ``(H, W)`` in [0, 1], in 256 steps."""
+    kept, painted = _shades(strength)
+    # Looked up and mixed in eight bits (at most one grey level off): a prediction draws one for each photograph.
+    levels = cv2.merge([cv2.convertScaleAbs(heat, alpha=255)] * 3)
+    mixed = cv2.multiply(image, cv2.LUT(levels, kept), scale=1 / 255)
+    return np.asarray(cv2.add(mixed, cv2.LUT(levels, painted)), dtype=np.uint8)
+
+
+@lru_cache
+def _shades(strength: float) -> tuple[Pixels, Pixels]:
+    """What stays of a pixel and what is painted on it at each step of heat, uint8 ``(256, 1, 3)``."""
     step = np.linspace(0, 1, 256)
     opacity = strength * np.sqrt(step)[:, None]
-    painted = (matplotlib.colormaps["inferno"](step)[:, :3] * 255 * opacity).astype(np.float32)
-    kept = np.repeat(1 - opacity, 3, axis=1).astype(np.float32)
-    # Looked up, not computed for each pixel: a prediction draws one for each photograph.
-    levels = cv2.merge([np.rint(heat * 255).astype(np.uint8)] * 3)
-    mixed = cv2.multiply(image, cv2.LUT(levels, kept[:, None]), dtype=cv2.CV_32F)
-    return np.asarray(np.rint(mixed + cv2.LUT(levels, painted[:, None])), dtype=np.uint8)
+    painted = np.rint(matplotlib.colormaps["inferno"](step)[:, :3] * 255 * opacity).astype(np.uint8)
+    kept = np.rint(np.repeat(1 - opacity, 3, axis=1) * 255).astype(np.uint8)
+    return kept[:, None], painted[:, None]
 
 
 def outlined(image: Pixels, mask: Mask, color: tuple[int, int, int]) -> Pixels:

@@ -17,7 +17,12 @@ from fundusnet.prediction.findings import Map
 
 FOLDER = "heatmaps"
 _LONGEST = 180  # bytes of a file's name: file systems take 255
-_QUICK = [cv2.IMWRITE_PNG_COMPRESSION, 1]
+# Of OpenCV's ways to pack a PNG the one that takes half the time of its default for files as large.
+_QUICK = [
+    *(cv2.IMWRITE_PNG_COMPRESSION, 1),
+    *(cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_UP),
+    *(cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE),
+]
 
 
 @dataclass(frozen=True)
@@ -37,18 +42,21 @@ class HeatMaps:
 
     def write(self, folder: Path, image_id: str, pixels: Pixels, maps: dict[str, Map]) -> None:
         """Draw the ``maps`` of one prepared photograph ``(S, S, 3)`` into ``folder``; raises UserError."""
-        size = (pixels.shape[1], pixels.shape[0])
         for part, cells in maps.items():
-            large: Map = np.asarray(cv2.resize(cells, size, interpolation=cv2.INTER_LINEAR), dtype=np.float32)
-            within: Map = large.clip(0, 1)
-            heat = figures.heatmap(cells, pixels.shape[:2]) if self.blurred else within
-            shown = figures.overlay(pixels, heat)
+            size = pixels.shape[:2]
+            shown = figures.overlay(pixels, figures.heatmap(cells, size) if self.blurred else _scaled(cells, size))
             if self.side_by_side:
                 shown = np.hstack([pixels, shown])
             _write(folder / file_name(image_id, part), shown[:, :, ::-1])
             if self.raw:
-                sixteen = np.rint(within * 65535).astype(np.uint16)
+                sixteen = np.rint(_scaled(cells, size) * 65535).astype(np.uint16)
                 _write(folder / file_name(image_id, part, "raw"), sixteen)
+
+
+def _scaled(cells: Map, size: tuple[int, ...]) -> Map:
+    """A map ``(h, w)`` at ``size`` ``(H, W)``, bilinear."""
+    large = cv2.resize(cells, (size[1], size[0]), interpolation=cv2.INTER_LINEAR)
+    return np.asarray(large.clip(0, 1), dtype=np.float32)
 
 
 def file_name(image_id: str, *parts: str) -> str:

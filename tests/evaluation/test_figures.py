@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from matplotlib import colormaps
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
@@ -46,6 +47,15 @@ def test_cold_places_keep_the_photograph() -> None:
     shown = figures.overlay(image, heat)
     assert (shown[:20] == image[:20]).all()
     assert (shown[20:] != image[20:]).any()
+
+
+def test_an_overlay_is_the_mixture_that_its_formula_says() -> None:
+    rng = np.random.default_rng(1)
+    image = rng.integers(0, 256, (60, 70, 3), dtype=np.uint8)
+    heat = rng.integers(0, 256, (60, 70)).astype(np.float32) / np.float32(255)
+    opacity = 0.55 * np.sqrt(heat)[..., None]
+    mixed = (1 - opacity) * image + opacity * 255 * colormaps["inferno"](heat)[..., :3]
+    assert np.abs(figures.overlay(image, heat) - mixed).max() < 1.6  # three roundings to eight bits
 
 
 def test_a_panel_shows_only_what_is_known() -> None:
