@@ -1,12 +1,13 @@
 """``predict`` beside the bare forward passes of its network, and its peak memory for few photographs and for many.
 
-    python benchmarks/predict.py [--pictures 1000] [--many 10000] [--rounds 2]
+    python benchmarks/predict.py [--pictures 1000] [--many 10000] [--rounds 2] [--device cpu]
 
 Draws photographs of 512 pixels and makes a checkpoint of an untrained network of the default width. Rounds are taken
 in turns: a share of the photographs with nothing but tables, the same with heat maps, and as many prepared pictures
-through the network alone, in one process with one number of threads. Ratios are of processor time, that of the
-processes that read included: on a busy machine more processes would get a larger share of the clock's. Memory is that
-of a process of its own. Prints one JSON object.
+through the network alone. On a processor the network has one thread in all three, and one process reads, so that two
+cores do what a GPU and a processor would. Ratios are taken twice: by the clock (is the network kept busy?), and by
+processor time, that of the process that reads included (what does it cost where they share a core?). Memory is that of
+a process of its own. Prints one JSON object.
 """
 
 from __future__ import annotations
@@ -21,12 +22,13 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from statistics import median
 
 import numpy as np
 
 DISTINCT = 40  # photographs that are drawn; the others are links to them
 SIZE = 512
+
+Spent = tuple[float, float]
 
 
 def main() -> None:
@@ -35,6 +37,7 @@ def main() -> None:
     parser.add_argument("--pictures", type=int, default=1000)
     parser.add_argument("--many", type=int, default=10000)
     parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--device", default="cpu")
     parser.add_argument("--memory", nargs=2, help=argparse.SUPPRESS)  # folder, number of photographs
     options = parser.parse_args()
     if options.memory:
@@ -45,45 +48,48 @@ def main() -> None:
         _draw(place)
         _checkpoint(place / "network.ckpt", width=16, size=SIZE)
         _checkpoint(place / "small.ckpt", width=4, size=64)
-        ratios = _throughput(place, options.pictures, options.rounds)
+        ratios = _throughput(place, options.pictures, options.rounds, options.device)
         few, many = (_memory(place, count) for count in (100, options.many))
     print(json.dumps({**ratios, "peak_mib_100": few, f"peak_mib_{options.many}": many}))
 
 
-def _throughput(place: Path, pictures: int, rounds: int) -> dict[str, float]:
+def _throughput(place: Path, pictures: int, rounds: int, device: str) -> dict[str, float]:
     import torch
 
     from fundusnet import load
     from fundusnet.prediction.picture import to_picture
 
-    predictor = load(place / "network.ckpt", device="cpu")
+    if device == "cpu":
+        torch.set_num_threads(1)
+    predictor = load(place / "network.ckpt", device=device)
     share = pictures // rounds
     batch = [to_picture(file, predictor.views) for file in sorted((place / "drawn").iterdir())[:16]]
     tensor = predictor.batch(batch, predictor.networks[0])
 
-    def bare() -> float:
-        start = _seconds()
+    def bare() -> Spent:
+        passes = share // len(batch)
+        start = _now()
         with torch.inference_mode():
-            for _ in range(share // len(batch)):
-                predictor.networks[0].module(tensor)
-        return (share // len(batch)) * len(batch) / (_seconds() - start)
+            for _ in range(passes):
+                predictor.networks[0].module(tensor)[1].cpu()
+        return _each(start, passes * len(batch))
 
     bare()
-    rates: dict[str, list[float]] = {"bare": [], "tables": [], "heatmaps": []}
+    spent: dict[str, list[Spent]] = {"bare": [], "tables": [], "heatmaps": []}
     for number in range(rounds):
-        rates["bare"].append(bare())
+        spent["bare"].append(bare())
         for name in ("tables", "heatmaps"):
-            rates[name].append(_predict(place, predictor, f"{name}{number}", share, draw=name == "heatmaps"))
-    ratio = {name: median(np.array(rates[name]) / np.array(rates["bare"])) for name in ("tables", "heatmaps")}
-    return {
-        "bare_per_processor_second": round(median(rates["bare"]), 2),
-        "tables_ratio": round(float(ratio["tables"]), 3),
-        "heatmaps_ratio": round(float(ratio["heatmaps"]), 3),
-    }
+            spent[name].append(_predict(place, predictor, f"{name}{number}", share, draw=name == "heatmaps"))
+    seconds = {name: np.array(each) for name, each in spent.items()}
+    answer = {"bare_per_second": round(1 / float(np.median(seconds["bare"][:, 0])), 2)}
+    for name in ("tables", "heatmaps"):
+        by_clock, by_processor = np.median(seconds["bare"] / seconds[name], axis=0)
+        answer |= {f"{name}_by_clock": round(float(by_clock), 3), f"{name}_by_processor": round(float(by_processor), 3)}
+    return answer
 
 
-def _predict(place: Path, predictor: object, name: str, count: int, *, draw: bool) -> float:
-    """Photographs a second from the first process to the last row, page apart: it is bounded."""
+def _predict(place: Path, predictor: object, name: str, count: int, *, draw: bool) -> Spent:
+    """From the first process to the last row, page apart: it is bounded."""
     from fundusnet.config import compose
     from fundusnet.predicting import fill
     from fundusnet.prediction.inputs import find_inputs
@@ -91,19 +97,27 @@ def _predict(place: Path, predictor: object, name: str, count: int, *, draw: boo
     folder, output = _linked(place, name, count), place / "out" / name
     output.mkdir(parents=True)
     switches = [f"heatmaps.draw={str(draw).lower()}", "batch_size=16"]
+    if str(predictor.device) == "cpu":  # type: ignore[attr-defined]
+        switches.append("workers=1")
     cfg = compose([f"output={output}", *switches], verb="predict")
-    start = _seconds()
-    fill(output, predictor, *find_inputs(folder), cfg)  # type: ignore[arg-type]
-    rate = count / (_seconds() - start)
+    start = _now()
+    fill(output, [predictor], *find_inputs(folder), cfg)  # type: ignore[list-item]
+    spent = _each(start, count)
     shutil.rmtree(output)
     shutil.rmtree(folder)
-    return rate
+    return spent
 
 
-def _seconds() -> float:
-    """Processor time of this process and of those it has started and seen end."""
+def _now() -> Spent:
+    """Seconds by the clock, and of processor time of this process and of those it has started and seen end."""
     children = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return time.process_time() + children.ru_utime + children.ru_stime
+    return time.monotonic(), time.process_time() + children.ru_utime + children.ru_stime
+
+
+def _each(start: Spent, count: int) -> Spent:
+    """Seconds a photograph since ``start``."""
+    clock, processor = _now()
+    return (clock - start[0]) / count, (processor - start[1]) / count
 
 
 def _memory(place: Path, count: int) -> float:

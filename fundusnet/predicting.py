@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from contextlib import closing
 from importlib.metadata import version
 from itertools import islice
@@ -21,22 +20,12 @@ from omegaconf import DictConfig, OmegaConf
 
 from fundusnet.errors import UserError
 from fundusnet.prediction.inputs import Entry, Shard, digest, find_inputs
-from fundusnet.prediction.tables import (
-    PREDICTIONS,
-    RECORD,
-    REJECTED,
-    REJECTED_COLUMNS,
-    GrowingTable,
-    read_record,
-    write_record,
-)
+from fundusnet.prediction.tables import RECORD, REJECTED, read_record, write_record
 from fundusnet.progress import progress_bar
 from fundusnet.run_folder import alone_in, ending_in_order
 
 if TYPE_CHECKING:
-    from fundusnet.prediction.heatmaps import HeatMaps
     from fundusnet.prediction.predictor import Predictor
-    from fundusnet.prediction.reading import Read
 
 REPORT = "report.html"
 
@@ -68,104 +57,65 @@ def predict(cfg: DictConfig) -> Path:
         raise UserError(f"shard={shard} of {len(entries)} photographs leaves parts empty; use fewer parts")
     mine = entries[shard.number - 1 :: shard.of]
 
-    from fundusnet.prediction.predictor import load
-
-    predictor = load(_list(cfg.checkpoint), cfg.device)
-    record = _record(cfg, predictor, root, entries, shard)
+    predictors = _predictors(cfg)
+    record = _record(cfg, predictors[0], root, entries, shard)
     _check_output(folder, record)
     folder.mkdir(parents=True, exist_ok=True)
     with alone_in(folder), ending_in_order():
         if not (folder / RECORD).exists():
             write_record(folder, record)
-        fill(folder, predictor, root, mine, cfg)
+        fill(folder, predictors, root, mine, cfg)
         _write_report(folder, int(cfg.report.pictures))
         write_record(folder, record | {"state": "done"})
     return folder
 
 
-def fill(folder: Path, predictor: Predictor[Any, Any], root: Path, entries: Sequence[Entry], cfg: DictConfig) -> None:
+def fill(
+    folder: Path, predictors: Sequence[Predictor[Any, Any]], root: Path, entries: Sequence[Entry], cfg: DictConfig
+) -> None:
     """Predict those of ``entries`` that ``folder`` does not tell of yet, and write tables and heat maps.
 
-    ``cfg`` holds ``strict``, ``batch_size``, ``workers`` and ``heatmaps``.
+    ``predictors`` are the same networks on different devices. ``cfg`` holds ``strict``, ``batch_size``, ``workers``
+    and ``heatmaps``.
     """
+    from fundusnet.prediction.heatmaps import HeatMaps
+    from fundusnet.prediction.line import Line
     from fundusnet.prediction.reading import read_ahead
 
     workers = min(os.cpu_count() or 1, 8) if cfg.workers is None else int(cfg.workers)
-    size = int(cfg.batch_size)
-    columns = predictor.columns
-    with (
-        GrowingTable(folder / PREDICTIONS, columns, "image_id", predictor.rows_each) as predictions,
-        GrowingTable(folder / REJECTED, REJECTED_COLUMNS, "path") as rejected,
-        ThreadPoolExecutor(max(workers, 1)) as painters,
-        progress_bar() as progress,
-    ):
-        waiting = [e for e in entries if e.image_id not in predictions.done and e.path not in rejected.done]
-        bar = progress.add_task("predicting", total=len(entries), completed=len(entries) - len(waiting), remark="")
-        easel = _Easel(folder, predictor, predictions, painters, cfg)
-        start, seen = time.monotonic(), 0
-        with closing(read_ahead(waiting, root, predictor.views, workers, size + 2 * workers)) as reading:
+    size, views = int(cfg.batch_size), predictors[0].views
+    style = None
+    if cfg.heatmaps.draw:
+        blurred = predictors[0].networks[0].task == "findings"
+        style = HeatMaps(blurred, bool(cfg.heatmaps.side_by_side), bool(cfg.heatmaps.raw))
+    with Line(folder, predictors, style, max(workers, 1)) as line, progress_bar() as progress:
+        waiting = [entry for entry in entries if not line.tells_of(entry)]
+        before, start = len(entries) - len(waiting), time.monotonic()
+        bar = progress.add_task("predicting", total=len(entries), completed=before, remark="")
+        with closing(read_ahead(waiting, root, views, workers, size + 2 * workers)) as reading:
             while batch := list(islice(reading, size)):
                 unreadable = [read for read in batch if read.picture is None]
                 if unreadable and cfg.strict:
-                    easel.finish()
+                    line.take([read for read in batch if read.picture is not None])
+                    line.finish()
                     first = unreadable[0]
                     raise UserError(f"{root / first.entry.path}: {first.reason}; strict=false lists it in {REJECTED}")
-                rejected.add([(read.entry.path, read.reason) for read in unreadable])
-                easel.take([read for read in batch if read.picture is not None])
-                seen += len(batch)
-                rate = seen / (time.monotonic() - start)
-                progress.update(bar, advance=len(batch), remark=f"{rate:.1f} images/s")
-        easel.finish()
+                line.take(batch)
+                rate = line.written / (time.monotonic() - start)
+                progress.update(bar, completed=before + line.written, remark=f"{rate:.1f} images/s")
+        line.finish()
+        rate = line.written / (time.monotonic() - start)
+        progress.update(bar, completed=before + line.written, remark=f"{rate:.1f} images/s")
 
 
-class _Easel:
-    """Heat maps of one batch are drawn while the network works on the next; rows are written when they are there."""
+def _predictors(cfg: DictConfig) -> list[Predictor[Any, Any]]:
+    """The same networks on each of the devices."""
+    from fundusnet.prediction.predictor import every_device, load
 
-    def __init__(
-        self,
-        folder: Path,
-        predictor: Predictor[Any, Any],
-        predictions: GrowingTable,
-        painters: ThreadPoolExecutor,
-        cfg: DictConfig,
-    ) -> None:
-        from fundusnet.prediction import heatmaps
-
-        self._predictor, self._predictions, self._painters = predictor, predictions, painters
-        self._folder = folder / heatmaps.FOLDER
-        self._style: HeatMaps | None = None
-        if cfg.heatmaps.draw:
-            blurred = predictor.networks[0].task == "findings"
-            self._style = heatmaps.HeatMaps(blurred, bool(cfg.heatmaps.side_by_side), bool(cfg.heatmaps.raw))
-            self._folder.mkdir(exist_ok=True)
-        self._batch: list[tuple[Read, Any]] = []
-        self._drawing: Iterator[None] = iter(())
-
-    def take(self, batch: Sequence[Read]) -> None:
-        """Score a batch of pictures, wait for the one before, and begin to draw this one."""
-        pictures = [read.picture for read in batch if read.picture is not None]
-        answers = self._predictor.answer(pictures) if pictures else []
-        self.finish()
-        self._batch = list(zip(batch, answers, strict=True))
-        self._drawing = self._painters.map(self._draw, *zip(*self._batch, strict=True)) if self._batch else iter(())
-
-    def finish(self) -> None:
-        """Wait until the batch is drawn, and write its rows."""
-        for _ in self._drawing:
-            pass
-        rows = [
-            row
-            for read, answer in self._batch
-            if read.picture is not None
-            for row in self._predictor.rows(read.entry, read.picture, answer)
-        ]
-        self._predictions.add(rows)
-        self._batch = []
-
-    def _draw(self, read: Read, answer: Any) -> None:
-        if self._style is not None and read.picture is not None:
-            pixels = read.picture.pixels[self._predictor.size]
-            self._style.write(self._folder, read.entry.image_id, pixels, self._predictor.drawn(answer))
+    devices = every_device() if cfg.device == "auto" else _list(cfg.device)
+    if not devices:
+        raise UserError(f"device={cfg.device} names none; use auto")
+    return [load(_list(cfg.checkpoint), device) for device in devices]
 
 
 def _list(value: Any) -> list[str]:

@@ -336,7 +336,7 @@ class PredictConfig:
     merge: Any = MISSING
     shard: str | None = MISSING
     strict: bool = MISSING
-    device: str = MISSING
+    device: Any = MISSING
     batch_size: int = MISSING
     workers: int | None = MISSING
     debug: bool = MISSING

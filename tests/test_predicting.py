@@ -105,6 +105,10 @@ def test_processes_that_read_ahead_change_nothing(place: Path, whole: Path) -> N
     assert content(predict(config(place, "ahead", "workers=2"))) == content(whole)
 
 
+def test_devices_that_share_the_photographs_change_nothing(place: Path, whole: Path) -> None:
+    assert content(predict(config(place, "shared", "device=[cpu,cpu]", "batch_size=2"))) == content(whole)
+
+
 def _predict_until(cfg: DictConfig, rows: int) -> None:
     """Runs in another process, which is killed when this many rows of predictions are written."""
     torch.set_num_threads(1)
@@ -284,6 +288,7 @@ def _unquoted(link: str) -> str:
         (["input=nowhere"], "input=nowhere does not exist"),
         (["input=null"], "input is not given; add input=VALUE"),
         (["checkpoint=null"], "checkpoint is not given"),
+        (["device=[]"], "device=[] names none"),
         (["shard=0/4"], "shard=0/4 is no part i/n; shard=1/4"),
         (["shard=1/99"], "leaves parts empty"),
         (["merge=parts"], "merge puts finished parts together; leave out checkpoint="),

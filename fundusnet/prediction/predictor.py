@@ -163,6 +163,11 @@ def load(checkpoint: str | Path | Sequence[str | Path], device: str = "auto") ->
     return GradingPredictor(networks, place)
 
 
+def every_device() -> list[str]:
+    """The names of all GPUs that can be seen; where there is none, that of the processor."""
+    return [f"cuda:{number}" for number in range(torch.cuda.device_count())] or ["cpu"]
+
+
 def torch_device(name: str) -> torch.device:
     """The device of this name; raises UserError where there is none."""
     if name == "auto":
