@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from fundusnet.evaluating import evaluate
     from fundusnet.exporting import export
     from fundusnet.predicting import predict
-    from fundusnet.prediction.predictor import load
+    from fundusnet.prediction.loading import load
     from fundusnet.training import train
 
 __all__ = ["__version__", "compose", "evaluate", "export", "load", "predict", "train"]
@@ -21,7 +21,7 @@ _HOMES = {
     "compose": "fundusnet.config",
     "evaluate": "fundusnet.evaluating",
     "export": "fundusnet.exporting",
-    "load": "fundusnet.prediction.predictor",
+    "load": "fundusnet.prediction.loading",
     "predict": "fundusnet.predicting",
     "train": "fundusnet.training",
 }

@@ -110,7 +110,7 @@ def fill(
 
 def _predictors(cfg: DictConfig) -> list[Predictor[Any, Any]]:
     """The same networks on each of the devices."""
-    from fundusnet.prediction.predictor import every_device, load
+    from fundusnet.prediction.loading import every_device, load
 
     devices = every_device() if cfg.device == "auto" else _list(cfg.device)
     if not devices:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -13,11 +12,11 @@ from numpy.typing import NDArray
 from fundusnet.errors import UserError
 from fundusnet.evaluation.calibration import at_temperature
 from fundusnet.prediction.inputs import Entry
+from fundusnet.prediction.maps import Map, in_photograph, mean_map
 from fundusnet.prediction.networks import Network
-from fundusnet.prediction.picture import Picture, in_photograph
+from fundusnet.prediction.picture import Picture
 from fundusnet.prediction.predictor import Predictor
-
-Map = NDArray[np.float32]
+from fundusnet.prediction.tables import number
 
 
 @dataclass(frozen=True)
@@ -138,17 +137,3 @@ class FindingsPredictor(Predictor[FindingsAnswer, FindingsResult]):
             picture.flags,
             shown,
         )
-
-
-def number(value: float) -> str:
-    """A probability for a table, to the last digit that float32 has; "" where there is none."""
-    return "" if np.isnan(value) else f"{value:.8g}"
-
-
-def mean_map(maps: Sequence[Map]) -> Map:
-    """The mean of maps ``(h, w)``, those of fewer cells brought to the size of the largest."""
-    if len(maps) == 1:
-        return maps[0]
-    height, width = (max(each.shape[axis] for each in maps) for axis in (0, 1))
-    large = [cv2.resize(each, (width, height), interpolation=cv2.INTER_LINEAR) for each in maps]
-    return np.asarray(np.mean(large, axis=0), dtype=np.float32)

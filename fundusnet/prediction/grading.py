@@ -17,11 +17,12 @@ from fundusnet.evaluation.calibration import at_temperature
 from fundusnet.grading.ranking import class_probabilities, grade_from_probabilities
 from fundusnet.grading.stage import RankingStage
 from fundusnet.grading.two_stage import TwoStage, first_stage
-from fundusnet.prediction.findings import Map, mean_map, number
 from fundusnet.prediction.inputs import Entry
+from fundusnet.prediction.maps import Map, in_photograph, mean_map
 from fundusnet.prediction.networks import Network
-from fundusnet.prediction.picture import Picture, in_photograph
+from fundusnet.prediction.picture import Picture
 from fundusnet.prediction.predictor import Predictor
+from fundusnet.prediction.tables import number
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ import numpy as np
 from fundusnet.data.decode import Pixels
 from fundusnet.errors import UserError
 from fundusnet.evaluation import figures
-from fundusnet.prediction.findings import Map
+from fundusnet.prediction.maps import Map
 
 FOLDER = "heatmaps"
 _LONGEST = 180  # bytes of a file's name: file systems take 255

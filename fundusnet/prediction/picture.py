@@ -10,9 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
 from fundusnet.data.appearance import UNCHECKED, Appearance, numbers_of
@@ -75,19 +73,6 @@ def to_picture(source: Source, views: Sequence[View]) -> Picture:
     for size in dict.fromkeys(view.size for view in views):
         pixels[size], frames[size] = crop_square(photograph, box, size)
     return Picture(pixels, frames, photograph.width, photograph.height, _flags(pixels, views))
-
-
-def in_photograph(cells: NDArray[np.float32], picture: Picture, size: int) -> NDArray[np.float32]:
-    """A map ``(h, w)`` of the prepared frame, bilinear in the frame of the photograph: ``(height, width)``.
-
-    0 outside the field of view, which no network saw.
-    """
-    frame = picture.frames[size]
-    whole = cv2.resize(np.asarray(cells, dtype=np.float32), (size, size), interpolation=cv2.INTER_LINEAR)
-    matrix = np.array([[frame.scale, 0, frame.dx], [0, frame.scale, frame.dy]])
-    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    moved = cv2.warpAffine(whole, matrix, (picture.width, picture.height), flags=flags)
-    return np.asarray(moved, dtype=np.float32)
 
 
 def _photograph(source: Any) -> Photograph:

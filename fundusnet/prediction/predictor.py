@@ -1,4 +1,4 @@
-"""``fundusnet.load``: a predictor made of nothing but checkpoints, for photographs of any size."""
+"""Networks that answer together, for photographs of any size."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
+from typing import Any, Generic, TypeVar, overload
 
 import numpy as np
 import torch
@@ -17,12 +17,8 @@ from torch import Tensor
 from fundusnet.data.decode import Unreadable
 from fundusnet.errors import UserError
 from fundusnet.prediction.inputs import Entry
-from fundusnet.prediction.networks import Network, open_networks
+from fundusnet.prediction.networks import Network
 from fundusnet.prediction.picture import Picture, Source, View, to_picture
-
-if TYPE_CHECKING:
-    from fundusnet.prediction.findings import FindingsPredictor
-    from fundusnet.prediction.grading import GradingPredictor
 
 Answer = TypeVar("Answer")
 Result = TypeVar("Result")
@@ -131,50 +127,3 @@ class Predictor(ABC, Generic[Answer, Result]):
         except Unreadable as error:
             name = source if isinstance(source, (str, Path)) else f"photograph {number}"
             raise UserError(f"{name}: {error}") from None
-
-
-def load(checkpoint: str | Path | Sequence[str | Path], device: str = "auto") -> FindingsPredictor | GradingPredictor:
-    """A predictor from a checkpoint that ``fundusnet train`` wrote, or from several that answer together.
-
-    Parameters
-    ----------
-    checkpoint: a ``.ckpt`` file, a run folder (its best checkpoint), or a list of these: networks of different
-        findings side by side; probabilities of networks of the same are averaged.
-    device: auto (a GPU where there is one), cpu, cuda or cuda:1.
-
-    Raises
-    ------
-    UserError: a checkpoint is missing, torn, unfinished or of an unknown kind, or they do not go together.
-
-    Examples
-    --------
-    >>> predictor = fundusnet.load("outputs/findings/2026-01-31_12-00-00")  # doctest: +SKIP
-    >>> predictor.predict("eye.jpg").probability  # doctest: +SKIP
-    {'hard_exudate': 0.93}
-    """
-    networks = open_networks(checkpoint)
-    place = torch_device(device)
-    if networks[0].task == "findings":
-        from fundusnet.prediction.findings import FindingsPredictor
-
-        return FindingsPredictor(networks, place)
-    from fundusnet.prediction.grading import GradingPredictor
-
-    return GradingPredictor(networks, place)
-
-
-def every_device() -> list[str]:
-    """The names of all GPUs that can be seen; where there is none, that of the processor."""
-    return [f"cuda:{number}" for number in range(torch.cuda.device_count())] or ["cpu"]
-
-
-def torch_device(name: str) -> torch.device:
-    """The device of this name; raises UserError where there is none."""
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise UserError(f"device={name} cannot be used: {str(error).splitlines()[0]}; use auto or cpu") from None
-    return device

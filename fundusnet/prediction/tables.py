@@ -9,6 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Self
 
+import numpy as np
 import yaml
 
 from fundusnet.errors import UserError
@@ -105,6 +106,11 @@ def write_record(folder: Path, record: dict[str, object]) -> None:
     partial = folder / f"{RECORD}.partial"
     partial.write_text(yaml.safe_dump(record, sort_keys=False, allow_unicode=True), encoding="utf-8")
     partial.replace(folder / RECORD)
+
+
+def number(value: float) -> str:
+    """A probability for a table, to the last digit that float32 has; "" where there is none."""
+    return "" if np.isnan(value) else f"{value:.8g}"
 
 
 def _whole_rows(file: Path, cells: int, key: int, group: int) -> Iterator[tuple[int, str]]:
