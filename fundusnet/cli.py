@@ -146,14 +146,16 @@ def _train(cfg: DictConfig) -> float | None:
         _show_messages()
         return run_job(cfg, _own_config_folders(), in_a_worker=not _leads_jobs)
 
-    def work() -> Path:
+    def work() -> Path | None:
         if cfg.resume:
             _refuse_changes()
         else:
             cfg.run_dir = str(_run_folder(cfg))
+        from fundusnet.launching import follows
         from fundusnet.training import train
 
-        return train(cfg).run_dir
+        run = train(cfg).run_dir
+        return None if follows() else run
 
     _job(cfg, "train", work)
     return None
@@ -173,8 +175,8 @@ class _RefusedError(BaseException):
     """A user's error in a single run; no ``Exception``, so that Hydra adds no line of its own."""
 
 
-def _job(cfg: DictConfig, verb: str, work: Callable[[], Path]) -> None:
-    """Check the configuration before anything slow is imported, work, print where the result lies."""
+def _job(cfg: DictConfig, verb: str, work: Callable[[], Path | None]) -> None:
+    """Check the configuration before anything slow is imported, work, print where the result lies, if anywhere."""
     from omegaconf.errors import OmegaConfBaseException
 
     from fundusnet.config import check
@@ -182,7 +184,8 @@ def _job(cfg: DictConfig, verb: str, work: Callable[[], Path]) -> None:
     _show_messages()
     try:
         check(cfg, verb, _own_config_folders())
-        print(work())
+        if result := work():
+            print(result)
     except (UserError, RankError, OmegaConfBaseException) as error:
         raise _RefusedError from error
 

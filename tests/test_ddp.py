@@ -171,11 +171,16 @@ def test_two_agents_of_torchrun_make_one_run(place: Path) -> None:
     one_each = ["trainer.devices=auto"]
     agents = [
         subprocess.Popen(
-            [*agent, *command(place, f"run_dir={run}", *one_each)], env={**os.environ, "OMP_NUM_THREADS": "1"}
+            [*agent, *command(place, f"run_dir={run}", *one_each)],
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            stdout=subprocess.PIPE,
+            text=True,
         )
         for _ in range(2)
     ]
-    assert [each.wait(400) for each in agents] == [0, 0]
+    said = [each.communicate(timeout=400)[0].splitlines() for each in agents]
+    assert [each.returncode for each in agents] == [0, 0]
+    assert [line for lines in said for line in lines if str(run) in line] == [str(run)]  # one of them says where
     assert json.loads((run / "status.json").read_text())["state"] == "done"
     # 11 pictures for each of two processes, in batches of four.
     steps = json.loads((run / "fit.json").read_text())["steps"]
