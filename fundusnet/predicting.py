@@ -19,10 +19,11 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig, OmegaConf
 
 from fundusnet.errors import UserError
-from fundusnet.prediction.inputs import Entry, Shard, digest, find_inputs
+from fundusnet.prediction.inputs import Entry, digest, find_inputs
 from fundusnet.prediction.tables import RECORD, REJECTED, read_record, write_record
 from fundusnet.progress import progress_bar
 from fundusnet.run_folder import alone_in, ending_in_order
+from fundusnet.shard import Shard
 
 if TYPE_CHECKING:
     from fundusnet.prediction.predictor import Predictor
@@ -53,8 +54,7 @@ def predict(cfg: DictConfig) -> Path:
     shard, given = Shard.parsed(cfg.shard), Path(cfg.input)
     _check_apart(given, folder)
     root, entries = find_inputs(given)
-    if shard.of > len(entries):
-        raise UserError(f"shard={shard} of {len(entries)} photographs leaves parts empty; use fewer parts")
+    shard.check_filled(len(entries))
     mine = entries[shard.number - 1 :: shard.of]
 
     predictors = _predictors(cfg)

@@ -27,7 +27,8 @@ from fundusnet.cli import main
 from fundusnet.data.manifest import Manifest, write_manifest
 from fundusnet.errors import UserError
 from fundusnet.prediction import tables
-from fundusnet.prediction.inputs import Shard, find_inputs
+from fundusnet.prediction.inputs import find_inputs
+from fundusnet.shard import Shard
 
 COLUMNS = "image_id,path,patient_id,eye,finding,probability,predicted,calibrated,networks,flags"
 

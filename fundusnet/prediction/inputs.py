@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,27 +22,6 @@ class Entry:
     path: str
     patient_id: str = ""
     eye: str = ""
-
-
-@dataclass(frozen=True)
-class Shard:
-    """Part ``number`` (1 … ``of``) of the photographs: every ``of``-th in order of path."""
-
-    number: int = 1
-    of: int = 1
-
-    @classmethod
-    def parsed(cls, text: str | None) -> Shard:
-        """From ``i/n``; None = all. Raises UserError."""
-        if text is None:
-            return cls()
-        found = re.fullmatch(r"(\d+)/(\d+)", str(text))
-        if not found or not 1 <= int(found[1]) <= int(found[2]):
-            raise UserError(f"shard={text} is no part i/n; shard=1/4 to shard=4/4 are the four parts of four")
-        return cls(int(found[1]), int(found[2]))
-
-    def __str__(self) -> str:
-        return f"{self.number}/{self.of}"
 
 
 def find_inputs(given: Path) -> tuple[Path, list[Entry]]:

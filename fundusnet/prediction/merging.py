@@ -6,13 +6,11 @@ import heapq
 import os
 import shutil
 from collections.abc import Iterator, Sequence
-from glob import glob
 from pathlib import Path
 from typing import Any
 
 from fundusnet.errors import UserError
 from fundusnet.prediction import heatmaps
-from fundusnet.prediction.inputs import Shard
 from fundusnet.prediction.tables import (
     PREDICTIONS,
     RECORD,
@@ -24,6 +22,7 @@ from fundusnet.prediction.tables import (
     write_record,
 )
 from fundusnet.progress import track
+from fundusnet.shard import Shard, find_parts, in_order, link
 
 SAME = ("digest", "task", "findings", "classes", "heatmaps")
 
@@ -42,7 +41,7 @@ def merge(patterns: Sequence[str], folder: Path, pictures: int) -> Path:
 
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"output={folder} is not empty; choose another folder for the whole")
-    parts = _parts(patterns)
+    parts = find_parts(patterns, lambda path: (path / RECORD).is_file(), f"predictions (a folder with {RECORD})")
     records = [read_record(part) for part in parts]
     _check(parts, records)
     partial = folder.with_name(f"{folder.name}.partial")
@@ -60,35 +59,15 @@ def merge(patterns: Sequence[str], folder: Path, pictures: int) -> Path:
     return folder
 
 
-def _parts(patterns: Sequence[str]) -> list[Path]:
-    parts: dict[Path, None] = {}
-    for pattern in patterns:
-        found = [Path(path) for path in sorted(glob(pattern))]  # noqa: PTH207 - the pattern may be absolute
-        found = [path for path in found if (path / RECORD).is_file()]
-        if not found:
-            raise UserError(f"merge={pattern} names no predictions (a folder with {RECORD}); check the path")
-        parts.update(dict.fromkeys(found))
-    return list(parts)
-
-
 def _check(parts: Sequence[Path], records: Sequence[dict[str, Any]]) -> None:
-    first = records[0]
-    shards: dict[int, Path] = {}
-    count = Shard.parsed(first.get("shard")).of
     for part, record in zip(parts, records, strict=True):
         if record.get("state") != "done":
             raise UserError(f"{part} is not finished; run its command again, it goes on")
-        sums = [[each["sha256"] for each in one["checkpoints"]] for one in (first, record)]
-        if sums[0] != sums[1] or any(first.get(key) != record.get(key) for key in SAME):
+        sums = [[each["sha256"] for each in one["checkpoints"]] for one in (records[0], record)]
+        if sums[0] != sums[1] or any(records[0].get(key) != record.get(key) for key in SAME):
             raise UserError(f"{parts[0]} and {part} are parts of different commands; merge parts of one")
-        shard = Shard.parsed(record.get("shard"))
-        if shard.of != count:
-            raise UserError(f"{parts[0]} is part {first['shard']} and {part} part {shard}; merge parts of one division")
-        if shard.number in shards:
-            raise UserError(f"{shards[shard.number]} and {part} are both part {shard}; name one of them")
-        shards[shard.number] = part
-    if missing := [f"{number}/{count}" for number in range(1, count + 1) if number not in shards]:
-        raise UserError(f"part {', '.join(missing)} is missing; predict it, or name it too")
+    shards = (Shard.parsed(record.get("shard")) for record in records)
+    in_order(zip(parts, shards, strict=True), "predict")
 
 
 def _merge_tables(files: Sequence[Path], target: Path) -> None:
@@ -112,9 +91,4 @@ def _link_maps(source: Path, target: Path) -> None:
     target.mkdir(exist_ok=True)
     with os.scandir(source) as files:
         for file in files:
-            try:
-                os.link(file.path, target / file.name)
-            except FileExistsError:
-                continue
-            except OSError:
-                shutil.copy2(file.path, target / file.name)
+            link(Path(file.path), target / file.name)
