@@ -171,11 +171,12 @@ def _compact(partial: Path, kept: list[int]) -> None:
 
 
 def _moved(manifest: Manifest, results: list[Done], kept: list[int]) -> Manifest:
-    """The tables of the photographs that survived, points in the prepared frame."""
+    """The tables of the photographs that survived, all in their order; points in the prepared frame."""
     images = manifest.images.iloc[kept].reset_index(drop=True)
     images[list(COORDINATES)] = np.array([results[row].points for row in kept], dtype=float).reshape(-1, 4)
-    ids = set(images["image_id"])
-    readings = manifest.readings[manifest.readings["image_id"].isin(ids)].reset_index(drop=True)
+    place = pd.Series(range(len(images)), index=images["image_id"])
+    readings = manifest.readings[manifest.readings["image_id"].isin(place.index)]
+    readings = readings.sort_values("image_id", key=lambda ids: ids.map(place), kind="stable", ignore_index=True)
     lesions = [(results[row].image_id, finding, path) for row in kept for finding, path in results[row].lesions.items()]
     table = pd.DataFrame(lesions, columns=list(LESION_COLUMNS), dtype=str)
     return Manifest(manifest.root, images, readings, table, manifest.classes)

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -16,7 +17,14 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from fundusnet.data.manifest import LESION_COLUMNS, Manifest, images_table, read_manifest, write_manifest
+from fundusnet.data.manifest import (
+    LESION_COLUMNS,
+    READING_COLUMNS,
+    Manifest,
+    images_table,
+    read_manifest,
+    write_manifest,
+)
 from fundusnet.data.prepare import prepare
 from fundusnet.data.prepared import open_prepared
 from fundusnet.errors import UserError
@@ -84,6 +92,14 @@ def test_points_and_masks_move_with_the_pixels(manifest: Manifest, tmp_path: Pat
 def test_twins_are_grouped_and_others_are_not(manifest: Manifest, tmp_path: Path) -> None:
     prepared = prepare(manifest, tmp_path / "set", size=64)
     assert prepared.duplicate_group.tolist() == [0, -1, -1, -1, -1, 0]
+
+
+def test_readings_come_in_the_order_of_their_photographs(manifest: Manifest, tmp_path: Path) -> None:
+    readings = [("i4", "b", "drusen", ""), ("i1", "b", "", ""), ("i4", "a", "", ""), ("i1", "a", "drusen", "macula")]
+    table = pd.DataFrame(readings, columns=list(READING_COLUMNS))
+    prepared = prepare(replace(manifest, readings=table), tmp_path / "set", size=64)
+    expected = [readings[1], readings[3], readings[0], readings[2]]
+    assert list(prepared.manifest.readings.itertuples(index=False, name=None)) == expected
 
 
 def test_bad_photographs_are_named_and_the_rest_goes_on(manifest: Manifest, tmp_path: Path) -> None:
