@@ -2,18 +2,58 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
+from pathlib import Path
 
 import cv2
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from fundusnet.data.decode import Pixels
+from fundusnet.data.rows import read_header, write_header
+from fundusnet.progress import track
 
 HASH_DISTANCE = 8
 # Mean absolute grey difference of two standardised thumbnails below which two pictures are one.
 THUMBNAIL_DIFFERENCE = 0.12
 _THUMBNAIL = 32
+FINGERPRINTS = ("hashes.npy", "thumbnails.npy")
+
+
+def write_fingerprints(folder: Path) -> None:
+    """Fingerprints of all pictures in ``pixels.npy`` of ``folder``, beside it: a million thumbnails are 4 GB."""
+    hashes, thumbnails = (folder / name for name in FINGERPRINTS)
+    numbers = []
+    with (folder / "pixels.npy").open("rb") as pixels, thumbnails.open("wb") as out:
+        shape, dtype = read_header(pixels)
+        write_header(out, (shape[0], _THUMBNAIL, _THUMBNAIL), np.dtype(np.float32))
+        for _ in track(range(shape[0]), "looking for duplicates"):
+            picture = np.frombuffer(pixels.read(math.prod(shape[1:])), dtype=dtype).reshape(shape[1:])
+            number, thumbnail = fingerprint(picture)
+            numbers.append(number)
+            out.write(thumbnail.tobytes())
+    np.save(hashes, np.array(numbers, dtype=np.uint64))
+
+
+def write_duplicates(folder: Path, image_ids: Iterable[str], distance: int) -> int:
+    """Write ``duplicates.csv`` from the fingerprints in ``folder``, of pictures with these ids; the number of groups.
+
+    ``distance`` is that of :func:`duplicate_groups`.
+    """
+    hashes, thumbnails = folder / FINGERPRINTS[0], folder / FINGERPRINTS[1]
+    groups = duplicate_groups(np.load(hashes), np.load(thumbnails, mmap_mode="r"), distance)
+    found = [(image_id, group) for image_id, group in zip(image_ids, groups.tolist(), strict=True) if group >= 0]
+    table = pd.DataFrame(found, columns=["image_id", "group"]).sort_values("group", kind="stable")
+    table.to_csv(folder / "duplicates.csv", index=False)
+    return int(table["group"].nunique())
+
+
+def remove_fingerprints(folder: Path) -> None:
+    """Delete what only the search for duplicates needs."""
+    for name in FINGERPRINTS:
+        (folder / name).unlink()
 
 
 def fingerprint(pixels: Pixels) -> tuple[int, npt.NDArray[np.float32]]:
@@ -45,7 +85,7 @@ def duplicate_groups(
     """
     pairs: list[tuple[int, int]] = []
     for first in range(len(hashes) - 1):
-        close = np.flatnonzero(_bits(hashes[first + 1 :] ^ hashes[first]) <= distance) + first + 1
+        close = np.flatnonzero(np.bitwise_count(hashes[first + 1 :] ^ hashes[first]) <= distance) + first + 1
         if len(close):
             difference = np.abs(thumbnails[close] - thumbnails[first]).mean(axis=(1, 2))
             pairs += [(first, int(other)) for other in close[difference < THUMBNAIL_DIFFERENCE]]
@@ -71,8 +111,3 @@ def connected(count: int, pairs: Iterable[tuple[int, int]]) -> npt.NDArray[np.in
         low, high = sorted((root(one), root(other)))
         parent[high] = low
     return np.array([root(item) for item in range(count)], dtype=np.int64)
-
-
-def _bits(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.int64]:
-    """Set bits of each value."""
-    return np.bitwise_count(values).astype(np.int64)

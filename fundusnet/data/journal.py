@@ -15,6 +15,7 @@ import numpy as np
 
 from fundusnet.data.develop import Done, Job
 from fundusnet.data.manifest import Manifest
+from fundusnet.data.rows import read_header
 
 
 def digest(manifest: Manifest, parameters: dict[str, Any]) -> str:
@@ -48,10 +49,8 @@ class Journal:
                 shutil.rmtree(folder)
             folder.mkdir(parents=True)
             np.lib.format.open_memmap(folder / "rows.npy", mode="w+", dtype=np.uint8, shape=(count, size, size, 3))
-        # Written with plain seeks, not through the map: pages of a written map would count as this process's memory.
         self._rows: BinaryIO = (folder / "rows.npy").open("r+b")
-        np.lib.format.read_magic(self._rows)
-        np.lib.format.read_array_header_1_0(self._rows)
+        read_header(self._rows)
         self._start = self._rows.tell()
         self._file: TextIO = (folder / "journal.jsonl").open("a", encoding="utf-8")
         if fresh:

@@ -21,10 +21,11 @@ import pandas as pd
 import yaml
 
 from fundusnet.data.develop import Done, Job, develop
-from fundusnet.data.duplicates import HASH_DISTANCE, duplicate_groups, fingerprint
+from fundusnet.data.duplicates import HASH_DISTANCE, remove_fingerprints, write_duplicates, write_fingerprints
 from fundusnet.data.journal import Journal, digest
 from fundusnet.data.manifest import COORDINATES, LESION_COLUMNS, Manifest, write_manifest
 from fundusnet.data.prepared import PreparedSet, open_prepared
+from fundusnet.data.rows import read_header, write_header
 from fundusnet.errors import UserError
 from fundusnet.progress import track
 from fundusnet.workers import worker_pool
@@ -80,7 +81,9 @@ def prepare(
     _compact(partial, kept)
     moved = _moved(manifest, results, kept)
     write_manifest(moved, partial / "manifest")
-    groups = _write_duplicates(partial, moved.images["image_id"].tolist(), duplicates_distance)
+    write_fingerprints(partial)
+    groups = write_duplicates(partial, moved.images["image_id"], duplicates_distance)
+    remove_fingerprints(partial)
     rejected = [(done.path, done.reason) for done in results if done.reason]
     rejected += [pair for done in results if not done.reason for pair in done.rejected_masks]
     pd.DataFrame(rejected, columns=["path", "reason"]).to_csv(partial / "rejected.csv", index=False)
@@ -160,10 +163,8 @@ def _work(jobs: list[Job], workers: int) -> Iterator[tuple[Done, bytes]]:
 def _compact(partial: Path, kept: list[int]) -> None:
     """Make ``pixels.npy`` of the rows that survived, in order; ``rows.npy`` stays until the set is whole."""
     with (partial / "pixels.npy").open("wb") as out, (partial / "rows.npy").open("rb") as source:
-        np.lib.format.read_magic(source)
-        shape, order, dtype = np.lib.format.read_array_header_1_0(source)
-        header = {"descr": dtype.str, "fortran_order": order, "shape": (len(kept), *shape[1:])}
-        np.lib.format.write_array_header_1_0(out, header)
+        shape, dtype = read_header(source)
+        write_header(out, (len(kept), *shape[1:]), dtype)
         start, length = source.tell(), math.prod(shape[1:])
         for row in kept:
             source.seek(start + row * length)
@@ -180,24 +181,6 @@ def _moved(manifest: Manifest, results: list[Done], kept: list[int]) -> Manifest
     lesions = [(results[row].image_id, finding, path) for row in kept for finding, path in results[row].lesions.items()]
     table = pd.DataFrame(lesions, columns=list(LESION_COLUMNS), dtype=str)
     return Manifest(manifest.root, images, readings, table, manifest.classes)
-
-
-def _write_duplicates(partial: Path, image_ids: list[str], distance: int) -> int:
-    hashes, thumbnails = [], []
-    # Read, not mapped: the pages of a map would count as this process's memory, all of them by the end.
-    with (partial / "pixels.npy").open("rb") as file:
-        np.lib.format.read_magic(file)
-        shape, _, dtype = np.lib.format.read_array_header_1_0(file)
-        for _ in track(image_ids, "looking for duplicates", total=len(image_ids)):
-            picture = np.frombuffer(file.read(math.prod(shape[1:])), dtype=dtype).reshape(shape[1:])
-            number, thumbnail = fingerprint(picture)
-            hashes.append(number)
-            thumbnails.append(thumbnail)
-    groups = duplicate_groups(np.array(hashes, dtype=np.uint64), np.stack(thumbnails), distance)
-    table = pd.DataFrame({"image_id": image_ids, "group": groups})
-    table = table[table["group"] >= 0].sort_values("group", kind="stable")
-    table.to_csv(partial / "duplicates.csv", index=False)
-    return int(table["group"].nunique())
 
 
 def _versions() -> dict[str, str]:

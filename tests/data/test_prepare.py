@@ -92,6 +92,8 @@ def test_points_and_masks_move_with_the_pixels(manifest: Manifest, tmp_path: Pat
 def test_twins_are_grouped_and_others_are_not(manifest: Manifest, tmp_path: Path) -> None:
     prepared = prepare(manifest, tmp_path / "set", size=64)
     assert prepared.duplicate_group.tolist() == [0, -1, -1, -1, -1, 0]
+    files = {file.name for file in (tmp_path / "set").iterdir()}
+    assert files == {"manifest", "pixels.npy", "prepared.yaml", "rejected.csv", "duplicates.csv"}
 
 
 def test_readings_come_in_the_order_of_their_photographs(manifest: Manifest, tmp_path: Path) -> None:
