@@ -91,6 +91,11 @@ def conf_folder() -> Path:
     raise UserError(f"the configuration tree is missing beside {package}; install fundusnet again")
 
 
+def as_list(value: Any) -> list[str]:
+    """The words of a key that takes one or a list of them."""
+    return [str(each) for each in value] if OmegaConf.is_list(value) else [str(value)]
+
+
 def one_line(error: BaseException | None, verb: str) -> str:
     """What we, Hydra or OmegaConf found, as one line that names the key and the nearest right one."""
     text = str(error)

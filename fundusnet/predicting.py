@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from fundusnet.config import as_list
 from fundusnet.errors import UserError
 from fundusnet.prediction.inputs import Entry, digest, find_inputs
 from fundusnet.prediction.tables import RECORD, REJECTED, read_record, write_record
@@ -47,7 +48,7 @@ def predict(cfg: DictConfig) -> Path:
         for key in ("checkpoint", "input", "shard"):
             if cfg[key] is not None:
                 raise UserError(f"merge puts finished parts together; leave out {key}={cfg[key]}")
-        return merge(_list(cfg.merge), folder, int(cfg.report.pictures))
+        return merge(as_list(cfg.merge), folder, int(cfg.report.pictures))
     for key in ("checkpoint", "input"):
         if cfg[key] is None:
             raise UserError(f"{key} is not given; add {key}=VALUE")
@@ -112,14 +113,10 @@ def _predictors(cfg: DictConfig) -> list[Predictor[Any, Any]]:
     """The same networks on each of the devices."""
     from fundusnet.prediction.loading import every_device, load
 
-    devices = every_device() if cfg.device == "auto" else _list(cfg.device)
+    devices = every_device() if cfg.device == "auto" else as_list(cfg.device)
     if not devices:
         raise UserError(f"device={cfg.device} names none; use auto")
-    return [load(_list(cfg.checkpoint), device) for device in devices]
-
-
-def _list(value: Any) -> list[str]:
-    return [str(each) for each in value] if OmegaConf.is_list(value) else [str(value)]
+    return [load(as_list(cfg.checkpoint), device) for device in devices]
 
 
 def _check_apart(given: Path, folder: Path) -> None:

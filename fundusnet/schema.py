@@ -259,6 +259,8 @@ class PrepareConfig:
 
     data: DataConfig = field(default_factory=DataConfig)
     finding: FindingConfig = field(default_factory=FindingConfig)
+    shard: str | None = MISSING
+    merge: Any = MISSING
     seed: int = MISSING
     debug: bool = MISSING
 

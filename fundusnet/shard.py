@@ -53,6 +53,8 @@ def find_parts(patterns: Sequence[str], is_part: Callable[[Path], bool], what: s
         if not found:
             raise UserError(f"merge={pattern} names no {what}; check the path")
         parts.update(dict.fromkeys(found))
+    if not parts:
+        raise UserError(f"merge=[] names no {what}; give folders or a pattern such as 'parts/*'")
     return list(parts)
 
 

@@ -114,6 +114,11 @@ def test_what_does_not_go_together_is_refused_in_one_line(run: Path, place: Path
         evaluate(compose([f"run={run}", "split=all"], "evaluate"))
     with pytest.raises(UserError, match=r"labels=.* says nothing about the run's own data"):
         evaluate(compose([f"run={run}", "labels={drusen: x}"], "evaluate"))
+    part = shutil.copytree(place / "other", tmp_path / "part")
+    with (part / "prepared" / "prepared.yaml").open("a") as record:
+        record.write("shard: 1/2\n")
+    with pytest.raises(UserError, match=r"prepared is only part 1/2 of a prepared set; .*`fundusnet prepare merge="):
+        elsewhere(run, part, tmp_path / "out")
     shutil.copytree(place / "other", tmp_path / "small")
     pixels = tmp_path / "small" / "prepared" / "pixels.npy"
     np.save(pixels, np.load(pixels)[:, ::2, ::2])

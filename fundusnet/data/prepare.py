@@ -10,10 +10,12 @@ import math
 import platform
 import shutil
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, wait
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -28,6 +30,7 @@ from fundusnet.data.prepared import PreparedSet, open_prepared
 from fundusnet.data.rows import read_header, write_header
 from fundusnet.errors import UserError
 from fundusnet.progress import track
+from fundusnet.shard import Shard
 from fundusnet.workers import worker_pool
 
 
@@ -38,7 +41,9 @@ def prepare(
     size: int = 512,
     workers: int = 0,
     source: str = "",
+    options: Mapping[str, Any] | None = None,
     duplicates_distance: int = HASH_DISTANCE,
+    shard: Shard | None = None,
 ) -> PreparedSet:
     """Crop every photograph of ``manifest`` to its field of view, resize it to ``size`` pixels and open the result.
 
@@ -46,12 +51,14 @@ def prepare(
     ----------
     folder: the prepared set to make; one that is there already, made of the same with the same, is opened.
     workers: processes beside this one; 0 works in this one.
-    source: name of the source, for the record.
+    source, options: name and options of the source, for the record.
     duplicates_distance: bits in which hashes of two near-identical pictures may differ, 0 to 64.
+    shard: this part alone, a block of consecutive rows; :func:`fundusnet.data.merging.merge` puts parts together.
+        A part may be empty, because of photographs that cannot be read.
 
     Raises
     ------
-    UserError: no photograph survives, or ``folder`` holds something else.
+    UserError: no photograph survives, there are fewer of them than parts, or ``folder`` holds something else.
     """
     target = Path(folder)
     if size < 16:
@@ -61,36 +68,41 @@ def prepare(
         raise UserError(f"lesions.csv: finding '{wrong[0]}' cannot name a folder; use a name such as hard_exudate")
     parameters = {"size": size, "duplicates_distance": duplicates_distance}
     identity = digest(manifest, parameters | {"source": source})
-    if target.exists() and not (target.is_dir() and not any(target.iterdir())):
-        return _open_same(target, identity)
+    if occupied(target):
+        return open_same(target, identity, shard)
 
+    if shard:
+        shard.check_filled(len(manifest.images))
+        first, end = ((number * len(manifest.images)) // shard.of for number in (shard.number - 1, shard.number))
+        manifest = replace(manifest, images=manifest.images.iloc[first:end].reset_index(drop=True))
     partial = target.with_name(target.name + ".partial")
     jobs = _jobs(manifest, partial, size)
-    with Journal(partial, identity, len(jobs), size) as journal:
+    with Journal(partial, f"{identity} {shard}" if shard else identity, len(jobs), size) as journal:
         waiting = [job for job in jobs if not journal.holds(job)]
         for done, pixels in track(_work(waiting, workers), "preparing", total=len(waiting)):
             journal.add(done, pixels, jobs[done.row])
         results = journal.results()
     kept = [row for row, done in enumerate(results) if not done.reason]
-    if not kept:
-        reason = Counter(done.reason for done in results).most_common(1)
-        why = f"most often: {reason[0][0]}" if reason else "the manifest names none"
+    if not kept and not shard:
         shutil.rmtree(partial)
-        raise UserError(f"no photograph under {manifest.root} can be prepared ({why}); check the source and its root")
+        raise nothing_left(manifest.root, (done.reason for done in results))
 
     _compact(partial, kept)
     moved = _moved(manifest, results, kept)
     write_manifest(moved, partial / "manifest")
     write_fingerprints(partial)
     groups = write_duplicates(partial, moved.images["image_id"], duplicates_distance)
-    remove_fingerprints(partial)
+    if not shard:
+        remove_fingerprints(partial)
     rejected = [(done.path, done.reason) for done in results if done.reason]
     rejected += [pair for done in results if not done.reason for pair in done.rejected_masks]
     pd.DataFrame(rejected, columns=["path", "reason"]).to_csv(partial / "rejected.csv", index=False)
     info = {
         "source": source,
-        "root": str(manifest.root),
+        "root": str(manifest.root.resolve()),
+        "options": dict(options or {}),
         "identity": identity,
+        **({"shard": str(shard)} if shard else {}),
         "parameters": parameters,
         "classes": list(manifest.classes),
         "counts": {
@@ -102,21 +114,42 @@ def prepare(
         },
         "versions": _versions(),
     }
-    (partial / "prepared.yaml").write_text(yaml.safe_dump(info, sort_keys=False, allow_unicode=True), encoding="utf-8")
     Journal.remove(partial)
+    return finish(partial, target, info)
+
+
+def finish(partial: Path, target: Path, info: Mapping[str, Any]) -> PreparedSet:
+    """Write ``prepared.yaml`` into a set that is whole but for it, and move it to its place."""
+    (partial / "prepared.yaml").write_text(
+        yaml.safe_dump(dict(info), sort_keys=False, allow_unicode=True), encoding="utf-8"
+    )
     if target.is_dir():
         target.rmdir()
     partial.rename(target)
     return open_prepared(target)
 
 
-def _open_same(target: Path, identity: str) -> PreparedSet:
+def open_same(target: Path, identity: str, shard: Shard | None = None) -> PreparedSet:
+    """Open what is there already; raises UserError where it is something else."""
     if not target.is_dir() or not (target / "prepared.yaml").is_file():
         raise UserError(f"{target} exists and is not a prepared set; choose another folder or remove it")
     prepared = open_prepared(target)
     if prepared.info.get("identity") != identity:
         raise UserError(f"{target} was prepared from other photographs or settings; remove it or choose another folder")
+    prepared.check_shard(shard)
     return prepared
+
+
+def occupied(folder: Path) -> bool:
+    """Whether there is something in the place of a set to be made."""
+    return folder.exists() and not (folder.is_dir() and not any(folder.iterdir()))
+
+
+def nothing_left(root: Path | str, reasons: Iterable[str]) -> UserError:
+    """What to say where every photograph was rejected for one of these reasons."""
+    reason = Counter(reasons).most_common(1)
+    why = f"most often: {reason[0][0]}" if reason else "the manifest names none"
+    return UserError(f"no photograph under {root} can be prepared ({why}); check the source and its root")
 
 
 def _jobs(manifest: Manifest, partial: Path, size: int) -> list[Job]:

@@ -14,6 +14,7 @@ import yaml
 from fundusnet.data.decode import Mask, Pixels, Unreadable, read_mask
 from fundusnet.data.manifest import Manifest, read_manifest
 from fundusnet.errors import UserError
+from fundusnet.shard import Shard
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,20 @@ class PreparedSet:
 
     def __len__(self) -> int:
         return len(self.pixels)
+
+    def check_shard(self, shard: Shard | None) -> None:
+        """Refuse a part in place of the whole set (None), and the whole or another part in place of a part."""
+        there = self.info.get("shard")
+        if there == (shard and str(shard)):
+            return
+        if not there:
+            raise UserError(f"{self.folder} is a whole prepared set and not its part {shard}; choose another folder")
+        if shard:
+            raise UserError(f"{self.folder} is part {there} and not part {shard}; choose another folder")
+        raise UserError(
+            f"{self.folder} is only part {there} of a prepared set; put the parts together with "
+            "`fundusnet prepare merge=…` and use the whole"
+        )
 
     def lesion_mask(self, image_id: str, finding: str) -> Mask | None:
         """Lesion pixels, bool ``(S, S)``; zeros where examined and absent, None where never examined."""

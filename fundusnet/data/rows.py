@@ -5,9 +5,15 @@ With plain seeks, not through a map: pages of a map would count as this process'
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
+
+from fundusnet.progress import track
+
+_PIECE = 1 << 24  # bytes
 
 
 def write_header(file: BinaryIO, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
@@ -21,3 +27,25 @@ def read_header(file: BinaryIO) -> tuple[tuple[int, ...], np.dtype[Any]]:
     np.lib.format.read_magic(file)
     shape, _, dtype = np.lib.format.read_array_header_1_0(file)
     return shape, dtype
+
+
+def concatenate(files: Sequence[Path], target: Path) -> None:
+    """Write the rows of all ``files``, one file after the other, as one array."""
+    count, pieces = 0, 0
+    for file in files:
+        with file.open("rb") as stream:
+            shape, dtype = read_header(stream)
+            count += shape[0]
+            pieces += -(-(file.stat().st_size - stream.tell()) // _PIECE)
+    with target.open("wb") as out:
+        write_header(out, (count, *shape[1:]), dtype)
+        for piece in track(_pieces(files), f"merging {target.name}", total=pieces):
+            out.write(piece)
+
+
+def _pieces(files: Sequence[Path]) -> Iterator[bytes]:
+    for file in files:
+        with file.open("rb") as stream:
+            read_header(stream)
+            while piece := stream.read(_PIECE):
+                yield piece

@@ -1,0 +1,152 @@
+"""Parts of a prepared set that several machines made, put together: what one command over all would have made.
+
+Parts are blocks of consecutive photographs, so tables and pixels follow one another as they are. Only near-identical
+pictures may lie in two parts: they are looked for again, by the fingerprints that each part keeps for this.
+"""
+
+from __future__ import annotations
+
+import csv
+import logging
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from glob import glob
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from fundusnet.data.duplicates import FINGERPRINTS, remove_fingerprints, write_duplicates
+from fundusnet.data.prepare import finish, nothing_left, occupied, open_same
+from fundusnet.data.prepared import PreparedSet, open_prepared
+from fundusnet.data.rows import concatenate
+from fundusnet.errors import UserError
+from fundusnet.shard import Shard, find_parts, in_order, link
+
+log = logging.getLogger(__name__)
+
+REJECTED_COLUMNS = ("path", "reason")
+
+
+def finished_parts(patterns: Sequence[str]) -> dict[Path, dict[str, Any]]:
+    """All parts of one set, in order: their folders, and what ``prepared.yaml`` says there.
+
+    Parameters
+    ----------
+    patterns: folders, or patterns such as ``parts/*``.
+
+    Raises
+    ------
+    UserError: a part is missing, unfinished, damaged, there twice or of another set, or there is none.
+    """
+    for pattern in patterns:
+        for partial in sorted(glob(pattern.rstrip("/") + ".partial")):  # noqa: PTH207 - the pattern may be absolute
+            part = Path(partial.removesuffix(".partial"))
+            if not part.exists():
+                raise UserError(f"{part} is not finished; run its command again, it goes on")
+    folders = find_parts(
+        patterns, lambda path: (path / "prepared.yaml").is_file(), "prepared part (a folder with prepared.yaml)"
+    )
+    found = {part: _checked(part) for part in folders}
+    for part, info in found.items():
+        if info["identity"] != found[folders[0]]["identity"]:
+            raise UserError(
+                f"{folders[0]} and {part} are parts of different photographs or settings; merge those of one"
+            )
+    ordered = in_order(((part, Shard.parsed(info["shard"])) for part, info in found.items()), "prepare")
+    return {part: found[part] for part in ordered}
+
+
+def merge(parts: Mapping[Path, Mapping[str, Any]], folder: Path) -> PreparedSet:
+    """Merge all parts of a set, as :func:`finished_parts` gives them, into ``folder`` and open it.
+
+    A set that is there already, made of the same with the same, is opened. Masks become hard links where the file
+    system has them, else copies.
+
+    Raises
+    ------
+    UserError: no photograph of any part could be read, or ``folder`` holds something else.
+    """
+    info = {key: value for key, value in next(iter(parts.values())).items() if key != "shard"}
+    if occupied(folder):
+        return open_same(folder, info["identity"])
+    counts = {name: sum(part["counts"][name] for part in parts.values()) for name in info["counts"]}
+    if not counts["prepared"]:
+        raise nothing_left(info["root"], (reason for part in parts for _, reason in _rejected(part)))
+
+    # Not .partial, where one command over all may be on its way.
+    partial = folder.with_name(folder.name + ".merging")
+    shutil.rmtree(partial, ignore_errors=True)
+    (partial / "manifest").mkdir(parents=True)
+    for name in ("pixels.npy", *FINGERPRINTS):
+        concatenate([part / name for part in parts], partial / name)
+    for name in ("images.csv", "readings.csv", "lesions.csv"):
+        _merge_tables([part / "manifest" / name for part in parts], partial / "manifest" / name)
+    for part in parts:
+        for mask in (part / "manifest" / "lesions").glob("*/*.png"):
+            target = partial / mask.relative_to(part)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            link(mask, target)
+    _merge_rejected(parts, partial / "rejected.csv")
+    images = pd.read_csv(partial / "manifest" / "images.csv", usecols=["image_id"], dtype=str, keep_default_na=False)
+    counts["duplicate_groups"] = write_duplicates(
+        partial, images["image_id"], info["parameters"]["duplicates_distance"]
+    )
+    remove_fingerprints(partial)
+    return finish(partial, folder, info | {"counts": counts, "versions": _versions(list(parts.values()))})
+
+
+def _checked(part: Path) -> dict[str, Any]:
+    """What ``prepared.yaml`` of a part says, once everything that merging needs is found to be there."""
+    prepared = open_prepared(part)
+    if "shard" not in prepared.info:
+        raise UserError(f"{part} is a whole prepared set and no part of one; name parts alone")
+    for name in FINGERPRINTS:
+        try:
+            rows = len(np.load(part / name, mmap_mode="r"))
+        except (OSError, ValueError):
+            rows = -1
+        if rows != len(prepared):
+            raise UserError(f"{part} is damaged ({name} is missing or cut off): prepare it again")
+    if not (part / "rejected.csv").is_file():
+        raise UserError(f"{part} is damaged (rejected.csv is missing): prepare it again")
+    return prepared.info
+
+
+def _merge_tables(files: Sequence[Path], target: Path) -> None:
+    """Write the rows of those ``files`` that there are; a table without rows has no file."""
+    there = [file for file in files if file.is_file()]
+    for number, file in enumerate(there):
+        with file.open("rb") as source, target.open("ab") as out:
+            header = source.readline()
+            if number == 0:
+                out.write(header)
+            shutil.copyfileobj(source, out)
+
+
+def _merge_rejected(parts: Mapping[Path, Mapping[str, Any]], target: Path) -> None:
+    with target.open("w", encoding="utf-8", newline="") as out:
+        writer = csv.writer(out, lineterminator="\n")
+        writer.writerow(REJECTED_COLUMNS)
+        # Photographs come first and masks last, in a part as in the whole.
+        for part, info in parts.items():
+            writer.writerows(islice(_rejected(part), info["counts"]["rejected"]))
+        for part, info in parts.items():
+            writer.writerows(islice(_rejected(part), info["counts"]["rejected"], None))
+
+
+def _rejected(part: Path) -> Iterator[list[str]]:
+    with (part / "rejected.csv").open(encoding="utf-8", newline="") as stream:
+        yield from islice(csv.reader(stream), 1, None)
+
+
+def _versions(infos: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """What the parts were made with; several versions of one program may give other pixels, so the log tells them."""
+    names = dict.fromkeys(name for info in infos for name in info["versions"])
+    found = {name: sorted({str(info["versions"].get(name)) for info in infos}) for name in names}
+    for name, several in found.items():
+        if len(several) > 1:
+            log.warning("parts were prepared with several versions of %s: %s", name, ", ".join(several))
+    return {name: ", ".join(several) for name, several in found.items()}
