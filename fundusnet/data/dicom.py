@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 SUFFIXES = frozenset((".dcm", ".dicom"))
 REMEDY = 'pip install "fundusnet[dicom]"'
 _EYES = {"L": "left", "OS": "left", "R": "right", "OD": "right"}
+_TAGS = ("PatientID", "ImageLaterality", "Laterality")
 _HEAD = 132  # bytes: a preamble of 128, then the mark
 
 
@@ -28,10 +29,13 @@ def is_dicom(data: npt.NDArray[np.uint8]) -> bool:
 
 
 def looks_like_dicom(file: Path) -> bool:
-    """The same of a file, by its suffix or, where it has none, by its first bytes."""
+    """The same of a file, by its suffix or, where it has none, by its first bytes.
+
+    Archives name files by their UID too (``1.2.840.55``), whose last number is no suffix.
+    """
     if file.suffix.lower() in SUFFIXES:
         return True
-    if file.suffix:
+    if file.suffix and not file.suffix[1:].isdecimal():
         return False
     try:
         with file.open("rb") as stream:
@@ -52,13 +56,15 @@ def size(data: npt.NDArray[np.uint8]) -> tuple[int, int]:
 
 
 def patient_and_eye(file: Path) -> tuple[str, str]:
-    """Patient id, and left or right, as the file tells them; "" = it does not."""
+    """Patient id, and left or right, as the file's header tells them; "" = it does not."""
+    from pydicom import dcmread
+
     try:
-        dataset = _read(np.fromfile(file, dtype=np.uint8), pixels=False)
-    except (OSError, ValueError):
+        header = dcmread(file, stop_before_pixels=True, specific_tags=list(_TAGS))
+        patient, *sides = (str(header.get(name) or "").strip() for name in _TAGS)
+    except Exception:  # a torn file ends in whatever its last element was
         return "", ""
-    side = str(dataset.get("ImageLaterality") or dataset.get("Laterality") or "").strip().upper()
-    return str(dataset.get("PatientID") or "").strip(), _EYES.get(side, "")
+    return patient, _EYES.get(next(filter(None, sides), "").upper(), "")
 
 
 def pixels(data: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:

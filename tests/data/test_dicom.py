@@ -89,6 +89,25 @@ def test_a_file_without_a_suffix_is_told_by_its_mark(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_photograph(file).pixels, eye())
 
 
+def test_a_file_that_bears_its_uid_as_name_is_told_by_its_mark_too(tmp_path: Path) -> None:
+    assert dicom.looks_like_dicom(write_dicom(tmp_path / "1.2.840.10008.55", eye()))
+    (tmp_path / "table.1").write_text("x" * 200)
+    assert not dicom.looks_like_dicom(tmp_path / "table.1")
+    assert not dicom.looks_like_dicom(write_dicom(tmp_path / "eye.jpg", eye())), "another suffix is taken at its word"
+
+
+def test_the_header_is_read_without_the_pixels(tmp_path: Path) -> None:
+    file = write_dicom(tmp_path / "eye.dcm", eye(1000, 1000))
+
+    def bytes_read() -> int:
+        return int(Path("/proc/self/io").read_text().split()[1])
+
+    dicom.patient_and_eye(file)  # pydicom reads its own tables once
+    before = bytes_read()
+    assert dicom.patient_and_eye(file) == ("P-0007", "left")
+    assert bytes_read() - before < 200_000 < file.stat().st_size
+
+
 def test_what_is_no_single_picture_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     several = write_dicom(tmp_path / "several.dcm", eye(), NumberOfFrames=3)
     torn = tmp_path / "torn.dcm"
@@ -98,6 +117,8 @@ def test_what_is_no_single_picture_says_so(tmp_path: Path, monkeypatch: pytest.M
     for file, message in ((several, "holds 3 frames"), (torn, "cannot be decoded"), (stub, "DICOM")):
         with pytest.raises(Unreadable, match=message):
             read_photograph(file)
+    for file in (stub, tmp_path / "nowhere.dcm", tmp_path):
+        assert dicom.patient_and_eye(file) == ("", "")
     monkeypatch.setattr(dicom, "installed", lambda: False)
     with pytest.raises(Unreadable, match=r"needs pydicom: pip install .fundusnet\[dicom\]"):
         read_photograph(tmp_path / "whole.dcm")
