@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
+from test_dicom import write_dicom
 
 from fundusnet.cli import main
 from fundusnet.data.crop import crop_square, find_field
@@ -112,6 +113,25 @@ def test_a_folder_of_every_kind_of_file(place: Path) -> None:
         shown = Photograph(good[path], 96, 96, 1)
         expected, _ = crop_square(shown, find_field(shown.pixels), SIZE)
         assert np.abs(pixels.astype(int) - expected).mean() <= (6 if path.endswith(".jpg") else 0), path
+
+
+@pytest.mark.parametrize("source", ["folder", "csv"])
+def test_dicom_is_prepared_as_any_photograph(place: Path, source: str) -> None:
+    root = place / "photographs"
+    Image.fromarray(eye(1)).save(root / "a.png")
+    write_dicom(root / "b", eye(1))
+    write_dicom(root / "c.dcm", eye(2), NumberOfFrames=3)
+    if source == "csv":
+        (root / "images.csv").write_text("image_id,path,patient_id\na,a.png,P-1\nb,b,P-1\nc,c.dcm,P-2\n")
+    assert main([*PREPARE, f"data={source}", "data.root=photographs"]) == 0
+    assert rejected(place / "set").keys() == {"c.dcm"} and "3 frames" in rejected(place / "set")["c.dcm"]
+    prepared = open_prepared(place / "set")
+    np.testing.assert_array_equal(*prepared.pixels)
+    images = prepared.manifest.images
+    known = list(zip(images["image_id"], images["patient_id"], images["eye"], strict=True))
+    assert known == (
+        [("a", "", ""), ("b", "P-0007", "left")] if source == "folder" else [("a", "P-1", ""), ("b", "P-1", "")]
+    )
 
 
 def test_nothing_but_bad_files_is_one_line(place: Path, capsys: pytest.CaptureFixture[str]) -> None:

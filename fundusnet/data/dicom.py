@@ -6,12 +6,15 @@ Read through pydicom, which only these files need: ``pip install "fundusnet[dico
 from __future__ import annotations
 
 import io
+from collections.abc import Iterable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+
+from fundusnet.errors import UserError
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -47,6 +50,12 @@ def looks_like_dicom(file: Path) -> bool:
 def installed() -> bool:
     """Whether DICOM can be read here."""
     return find_spec("pydicom") is not None
+
+
+def check_installed(files: Iterable[Path]) -> None:
+    """Refuse DICOM files where they cannot be read; raises UserError with the first of ``files`` that is one."""
+    if not installed() and (file := next(filter(looks_like_dicom, files), None)):
+        raise UserError(f"{file} is DICOM, which needs pydicom: {REMEDY}")
 
 
 def size(data: npt.NDArray[np.uint8]) -> tuple[int, int]:

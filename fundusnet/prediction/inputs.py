@@ -10,7 +10,7 @@ from pathlib import Path
 from fundusnet.data import dicom
 from fundusnet.data.manifest import read_manifest
 from fundusnet.data.sources import listing
-from fundusnet.data.sources.folder import SUFFIXES, unique_ids
+from fundusnet.data.sources.folder import KINDS, photographs, unique_ids
 from fundusnet.errors import UserError
 
 
@@ -44,10 +44,7 @@ def find_inputs(given: Path) -> tuple[Path, list[Entry]]:
         root, entries = given.parent, [Entry(given.stem, given.name)]
     else:
         raise UserError(f"input={given} does not exist; give a photograph, a folder of them or a manifest")
-    if not dicom.installed():
-        for entry in entries:
-            if Path(entry.path).suffix.lower() in dicom.SUFFIXES:
-                raise UserError(f"{entry.path} is DICOM, which needs pydicom: {dicom.REMEDY}")
+    dicom.check_installed(root / entry.path for entry in entries)
     return root, sorted(entries, key=lambda entry: (entry.path, entry.image_id))
 
 
@@ -65,17 +62,9 @@ def digest(root: Path, entries: Iterable[Entry]) -> str:
 
 
 def _of_folder(folder: Path) -> list[Entry]:
-    paths = []
-    for file in folder.rglob("*"):
-        relative = file.relative_to(folder)
-        if any(part.startswith(".") for part in relative.parts) or not file.is_file():
-            continue
-        if file.suffix.lower() in SUFFIXES or dicom.looks_like_dicom(file):
-            paths.append(relative.as_posix())
+    paths = [file.relative_to(folder).as_posix() for file in photographs(folder)]
     if not paths:
-        kinds = ", ".join(sorted(SUFFIXES | dicom.SUFFIXES))
-        raise UserError(f"input={folder}: no photograph ({kinds}) in it, found {listing(folder)}")
-    paths.sort()
+        raise UserError(f"input={folder}: no photograph ({KINDS}) in it, found {listing(folder)}")
     return [Entry(image_id, path) for image_id, path in zip(unique_ids(paths), paths, strict=True)]
 
 

@@ -5,13 +5,18 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from test_dicom import eye, write_dicom
 
 from fundusnet.data.sources import load_source
 from fundusnet.data.sources.folder import unique_ids
+from fundusnet.data.splits import make_splits
 from fundusnet.errors import UserError
+from fundusnet.prediction.inputs import find_inputs
 
 
 def touch(root: Path, *names: str) -> Path:
@@ -85,6 +90,52 @@ def test_absent_or_empty_class_folders_are_refused_with_what_was_found(graded: P
         load_source("folder", graded / "bare")
     with pytest.raises(UserError, match=r"a folder is named twice"):
         load_source("folder", graded, {"classes": ["normal", "normal"]})
+
+
+def test_dicom_files_bring_their_patients_and_eyes(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    root = touch(tmp_path / "set", "ill/plain.png", "ill/README", "ill/.hidden.dcm")
+    (root / "ill" / "series").mkdir()
+    write_dicom(root / "ill" / "series" / "IM0001", eye(), PatientID="P-1", ImageLaterality="R")
+    write_dicom(root / "ill" / "series" / "IM0002.DCM", eye(), PatientID=" P-1 ", ImageLaterality="OS")
+    write_dicom(root / "ill" / "other.dicom", eye(), PatientID="", ImageLaterality="B")
+    with caplog.at_level(logging.INFO):
+        manifests = [load_source("folder", root, options) for options in ({}, {"classes": ["ill"]})]
+    assert "DICOM files: 3, patients named in them: 1" in caplog.text
+    for manifest, grade in zip(manifests, (float("nan"), 0.0), strict=True):
+        images = manifest.images
+        columns = (images[name] for name in ("image_id", "path", "patient_id", "eye"))
+        assert list(zip(*columns, strict=True)) == [
+            ("ill_other", "ill/other.dicom", "", ""),
+            ("ill_plain", "ill/plain.png", "", ""),
+            ("ill_series_IM0001", "ill/series/IM0001", "P-1", "right"),
+            ("ill_series_IM0002", "ill/series/IM0002.DCM", "P-1", "left"),
+        ]
+        assert images["grade"].isna().all() if grade != 0 else (images["grade"] == 0).all()
+    # What predict reads of a folder is what is trained on.
+    _, entries = find_inputs(root)
+    assert [(entry.image_id, entry.path) for entry in entries] == list(
+        zip(images["image_id"], images["path"], strict=True)
+    )
+
+
+def test_photographs_of_one_dicom_patient_stay_in_one_split(tmp_path: Path) -> None:
+    for number in range(24):
+        write_dicom(tmp_path / f"{number}.dcm", eye(), PatientID=f"P-{number // 3}")
+    images = load_source("folder", tmp_path).images
+    split = make_splits(images, np.full(24, np.nan), np.full(24, -1), fractions=(0.5, 0.25, 0.25))
+    places = pd.Series(split).groupby(images["patient_id"]).agg(set)
+    assert len(places) == 8 and (places.map(len) == 1).all() and set(split) == {"train", "val", "test"}
+
+
+def test_dicom_without_pydicom_is_one_line_with_the_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fundusnet.data.dicom.installed", lambda: False)
+    write_dicom(touch(tmp_path, "a.jpg") / "IM1", eye())
+    (tmp_path / "images.csv").write_text("image_id,path\na,a.jpg\nb,IM1\n")
+    for source in ("folder", "csv"):
+        with pytest.raises(UserError, match=r"IM1 is DICOM, which needs pydicom: pip install .fundusnet\[dicom\]"):
+            load_source(source, tmp_path)
+    (tmp_path / "IM1").unlink()
+    assert len(load_source("folder", tmp_path).images) == 1, "photographs alone need no pydicom"
 
 
 def test_paths_that_would_share_an_id_do_not() -> None:

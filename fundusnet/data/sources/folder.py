@@ -8,55 +8,67 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from fundusnet.data import dicom
 from fundusnet.data.manifest import Manifest, images_table
 from fundusnet.data.sources import listing
 from fundusnet.errors import UserError
+from fundusnet.progress import track
 
 log = logging.getLogger(__name__)
 
 SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp", ".ppm"))
+KINDS = ", ".join(sorted(SUFFIXES | dicom.SUFFIXES))
 
 
 def load(root: Path, classes: Sequence[str] = ()) -> Manifest:
     """Photographs below ``root``; grade = position of their class folder in ``classes``, in ascending order.
 
     Without ``classes`` every photograph below ``root`` is listed, ungraded. Folders that ``classes`` does not
-    name are left out, and the log says so. No patient is known.
+    name are left out, and the log says so. Patient and eye are known of DICOM files, as far as their headers tell.
 
     Raises
     ------
-    UserError: a class folder is absent or stands twice in ``classes``, or there is no photograph.
+    UserError: a class folder is absent or stands twice in ``classes``, there is no photograph, or a DICOM file and no
+        pydicom.
     """
     if len(set(classes)) != len(classes):
         raise UserError(f"classes={list(classes)}: a folder is named twice; each grade needs its own")
-    for name in classes:
+    found: list[tuple[Path, int | None]] = []
+    for grade, name in enumerate(classes):
         if not (root / name).is_dir():
             raise UserError(
                 f"root={root}: class folder '{name}' is missing, found {listing(root)}; set classes to suit"
             )
-        if not photographs(root / name):
+        files = photographs(root / name)
+        if not files:
             raise UserError(f"root={root}: class folder '{name}' holds no photograph, found {listing(root / name)}")
+        found += [(file, grade) for file in files]
+    if not classes:
+        found = [(file, None) for file in photographs(root)]
+    if not found:
+        raise UserError(f"root={root}: no photograph ({KINDS}) in it, found {listing(root)}")
+    dicom.check_installed(file for file, _ in found)
+    _report(root, classes, len(found))
 
-    files = [(file, None) for file in photographs(root)] if not classes else []
-    graded = [(file, grade) for grade, name in enumerate(classes) for file in photographs(root / name)]
-    if not files and not graded:
-        raise UserError(f"root={root}: no photograph ({', '.join(sorted(SUFFIXES))}) in it, found {listing(root)}")
-    _report(root, classes, len(files) + len(graded))
-
-    rows = [{"path": file.relative_to(root).as_posix(), "grade": grade} for file, grade in (*files, *graded)]
+    headers = _headers([file for file, _ in found if file.suffix.lower() not in SUFFIXES])
+    rows: list[dict[str, object]] = []
+    for file, known in found:
+        patient_id, eye = headers.get(file, ("", ""))
+        path = file.relative_to(root).as_posix()
+        rows.append({"path": path, "grade": known, "patient_id": patient_id, "eye": eye})
     identifiers = unique_ids([str(row["path"]) for row in rows])
     images = images_table([{"image_id": name, **row} for name, row in zip(identifiers, rows, strict=True)])
     return Manifest(root, images, classes=tuple(classes))
 
 
 def photographs(folder: Path) -> list[Path]:
-    """Image files below ``folder`` in order of name, without hidden ones (``._x.jpg`` in a Mac's archive)."""
+    """Pictures and DICOM files below ``folder`` in order of name, without hidden ones (``._x.jpg`` of a Mac)."""
     return sorted(
         file
         for file in folder.rglob("*")
-        if file.suffix.lower() in SUFFIXES
+        if not any(part.startswith(".") for part in file.relative_to(folder).parts)
         and file.is_file()
-        and not any(part.startswith(".") for part in file.relative_to(folder).parts)
+        and (file.suffix.lower() in SUFFIXES or dicom.looks_like_dicom(file))
     )
 
 
@@ -76,3 +88,12 @@ def _report(root: Path, classes: Sequence[str], count: int) -> None:
         log.info("%d ungraded photographs; to grade by folder set classes to an order of %s", count, folders)
     elif left_out := [name for name in folders if name not in {Path(name).parts[0] for name in classes}]:
         log.warning("left out, as classes does not name them: %s", ", ".join(left_out))
+
+
+def _headers(files: Sequence[Path]) -> dict[Path, tuple[str, str]]:
+    """Patient and eye of each DICOM file, "" where its header does not tell."""
+    headers = {file: dicom.patient_and_eye(file) for file in track(files, "reading DICOM headers")}
+    if headers:
+        patients = {patient for patient, _ in headers.values()} - {""}
+        log.info("DICOM files: %d, patients named in them: %d", len(headers), len(patients))
+    return headers
