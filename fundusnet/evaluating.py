@@ -14,7 +14,7 @@ from fundusnet.checkpoints import stored_beside
 from fundusnet.data.overlap import seen_before
 from fundusnet.data.prepared import open_prepared
 from fundusnet.errors import UserError
-from fundusnet.preparing import prepare_set, prepared_folder
+from fundusnet.preparing import prepare_once, prepared_folder
 from fundusnet.tasks import Task, task_of
 
 log = logging.getLogger(__name__)
@@ -73,7 +73,7 @@ def elsewhere(cfg: DictConfig, trained: DictConfig, run: Path, split: str) -> Di
             )
     data.data.size = own.size
     OmegaConf.resolve(data)
-    prepare_set(data)
+    prepare_once(data)
     data.data.folder = str(prepared_folder(data).resolve())
     # How pictures travel is the machine's business, and the run knows it.
     data.data.batch_size, data.data.num_workers = own.batch_size, own.num_workers

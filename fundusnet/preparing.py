@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from fundusnet.data.prepare import prepare
 from fundusnet.data.prepared import PreparedSet, open_prepared
 from fundusnet.data.sources import load_source
 from fundusnet.errors import UserError
+from fundusnet.run_folder import alone_in
 from fundusnet.shard import Shard
 
 log = logging.getLogger(__name__)
@@ -52,6 +54,16 @@ def prepare_set(cfg: DictConfig, shard: Shard | None = None) -> PreparedSet:
     return prepared
 
 
+def prepare_once(cfg: DictConfig) -> PreparedSet:
+    """:func:`prepare_set`; other processes that want the same wait and then open it."""
+    folder = prepared_folder(cfg)
+    if (folder / "prepared.yaml").exists():
+        return prepare_set(cfg)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with alone_in(folder.parent, patience=math.inf):
+        return prepare_set(cfg)
+
+
 def prepare_folder(cfg: DictConfig) -> Path:
     """What the ``prepare`` verb does: the whole set, its part ``cfg.shard``, or the whole from the parts ``cfg.merge``.
 
@@ -64,7 +76,8 @@ def prepare_folder(cfg: DictConfig) -> Path:
     """
     shard = None if cfg.shard is None else Shard.parsed(cfg.shard)
     if cfg.merge is None:
-        return prepare_set(cfg, shard).folder
+        # Parts are not held against each other: they may lie side by side in one folder, and are made at the same time.
+        return (prepare_set(cfg, shard) if shard else prepare_once(cfg)).folder
     if shard:
         raise UserError(f"merge puts finished parts together; leave out shard={shard}")
     parts = finished_parts(as_list(cfg.merge))

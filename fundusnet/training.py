@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import shlex
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from fundusnet.fitting import fit_here
 from fundusnet.launching import follow, follows, leading
 from fundusnet.loggers import new_id, wandb_finished
 from fundusnet.outcome import log_outcome
-from fundusnet.preparing import prepare_set, prepared_folder
+from fundusnet.preparing import prepare_once, prepared_folder
 from fundusnet.run_folder import Result, alone_in, ending_in_order, run_folder, state_of, status_of
 from fundusnet.tasks import task_of
 
@@ -60,17 +59,6 @@ def command() -> str | None:
     folders = [source.path for source in hydra.runtime.config_sources if source.provider == "command-line"]
     words = [word for word in hydra.overrides.task if word.partition("=")[0] not in ("run_dir", "resume")]
     return shlex.join(["fundusnet", "train", *(f"--config-dir={folder}" for folder in folders), *words])
-
-
-def prepare_once(cfg: DictConfig) -> None:
-    """Make the prepared set where it does not exist yet, while other jobs that want the same wait."""
-    folder = prepared_folder(cfg)
-    if (folder / "prepared.yaml").exists():
-        prepare_set(cfg)
-        return
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with alone_in(folder.parent, patience=math.inf):
-        prepare_set(cfg)
 
 
 def begun(cfg: DictConfig, run: Path) -> DictConfig:

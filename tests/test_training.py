@@ -12,7 +12,7 @@ import torch
 
 from fundusnet import compose, evaluate, train
 from fundusnet.errors import UserError
-from fundusnet.training import prepare_once
+from fundusnet.preparing import prepare_once
 
 TINY = [
     "experiment=quickstart",
