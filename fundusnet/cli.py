@@ -81,8 +81,9 @@ def usage() -> str:
 def _run(verb: str, rest: list[str]) -> int:
     import hydra
 
-    from fundusnet.config import COMPOSITION_ERRORS, conf_folder, one_line
+    from fundusnet.config import COMPOSITION_ERRORS, conf_folder, one_line, quoted
 
+    rest = [word if word.startswith("-") else quoted(word) for word in rest]
     # Training is a plain function of this module, so that launchers can send it to other processes by name.
     stub = _train if verb == "train" else _stub(verb)
     sweeps = verb == "train" and not {"-m", "--multirun"}.isdisjoint(rest)

@@ -10,6 +10,7 @@ from typing import Any
 
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -36,11 +37,36 @@ def compose(overrides: Sequence[str] = (), verb: str = "train") -> DictConfig:
     """
     try:
         with initialize_config_dir(str(conf_folder()), version_base="1.3"):
-            cfg = hydra_compose(verb, list(overrides))
+            cfg = hydra_compose(verb, [quoted(override) for override in overrides])
     except COMPOSITION_ERRORS as error:
         raise UserError(one_line(error, verb)) from error
     check(cfg, verb)
     return cfg
+
+
+def quoted(override: str) -> str:
+    """An override with quotes around what Hydra's grammar cannot read, such as a folder named ``x_seed=1``.
+
+    Examples
+    --------
+    >>> quoted("runs=[sweep/seed=0,other]")
+    'runs=["sweep/seed=0",other]'
+    """
+    key, _, value = override.partition("=")
+    listed = re.fullmatch(r"\[(.*)\]", value)
+    items = listed[1].split(",") if listed else [value]
+    if not value or _parses(override) or any(re.search(r"""["'{}\[\]]|\\$""", item) for item in items):
+        return override
+    text = ",".join(item if _parses(f"{key}={item}") else f'"{item}"' for item in items)
+    return f"{key}=[{text}]" if listed else f"{key}={text}"
+
+
+def _parses(override: str) -> bool:
+    try:
+        OverridesParser.create().parse_override(override)
+    except HydraException:
+        return False
+    return True
 
 
 def check(cfg: DictConfig, verb: str = "train", folders: Sequence[Path] = ()) -> None:

@@ -9,7 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 
 import fundusnet
 from fundusnet.cli import main
-from fundusnet.config import check, compose, conf_folder
+from fundusnet.config import check, compose, conf_folder, quoted
 from fundusnet.errors import UserError
 from fundusnet.schema import SCHEMAS, schema_of
 
@@ -157,3 +157,28 @@ def test_lazy_name_is_the_function_each_time() -> None:
     assert fundusnet.compose is compose
     with pytest.raises(AttributeError, match="no attribute 'tarin'"):
         fundusnet.tarin  # noqa: B018
+
+
+@pytest.mark.parametrize(
+    ("typed", "read"),
+    [
+        ("seed=1", "seed=1"),
+        ("trainer.lr=choice(1,2)", "trainer.lr=choice(1,2)"),
+        ("run=sweep/weight=0_seed=1", 'run="sweep/weight=0_seed=1"'),
+        ("input=eyes (2)", 'input="eyes (2)"'),
+        ("name=guided (λ = 1, bce)", 'name="guided (λ = 1, bce)"'),
+        ("runs=[sweep/seed=0,other]", 'runs=["sweep/seed=0",other]'),
+        ("runs=['sweep/seed=0']", "runs=['sweep/seed=0']"),
+        ("finding.dilations=[1,2", "finding.dilations=[1,2"),
+        ("seed", "seed"),
+        ("seed=", "seed="),
+        ("~sweep", "~sweep"),
+    ],
+)
+def test_names_of_folders_need_no_quotes(typed: str, read: str) -> None:
+    assert quoted(typed) == read
+
+
+def test_a_folder_of_a_sweep_is_taken_as_it_is_typed() -> None:
+    cfg = compose(["run=outputs/model.loss.weight=0_seed=1", "output=eyes (2)"], verb="evaluate")
+    assert cfg.run == "outputs/model.loss.weight=0_seed=1" and cfg.output == "eyes (2)"
