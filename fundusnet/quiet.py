@@ -14,6 +14,8 @@ _INTERNAL = (
     r".*isinstance\(treespec, LeafSpec\).*",
     # Our modules put together themselves what several processes measured, as Lightning's means do not hold there.
     r".*sync_dist=True.*",
+    # The second stage of grading keeps the first within it, frozen and in eval mode; `Watch` names it.
+    r"Found \d+ module\(s\) in eval mode at the start of training.*",
 )
 
 

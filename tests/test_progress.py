@@ -100,6 +100,7 @@ def test_quiet_lets_warnings_pass_and_ends(caplog: pytest.LogCaptureFixture) -> 
             logger.info("GPU available: False")
             logger.warning("something of yours")
             warnings.warn("`isinstance(treespec, LeafSpec)` is deprecated", FutureWarning, stacklevel=1)
+            warnings.warn("Found 150 module(s) in eval mode at the start of training. This may", stacklevel=1)
             warnings.warn("your data are odd", UserWarning, stacklevel=1)
         logger.info("heard again")
     assert [str(warning.message) for warning in seen] == ["your data are odd"]
