@@ -48,6 +48,9 @@ def evaluate(cfg: DictConfig) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     task = task_of(trained)
     result = task.score_again(scored, run, split, folder, cfg.evaluation)
+    if not cfg.evaluation.faithfulness:  # those of an earlier evaluation whose place this one takes
+        for stale in (folder / "faithfulness.csv", *folder.glob("figures/faithfulness_*.png")):
+            stale.unlink(missing_ok=True)
     if cfg.data is not None:
         result["also_in_training"] = also_in_training(task, trained, scored, split)
         (folder / "metrics.json").write_text(json.dumps(result, indent=2) + "\n")

@@ -196,6 +196,15 @@ def test_subgroups_stand_in_the_results_and_on_the_page(run: Path, place: Path, 
 GRADES = [number // 2 % 3 for number in range(36)]
 
 
+def test_a_second_evaluation_leaves_nothing_of_the_first_behind(run: Path, place: Path, tmp_path: Path) -> None:
+    elsewhere(run, place / "other", tmp_path / "out", "evaluation.faithfulness=true")
+    stale = {tmp_path / "out" / "faithfulness.csv", *(tmp_path / "out" / "figures").iterdir()}
+    assert len(stale) == 2 and all(file.is_file() for file in stale)
+    elsewhere(run, place / "other", tmp_path / "out")
+    assert not any(file.exists() for file in stale)
+    assert "faithfulness" not in metrics(tmp_path / "out")
+
+
 @pytest.fixture(scope="module")
 def graded_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("graded")
