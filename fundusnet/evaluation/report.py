@@ -148,7 +148,8 @@ def _run_label(group: Group, run: Run) -> str:
     return f"{'+'.join(run.findings)}, {group.label}, seed {run.config.get('seed')}"
 
 
-def _roc(groups: Sequence[Group], finding: str) -> str:
+def _roc(groups: Sequence[Group], finding: str) -> str | None:
+    """The picture of the curves, where any run was scored on images with the finding and on images without it."""
     curves, points = {}, {}
     for group in groups:
         runs = group.runs_of(finding)
@@ -159,7 +160,8 @@ def _roc(groups: Sequence[Group], finding: str) -> str:
             at = [(run.metric(finding, name) or {}).get("value") for name in ("sensitivity", "specificity")]
             if None not in at:
                 points[label] = (float(at[0] or 0), float(at[1] or 0))
-    return page.picture(figures.roc(curves, points))
+    drawable = any({0, 1} <= {*label} for label, _ in curves.values())
+    return page.picture(figures.roc(curves, points)) if drawable else None
 
 
 def _pictures(groups: Sequence[Group], finding: str, prepared: PreparedSet) -> Iterator[dict[str, object]]:

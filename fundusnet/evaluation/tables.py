@@ -84,7 +84,7 @@ def cell(metric: Mapping[str, Any], *, signed: bool = False) -> dict[str, Any]:
     if metric.get("unreliable"):
         remarks.append("fewer than 10 patients: unreliable")
     if metric.get("redrawn"):
-        remarks.append(f"{metric['redrawn']} resamples redrawn")
+        remarks.append(f"{metric['redrawn']} resample{'s' if metric['redrawn'] > 1 else ''} redrawn")
     seeds = metric.get("seeds") or []
     return {
         "value": "–" if metric["value"] is None else format(metric["value"], style),

@@ -60,7 +60,7 @@ def made_up_run(folder: Path, name: str, *, skill: float = 1.0, prepared: str | 
 
 def test_the_page_needs_nothing_outside_itself(tmp_path: Path) -> None:
     page = write_report([made_up_run(tmp_path / "a", "<guided>")], tmp_path / "deep" / "report.html").read_text()
-    assert not re.search(r"https?:|src=\"(?!data:)|href=|<script|@import|url\(", page)
+    assert not re.search(r"https?:|src=\"(?!data:)|href=\"(?!#)|<script|@import|url\(", page)
     assert "&lt;guided&gt;" in page and "<guided>" not in page
     assert "synthetic, test split" in page
     assert "40 images of 15 patients" in page
@@ -69,6 +69,14 @@ def test_the_page_needs_nothing_outside_itself(tmp_path: Path) -> None:
     assert "No pictures" in page
     assert page.count("data:image/png;base64,") == 2  # ROC and losses
     assert "Difference" not in page
+
+
+def test_no_curve_is_drawn_of_one_class(tmp_path: Path) -> None:
+    run = made_up_run(tmp_path / "a", "a")
+    assert "ROC curve" in write_report([run], tmp_path / "report.html").read_text()
+    table = pd.read_csv(run / "predictions.csv")
+    table[table["label"] == 1].to_csv(run / "predictions.csv", index=False)
+    assert "ROC curve" not in write_report([run], tmp_path / "report.html").read_text()
 
 
 def test_two_runs_stand_side_by_side_with_their_difference(tmp_path: Path) -> None:
