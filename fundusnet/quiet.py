@@ -22,15 +22,21 @@ _INTERNAL = (
 @contextmanager
 def quiet() -> Iterator[None]:
     """Within it, Lightning's greetings and warnings about its own insides are left out; afterwards all is as before."""
-    loggers = [logging.getLogger(name) for name in _TALKATIVE]
+    with only(logging.WARNING, *_TALKATIVE), warnings.catch_warnings():
+        for message in _INTERNAL:
+            warnings.filterwarnings("ignore", message=message)
+        yield
+
+
+@contextmanager
+def only(level: int, *names: str) -> Iterator[None]:
+    """Within it, the loggers of these names and those below them say only what is of this level or above."""
+    loggers = [logging.getLogger(name) for name in names]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
-        logger.setLevel(logging.WARNING)
+        logger.setLevel(level)
     try:
-        with warnings.catch_warnings():
-            for message in _INTERNAL:
-                warnings.filterwarnings("ignore", message=message)
-            yield
+        yield
     finally:
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
