@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -730,6 +731,25 @@ def test_text_can_be_read_and_everything_has_a_name(browser: Browser, server: Se
     ground = reader.tab.evaluate("getComputedStyle(document.body).backgroundColor")
     luminance = np.mean([int(part) for part in ground[4:-1].split(",")])
     assert luminance < 40 if scheme == "dark" else luminance > 200
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_nothing_of_the_bars_overlaps_or_is_cut_off(browser: Browser, eyes: Path, start: Start, width: int) -> None:
+    """With the links to the other pages, which a reader alone has: they leave the least room."""
+    server = start(eyes, "data=csv")
+    server.start()
+    reader = new_reader(browser, server, viewport={"width": width, "height": 844}, color_scheme="light").open()
+    bar = [box for one in reader.find(".bar > :visible").all() if (box := one.bounding_box())]
+    for one, other in combinations(bar, 2):
+        apart = one["x"] + one["width"] <= other["x"] + 1 or other["x"] + other["width"] <= one["x"] + 1
+        assert apart or one["y"] + one["height"] <= other["y"] + 1 or other["y"] + other["height"] <= one["y"] + 1
+    assert max(box["x"] + box["width"] for box in bar) <= width
+    if width == 1280:  # on a phone the tools scroll
+        assert reader.find(".tools").evaluate("tools => tools.scrollWidth - tools.clientWidth") == 0
+    reader.tab.goto(f"{server.address}/adjudicate")
+    reader.tab.wait_for_selector("#loading:not([hidden])")
+    behind = reader.tab.evaluate("getComputedStyle(document.querySelector('.panes')).backgroundColor")
+    assert max(int(part) for part in behind[4:-1].split(",")) < 40, "pale words stand on it"
 
 
 # Texts with less contrast to what is behind them than WCAG's AA asks for; what cannot be pressed is exempt.
