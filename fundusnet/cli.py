@@ -152,7 +152,7 @@ def _train(cfg: DictConfig) -> float | None:
             _refuse_changes()
         else:
             cfg.run_dir = str(_run_folder(cfg))
-        from fundusnet.launching import follows
+        from fundusnet.fitting.ranks import follows
         from fundusnet.training import train
 
         run = train(cfg).run_dir

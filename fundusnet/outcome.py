@@ -12,7 +12,7 @@ import pandas as pd
 from omegaconf import DictConfig
 
 from fundusnet.data.prepared import PreparedSet, open_prepared
-from fundusnet.loggers import open_wandb
+from fundusnet.fitting.loggers import open_wandb
 
 THUMBNAIL = 96  # pixels: side of a picture in the table
 ROWS = 500  # of the table; all predictions are in predictions.csv

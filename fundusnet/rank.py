@@ -20,8 +20,8 @@ def main() -> None:
     from omegaconf import DictConfig, OmegaConf
     from torch.distributed.elastic.multiprocessing.errors import record
 
-    from fundusnet.fitting import fit_here
-    from fundusnet.loggers import wandb_finished
+    from fundusnet.fitting.fit import fit_here
+    from fundusnet.fitting.loggers import wandb_finished
 
     folder = Path(sys.argv[1])
     cfg = OmegaConf.load(folder / "config.yaml")

@@ -155,7 +155,7 @@ def _why_undone(folder: Path) -> str | None:
 
 def _settle_in_worker(cfg: DictConfig) -> None:
     """End with the sweep; keep to a GPU of one's own where nobody deals them out."""
-    from fundusnet.launching import claim_gpus, processes, uses_gpu
+    from fundusnet.fitting.ranks import claim_gpus, processes, uses_gpu
     from fundusnet.orphans import end_with_parent
 
     job = HydraConfig.get()

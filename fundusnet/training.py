@@ -10,9 +10,9 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from fundusnet.errors import UserError
-from fundusnet.fitting import fit_here
-from fundusnet.launching import follow, follows, leading
-from fundusnet.loggers import new_id, wandb_finished
+from fundusnet.fitting.fit import fit_here
+from fundusnet.fitting.loggers import new_id, wandb_finished
+from fundusnet.fitting.ranks import follow, follows, leading
 from fundusnet.outcome import log_outcome
 from fundusnet.preparing import prepare_once, prepared_folder
 from fundusnet.run_folder import Result, alone_in, ending_in_order, run_folder, state_of, status_of

@@ -24,7 +24,7 @@ def killed(cfg: DictConfig, moment: str, step: int, number: signal.Signals = sig
 def _train_until(cfg: DictConfig, moment: str, step: int, number: signal.Signals) -> None:
     """Runs in the other process: a callback's hook called ``moment`` sends the signal from ``step`` on."""
     from fundusnet import train
-    from fundusnet.resuming import Reseed
+    from fundusnet.fitting.resuming import Reseed
 
     torch.set_num_threads(1)
     # Loader workers are forked, as they are where no test stands above the training.

@@ -12,7 +12,7 @@ import torch
 
 from fundusnet.checkpoints import CheckpointFiles, load_checkpoint, store_beside, write_checkpoint
 from fundusnet.errors import UserError
-from fundusnet.resuming import last_complete
+from fundusnet.fitting.resuming import last_complete
 
 CONTENT = {"state_dict": {"weight": torch.arange(6.0)}, "epoch": 3}
 

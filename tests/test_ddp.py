@@ -25,7 +25,8 @@ from fundusnet.data.loading import ShareInOrder
 from fundusnet.errors import UserError
 from fundusnet.findings.module import GuidedModule
 from fundusnet.findings.task import make_datamodule
-from fundusnet.launching import claim_gpus, processes
+from fundusnet.fitting import ranks as ranks_module
+from fundusnet.fitting.ranks import claim_gpus, processes
 from fundusnet.run_folder import state_of
 
 TWO = ["trainer=ddp", "trainer.devices=2", "trainer.accelerator=cpu", "trainer.precision=32-true"]
@@ -224,13 +225,11 @@ def test_more_processes_than_photographs_is_refused() -> None:
 @pytest.fixture
 def four_gpus(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[dict[str, int]]:
     """A machine with four GPUs on which no other job runs."""
-    from fundusnet import launching
-
-    monkeypatch.setattr(launching.torch.cuda, "device_count", lambda: 4)
-    monkeypatch.setattr(launching.tempfile, "gettempdir", lambda: str(tmp_path))
+    monkeypatch.setattr(ranks_module.torch.cuda, "device_count", lambda: 4)
+    monkeypatch.setattr(ranks_module.tempfile, "gettempdir", lambda: str(tmp_path))
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     claimed: dict[str, int] = {}
-    monkeypatch.setattr(launching, "_claimed", claimed)
+    monkeypatch.setattr(ranks_module, "_claimed", claimed)
     yield claimed
     for handle in claimed.values():
         if handle >= 0:
@@ -241,10 +240,8 @@ def test_each_worker_has_gpus_of_its_own(four_gpus: dict[str, int], monkeypatch:
     seen = []
     workers: list[dict[str, int]] = []
     for number in range(3):
-        from fundusnet import launching
-
         workers.append({})
-        monkeypatch.setattr(launching, "_claimed", workers[-1])  # as in a process of its own
+        monkeypatch.setattr(ranks_module, "_claimed", workers[-1])  # as in a process of its own
         monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
         claim_gpus(2, number)
         seen.append(os.environ["CUDA_VISIBLE_DEVICES"])

@@ -17,7 +17,7 @@ from tiny_runs import tiny_overrides, tiny_place
 
 from fundusnet import compose, train
 from fundusnet.errors import UserError
-from fundusnet.resuming import last_complete
+from fundusnet.fitting.resuming import last_complete
 from fundusnet.run_folder import Interrupted, alone_in, ending_in_order, state_of
 
 

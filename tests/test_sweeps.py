@@ -23,7 +23,7 @@ from fundusnet import compose
 from fundusnet.cli import main
 from fundusnet.config import conf_folder
 from fundusnet.errors import UserError
-from fundusnet.fitting import precision
+from fundusnet.fitting.fit import precision
 from fundusnet.run_folder import Result, command_of, state_of, status_of
 from fundusnet.sweeping import JOBS, naming
 from fundusnet.training import command

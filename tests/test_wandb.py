@@ -18,7 +18,7 @@ from tiny_runs import tiny_overrides, tiny_place
 from wandb.proto.wandb_internal_pb2 import Record
 
 from fundusnet.cli import main
-from fundusnet.resuming import Reseed
+from fundusnet.fitting.resuming import Reseed
 from fundusnet.run_folder import state_of
 
 BLOCK = 32768

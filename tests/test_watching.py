@@ -14,8 +14,8 @@ from torch import nn
 
 from fundusnet import compose, train
 from fundusnet.errors import NotFiniteError, UserError
+from fundusnet.fitting.watching import Watch
 from fundusnet.run_folder import state_of
-from fundusnet.watching import Watch
 
 
 def test_a_loss_that_is_no_number_stops_the_run_and_names_the_images(tmp_path: Path) -> None:

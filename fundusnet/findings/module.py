@@ -13,7 +13,7 @@ from torchmetrics.functional.classification import binary_auroc
 from fundusnet.errors import NotFiniteError, UserError
 from fundusnet.findings.loss import classification_loss, guidance_loss
 from fundusnet.findings.network import GuidedCAM, GuidedTimm, InceptionCAM
-from fundusnet.gathering import gathered
+from fundusnet.fitting.gathering import gathered
 
 Batch = dict[str, Tensor]
 LOSSES = ("loss", "classification", "guidance")  # what training lowers, and its two terms

@@ -19,7 +19,7 @@ from fundusnet.evaluation.use import choose, finding_questions
 from fundusnet.findings.module import GuidedModule, map_size
 from fundusnet.findings.panels import validation_panels as validation_panels
 from fundusnet.findings.scoring import score, write_results
-from fundusnet.fitting import fit
+from fundusnet.fitting.fit import fit
 
 log = logging.getLogger(__name__)
 

@@ -25,7 +25,7 @@ from fundusnet.data.appearance import training_appearance
 from fundusnet.data.relabel import relabelling
 from fundusnet.errors import UserError
 from fundusnet.evaluation.use import choose, grading_questions
-from fundusnet.fitting import fit
+from fundusnet.fitting.fit import fit
 from fundusnet.grading.datamodule import GradingDataModule
 from fundusnet.grading.masks import write_masks
 from fundusnet.grading.panels import validation_panels as validation_panels

@@ -18,15 +18,15 @@ from pytorch_lightning.callbacks import Callback
 
 from fundusnet.checkpoints import CheckpointFiles
 from fundusnet.errors import NotFiniteError, UserError
-from fundusnet.fit_progress import FitProgress
-from fundusnet.gauges import Gauges, Pictures
-from fundusnet.history import History
-from fundusnet.launching import fit_in_ranks, lead, processes, under_torchrun, uses_gpu
-from fundusnet.loggers import make_loggers
-from fundusnet.quiet import quiet
-from fundusnet.resuming import Checkpoints, Reseed, last_complete
+from fundusnet.fitting.gauges import Gauges, Pictures
+from fundusnet.fitting.history import History
+from fundusnet.fitting.loggers import make_loggers
+from fundusnet.fitting.progress import FitProgress
+from fundusnet.fitting.quiet import quiet
+from fundusnet.fitting.ranks import fit_in_ranks, lead, processes, under_torchrun, uses_gpu
+from fundusnet.fitting.resuming import Checkpoints, Reseed, last_complete
+from fundusnet.fitting.watching import Watch
 from fundusnet.tasks import task_of
-from fundusnet.watching import Watch
 
 FITTED = "fit.json"
 
