@@ -50,7 +50,9 @@ def prepare_set(cfg: DictConfig, shard: Shard | None = None) -> PreparedSet:
     prepared = prepare(
         manifest, folder, size=data.size, workers=data.workers, source=data.source, options=options, shard=shard
     )
-    log.info("prepared %d photographs; rejected ones are in %s", len(prepared.pixels), folder / "rejected.csv")
+    rejected = prepared.info["counts"]["rejected"] + prepared.info["counts"]["rejected_masks"]
+    which = f"rejected: {rejected}, see {folder / 'rejected.csv'}" if rejected else "none was rejected"
+    log.info("prepared %d photographs; %s", len(prepared), which)
     return prepared
 
 

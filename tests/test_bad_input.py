@@ -100,12 +100,13 @@ def refusal(capsys: pytest.CaptureFixture[str], *words: str) -> str:
     return line
 
 
-def test_a_folder_of_every_kind_of_file(place: Path) -> None:
+def test_a_folder_of_every_kind_of_file(place: Path, caplog: pytest.LogCaptureFixture) -> None:
     good, bad = write_good(place / "photographs"), write_bad(place / "photographs")
     assert main([*PREPARE, "data=folder", "data.root=photographs"]) == 0
     reasons = rejected(place / "set")
     assert reasons.keys() == bad.keys()
     assert all(word in reasons[name] for name, word in bad.items())
+    assert f"prepared {len(good)} photographs; rejected: {len(bad)}, see set/rejected.csv" in caplog.text
     prepared = open_prepared(place / "set")
     paths = prepared.manifest.images["path"].tolist()
     assert sorted(paths) == sorted(good)
@@ -113,6 +114,12 @@ def test_a_folder_of_every_kind_of_file(place: Path) -> None:
         shown = Photograph(good[path], 96, 96, 1)
         expected, _ = crop_square(shown, find_field(shown.pixels), SIZE)
         assert np.abs(pixels.astype(int) - expected).mean() <= (6 if path.endswith(".jpg") else 0), path
+
+
+def test_where_all_is_well_no_file_of_rejected_ones_is_named(place: Path, caplog: pytest.LogCaptureFixture) -> None:
+    Image.fromarray(eye(1)).save(place / "photographs" / "a.png")
+    assert main([*PREPARE, "data=folder", "data.root=photographs"]) == 0
+    assert "prepared 1 photographs; none was rejected" in caplog.text
 
 
 @pytest.mark.parametrize("source", ["folder", "csv"])
