@@ -737,7 +737,6 @@ def test_text_can_be_read_and_everything_has_a_name(browser: Browser, server: Se
 def test_nothing_of_the_bars_overlaps_or_is_cut_off(browser: Browser, eyes: Path, start: Start, width: int) -> None:
     """With the links to the other pages, which a reader alone has: they leave the least room."""
     server = start(eyes, "data=csv")
-    server.start()
     reader = new_reader(browser, server, viewport={"width": width, "height": 844}, color_scheme="light").open()
     bar = [box for one in reader.find(".bar > :visible").all() if (box := one.bounding_box())]
     for one, other in combinations(bar, 2):
