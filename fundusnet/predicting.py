@@ -7,6 +7,7 @@ where it stopped, and memory holds a few batches, however many photographs there
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections.abc import Sequence
@@ -21,7 +22,7 @@ from omegaconf import DictConfig, OmegaConf
 from fundusnet.config import as_list
 from fundusnet.errors import UserError
 from fundusnet.prediction.inputs import Entry, digest, find_inputs
-from fundusnet.prediction.tables import RECORD, REJECTED, read_record, write_record
+from fundusnet.prediction.tables import RECORD, REJECTED, read_record, read_rows, write_record
 from fundusnet.progress import progress_bar
 from fundusnet.run_folder import alone_in, ending_in_order
 from fundusnet.shard import Shard
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from fundusnet.prediction.predictor import Predictor
 
 REPORT = "report.html"
+log = logging.getLogger(__name__)
 
 
 def predict(cfg: DictConfig) -> Path:
@@ -66,6 +68,8 @@ def predict(cfg: DictConfig) -> Path:
         if not (folder / RECORD).exists():
             write_record(folder, record)
         fill(folder, predictors, root, mine, cfg)
+        if rejected := sum(1 for _ in read_rows(folder / REJECTED)):
+            log.warning("%d of %d files could not be read, see %s", rejected, len(mine), folder / REJECTED)
         _write_report(folder, int(cfg.report.pictures))
         write_record(folder, record | {"state": "done"})
     return folder

@@ -63,6 +63,11 @@ def whole(place: Path) -> Path:
     return predict(config(place, "whole"))
 
 
+def test_what_could_not_be_read_is_counted_in_a_line(place: Path, caplog: pytest.LogCaptureFixture) -> None:
+    folder = predict(config(place, "counted", "heatmaps.draw=false"))
+    assert f"1 of 13 files could not be read, see {folder}/rejected.csv" in caplog.text
+
+
 def content(folder: Path) -> dict[str, bytes]:
     """Tables and pictures of a folder, by name."""
     files = [*folder.glob("*.csv"), *folder.glob("heatmaps/*")]
