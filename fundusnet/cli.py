@@ -38,6 +38,11 @@ WORK = {
     "export": ("fundusnet.exporting", "export"),
     "report": ("fundusnet.reporting", "report"),
 }
+# What Hydra takes with two dashes, in full or cut short; it answers any other with a page of usage.
+FLAGS = (
+    *("--cfg", "--config-dir", "--config-name", "--config-path", "--experimental-rerun", "--help", "--hydra-help"),
+    *("--info", "--multirun", "--package", "--resolve", "--run", "--shell-completion", "--version"),
+)
 FAILURE = 1
 USAGE_ERROR = 2
 _leads_jobs = False  # whether this process started a sweep; a launcher's worker did not
@@ -61,6 +66,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         close = get_close_matches(verb, VERBS, n=1, cutoff=0.5)
         meant = f"did you mean {close[0]}?" if close else f"the verbs are {', '.join(VERBS)}"
         return _complain(f"unknown verb {verb}; {meant}")
+    for word in rest:
+        flag = word.partition("=")[0]
+        if flag.startswith("--") and not any(known.startswith(flag) for known in FLAGS):
+            return _complain(f"{flag} is no flag; keys have no dashes: {flag.lstrip('-').replace('-', '_')}=VALUE")
     return _run(verb, rest)
 
 

@@ -139,7 +139,7 @@ def one_line(error: BaseException | None, verb: str) -> str:
         known = [key for task in TASK_CHOICES for key in _keys(OmegaConf.structured(schema_of(verb, task)))]
         if found[1] in known:
             return f"{found[1]} is no key of this experiment, but of another task or model; --cfg job shows its own"
-        return f"unknown key {found[1]}{_nearest(found[1], known)}"
+        return _unknown(found[1], known, verb)
     if isinstance(error, OverrideParseException):
         return f"{error.override} is no override ({text.splitlines()[0]}); write key=value"
     # OmegaConf adds lines of its own; only the one with the key says more than the first.
@@ -158,7 +158,11 @@ def _refuse(key: str, known: Sequence[str], verb: str, task: str | None) -> None
                 f"{key} belongs to task={other}, and this is task={task}; choose an experiment of one task, such as "
                 f"experiment={'grading_ranking' if other == 'grading' else 'findings'}"
             )
-    raise UserError(f"unknown key {key}{_nearest(key, known)}")
+    raise UserError(_unknown(key, known, verb))
+
+
+def _unknown(key: str, known: Sequence[str], verb: str) -> str:
+    return f"unknown key {key}{_nearest(key, known) or f'; fundusnet {verb} --help lists the keys'}"
 
 
 LEAST = {
@@ -252,7 +256,7 @@ def _keys(cfg: DictConfig, above: str = "") -> Iterator[str]:
 def _nearest(name: str, known: Sequence[str]) -> str:
     # The right name in the wrong place goes before one that merely looks like it.
     close = [key for key in known if key.rpartition(".")[2] == name.rpartition(".")[2]][:1]
-    close = close or get_close_matches(name, known, n=1, cutoff=0.5)
+    close = close or get_close_matches(name, known, n=1)
     return f"; did you mean {close[0]}?" if close else ""
 
 

@@ -233,6 +233,14 @@ def test_what_a_prepared_set_cannot_give_is_one_line(place: Path, capsys: pytest
         assert message in refusal(capsys, *TRAIN, override, f"run_dir=run{number}")
 
 
+def test_findings_of_a_set_with_grades_alone(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for number, name in enumerate("ab"):
+        (place / "photographs" / name).mkdir()
+        Image.fromarray(eye(number)).save(place / "photographs" / name / "1.png")
+    line = refusal(capsys, *TRAIN, "data=folder", "data.options.classes=[a,b]")
+    assert "knows of no finding; to learn grades give experiment=grading" in line
+
+
 @pytest.mark.parametrize(
     ("file", "content", "message"),
     [

@@ -62,6 +62,9 @@ def test_unknown_verb_names_the_nearest(capsys: pytest.CaptureFixture[str]) -> N
     [
         (["train", "sead=1"], "did you mean seed?"),
         (["train", "data=idird"], "did you mean idrid?"),
+        (["predict", "data=idrid"], "unknown key data; fundusnet predict --help lists the keys"),
+        (["predict", "--checkpoint", "run"], "--checkpoint is no flag; keys have no dashes: checkpoint=VALUE"),
+        (["predict", "--batch-size=4"], "--batch-size is no flag; keys have no dashes: batch_size=VALUE"),
         (["train", "+model.loss.wieght=1"], "did you mean model.loss.weight?"),
         (["train", "model.loss.weight=-1"], "model.loss.weight=-1 is too small"),
         (["train", "seed=[1"], "seed=[1 is no override"),

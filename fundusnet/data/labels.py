@@ -138,9 +138,12 @@ def _check_known(label: NDArray[np.float32], findings: Sequence[str], prepared: 
         if np.isnan(label[:, column]).all():
             manifest = prepared.manifest
             have = sorted(({*manifest.readings["finding"], *manifest.lesions["finding"]}) - {""})
-            raise UserError(
-                f"no picture of {prepared.folder} is known to have or lack '{finding}'; it knows of {', '.join(have)}"
+            known = (
+                f"it knows of {', '.join(have)}"
+                if have
+                else "it knows of no finding; to learn grades give experiment=grading"
             )
+            raise UserError(f"no picture of {prepared.folder} is known to have or lack '{finding}'; {known}")
 
 
 def _points(prepared: PreparedSet) -> list[tuple[Point, Point] | None]:
