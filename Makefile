@@ -8,10 +8,10 @@ READY := $(VENV)/.ready
 
 DEMO := outputs/demo
 
-demo: $(READY)  ## train the quickstart without and with guidance, and show both side by side
+demo: $(READY)  ## train without and with guidance on eyes with a shortcut, and show both side by side
 	rm -rf $(DEMO)
-	$(BIN)/fundusnet train experiment=quickstart model.loss.weight=0 name=without run_dir=$(DEMO)/without
-	$(BIN)/fundusnet train experiment=quickstart name=with run_dir=$(DEMO)/with
+	$(BIN)/fundusnet train experiment=synthetic_shortcut model.loss.weight=0 name=without run_dir=$(DEMO)/without
+	$(BIN)/fundusnet train experiment=synthetic_shortcut name=with run_dir=$(DEMO)/with
 	$(BIN)/fundusnet report runs=[$(DEMO)/without,$(DEMO)/with] output=$(DEMO)/report.html
 
 # A process for each core, and one thread in each: small networks gain nothing from more.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -86,4 +87,9 @@ def test_the_tutorial_runs(tmp_path: Path) -> None:
         done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False, env={**os.environ})
         assert done.returncode == 0, f"{command}\n{done.stderr[-2000:]}"
     assert (tmp_path / "outputs" / "report.html").is_file()
+    without, guided = (
+        json.loads((tmp_path / "outputs" / name / "metrics.json").read_text())["metrics"]["auroc"]["value"]
+        for name in ("without", "with")
+    )
+    assert without < 0.85 and guided > 0.95  # as the page says
     assert len(list((tmp_path / "outputs" / "predictions" / "heatmaps").glob("*.png"))) == 400
