@@ -16,6 +16,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "task": ("findings", "grading"),
     "data.cue": ("regions", "pixels"),
     "data.split_by": ("patient", "image"),
+    "trainer.accelerator": ("auto", "cpu", "gpu", "cuda"),
     "evaluation.operating_point": ("val", "test"),
     "split": ("val", "test", "train", "all"),
 }

@@ -24,6 +24,7 @@ from fundusnet.cli import main
 from fundusnet.config import conf_folder
 from fundusnet.errors import UserError
 from fundusnet.fitting.fit import precision
+from fundusnet.fitting.ranks import processes
 from fundusnet.run_folder import Result, command_of, state_of, status_of
 from fundusnet.sweeping import JOBS, naming
 from fundusnet.training import command
@@ -171,6 +172,17 @@ def test_loggers_are_chosen_one_or_several(choice: str) -> None:
 def test_half_precision_on_a_processor_is_one_line() -> None:
     with pytest.raises(UserError, match="16-mixed needs a GPU; on a processor use bf16-mixed or 32-true"):
         precision(compose(["trainer.precision=16-mixed", "trainer.accelerator=cpu"]).trainer)
+
+
+def test_a_gpu_that_is_not_there_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    wanted = compose(["trainer.accelerator=gpu"]).trainer
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    assert processes(wanted) == 1
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    with pytest.raises(UserError, match="accelerator=gpu: torch finds no GPU here; use auto or cpu"):
+        processes(wanted)
+    with pytest.raises(UserError, match="accelerator=tpu is unknown; use auto or cpu or gpu or cuda"):
+        compose(["trainer.accelerator=tpu"])
 
 
 @pytest.fixture(scope="module")

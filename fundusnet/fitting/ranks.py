@@ -41,8 +41,10 @@ def processes(options: DictConfig) -> int:
 
     Raises
     ------
-    UserError: srun started this command several times.
+    UserError: srun started this command several times, or the GPU asked for is none that torch can use.
     """
+    if options.accelerator in ("gpu", "cuda") and not torch.cuda.is_available():
+        raise UserError(f"trainer.accelerator={options.accelerator}: torch finds no GPU here; use auto or cpu")
     devices = options.devices
     if OmegaConf.is_list(devices):
         count = len(devices)
