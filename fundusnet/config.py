@@ -134,7 +134,7 @@ def one_line(error: BaseException | None, verb: str) -> str:
     if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
         group, _, name = error.missing_cfg_file.rpartition("/")
         options = sorted(set(error.options))
-        return f"{group}={name} is unknown{_nearest(name, options)}; there are {', '.join(options)}"
+        return f"{group}={name} is unknown{_nearest(name, options, all_of_them=True)}"
     if found := re.search(r"(?:Could not override|Could not find group) '([^']+)'", text):
         known = [key for task in TASK_CHOICES for key in _keys(OmegaConf.structured(schema_of(verb, task)))]
         if found[1] in known:
@@ -227,7 +227,7 @@ def _check_source(name: str) -> None:
     from fundusnet.data.sources import SOURCES  # pandas comes with it, which no misspelt key shall wait for
 
     if name not in SOURCES:
-        raise UserError(f"data.source={name} is unknown{_nearest(name, list(SOURCES))}; there are {', '.join(SOURCES)}")
+        raise UserError(f"data.source={name} is unknown{_nearest(name, list(SOURCES), all_of_them=True)}")
 
 
 def _check_findings(cfg: DictConfig, folders: Sequence[Path]) -> None:
@@ -240,7 +240,7 @@ def _check_findings(cfg: DictConfig, folders: Sequence[Path]) -> None:
         if names.count(name) > 1:
             raise UserError(f"finding.names holds {name} twice; name it once")
         if name not in known:
-            raise UserError(f"unknown finding {name}{_nearest(name, known)}; there are {', '.join(known)}")
+            raise UserError(f"unknown finding {name}{_nearest(name, known, all_of_them=True)}")
 
 
 def _keys(cfg: DictConfig, above: str = "") -> Iterator[str]:
@@ -253,11 +253,15 @@ def _keys(cfg: DictConfig, above: str = "") -> Iterator[str]:
             yield from _keys(node, f"{key}.")
 
 
-def _nearest(name: str, known: Sequence[str]) -> str:
+def _nearest(name: str, known: Sequence[str], all_of_them: bool = False) -> str:
+    """The end of a line about a wrong name: what was meant, where that can be guessed, and all there are if wanted."""
     # The right name in the wrong place goes before one that merely looks like it.
     close = [key for key in known if key.rpartition(".")[2] == name.rpartition(".")[2]][:1]
     close = close or get_close_matches(name, known, n=1)
-    return f"; did you mean {close[0]}?" if close else ""
+    meant, listed = f"; did you mean {close[0]}?" if close else "", ", ".join(known)
+    if not all_of_them:
+        return meant
+    return f"{meant} There are {listed}" if meant else f"; there are {listed}"
 
 
 def _select(cfg: Any, key: str) -> Any:

@@ -61,7 +61,7 @@ def test_unknown_verb_names_the_nearest(capsys: pytest.CaptureFixture[str]) -> N
     ("words", "message"),
     [
         (["train", "sead=1"], "did you mean seed?"),
-        (["train", "data=idird"], "did you mean idrid?"),
+        (["train", "data=idird"], "data=idird is unknown; did you mean idrid? There are airogs, aptos,"),
         (["predict", "data=idrid"], "unknown key data; fundusnet predict --help lists the keys"),
         (["predict", "--checkpoint", "run"], "--checkpoint is no flag; keys have no dashes: checkpoint=VALUE"),
         (["predict", "--batch-size=4"], "--batch-size is no flag; keys have no dashes: batch_size=VALUE"),
