@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import signal
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from multiprocessing import get_context
+from multiprocessing.context import SpawnContext, SpawnProcess
+from threading import Lock
 
 import cv2
 
@@ -24,7 +26,7 @@ def worker_pool(workers: int) -> Iterator[ProcessPoolExecutor]:
     UserError: a worker died.
     """
     # spawn: forking a process that already runs threads (OpenCV's, torch's) can lock up.
-    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_begin)
+    pool = ProcessPoolExecutor(workers, mp_context=_Spawn(), initializer=_begin)
     try:
         yield pool
     except BrokenProcessPool as error:
@@ -33,6 +35,28 @@ def worker_pool(workers: int) -> Iterator[ProcessPoolExecutor]:
         ) from error
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+class _Process(SpawnProcess):
+    """Imports what it works with, and does not run the caller's script again, which may have no ``if __name__``."""
+
+    _one_at_a_time = Lock()
+
+    def start(self) -> None:
+        # What tells a new process which script its parent runs.
+        script = vars(sys.modules["__main__"])
+        with self._one_at_a_time:
+            kept: dict[str, object] = {name: script[name] for name in ("__file__", "__spec__") if name in script}
+            script.pop("__file__", None)
+            script["__spec__"] = None
+            try:
+                super().start()
+            finally:
+                script.update(kept)
+
+
+class _Spawn(SpawnContext):
+    Process = _Process
 
 
 def _begin() -> None:

@@ -23,6 +23,22 @@ if __name__ == "__main__":
 """
 
 
+UNGUARDED = """
+import os
+from fundusnet.workers import worker_pool
+print("read")
+with worker_pool(2) as pool:
+    print(pool.submit(os.getpid).result() != os.getpid(), __file__, __spec__)
+"""
+
+
+def test_workers_do_not_run_the_callers_script_again(tmp_path: Path) -> None:
+    program = tmp_path / "notebook.py"
+    program.write_text(UNGUARDED)
+    answer = subprocess.run([sys.executable, program], capture_output=True, text=True, check=True)
+    assert answer.stdout.splitlines() == ["read", f"True {program} None"] and answer.stderr == ""
+
+
 def test_a_worker_that_dies_is_one_line() -> None:
     message = "a worker process died, perhaps for want of memory; run the same command again with fewer workers"
     with pytest.raises(UserError, match=message), worker_pool(1) as pool:
