@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import signal
 import sys
 from collections.abc import Iterator
@@ -46,6 +47,9 @@ class _Process(SpawnProcess):
         # What tells a new process which script its parent runs.
         script = vars(sys.modules["__main__"])
         with self._one_at_a_time:
+            # A new process takes this over before it can know a method that a library added, as joblib does.
+            method = multiprocessing.get_start_method(allow_none=True)
+            multiprocessing.set_start_method("spawn", force=True)
             kept: dict[str, object] = {name: script[name] for name in ("__file__", "__spec__") if name in script}
             script.pop("__file__", None)
             script["__spec__"] = None
@@ -53,6 +57,7 @@ class _Process(SpawnProcess):
                 super().start()
             finally:
                 script.update(kept)
+                multiprocessing.set_start_method(method, force=True)
 
 
 class _Spawn(SpawnContext):

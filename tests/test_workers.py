@@ -39,6 +39,18 @@ def test_workers_do_not_run_the_callers_script_again(tmp_path: Path) -> None:
     assert answer.stdout.splitlines() == ["read", f"True {program} None"] and answer.stderr == ""
 
 
+def pids() -> set[int]:
+    with worker_pool(1) as pool:
+        return {pool.submit(os.getpid).result(), os.getpid()}
+
+
+def test_a_worker_of_joblib_has_workers_of_its_own() -> None:
+    loky = pytest.importorskip("joblib.externals.loky")
+    executor = loky.ProcessPoolExecutor(1)
+    assert len(executor.submit(pids).result(timeout=60)) == 2
+    executor.shutdown()
+
+
 def test_a_worker_that_dies_is_one_line() -> None:
     message = "a worker process died, perhaps for want of memory; run the same command again with fewer workers"
     with pytest.raises(UserError, match=message), worker_pool(1) as pool:
