@@ -24,7 +24,7 @@ test-slow: $(READY)  ## the tests that take longer
 	$(TEST) -m slow
 
 docs: $(READY)  ## the site, in outputs/site
-	$(BIN)/mkdocs build
+	NO_MKDOCS_2_WARNING=1 DISABLE_MKDOCS_2_WARNING=true $(BIN)/mkdocs build
 
 lint: $(READY)  ## style and types
 	$(BIN)/ruff check .
