@@ -5,6 +5,7 @@ Nothing heavy is imported before a verb runs: ``fundusnet --help`` answers at on
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import sys
@@ -43,6 +44,8 @@ FLAGS = (
     *("--cfg", "--config-dir", "--config-name", "--config-path", "--experimental-rerun", "--help", "--hydra-help"),
     *("--info", "--multirun", "--package", "--resolve", "--run", "--shell-completion", "--version"),
 )
+# What a folder that cannot be written, or a full disk, raises.
+NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT)
 FAILURE = 1
 USAGE_ERROR = 2
 _leads_jobs = False  # whether this process started a sweep; a launcher's worker did not
@@ -198,6 +201,12 @@ def _job(cfg: DictConfig, verb: str, work: Callable[[], Path | None]) -> None:
             print(result)
     except (UserError, RankError, OmegaConfBaseException) as error:
         raise _RefusedError from error
+    except OSError as error:
+        if error.errno not in NOT_WRITABLE:
+            raise
+        told = UserError(f"{error.filename or 'the disk'}: {error.strerror}; choose another place, or make room")
+        told.__cause__ = error
+        raise _RefusedError from told
 
 
 def _show_messages() -> None:

@@ -79,6 +79,17 @@ def test_errors_are_one_line(capsys: pytest.CaptureFixture[str], words: list[str
     assert message in refusal(capsys, *words)
 
 
+def test_a_place_that_cannot_be_written_is_one_line(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(cfg: object) -> None:
+        raise PermissionError(13, "Permission denied", "there/predictions.csv")
+
+    monkeypatch.setattr("fundusnet.predicting.predict", refused)
+    line = refusal(capsys, "predict", "output=there")
+    assert line == "fundusnet: there/predictions.csv: Permission denied; choose another place, or make room"
+
+
 def test_misspelt_key_in_a_users_experiment_file(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     (tmp_path / "mine" / "experiment").mkdir(parents=True)
     file = tmp_path / "mine" / "experiment" / "own.yaml"
