@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from omegaconf import DictConfig
 
 from fundusnet.errors import UserError
+from fundusnet.fitting.ranks import Fit
 
 
 class Task(Protocol):
@@ -24,8 +25,11 @@ class Task(Protocol):
     def run_name(self, cfg: DictConfig) -> str:
         """What tables call a run that was given no name."""
 
-    def fit_and_score(self, cfg: DictConfig, run: Path) -> dict[str, object]:
-        """Fit all there is to fit into ``run``, score the test split; returns the content of ``metrics.json``."""
+    def fit_and_score(self, cfg: DictConfig, run: Path, fit: Fit) -> dict[str, object]:
+        """Fit all there is to fit into ``run`` by ``fit``, score the test split.
+
+        Returns the content of ``metrics.json``.
+        """
 
     def score_again(
         self, cfg: DictConfig, run: Path, split: str, folder: Path, options: DictConfig

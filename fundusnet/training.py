@@ -10,7 +10,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from fundusnet.errors import UserError
-from fundusnet.fitting.fit import fit_here
+from fundusnet.fitting.fit import fit, fit_here
 from fundusnet.fitting.loggers import new_id, wandb_finished
 from fundusnet.fitting.ranks import follow, follows, leading
 from fundusnet.outcome import log_outcome
@@ -45,7 +45,7 @@ def train(cfg: DictConfig) -> Result:
         task = task_of(cfg)
         with status_of(run, command()), wandb_finished():
             prepare_once(cfg)
-            metrics = task.fit_and_score(cfg, run)
+            metrics = task.fit_and_score(cfg, run, fit)
             task.write_report([run], run / "report.html")
             log_outcome(cfg, run)
     return Result(run, metrics)

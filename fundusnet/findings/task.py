@@ -19,13 +19,13 @@ from fundusnet.evaluation.use import choose, finding_questions
 from fundusnet.findings.module import GuidedModule, map_size
 from fundusnet.findings.panels import validation_panels as validation_panels
 from fundusnet.findings.scoring import score, write_results
-from fundusnet.fitting.fit import fit
+from fundusnet.fitting.ranks import Fit
 
 log = logging.getLogger(__name__)
 
 
-def fit_and_score(cfg: DictConfig, run: Path) -> dict[str, object]:
-    """Fit; choose operating point and temperature on validation, store them in the checkpoint; score the test split."""
+def fit_and_score(cfg: DictConfig, run: Path, fit: Fit) -> dict[str, object]:
+    """Fit by ``fit``, choose operating point and temperature on validation for the checkpoint, score the test split."""
     fit(cfg, run)
     best = run / "checkpoints" / "best.ckpt"
     module, datamodule = load_module(best, GuidedModule), make_datamodule(cfg)

@@ -25,7 +25,7 @@ from fundusnet.data.appearance import training_appearance
 from fundusnet.data.relabel import relabelling
 from fundusnet.errors import UserError
 from fundusnet.evaluation.use import choose, grading_questions
-from fundusnet.fitting.fit import fit
+from fundusnet.fitting.ranks import Fit
 from fundusnet.grading.datamodule import GradingDataModule
 from fundusnet.grading.masks import write_masks
 from fundusnet.grading.panels import validation_panels as validation_panels
@@ -37,15 +37,15 @@ from fundusnet.grading.two_stage import TwoStage
 log = logging.getLogger(__name__)
 
 
-def fit_and_score(cfg: DictConfig, run: Path) -> dict[str, object]:
-    """Fit the stages that ``cfg`` asks for, one after the other; score the test split."""
+def fit_and_score(cfg: DictConfig, run: Path, fit: Fit) -> dict[str, object]:
+    """Fit the stages that ``cfg`` asks for, one after the other, by ``fit``; score the test split."""
     _check(cfg)
     best = run / "checkpoints" / "best.ckpt"
     if cfg.model.stage1 is None:
         fit(cfg, run)
         keep_best_epochs(run, best)
     else:
-        stage2 = _fit_stages(cfg, run)
+        stage2 = _fit_stages(cfg, run, fit)
         keep_best_epochs(stage2, best)
         histories = {folder.name: pd.read_csv(folder / "history.csv") for folder in _fitted(run / "stages")}
         pd.concat(histories, names=["stage"]).reset_index("stage").to_csv(run / "history.csv", index=False)
@@ -157,7 +157,7 @@ def keep_best_epochs(folder: Path, best: Path) -> None:
     write_checkpoint(best, {**kept, "fundusnet": {"task": "grading", "best_epochs": list(chosen["epoch"])}})
 
 
-def _fit_stages(cfg: DictConfig, run: Path) -> Path:
+def _fit_stages(cfg: DictConfig, run: Path, fit: Fit) -> Path:
     """Stage 1, the folds, the masks and stage 2, as far as they are not there; the folder of stage 2."""
     options, stages = cfg.model.stage1, run / "stages"
     folds = int(options.folds)
@@ -166,12 +166,12 @@ def _fit_stages(cfg: DictConfig, run: Path) -> Path:
     given = Path(options.checkpoint) if options.checkpoint else None
     if given is not None:
         _check_given(cfg, given, datamodule.classes)
-    first = given or _fit_stage(_stage_config(cfg, name="stage1"), stages)
+    first = given or _fit_stage(_stage_config(cfg, name="stage1"), stages, fit)
     masks = None
     if options.masks == "stored":
         masks = stages / "masks.npy"
         of_folds = [
-            _fit_stage(_stage_config(cfg, name=f"fold_{fold}", folds=folds, fold=fold), stages)
+            _fit_stage(_stage_config(cfg, name=f"fold_{fold}", folds=folds, fold=fold), stages, fit)
             for fold in range(folds if folds > 1 else 0)
         ]
         if not masks.is_file():
@@ -181,10 +181,10 @@ def _fit_stages(cfg: DictConfig, run: Path) -> Path:
     stage2 = _stage_config(
         cfg, name="stage2", masks=str(masks.resolve()) if masks else None, checkpoint=str(first.resolve())
     )
-    return _fit_stage(stage2, stages).parent.parent
+    return _fit_stage(stage2, stages, fit).parent.parent
 
 
-def _fit_stage(cfg: DictConfig, stages: Path) -> Path:
+def _fit_stage(cfg: DictConfig, stages: Path, fit: Fit) -> Path:
     """Fit one stage in its own folder; its checkpoint."""
     folder = stages / str(cfg.stage.name)
     best = folder / "checkpoints" / "best.ckpt"

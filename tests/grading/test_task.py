@@ -14,7 +14,7 @@ import torch
 from graded import graded_set
 from omegaconf import OmegaConf
 
-from fundusnet import compose, evaluate, train
+from fundusnet import compose, evaluate, train, training
 from fundusnet.checkpoints import load_checkpoint, load_module, stored_beside, write_checkpoint
 from fundusnet.errors import UserError
 from fundusnet.grading import task
@@ -150,7 +150,7 @@ def test_scoring_one_checkpoint_again_gives_the_same_metrics(run: Path, tmp_path
 
 
 @pytest.mark.parametrize("stop", [*STAGES[:2], "masks", "stage2", "score"])
-def test_what_is_finished_is_never_done_again(run: Path, stop: str, tmp_path: Path, monkeypatch: Any) -> None:
+def test_what_is_finished_is_never_done_again(run: Path, stop: str, tmp_path: Path) -> None:
     """Killed before ``stop`` and started again: the stages before it keep every byte, and the end is the same."""
     order = ["stage1", "fold_0", "fold_1", "masks", "stage2", "score"]
     folder = tmp_path / "run"
@@ -170,8 +170,7 @@ def test_what_is_finished_is_never_done_again(run: Path, stop: str, tmp_path: Pa
             fitted.append(where.name)
             shutil.copytree(run / "stages" / where.name, where, dirs_exist_ok=True)
 
-    monkeypatch.setattr(task, "fit", pretend)
-    task.fit_and_score(cfg, folder)
+    task.fit_and_score(cfg, folder, pretend)
     assert fitted == [name for name in order[order.index(stop) :] if name in STAGES]
     assert {file: file.stat().st_mtime_ns for file in kept} == kept
     assert (folder / "metrics.json").read_text() == (run / "metrics.json").read_text()
@@ -211,7 +210,7 @@ def test_a_stage_1_given_by_the_user_is_used_and_online_masks_store_nothing(run:
 def test_what_cannot_be_is_refused_before_anything_is_fitted(
     place: Path, more: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(task, "fit", lambda *_: pytest.fail("fitted"))
+    monkeypatch.setattr(training, "fit", lambda *_: pytest.fail("fitted"))
     with pytest.raises(UserError, match=message) as refused:
         train(config(place, tmp_path / "run", *more))
     assert "\n" not in str(refused.value)
