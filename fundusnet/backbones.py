@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from fundusnet.errors import UserError
-from fundusnet.fitting.quiet import only
+from fundusnet.quiet import only
 
 log = logging.getLogger(__name__)
 

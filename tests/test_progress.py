@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import pytorch_lightning  # noqa: F401  # what it says when asked is what must be heard again
 
-from fundusnet.fitting.quiet import quiet
+from fundusnet.quiet import quiet
 
 COUNT = """
 from fundusnet.progress import track
@@ -27,7 +27,7 @@ FIT = """
 import torch, pytorch_lightning as pl
 from torch.utils.data import DataLoader
 from fundusnet.fitting.progress import FitProgress
-from fundusnet.fitting.quiet import quiet
+from fundusnet.quiet import quiet
 
 class Module(pl.LightningModule):
     def __init__(self, fails):

@@ -22,10 +22,10 @@ from fundusnet.fitting.gauges import Gauges, Pictures
 from fundusnet.fitting.history import History
 from fundusnet.fitting.loggers import make_loggers
 from fundusnet.fitting.progress import FitProgress
-from fundusnet.fitting.quiet import quiet
 from fundusnet.fitting.ranks import fit_in_ranks, lead, processes, under_torchrun, uses_gpu
 from fundusnet.fitting.resuming import Checkpoints, Reseed, last_complete
 from fundusnet.fitting.watching import Watch
+from fundusnet.quiet import quiet
 from fundusnet.tasks import task_of
 
 FITTED = "fit.json"
