@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import signal
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -201,12 +202,26 @@ def _job(cfg: DictConfig, verb: str, work: Callable[[], Path | None]) -> None:
             print(result)
     except (UserError, RankError, OmegaConfBaseException) as error:
         raise _RefusedError from error
+    except (KeyboardInterrupt, SystemExit) as stop:
+        # Lightning makes an exit of Ctrl-C; SIGTERM is an exit by itself.
+        by_key = isinstance(stop, KeyboardInterrupt) or isinstance(stop.__context__, KeyboardInterrupt)
+        if not by_key and stop.code != 128 + signal.SIGTERM:  # type: ignore[union-attr]
+            raise
+        _complain(f"stopped{_goes_on(cfg, verb)}")
+        raise SystemExit(128 + (signal.SIGINT if by_key else signal.SIGTERM)) from None
     except OSError as error:
         if error.errno not in NOT_WRITABLE:
             raise
         told = UserError(f"{error.filename or 'the disk'}: {error.strerror}; choose another place, or make room")
         told.__cause__ = error
         raise _RefusedError from told
+
+
+def _goes_on(cfg: DictConfig, verb: str) -> str:
+    """What to type after a stop, where what was done so far is kept."""
+    if verb == "train":
+        return f"; fundusnet train resume={cfg.resume or cfg.run_dir} goes on"
+    return "; the same command goes on" if verb in ("prepare", "predict") else ""
 
 
 def _show_messages() -> None:

@@ -12,6 +12,7 @@ import pytest
 from fundusnet.cli import VERBS, main
 from fundusnet.errors import UserError
 from fundusnet.reporting import find_runs
+from fundusnet.run_folder import Interrupted
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -77,6 +78,36 @@ def test_unknown_verb_names_the_nearest(capsys: pytest.CaptureFixture[str]) -> N
 )
 def test_errors_are_one_line(capsys: pytest.CaptureFixture[str], words: list[str], message: str) -> None:
     assert message in refusal(capsys, *words)
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["predict", "output=there"], "stopped; the same command goes on"),
+        (["train", "run_dir=there"], "stopped; fundusnet train resume=there goes on"),
+        (["report", "runs=there"], "stopped"),
+    ],
+)
+@pytest.mark.parametrize("code", [130, 143])
+def test_a_stop_is_one_line_that_says_how_to_go_on(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, words: list[str], line: str, code: int
+) -> None:
+    def stopped(cfg: object) -> None:
+        if code == 143:
+            raise Interrupted
+        try:
+            raise KeyboardInterrupt
+        except KeyboardInterrupt:
+            if words[0] == "train":  # as Lightning does
+                sys.exit(1)
+            raise
+
+    for place in ("predicting.predict", "training.train", "reporting.report"):
+        monkeypatch.setattr(f"fundusnet.{place}", stopped)
+    with pytest.raises(SystemExit) as stop:
+        main(words)
+    assert stop.value.code == code
+    assert capsys.readouterr().err == f"fundusnet: {line}\n"
 
 
 def test_a_place_that_cannot_be_written_is_one_line(
