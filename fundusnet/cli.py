@@ -18,19 +18,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fundusnet.errors import RankError, UserError
+from fundusnet.usage import VERBS, usage, verb_usage
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-VERBS = {
-    "annotate": "serve the page on which annotators click the regions of a finding",
-    "prepare": "turn photographs into a prepared set: cropped, resized, memory-mapped",
-    "train": "fit a network, choose its operating point on validation, score the test split",
-    "evaluate": "score a finished run again, on its own data or on another set",
-    "predict": "read photographs with a trained network: predictions, heat maps and a page",
-    "export": "write a trained network as ONNX and plain weights, with its model card",
-    "report": "write one page that compares finished runs",
-}
 # Where the work of a verb is done; `train` and its sweeps have more to it.
 WORK = {
     "annotate": ("fundusnet.annotating", "annotate"),
@@ -70,25 +62,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         close = get_close_matches(verb, VERBS, n=1, cutoff=0.5)
         meant = f"did you mean {close[0]}?" if close else f"the verbs are {', '.join(VERBS)}"
         return _complain(f"unknown verb {verb}; {meant}")
+    if not {"-h", "--help"}.isdisjoint(rest):
+        print(verb_usage(verb))
+        return 0
     for word in rest:
         flag = word.partition("=")[0]
         if flag.startswith("--") and not any(known.startswith(flag) for known in FLAGS):
             return _complain(f"{flag} is no flag; keys have no dashes: {flag.lstrip('-').replace('-', '_')}=VALUE")
     return _run(verb, rest)
-
-
-def usage() -> str:
-    """What ``fundusnet --help`` prints."""
-    verbs = "\n".join(f"  {verb:<10}{line}" for verb, line in VERBS.items())
-    return (
-        "usage: fundusnet VERB [key=value ...]\n\n"
-        f"{verbs}\n\n"
-        "fundusnet VERB --help      the keys and groups of a verb\n"
-        "fundusnet VERB --cfg job   the configuration it would run with\n"
-        "fundusnet train -m seed=0,1,2              a sweep\n"
-        'eval "$(fundusnet -sc install=bash)"      completion in bash\n'
-        "debug=true brings the traceback of an error back"
-    )
 
 
 def _run(verb: str, rest: list[str]) -> int:

@@ -8,11 +8,14 @@ from pathlib import Path
 from resource import RUSAGE_CHILDREN, getrusage
 
 import pytest
+from omegaconf import OmegaConf
 
-from fundusnet.cli import VERBS, main
+from fundusnet.cli import main
 from fundusnet.errors import UserError
 from fundusnet.reporting import find_runs
 from fundusnet.run_folder import Interrupted
+from fundusnet.schema import schema_of
+from fundusnet.usage import VERBS
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -45,6 +48,17 @@ def test_help_lists_every_verb_at_once() -> None:
     assert all(f"  {verb} " in help_text for verb in VERBS)
     assert not {"torch", "hydra", "omegaconf", "numpy", "pandas"} & set(modules.split())
     assert min(seconds) < 0.5
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_the_help_of_a_verb_explains_its_keys(capsys: pytest.CaptureFixture[str], verb: str) -> None:
+    assert main([verb, "seed=1", "--help"]) == 0
+    told = capsys.readouterr().out
+    assert told.startswith(f"fundusnet {verb}") and "hydra" not in told.lower() and "defaults:" not in told
+    schema = OmegaConf.structured(schema_of(verb, "findings"))
+    groups = {"data", "finding", "model", "trainer", "evaluation"}  # chosen by name, or filled in by such a choice
+    assert all(f"\n{key}:" in told for key in schema if key not in groups)
+    assert ("\n  data        airogs, aptos" in told) == ("data" in schema)
 
 
 def test_no_verb_is_an_error_and_help_is_none(capsys: pytest.CaptureFixture[str]) -> None:
