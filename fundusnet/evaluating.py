@@ -138,4 +138,7 @@ def _refuse(value: Any, key: str, instead: str, what: str) -> None:
 def _name(cfg: DictConfig, split: str) -> str:
     if cfg.data is None:
         return split
-    return str(cfg.data.source) if split == "all" else f"{cfg.data.source}-{split}"
+    source = str(cfg.data.source)
+    if source in ("csv", "folder"):  # not the name of one set
+        source = f"{source}-{Path(cfg.data.root).resolve().name}"
+    return source if split == "all" else f"{source}-{split}"

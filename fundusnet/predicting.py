@@ -40,7 +40,7 @@ def predict(cfg: DictConfig) -> Path:
     Raises
     ------
     UserError: a checkpoint or the input is missing or unfit, ``output`` holds something else, and with ``cfg.strict``
-        the first file that cannot be read.
+        the first file that cannot be read, or none of all can be.
     Interrupted: the process was asked to end; the same command goes on.
     """
     folder = Path(cfg.output)
@@ -68,10 +68,13 @@ def predict(cfg: DictConfig) -> Path:
         if not (folder / RECORD).exists():
             write_record(folder, record)
         fill(folder, predictors, root, mine, cfg)
-        if rejected := sum(1 for _ in read_rows(folder / REJECTED)):
+        rejected = sum(1 for _ in read_rows(folder / REJECTED))
+        if rejected:
             log.warning("%d of %d files could not be read, see %s", rejected, len(mine), folder / REJECTED)
         _write_report(folder, int(cfg.report.pictures))
         write_record(folder, record | {"state": "done"})
+    if rejected == len(mine) and shard.of == 1:
+        raise UserError(f"none of the {len(mine)} files could be read; {folder / REJECTED} says why")
     return folder
 
 

@@ -136,7 +136,10 @@ def status_of(run: Path, command: str | None = None) -> Iterator[None]:
         yield
     except BaseException as error:
         stopped = isinstance(error, (KeyboardInterrupt, SystemExit))
-        write("interrupted" if stopped else "failed", f"{type(error).__name__}: {error}")
+        if stopped:
+            write("interrupted", f"stopped; resume={run} goes on")
+        else:
+            write("failed", f"{type(error).__name__}: {error}")
         raise
     write("done")
 

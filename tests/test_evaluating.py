@@ -79,7 +79,7 @@ def test_every_image_of_another_set_is_scored_at_the_runs_threshold(run: Path, p
 def test_the_default_folder_bears_the_name_of_the_source(run: Path, place: Path) -> None:
     where = ["data=csv", f"data.root={place}/other/raw", f"data.folder={place}/other/prepared"]
     folder = evaluate(compose([f"run={run}", *where, "split=test", "evaluation.bootstrap=5"], "evaluate"))
-    assert folder == run / "evaluations" / "csv-test"
+    assert folder == run / "evaluations" / "csv-raw-test"
     assert 0 < metrics(folder)["n_images"] < 15
 
 

@@ -180,6 +180,13 @@ def test_strict_stops_with_exit_code_2(place: Path, tmp_path: Path, capsys: pyte
     assert capsys.readouterr().out.strip() == f"{tmp_path}/out"
 
 
+def test_a_folder_of_which_nothing_can_be_read_is_an_error_that_leaves_its_reasons(place: Path, tmp_path: Path) -> None:
+    (tmp_path / "torn.jpg").write_bytes(b"\xff\xd8\xff torn")
+    with pytest.raises(UserError, match=r"none of the 1 files could be read; .*rejected.csv says why"):
+        predict(config(place, tmp_path / "output", f"input={tmp_path}/torn.jpg"))
+    assert len((tmp_path / "output" / "rejected.csv").read_text().splitlines()) == 2
+
+
 def test_parts_put_together_are_the_whole(place: Path, whole: Path) -> None:
     parts = [predict(config(place, f"parts/{number}", f"shard={number}/3", "batch_size=2")) for number in (1, 2, 3)]
     merged = predict(compose([f"merge={place}/parts/*", f"output={place}/merged"], verb="predict"))

@@ -25,7 +25,7 @@ class Watch(Callback):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         frozen = [name for name, parameter in pl_module.named_parameters() if not parameter.requires_grad]
         if frozen:
-            log.info("frozen, as they were made: %s", _summary(frozen))
+            log.info("frozen, not trained: %s", _summary(frozen))
 
     def on_after_backward(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if self._seen_gradients:

@@ -45,7 +45,7 @@ def fitted(watch: Watch, batches: list[dict[str, torch.Tensor]], datamodule: Any
 def test_frozen_and_unused_parameters_are_named(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     fitted(Watch(), [], None)
-    assert "frozen, as they were made: trunk.weight (1), trunk.bias (1)" in caplog.text
+    assert "frozen, not trained: trunk.weight (1), trunk.bias (1)" in caplog.text
     assert "will never learn: spare.weight (1), spare.bias (1)" in caplog.text
     assert "head" not in caplog.text
 
