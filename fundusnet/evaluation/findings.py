@@ -48,8 +48,7 @@ def findings_metrics(
     return {
         "task": "findings",
         "split": split,
-        "n_images": int(predictions["image_id"].nunique()),
-        "n_patients": len(np.unique(patient_clusters(predictions))),
+        **counted(predictions),
         "findings": findings,
         "counts": counts,
         "metrics": metrics,
@@ -136,6 +135,14 @@ def patient_clusters(rows: pd.DataFrame) -> np.ndarray:
     """Return per row what the bootstrap draws: the patient, or the image where the patient is unknown."""
     patient = rows["patient_id"].fillna("").astype(str)
     return np.asarray(("patient:" + patient).where(patient != "", "image:" + rows["image_id"].astype(str)), dtype=str)
+
+
+def counted(rows: pd.DataFrame) -> dict[str, int]:
+    """Return ``n_images``, ``n_patients``, and ``n_without_patient``: images of unknown patients, each one of these."""
+    images = rows.drop_duplicates("image_id")
+    clusters = patient_clusters(images)
+    unknown = int(np.char.startswith(clusters, "image:").sum())
+    return {"n_images": len(images), "n_patients": len(np.unique(clusters)), "n_without_patient": unknown}
 
 
 def column(rows: pd.DataFrame, name: str) -> np.ndarray:

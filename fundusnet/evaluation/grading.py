@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from fundusnet.evaluation import intervals
-from fundusnet.evaluation.findings import column, patient_clusters
+from fundusnet.evaluation.findings import column, counted, patient_clusters
 from fundusnet.evaluation.findings import read_predictions as read_table
 from fundusnet.evaluation.intervals import Statistic
 from fundusnet.grading.metrics import accuracy, confusion_matrix, grading_statistics
@@ -35,8 +35,7 @@ def grading_metrics(
     return {
         "task": "grading",
         "split": split,
-        "n_images": len(predictions),
-        "n_patients": len(np.unique(patients)),
+        **counted(predictions),
         "classes": list(classes),
         "counts": dict(zip(classes, np.bincount(grade, minlength=len(classes)).tolist(), strict=True)),
         "confusion": confusion_matrix(grade, predicted, len(classes)).astype(int).tolist(),

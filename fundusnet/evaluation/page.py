@@ -18,6 +18,7 @@ from fundusnet.errors import UserError
 from fundusnet.evaluation import figures
 from fundusnet.evaluation.comparison import Run
 from fundusnet.evaluation.groups import Group
+from fundusnet.evaluation.tables import patients_of
 
 TILE = 320  # pixels: side of a picture on the page
 
@@ -61,14 +62,13 @@ def summary(group: Group) -> dict[str, object]:
             "label": group.label,
             "text": f"{', '.join(sources)}, {len(results)} runs with seeds {', '.join(seeds)}",
         }
-    run, patients = group.runs[0], results[0].get("n_patients")
-    images = results[0].get("n_images", run.predictions["image_id"].nunique())
-    of_patients = f" of {patients} patients" if patients is not None else ""
+    run = group.runs[0]
+    images = patients_of({"n_images": run.predictions["image_id"].nunique(), **results[0]})
     split = results[0].get("split", "test")
     which = "all" if split == "all" else f"{split} split,"
     return {
         "label": group.label,
-        "text": f"{', '.join(sources)}, {which} {images} images{of_patients}{_elsewhere(run)}",
+        "text": f"{', '.join(sources)}, {which} {images}{_elsewhere(run)}",
     }
 
 

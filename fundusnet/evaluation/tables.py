@@ -156,3 +156,14 @@ def markdown_cell(one: Mapping[str, Any]) -> str:
     mark = " †" if any("unreliable" in remark for remark in one["remarks"]) else ""
     reason = "" if one["interval"] or not one["remarks"] else f" ({one['remarks'][0]})"
     return f"{value}{interval}{mark}{reason}"
+
+
+def patients_of(results: Mapping[str, Any]) -> str:
+    """Return in words whose images were scored, from the content of ``metrics.json``."""
+    images, patients, unknown = (results.get(f"n_{name}") for name in ("images", "patients", "without_patient"))
+    if patients is None:
+        return f"{images} images"
+    if not unknown:
+        return f"{images} images of {patients} patients"
+    told = "patients" if unknown == images else f"of {unknown} the patient is"
+    return f"{images} images ({told} unknown: each counts as one)"

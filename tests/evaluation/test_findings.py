@@ -65,7 +65,7 @@ def test_worked_by_hand(predictions: pd.DataFrame) -> None:
     assert metrics["auroc"]["unreliable"] is True
     assert document["counts"] == {"hemorrhage": {"n_present": 4, "n_absent": 2, "n_undecided": 1, "n_without_cue": 1}}
     # Patients a, b, c, and two images of unknown patients, each on its own.
-    assert (document["n_images"], document["n_patients"]) == (7, 5)
+    assert (document["n_images"], document["n_patients"], document["n_without_patient"]) == (7, 5, 2)
     json.dumps(document, allow_nan=False)
 
 

@@ -20,6 +20,7 @@ from fundusnet.evaluation.comparison import maps_of, read_runs
 from fundusnet.evaluation.findings import findings_metrics
 from fundusnet.evaluation.groups import group_differences, group_runs
 from fundusnet.evaluation.report import write_report
+from fundusnet.evaluation.tables import patients_of
 
 IMAGES = 40
 
@@ -146,3 +147,15 @@ def test_pictures_of_every_outcome_come_from_the_prepared_set(tmp_path: Path) ->
     shown += min(int(((table["label"] == 1) & (table["predicted"] == 0)).sum()), 3)
     # Nobody said where the finding lies, so each picture has two tiles: the photograph and the map.
     assert page.count("data:image/jpeg;base64,") == 2 * shown
+
+
+@pytest.mark.parametrize(
+    ("unknown", "words"),
+    [
+        (0, "7 images of 5 patients"),
+        (2, "7 images (of 2 the patient is unknown: each counts as one)"),
+        (7, "7 images (patients unknown: each counts as one)"),
+    ],
+)
+def test_unknown_patients_are_not_counted_as_known_ones(unknown: int, words: str) -> None:
+    assert patients_of({"n_images": 7, "n_patients": 5, "n_without_patient": unknown}) == words
