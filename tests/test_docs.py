@@ -74,7 +74,9 @@ def test_the_site_builds(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     for page in ("index", "tutorial/index", "methods/findings/index", "reference/python/index"):
         assert (tmp_path / "site" / f"{page}.html").is_file()
-    assert "guidance_loss" in (tmp_path / "site" / "reference" / "python" / "index.html").read_text()
+    reference = (tmp_path / "site" / "reference" / "python" / "index.html").read_text()
+    assert "guidance_loss" in reference
+    assert "auto (a GPU where there is one), cpu, cuda or cuda:1." in reference  # what a parameter is
 
 
 @pytest.mark.slow

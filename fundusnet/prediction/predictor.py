@@ -29,7 +29,9 @@ class Predictor(ABC, Generic[Answer, Result]):
 
     Attributes
     ----------
-    networks: as they were opened. views: what each needs of a photograph. device: where they compute.
+    networks: as they were opened.
+    views: what each needs of a photograph.
+    device: where they compute.
     """
 
     def __init__(self, networks: Sequence[Network], device: torch.device) -> None:
