@@ -105,3 +105,13 @@ def test_quiet_lets_warnings_pass_and_ends(caplog: pytest.LogCaptureFixture) -> 
         logger.info("heard again")
     assert [str(warning.message) for warning in seen] == ["your data are odd"]
     assert caplog.messages == ["something of yours", "heard again"]
+
+
+def test_without_a_terminal_each_epoch_is_a_line(tmp_path: Path) -> None:
+    code = "import logging\nlogging.basicConfig(level=logging.INFO, format='%(message)s')\n" + FIT.replace(
+        "(False, True)", "(False,)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    lines = [line for line in done.stderr.splitlines() if line.startswith("epoch")]
+    assert [line.split("  ")[0] for line in lines] == ["epoch 1 of 3", "epoch 2 of 3", "epoch 3 of 3"]
+    assert all(re.search(r"train/loss \d\.\d{3}$", line) for line in lines)

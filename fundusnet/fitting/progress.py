@@ -1,16 +1,22 @@
-"""The bar of a fit: one over all of its epochs, with the losses beside it."""
+"""The bar of a fit: one over all of its epochs, with the losses beside it; a line an epoch where nobody watches."""
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from pytorch_lightning import Callback, LightningModule, Trainer
 
 from fundusnet.progress import progress_bar
 
+log = logging.getLogger(__name__)
+
 
 class FitProgress(Callback):
-    """Shows epoch, batches done and to do, time left and what the module logs with ``prog_bar``; on a terminal only."""
+    """Shows epoch, batches done and to do, time left and what the module logs with ``prog_bar``.
+
+    Where standard error is no terminal, as in the log of a cluster, each epoch is a line.
+    """
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not trainer.is_global_zero:
@@ -34,7 +40,10 @@ class FitProgress(Callback):
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.is_global_zero:
             values = sorted(trainer.progress_bar_metrics.items())
-            self.bar.update(self.task, remark="  ".join(f"{name} {float(value):.3f}" for name, value in values))
+            remark = "  ".join(f"{name} {float(value):.3f}" for name, value in values)
+            self.bar.update(self.task, remark=remark)
+            if self.bar.disable:
+                log.info("epoch %d of %d  %s", trainer.current_epoch + 1, trainer.max_epochs, remark)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._stop(trainer)
