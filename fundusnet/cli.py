@@ -208,8 +208,10 @@ def _goes_on(cfg: DictConfig, verb: str) -> str:
 def _show_messages() -> None:
     import logging
 
-    logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    logging.getLogger("fundusnet").setLevel(logging.INFO)
+    # Of the processes of a torchrun the first one tells what all of them do.
+    follows = "TORCHELASTIC_RUN_ID" in os.environ and os.environ.get("RANK") != "0"
+    logging.basicConfig(level=logging.ERROR if follows else logging.WARNING, format="%(message)s")
+    logging.getLogger("fundusnet").setLevel(logging.ERROR if follows else logging.INFO)
 
 
 def _own_config_folders() -> list[Path]:

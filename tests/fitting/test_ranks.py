@@ -175,13 +175,18 @@ def test_two_agents_of_torchrun_make_one_run(place: Path) -> None:
             [*agent, *command(place, f"run_dir={run}", *one_each)],
             env={**os.environ, "OMP_NUM_THREADS": "1"},
             stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
             text=True,
         )
         for _ in range(2)
     ]
-    said = [each.communicate(timeout=400)[0].splitlines() for each in agents]
+    said = [line for each in agents for line in each.communicate(timeout=400)[0].splitlines()]
     assert [each.returncode for each in agents] == [0, 0]
-    assert [line for lines in said for line in lines if str(run) in line] == [str(run)]  # one of them says where
+    # One of them says what all do, and where the result lies.
+    assert [line for line in said if line == str(run) or "starts from weights" in line] == [
+        "drusen λ=1 starts from weights: random",
+        str(run),
+    ]
     assert json.loads((run / "status.json").read_text())["state"] == "done"
     # 11 pictures for each of two processes, in batches of four.
     steps = json.loads((run / "fit.json").read_text())["steps"]
