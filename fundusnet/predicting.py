@@ -21,7 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from fundusnet.config import as_list
 from fundusnet.errors import UserError
-from fundusnet.prediction.inputs import Entry, digest, find_inputs
+from fundusnet.prediction.inputs import Entry, checkpoint_file, digest, find_inputs
 from fundusnet.prediction.tables import RECORD, REJECTED, read_record, read_rows, write_record
 from fundusnet.progress import progress_bar
 from fundusnet.run_folder import alone_in, ending_in_order
@@ -54,6 +54,8 @@ def predict(cfg: DictConfig) -> Path:
     for key in ("checkpoint", "input"):
         if cfg[key] is None:
             raise UserError(f"{key} is not given; add {key}=VALUE")
+    for each in as_list(cfg.checkpoint):
+        checkpoint_file(Path(each))  # said before torch is imported, which takes seconds
     shard, given = Shard.parsed(cfg.shard), Path(cfg.input)
     _check_apart(given, folder)
     root, entries = find_inputs(given)

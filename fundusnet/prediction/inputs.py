@@ -1,4 +1,4 @@
-"""Which photographs there are to predict: a file, a folder in any nesting, or a manifest."""
+"""Which photographs there are to predict (a file, a folder in any nesting, or a manifest), and with what."""
 
 from __future__ import annotations
 
@@ -46,6 +46,14 @@ def find_inputs(given: Path) -> tuple[Path, list[Entry]]:
         raise UserError(f"input={given} does not exist; give a photograph, a folder of them or a manifest")
     dicom.check_installed(root / entry.path for entry in entries)
     return root, sorted(entries, key=lambda entry: (entry.path, entry.image_id))
+
+
+def checkpoint_file(path: Path) -> Path:
+    """The checkpoint that is meant: this file, or the best one of a run folder; raises UserError where none is."""
+    file = path / "checkpoints" / "best.ckpt" if path.is_dir() else path
+    if not file.is_file():
+        raise UserError(f"checkpoint {file} does not exist; give a run folder or a .ckpt file that a training wrote")
+    return file
 
 
 def digest(root: Path, entries: Iterable[Entry]) -> str:

@@ -13,6 +13,7 @@ import pytorch_lightning as pl
 from fundusnet.checkpoints import KEY, load_checkpoint, load_module
 from fundusnet.data.appearance import Appearance
 from fundusnet.errors import UserError
+from fundusnet.prediction.inputs import checkpoint_file
 from fundusnet.prediction.picture import View
 
 
@@ -97,11 +98,6 @@ def open_network(path: Path) -> Network:
     temperatures = {name: (chosen.get(name) or {}).get("temperature") for name in questions}
     view = View(int(_stored(stored, "size", file)), Appearance.stored(stored.get("appearance")))
     return Network(file, task, module, names, thresholds, temperatures, view)
-
-
-def checkpoint_file(path: Path) -> Path:
-    """The file that is meant: itself, or the best checkpoint of a run folder."""
-    return path / "checkpoints" / "best.ckpt" if path.is_dir() else path
 
 
 def sum_of(file: Path) -> str:
