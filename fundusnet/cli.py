@@ -209,7 +209,7 @@ def _show_messages() -> None:
     import logging
 
     # Of the processes of a torchrun the first one tells what all of them do.
-    follows = "TORCHELASTIC_RUN_ID" in os.environ and os.environ.get("RANK") != "0"
+    follows = "TORCHELASTIC_RUN_ID" in os.environ and os.environ.get("RANK", "0") != "0"
     logging.basicConfig(level=logging.ERROR if follows else logging.WARNING, format="%(message)s")
     logging.getLogger("fundusnet").setLevel(logging.ERROR if follows else logging.INFO)
 
