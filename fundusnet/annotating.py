@@ -147,4 +147,4 @@ def _listen(host: str, port: int) -> socket.socket:
         return socket.create_server((host, port), family=family, backlog=256)
     except (OSError, OverflowError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise UserError(f"cannot listen on host={host} port={port}: {reason}; try port=0") from None
+        raise UserError(f"cannot listen on host={host} port={port}: {reason}; try port=0") from error

@@ -84,7 +84,7 @@ def load_checkpoint(file: Path) -> dict[str, Any]:
             raise UserError(f"checkpoint {file} cannot be read: {damaged} in it is damaged")
         content: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
     except (*TORN, ValueError, OSError, KeyError) as error:
-        raise UserError(f"checkpoint {file} cannot be read: {str(error).partition(chr(10))[0]}") from None
+        raise UserError(f"checkpoint {file} cannot be read: {str(error).partition(chr(10))[0]}") from error
     return content
 
 
@@ -105,7 +105,7 @@ def load_module(file: Path, kind: type[Module], content: dict[str, Any] | None =
         module = kind(**parameters)
         module.load_state_dict(content["state_dict"])
     except (TypeError, RuntimeError) as error:
-        raise UserError(f"{file} holds no {kind.__name__}: {str(error).splitlines()[0]}") from None
+        raise UserError(f"{file} holds no {kind.__name__}: {str(error).splitlines()[0]}") from error
     return module.eval()
 
 

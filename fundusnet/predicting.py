@@ -102,6 +102,11 @@ def fill(
         waiting = [entry for entry in entries if not line.tells_of(entry)]
         before, start = len(entries) - len(waiting), time.monotonic()
         bar = progress.add_task("predicting", total=len(entries), completed=before, remark="")
+
+        def show() -> None:
+            rate = line.written / max(time.monotonic() - start, 1e-3)
+            progress.update(bar, completed=before + line.written, remark=f"{rate:.1f} images/s")
+
         with closing(read_ahead(waiting, root, views, workers, size + 2 * workers)) as reading:
             while batch := list(islice(reading, size)):
                 unreadable = [read for read in batch if read.picture is None]
@@ -111,11 +116,9 @@ def fill(
                     first = unreadable[0]
                     raise UserError(f"{root / first.entry.path}: {first.reason}; strict=false lists it in {REJECTED}")
                 line.take(batch)
-                rate = line.written / (time.monotonic() - start)
-                progress.update(bar, completed=before + line.written, remark=f"{rate:.1f} images/s")
+                show()
         line.finish()
-        rate = line.written / (time.monotonic() - start)
-        progress.update(bar, completed=before + line.written, remark=f"{rate:.1f} images/s")
+        show()
 
 
 def _predictors(cfg: DictConfig) -> list[Predictor[Any, Any]]:

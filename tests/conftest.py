@@ -29,5 +29,7 @@ def real_data() -> Path:
     default = Path(__file__).resolve().parents[2] / "shared" / "data"
     folder = Path(os.environ.get("FUNDUSNET_REAL_DATA", default))
     if not folder.is_dir():
+        if "FUNDUSNET_REAL_DATA" in os.environ:
+            pytest.fail(f"FUNDUSNET_REAL_DATA={folder} is no folder")
         pytest.skip("no real photographs here; set FUNDUSNET_REAL_DATA to their folder")
     return folder

@@ -208,7 +208,7 @@ def _recorded(folder: Path) -> tuple[list[RecordedAnswer], list[RecordedDecision
         record = Record.model_validate_json((folder / RECORD).read_bytes())
     except (OSError, ValidationError) as error:
         reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error.strerror
-        raise UserError(f"{folder / RECORD} is not what an export writes ({reason}); export again") from None
+        raise UserError(f"{folder / RECORD} is not what an export writes ({reason}); export again") from error
     return record.answers, record.decisions
 
 

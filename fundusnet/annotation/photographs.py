@@ -59,8 +59,8 @@ class Photographs:
         """The file that ``path`` names, links followed; raises ``Unreadable`` where none lies inside the root."""
         try:
             file = (self._root / path).resolve(strict=True)
-        except (OSError, ValueError, RuntimeError):
-            raise Unreadable("file is missing") from None
+        except (OSError, ValueError, RuntimeError) as error:
+            raise Unreadable("file is missing") from error
         if not file.is_relative_to(self._root) or not file.is_file():
             raise Unreadable("file lies outside the folder of photographs")
         return file

@@ -101,7 +101,7 @@ def picture_size(path: Path | str) -> tuple[int, int]:
         try:
             return dicom.size(data)
         except ValueError as error:
-            raise Unreadable(str(error)) from None
+            raise Unreadable(str(error)) from error
     return _open(data).size
 
 
@@ -127,10 +127,10 @@ def _bytes(path: Path) -> npt.NDArray[np.uint8]:
     try:
         # np.fromfile rather than cv2.imread, which cannot open every non-ASCII path.
         data: npt.NDArray[np.uint8] = np.fromfile(path, dtype=np.uint8)
-    except FileNotFoundError:
-        raise Unreadable("file is missing") from None
+    except FileNotFoundError as error:
+        raise Unreadable("file is missing") from error
     except OSError as error:
-        raise Unreadable(f"file cannot be read: {error.strerror or error}") from None
+        raise Unreadable(f"file cannot be read: {error.strerror or error}") from error
     if data.size == 0:
         raise Unreadable("file is empty")
     return data
@@ -140,7 +140,7 @@ def _dicom(data: npt.NDArray[np.uint8]) -> Pixels:
     try:
         return dicom.pixels(data)
     except ValueError as error:
-        raise Unreadable(str(error)) from None
+        raise Unreadable(str(error)) from error
 
 
 def _open(data: npt.NDArray[np.uint8]) -> Image.Image:
@@ -148,17 +148,17 @@ def _open(data: npt.NDArray[np.uint8]) -> Image.Image:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             return Image.open(io.BytesIO(data.tobytes()))
-    except (Image.DecompressionBombWarning, Image.DecompressionBombError):
-        raise Unreadable("picture claims more pixels than any camera takes") from None
-    except (OSError, SyntaxError, ValueError):
-        raise Unreadable("file is not a picture in a format known here") from None
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
+        raise Unreadable("picture claims more pixels than any camera takes") from error
+    except (OSError, SyntaxError, ValueError) as error:
+        raise Unreadable("file is not a picture in a format known here") from error
 
 
 def _load(image: Image.Image) -> Image.Image:
     try:
         image.load()
     except DAMAGED as error:
-        raise Unreadable(f"picture is truncated or damaged: {error}") from None
+        raise Unreadable(f"picture is truncated or damaged: {error}") from error
     return image
 
 
@@ -180,7 +180,7 @@ def _decode_jpeg(data: npt.NDArray[np.uint8], reduction: int) -> Pixels:
         # Orientation is applied here rather than by OpenCV so that every format is turned by one rule.
         pixels = cv2.imdecode(data, _JPEG_FLAGS[reduction] | cv2.IMREAD_IGNORE_ORIENTATION)
     except cv2.error as error:
-        raise Unreadable(f"picture is damaged: {error.err}") from None
+        raise Unreadable(f"picture is damaged: {error.err}") from error
     if pixels is None:
         raise Unreadable("picture is damaged: it cannot be decoded")
     return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB), dtype=np.uint8)

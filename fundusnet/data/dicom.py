@@ -6,6 +6,7 @@ Read through pydicom, which only these files need: ``pip install "fundusnet[dico
 from __future__ import annotations
 
 import io
+import logging
 from collections.abc import Iterable
 from importlib.util import find_spec
 from pathlib import Path
@@ -18,6 +19,8 @@ from fundusnet.errors import UserError
 
 if TYPE_CHECKING:
     from pydicom import Dataset
+
+log = logging.getLogger(__name__)
 
 SUFFIXES = frozenset((".dcm", ".dicom"))
 REMEDY = 'pip install "fundusnet[dicom]"'
@@ -65,13 +68,15 @@ def size(data: npt.NDArray[np.uint8]) -> tuple[int, int]:
 
 
 def patient_and_eye(file: Path) -> tuple[str, str]:
-    """Patient id, and left or right, as the file's header tells them; "" = it does not."""
+    """Patient id, and left or right, as the file's header tells them; "" = it does not, or cannot be read (logged)."""
     from pydicom import dcmread
 
     try:
         header = dcmread(file, stop_before_pixels=True, specific_tags=list(_TAGS))
         patient, *sides = (str(header.get(name) or "").strip() for name in _TAGS)
-    except Exception:  # a torn file ends in whatever its last element was
+    except Exception as error:  # a torn file ends in whatever its last element was
+        # Said, since an unknown patient may come to stand on both sides of a split.
+        log.warning("%s: patient and eye cannot be read (%s: %s)", file, type(error).__name__, error)
         return "", ""
     return patient, _EYES.get(next(filter(None, sides), "").upper(), "")
 

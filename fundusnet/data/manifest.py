@@ -132,7 +132,7 @@ def _read(file: Path, columns: tuple[str, ...], required: tuple[str, ...]) -> pd
                     rows.append(dict(zip(header, cells, strict=False)))
                     lines.append(reader.line_num)
     except (csv.Error, UnicodeDecodeError) as error:
-        raise UserError(f"{file} cannot be read as CSV in UTF-8: {str(error).strip()}") from None
+        raise UserError(f"{file} cannot be read as CSV in UTF-8: {str(error).strip()}") from error
     table = pd.DataFrame(rows, index=lines, columns=list(columns), dtype=str)
     return table.fillna("")
 

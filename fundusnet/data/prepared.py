@@ -69,7 +69,7 @@ class PreparedSet:
         try:
             mask = read_mask(self.manifest.root / path)
         except Unreadable as error:
-            raise UserError(f"{self.manifest.root / path}: {error}; prepare the set again") from None
+            raise UserError(f"{self.manifest.root / path}: {error}; prepare the set again") from error
         return mask
 
 
@@ -93,7 +93,7 @@ def open_prepared(folder: Path | str) -> PreparedSet:
         info = yaml.safe_load((root / "prepared.yaml").read_text(encoding="utf-8"))
         pixels = np.load(root / "pixels.npy", mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, yaml.YAMLError) as error:
-        raise UserError(f"{root} is damaged ({error}): prepare it again") from None
+        raise UserError(f"{root} is damaged ({error}): prepare it again") from error
     manifest = read_manifest(root / "manifest", tuple(info.get("classes", ())))
     if pixels.ndim != 4 or pixels.dtype != np.uint8 or len(pixels) != len(manifest.images):
         raise UserError(

@@ -92,7 +92,7 @@ def _read_run(folder: Path, read: Callable[[Path], pd.DataFrame]) -> Run:
         config = yaml.safe_load(config_file.read_text(encoding="utf-8")) or {}
         results = json.loads(results_file.read_text(encoding="utf-8"))
     except (yaml.YAMLError, json.JSONDecodeError) as error:
-        raise UserError(f"{folder} is damaged ({str(error).splitlines()[0]}): evaluate the run again") from None
+        raise UserError(f"{folder} is damaged ({str(error).splitlines()[0]}): evaluate the run again") from error
     if "metrics" not in results:
         raise UserError(f"{results_file} has no metrics: evaluate the run again")
     return Run(

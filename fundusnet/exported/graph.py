@@ -85,7 +85,7 @@ def write_onnx(network: Network, file: Path, pictures: NDArray[np.uint8]) -> flo
         import onnxruntime
         import onnxscript  # noqa: F401 - torch writes through it
     except ModuleNotFoundError as error:
-        raise UserError(f'{error.name} is not installed; pip install "fundusnet[export]"') from None
+        raise UserError(f'{error.name} is not installed; pip install "fundusnet[export]"') from error
     graph = graph_of(network)
     outputs: Any = graph.outputs
     example = torch.from_numpy(np.ascontiguousarray(pictures[:2]))

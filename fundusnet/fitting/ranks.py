@@ -97,7 +97,7 @@ def fit_in_ranks(cfg: DictConfig, folder: Path, count: int) -> None:
         try:
             elastic_launch(config, sys.executable)("-m", "fundusnet.rank", str(folder))
         except ChildFailedError as error:
-            raise _reason(error) from None
+            raise _reason(error) from error
         except SignalException as asked:
             raise (KeyboardInterrupt() if asked.sigval == signal.SIGINT else Interrupted()) from None
 

@@ -164,14 +164,14 @@ def make_backbone(name: str, cam_stride: int = 32) -> nn.Module:
     elif cam_stride == 16:
         try:
             backbone = bare_backbone(name, output_stride=16)
-        except (TypeError, AssertionError):  # what timm's networks say to an option they do not have
-            raise unfit from None
+        except (TypeError, AssertionError) as error:  # what timm's networks say to an option they do not have
+            raise unfit from error
     # Transformers keep channels last, or a row of tokens, or one size of picture only.
     try:
         with torch.no_grad():
             shape = backbone.eval().forward_features(torch.zeros(1, 3, 128, 128)).shape
-    except (RuntimeError, AssertionError):
-        raise unfit from None
+    except (RuntimeError, AssertionError) as error:
+        raise unfit from error
     if len(shape) != 4 or shape[1] != backbone.num_features or backbone.feature_info[-1]["reduction"] != cam_stride:
         raise unfit
     module: nn.Module = backbone.train()

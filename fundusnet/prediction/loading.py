@@ -52,5 +52,5 @@ def torch_device(name: str) -> torch.device:
         device = torch.device(name)
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise UserError(f"device={name} cannot be used: {str(error).splitlines()[0]}; use auto or cpu") from None
+        raise UserError(f"device={name} cannot be used: {str(error).splitlines()[0]}; use auto or cpu") from error
     return device

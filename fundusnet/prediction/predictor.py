@@ -128,4 +128,4 @@ class Predictor(ABC, Generic[Answer, Result]):
             return to_picture(source, self.views)
         except Unreadable as error:
             name = source if isinstance(source, (str, Path)) else f"photograph {number}"
-            raise UserError(f"{name}: {error}") from None
+            raise UserError(f"{name}: {error}") from error

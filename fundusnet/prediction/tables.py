@@ -95,7 +95,7 @@ def read_record(folder: Path) -> dict[str, Any]:
     try:
         record = yaml.safe_load(file.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{file} is damaged ({str(error).splitlines()[0]}); predict into another folder") from None
+        raise UserError(f"{file} is damaged ({str(error).splitlines()[0]}); predict into another folder") from error
     if not isinstance(record, dict):
         raise UserError(f"{file} is damaged; predict into another folder")
     return dict(record)

@@ -108,7 +108,9 @@ def test_the_header_is_read_without_the_pixels(tmp_path: Path) -> None:
     assert bytes_read() - before < 200_000 < file.stat().st_size
 
 
-def test_what_is_no_single_picture_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_no_single_picture_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     several = write_dicom(tmp_path / "several.dcm", eye(), NumberOfFrames=3)
     torn = tmp_path / "torn.dcm"
     torn.write_bytes(write_dicom(tmp_path / "whole.dcm", eye()).read_bytes()[:-900])
@@ -119,6 +121,8 @@ def test_what_is_no_single_picture_says_so(tmp_path: Path, monkeypatch: pytest.M
             read_photograph(file)
     for file in (stub, tmp_path / "nowhere.dcm", tmp_path):
         assert dicom.patient_and_eye(file) == ("", "")
+    for file in (tmp_path / "nowhere.dcm", tmp_path):
+        assert f"{file}: patient and eye cannot be read (" in caplog.text
     monkeypatch.setattr(dicom, "installed", lambda: False)
     with pytest.raises(Unreadable, match=r"needs pydicom: pip install .fundusnet\[dicom\]"):
         read_photograph(tmp_path / "whole.dcm")

@@ -95,7 +95,7 @@ def _centre(file: Path) -> tuple[float, float]:
     try:
         contour = np.loadtxt(file, ndmin=2)
     except ValueError as error:
-        raise UserError(f"{file} is no table of x and y: {error}") from None
+        raise UserError(f"{file} is no table of x and y: {error}") from error
     if contour.ndim != 2 or contour.shape[1] != 2 or not len(contour):
         raise UserError(f"{file} is no table of x and y: it has shape {contour.shape}")
     moments = cv2.moments(contour.astype(np.float32)[:, None])

@@ -253,7 +253,7 @@ def _already_drawn(folder: Path, wanted: Parameters) -> bool:
     try:
         found = json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise UserError(f"{file} is not valid JSON ({error}); delete {folder} and they are drawn anew") from None
+        raise UserError(f"{file} is not valid JSON ({error}); delete {folder} and they are drawn anew") from error
     asked = json.loads(json.dumps(asdict(wanted)))
     other = [
         f"{name} {found.get(name)} instead of {value}" for name, value in asked.items() if found.get(name) != value

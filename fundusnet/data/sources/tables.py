@@ -186,7 +186,7 @@ def _csv(file: Path, delimiter: str) -> Iterator[tuple[int, list[str]]]:
             for cells in reader:
                 yield reader.line_num, [cell.strip() for cell in cells]
     except (csv.Error, UnicodeDecodeError) as error:
-        raise UserError(f"{file} cannot be read as CSV in UTF-8: {str(error).strip()}") from None
+        raise UserError(f"{file} cannot be read as CSV in UTF-8: {str(error).strip()}") from error
 
 
 def _excel(file: Path) -> Iterator[tuple[int, list[str]]]:
