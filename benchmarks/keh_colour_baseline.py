@@ -21,7 +21,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from fundusnet.evaluation.grading import grading_metrics
+from fundusnet.grading.statistics import grading_metrics
 from fundusnet.grading.task import make_datamodule
 
 

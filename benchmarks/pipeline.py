@@ -15,9 +15,9 @@ import numpy as np
 import torch
 
 from fundusnet.data.augment import Augment
-from fundusnet.data.datamodule import FindingsDataset, collate, pool
 from fundusnet.data.labels import FindingLabels
 from fundusnet.data.regions import REGIONS
+from fundusnet.findings.datamodule import FindingsDataset, collate, pool
 
 SIZE, BATCH, ROUNDS, GOAL = 512, 32, 8, 120
 POINTS = ((370.0, 250.0), (250.0, 260.0))

@@ -90,8 +90,8 @@ def _throughput(place: Path, pictures: int, rounds: int, device: str) -> dict[st
 
 def _predict(place: Path, predictor: object, name: str, count: int, *, draw: bool) -> Spent:
     """From the first process to the last row, page apart: it is bounded."""
-    from fundusnet.config import compose
-    from fundusnet.predicting import fill
+    from fundusnet.commands.predict import fill
+    from fundusnet.config.compose import compose
     from fundusnet.prediction.inputs import find_inputs
 
     folder, output = _linked(place, name, count), place / "out" / name
@@ -159,10 +159,10 @@ def _draw(place: Path) -> None:
 def _checkpoint(file: Path, width: int, size: int) -> None:
     from omegaconf import OmegaConf
 
-    from fundusnet.checkpoints import KEY, write_checkpoint
-    from fundusnet.config import compose
+    from fundusnet.config.compose import compose
     from fundusnet.data.appearance import Appearance
     from fundusnet.findings.module import GuidedModule
+    from fundusnet.runs.checkpoints import KEY, write_checkpoint
 
     cfg = compose(["experiment=findings", "data.root=x", f"model.network.width={width}", f"data.size={size}"])
     model = OmegaConf.to_container(cfg.model, resolve=True)

@@ -19,9 +19,9 @@ import numpy as np
 
 from fundusnet.data.crop import crop_square, find_field
 from fundusnet.data.decode import read_photograph
-from fundusnet.data.develop import Job, develop
 from fundusnet.data.manifest import Manifest, images_table
 from fundusnet.data.prepare import prepare
+from fundusnet.data.prepare_one import Job, develop
 
 SIZE = 512
 UNKNOWN = (float("nan"),) * 4

@@ -25,7 +25,7 @@ API = {
     "Findings": [
         "fundusnet.findings.network.GuidedCAM", "fundusnet.findings.loss.guidance_loss",
         "fundusnet.findings.module.GuidedModule", "fundusnet.findings.metrics.activation_in_regions",
-        "fundusnet.data.datamodule.FindingsDataModule",
+        "fundusnet.findings.datamodule.FindingsDataModule",
     ],
     "Grading": [
         "fundusnet.grading.ranking.grade_from_probabilities", "fundusnet.grading.ranking.rank_violations",

@@ -6,24 +6,24 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from fundusnet.config import compose
-    from fundusnet.evaluating import evaluate
-    from fundusnet.exporting import export
-    from fundusnet.predicting import predict
+    from fundusnet.commands.evaluate import evaluate
+    from fundusnet.commands.export import export
+    from fundusnet.commands.predict import predict
+    from fundusnet.commands.train import train
+    from fundusnet.config.compose import compose
     from fundusnet.prediction.loading import load
-    from fundusnet.training import train
 
 __all__ = ["__version__", "compose", "evaluate", "export", "load", "predict", "train"]
 __version__ = "0.1.0"
 
 # Imported when asked for: `import fundusnet` and `fundusnet --help` cost neither torch nor hydra.
 _HOMES = {
-    "compose": "fundusnet.config",
-    "evaluate": "fundusnet.evaluating",
-    "export": "fundusnet.exporting",
+    "compose": "fundusnet.config.compose",
+    "evaluate": "fundusnet.commands.evaluate",
+    "export": "fundusnet.commands.export",
     "load": "fundusnet.prediction.loading",
-    "predict": "fundusnet.predicting",
-    "train": "fundusnet.training",
+    "predict": "fundusnet.commands.predict",
+    "train": "fundusnet.commands.train",
 }
 
 

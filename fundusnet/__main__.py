@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fundusnet.cli import main
+from fundusnet.cli.main import main
 
 if __name__ == "__main__":
     raise SystemExit(main())

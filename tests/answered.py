@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from fundusnet.evaluation.findings import findings_metrics
 from fundusnet.evaluation.use import choose, finding_questions, use_metrics, write_curves
+from fundusnet.findings.statistics import findings_metrics
 
 
 def predictions(seed: int, images: int = 120, finding: str = "drusen") -> pd.DataFrame:

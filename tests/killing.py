@@ -14,7 +14,7 @@ from omegaconf import DictConfig
 def killed(cfg: DictConfig, moment: str, step: int, number: signal.Signals = signal.SIGKILL) -> int | None:
     """Train in a process of its own that sends itself a signal; its exit code."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["fundusnet.training", "fundusnet.findings.task"])
+    context.set_forkserver_preload(["fundusnet.commands.train", "fundusnet.findings.task"])
     process = context.Process(target=_train_until, args=(cfg, moment, step, number))
     process.start()
     process.join(240)
@@ -24,7 +24,7 @@ def killed(cfg: DictConfig, moment: str, step: int, number: signal.Signals = sig
 def _train_until(cfg: DictConfig, moment: str, step: int, number: signal.Signals) -> None:
     """Runs in the other process: a callback's hook called ``moment`` sends the signal from ``step`` on."""
     from fundusnet import train
-    from fundusnet.fitting.resuming import Reseed
+    from fundusnet.fitting.resume import Reseed
 
     torch.set_num_threads(1)
     # Loader workers are forked, as they are where no test stands above the training.

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 from test_dicom import write_dicom
 
-from fundusnet.cli import main
+from fundusnet.cli.main import main
 from fundusnet.data.crop import crop_square, find_field
 from fundusnet.data.decode import Photograph
 from fundusnet.data.prepared import open_prepared

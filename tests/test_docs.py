@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from fundusnet.config import compose
+from fundusnet.cli.usage import VERBS
+from fundusnet.config.compose import compose
 from fundusnet.errors import UserError
-from fundusnet.usage import VERBS
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted(

@@ -60,7 +60,7 @@ def test_it_holds_every_file_of_the_package_and_the_configuration(wheel: Path) -
 
 
 def test_it_trains_from_an_empty_folder(installed: Path, tmp_path: Path) -> None:
-    where = "import fundusnet, fundusnet.config as c; print(fundusnet.__file__, c.conf_folder(), sep='\\n')"
+    where = "import fundusnet, fundusnet.config.compose as c; print(fundusnet.__file__, c.conf_folder(), sep='\\n')"
     for place in output(installed, "-c", where, cwd=tmp_path).splitlines():
         assert Path(place).is_relative_to(installed.parents[1])
     shown = output(installed.parent / "fundusnet", *QUICKSTART, cwd=tmp_path)

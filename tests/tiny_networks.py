@@ -10,12 +10,12 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 
-from fundusnet.checkpoints import KEY, write_checkpoint
 from fundusnet.data.appearance import training_appearance
 from fundusnet.data.prepared import PreparedSet
 from fundusnet.findings.module import GuidedModule
 from fundusnet.grading.stage import RankingStage
 from fundusnet.grading.two_stage import TwoStage
+from fundusnet.runs.checkpoints import KEY, write_checkpoint
 
 NETWORK = {"name": "guided", "width": 4, "max_width": 8, "reductions": 3, "residual_units": 1, "pyramid_width": 4}
 LOSS = {"weight": 1.0, "form": "log", "eps": 1e-3, "per": "cell", "warmup_epochs": 0, "balance": "none"}

@@ -14,11 +14,11 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from fundusnet.data.datamodule import FindingsDataset
 from fundusnet.data.labels import finding_labels
 from fundusnet.data.prepared import open_prepared
 from fundusnet.evaluation.comparison import maps_of, read_runs
 from fundusnet.evaluation.figures import encode, panel_tiles
+from fundusnet.findings.datamodule import FindingsDataset
 
 LABELS = {1: "present", 0: "absent"}
 

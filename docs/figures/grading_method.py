@@ -14,9 +14,9 @@ from matplotlib.figure import Figure
 from fundusnet.data.prepared import open_prepared
 from fundusnet.evaluation.comparison import read_runs
 from fundusnet.evaluation.figures import encode
-from fundusnet.evaluation.grading import read_predictions
 from fundusnet.grading.datamodule import upsampled
 from fundusnet.grading.figures import panel_tiles
+from fundusnet.grading.statistics import read_predictions
 
 TITLES = ("photograph", "mask of stage 1's grade", "what stage 2 sees")
 

@@ -13,7 +13,7 @@ import pandas as pd
 
 from fundusnet.data.decode import Pixels
 from fundusnet.data.rows import read_header, write_header
-from fundusnet.progress import track
+from fundusnet.system.progress import track
 
 HASH_DISTANCE = 8
 # Mean absolute grey difference of two standardised thumbnails below which two pictures are one.

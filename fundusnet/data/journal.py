@@ -13,8 +13,8 @@ from typing import Any, BinaryIO, Self, TextIO
 
 import numpy as np
 
-from fundusnet.data.develop import Done, Job
 from fundusnet.data.manifest import Manifest
+from fundusnet.data.prepare_one import Done, Job
 from fundusnet.data.rows import read_header
 
 

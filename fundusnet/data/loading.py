@@ -12,7 +12,7 @@ from pytorch_lightning import Trainer
 from torch.utils.data import DataLoader, Dataset, DistributedSampler, Sampler
 
 from fundusnet.errors import UserError
-from fundusnet.orphans import die_with_parent
+from fundusnet.system.orphans import die_with_parent
 
 Item = dict[str, Any]
 Batch = dict[str, torch.Tensor]

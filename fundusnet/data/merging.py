@@ -23,7 +23,7 @@ from fundusnet.data.prepare import finish, nothing_left, occupied, open_same
 from fundusnet.data.prepared import PreparedSet, open_prepared
 from fundusnet.data.rows import concatenate
 from fundusnet.errors import UserError
-from fundusnet.shard import Shard, find_parts, in_order, link
+from fundusnet.system.shard import Shard, find_parts, in_order, link
 
 log = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from fundusnet.data.duplicates import HASH_DISTANCE, THUMBNAIL_DIFFERENCE, fingerprint
 from fundusnet.data.prepared import PreparedSet
-from fundusnet.progress import track
+from fundusnet.system.progress import track
 
 
 def seen_before(

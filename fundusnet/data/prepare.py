@@ -22,16 +22,16 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from fundusnet.data.develop import Done, Job, develop
 from fundusnet.data.duplicates import HASH_DISTANCE, remove_fingerprints, write_duplicates, write_fingerprints
 from fundusnet.data.journal import Journal, digest
 from fundusnet.data.manifest import COORDINATES, LESION_COLUMNS, Manifest, write_manifest
+from fundusnet.data.prepare_one import Done, Job, develop
 from fundusnet.data.prepared import PreparedSet, open_prepared
 from fundusnet.data.rows import read_header, write_header
 from fundusnet.errors import UserError
-from fundusnet.progress import track
-from fundusnet.shard import Shard
-from fundusnet.workers import worker_pool
+from fundusnet.system.progress import track
+from fundusnet.system.shard import Shard
+from fundusnet.system.workers import worker_pool
 
 
 def prepare(

@@ -14,7 +14,7 @@ import yaml
 from fundusnet.data.decode import Mask, Pixels, Unreadable, read_mask
 from fundusnet.data.manifest import Manifest, read_manifest
 from fundusnet.errors import UserError
-from fundusnet.shard import Shard
+from fundusnet.system.shard import Shard
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from fundusnet.progress import track
+from fundusnet.system.progress import track
 
 _PIECE = 1 << 24  # bytes
 

@@ -13,7 +13,7 @@ import pandas as pd
 import yaml
 
 from fundusnet.errors import UserError
-from fundusnet.evaluation.findings import read_predictions
+from fundusnet.findings.statistics import read_predictions
 
 
 @dataclass(frozen=True)

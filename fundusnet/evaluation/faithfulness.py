@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from fundusnet.evaluation.intervals import Floats
-from fundusnet.progress import track
+from fundusnet.system.progress import track
 
 Pictures = Sequence[NDArray[np.uint8]]
 STEPS = 16

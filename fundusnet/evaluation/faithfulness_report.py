@@ -14,7 +14,7 @@ from fundusnet.evaluation import figures, intervals, page, tables
 from fundusnet.evaluation.calibration import plain
 from fundusnet.evaluation.comparison import Run
 from fundusnet.evaluation.faithfulness import STEPS, TESTS, Tested
-from fundusnet.evaluation.findings import patient_clusters
+from fundusnet.findings.statistics import patient_clusters
 
 IMAGES = 64  # of each finding: hundreds of passes through the network each
 METRICS = {

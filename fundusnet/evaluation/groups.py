@@ -9,9 +9,9 @@ from typing import Any
 import pandas as pd
 
 from fundusnet.evaluation.comparison import Run
-from fundusnet.evaluation.findings import finding_statistics, patient_clusters
 from fundusnet.evaluation.intervals import Interval, Statistic, difference_of, pooled
-from fundusnet.progress import track
+from fundusnet.findings.statistics import finding_statistics, patient_clusters
+from fundusnet.system.progress import track
 
 # A run's own business: these tell no method from another.
 OWN = (

@@ -31,7 +31,7 @@ def check_ending(output: Path) -> None:
 
 def render(template: str, **values: Any) -> str:
     """Return a self-contained page from a template of this package, of ``grading`` or of ``prediction``."""
-    folders = [PackageLoader(f"fundusnet.{name}", ".") for name in ("evaluation", "grading", "prediction")]
+    folders = [PackageLoader(f"fundusnet.{name}", ".") for name in ("evaluation", "findings", "grading", "prediction")]
     environment = Environment(loader=ChoiceLoader(folders), autoescape=True, undefined=StrictUndefined)
     environment.trim_blocks = environment.lstrip_blocks = True
     return environment.get_template(template).render(**values)

@@ -14,10 +14,10 @@ from fundusnet.data.prepared import PreparedSet
 from fundusnet.errors import UserError
 from fundusnet.evaluation import intervals, tables
 from fundusnet.evaluation.comparison import Run
-from fundusnet.evaluation.findings import finding_statistics, patient_clusters
-from fundusnet.evaluation.grading import run_statistics
 from fundusnet.evaluation.intervals import RELIABLE_PATIENTS, Statistic
-from fundusnet.progress import track
+from fundusnet.findings.statistics import finding_statistics, patient_clusters
+from fundusnet.grading.statistics import run_statistics
+from fundusnet.system.progress import track
 
 MOST_VALUES = 12
 OF_FINDINGS = ("auroc", "sensitivity", "specificity")

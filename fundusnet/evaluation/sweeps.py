@@ -16,7 +16,7 @@ from fundusnet.evaluation import page
 from fundusnet.evaluation.comparison import Run
 from fundusnet.evaluation.figures import COLORS, tidy
 from fundusnet.evaluation.groups import Group, setting, short_key, swept_keys
-from fundusnet.run_folder import command_of
+from fundusnet.runs.folder import command_of
 
 FEWEST = 3  # methods; of two the table says all
 PAPER = {"facecolor": "white", "edgecolor": "none", "alpha": 0.85, "pad": 1}  # under words that lines would cross

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from fundusnet.evaluation.findings import METRIC_NAMES, count_images
 from fundusnet.evaluation.groups import Group
 from fundusnet.evaluation.intervals import Interval
+from fundusnet.findings.statistics import METRIC_NAMES, count_images
 
 TITLES = {
     "auroc": "AUROC",

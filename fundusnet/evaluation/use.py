@@ -21,9 +21,9 @@ import pandas as pd
 from fundusnet.evaluation import calibration, decision, intervals
 from fundusnet.evaluation.calibration import at_temperature, fit_temperature
 from fundusnet.evaluation.decision import SPECIFICITIES, threshold_at_specificity
-from fundusnet.evaluation.findings import column, patient_clusters
 from fundusnet.evaluation.intervals import Floats, Interval, Statistic
-from fundusnet.progress import track
+from fundusnet.findings.statistics import column, patient_clusters
+from fundusnet.system.progress import track
 
 CURVES = "curves.json"
 NO_CHOICE = "the checkpoint holds nothing chosen on validation: it was written by an earlier version"

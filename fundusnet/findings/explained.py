@@ -7,9 +7,9 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from fundusnet.data.datamodule import FindingsDataModule
 from fundusnet.evaluation.faithfulness import Explained, Tested, faithfulness
 from fundusnet.evaluation.faithfulness_report import IMAGES
+from fundusnet.findings.datamodule import FindingsDataModule
 from fundusnet.findings.module import GuidedModule
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from fundusnet.backbones import bare_backbone, load_weights
+from fundusnet.networks.backbones import bare_backbone, load_weights
 
 
 class GuidedCAM(nn.Module):

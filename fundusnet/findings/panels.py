@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
-from fundusnet.data.datamodule import FindingsDataModule
 from fundusnet.evaluation import figures
+from fundusnet.findings.datamodule import FindingsDataModule
 from fundusnet.findings.module import GuidedModule
 
 

@@ -15,18 +15,18 @@ import torch
 from numpy.typing import NDArray
 from omegaconf import DictConfig
 
-from fundusnet.data.datamodule import FindingsDataModule
 from fundusnet.data.prepared import PreparedSet
 from fundusnet.errors import UserError
 from fundusnet.evaluation.calibration import at_temperature
 from fundusnet.evaluation.faithfulness_report import write_faithfulness
-from fundusnet.evaluation.findings import findings_metrics, with_predicted
 from fundusnet.evaluation.subgroups import attributes_asked, finding_subgroups
 from fundusnet.evaluation.use import finding_questions, use_metrics, write_curves
+from fundusnet.findings.datamodule import FindingsDataModule
 from fundusnet.findings.explained import tested_maps
 from fundusnet.findings.metrics import activation_in_regions, cue_fraction, pointing_hit
 from fundusnet.findings.module import GuidedModule
-from fundusnet.progress import track
+from fundusnet.findings.statistics import findings_metrics, with_predicted
+from fundusnet.system.progress import track
 
 log = logging.getLogger(__name__)
 

@@ -9,17 +9,17 @@ from typing import Any
 import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
-from fundusnet.checkpoints import load_module, store_beside, stored_beside
 from fundusnet.data.appearance import training_appearance
-from fundusnet.data.datamodule import FindingsDataModule
 from fundusnet.data.relabel import relabelling
-from fundusnet.evaluation.findings import operating_points
-from fundusnet.evaluation.report import write_report as write_report
 from fundusnet.evaluation.use import choose, finding_questions
+from fundusnet.findings.datamodule import FindingsDataModule
 from fundusnet.findings.module import GuidedModule, map_size
 from fundusnet.findings.panels import validation_panels as validation_panels
+from fundusnet.findings.report import write_report as write_report
 from fundusnet.findings.scoring import score, write_results
-from fundusnet.fitting.ranks import Fit
+from fundusnet.findings.statistics import operating_points
+from fundusnet.fitting.processes import Fit
+from fundusnet.runs.checkpoints import load_module, store_beside, stored_beside
 
 log = logging.getLogger(__name__)
 

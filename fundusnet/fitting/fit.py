@@ -16,17 +16,17 @@ from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvir
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.callbacks import Callback
 
-from fundusnet.checkpoints import CheckpointFiles
 from fundusnet.errors import NotFiniteError, UserError
-from fundusnet.fitting.gauges import Gauges, Pictures
 from fundusnet.fitting.history import History
 from fundusnet.fitting.loggers import make_loggers
+from fundusnet.fitting.processes import fit_in_ranks, lead, processes, under_torchrun, uses_gpu
 from fundusnet.fitting.progress import FitProgress
-from fundusnet.fitting.ranks import fit_in_ranks, lead, processes, under_torchrun, uses_gpu
-from fundusnet.fitting.resuming import Checkpoints, Reseed, last_complete
-from fundusnet.fitting.watching import Watch
-from fundusnet.quiet import quiet
-from fundusnet.tasks import task_of
+from fundusnet.fitting.resume import Checkpoints, Reseed, last_complete
+from fundusnet.fitting.sanity import Watch
+from fundusnet.fitting.step_metrics import Gauges, Pictures
+from fundusnet.fitting.tasks import task_of
+from fundusnet.runs.checkpoints import CheckpointFiles
+from fundusnet.system.log_level import quiet
 
 FITTED = "fit.json"
 

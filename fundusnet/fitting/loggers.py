@@ -19,7 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
 
 from fundusnet.errors import UserError
-from fundusnet.run_folder import git_state
+from fundusnet.runs.folder import git_state
 
 
 def make_loggers(cfg: DictConfig, folder: Path) -> list[Logger]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from pytorch_lightning import Callback, LightningModule, Trainer
 
-from fundusnet.progress import progress_bar
+from fundusnet.system.progress import progress_bar
 
 log = logging.getLogger(__name__)
 

@@ -15,7 +15,7 @@ from fundusnet.errors import UserError
 from fundusnet.grading.datamodule import SPLITS, GradingDataModule
 from fundusnet.grading.stage import RankingStage, scaled
 from fundusnet.grading.two_stage import first_stage
-from fundusnet.progress import track
+from fundusnet.system.progress import track
 
 
 def write_masks(

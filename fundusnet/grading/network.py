@@ -8,10 +8,10 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from fundusnet.backbones import bare_backbone, load_weights
 from fundusnet.errors import UserError
 from fundusnet.grading.cam import class_activation_maps
 from fundusnet.grading.ranking import HEADS, Head
+from fundusnet.networks.backbones import bare_backbone, load_weights
 
 
 class GradingNetwork(nn.Module):

@@ -17,16 +17,16 @@ from fundusnet.evaluation import page, tables
 from fundusnet.evaluation.comparison import Run, read_runs, same_images
 from fundusnet.evaluation.delong import delong_rows
 from fundusnet.evaluation.faithfulness_report import faithfulness_sections
-from fundusnet.evaluation.findings import column
-from fundusnet.evaluation.grading import read_predictions, run_statistics
 from fundusnet.evaluation.groups import Group, group_differences, group_runs
 from fundusnet.evaluation.intervals import Interval
 from fundusnet.evaluation.subgroups import subgroup_tables
 from fundusnet.evaluation.sweeps import best_on_validation, sweep_section
 from fundusnet.evaluation.use_report import use_section
+from fundusnet.findings.statistics import column
 from fundusnet.grading import figures
 from fundusnet.grading.datamodule import SPLITS, upsampled
-from fundusnet.progress import track
+from fundusnet.grading.statistics import read_predictions, run_statistics
+from fundusnet.system.progress import track
 
 GRADE = "grade"  # what every row of a grading run is about
 TITLES = {

@@ -16,13 +16,13 @@ from numpy.typing import NDArray
 from omegaconf import DictConfig
 
 from fundusnet.evaluation.faithfulness_report import write_faithfulness
-from fundusnet.evaluation.grading import grading_metrics
 from fundusnet.evaluation.subgroups import attributes_asked, grading_subgroups
 from fundusnet.evaluation.use import grading_questions, use_metrics, write_curves
 from fundusnet.grading.datamodule import GradingDataModule
 from fundusnet.grading.explained import tested_maps
 from fundusnet.grading.stage import RankingStage
-from fundusnet.progress import track
+from fundusnet.grading.statistics import grading_metrics
+from fundusnet.system.progress import track
 
 log = logging.getLogger(__name__)
 

@@ -204,7 +204,7 @@ def load_stage(file: str | Path) -> RankingStage:
     ------
     UserError: the file is missing, torn, or not of a stage.
     """
-    from fundusnet.checkpoints import load_checkpoint  # it knows every module, this one too
+    from fundusnet.runs.checkpoints import load_checkpoint  # it knows every module, this one too
 
     content = load_checkpoint(Path(file))
     parameters = content.get("hyper_parameters", {})

@@ -20,12 +20,11 @@ from typing import Any
 import pandas as pd
 from omegaconf import DictConfig, OmegaConf
 
-from fundusnet.checkpoints import load_checkpoint, load_module, store_beside, stored_beside, write_checkpoint
 from fundusnet.data.appearance import training_appearance
 from fundusnet.data.relabel import relabelling
 from fundusnet.errors import UserError
 from fundusnet.evaluation.use import choose, grading_questions
-from fundusnet.fitting.ranks import Fit
+from fundusnet.fitting.processes import Fit
 from fundusnet.grading.datamodule import GradingDataModule
 from fundusnet.grading.masks import write_masks
 from fundusnet.grading.panels import validation_panels as validation_panels
@@ -33,6 +32,7 @@ from fundusnet.grading.report import write_report as write_report
 from fundusnet.grading.scoring import score, write_results
 from fundusnet.grading.stage import RankingStage, load_stage
 from fundusnet.grading.two_stage import TwoStage
+from fundusnet.runs.checkpoints import load_checkpoint, load_module, store_beside, stored_beside, write_checkpoint
 
 log = logging.getLogger(__name__)
 

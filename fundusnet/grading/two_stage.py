@@ -139,7 +139,7 @@ class TwoStage(RankingStage):
         UserError: the stages tell different numbers of grades; stage 2 was trained on whole images, or behind a first
             stage of another backbone; a file is missing or of something else.
         """
-        from fundusnet.checkpoints import load_checkpoint  # it knows every module, this one too
+        from fundusnet.runs.checkpoints import load_checkpoint  # it knows every module, this one too
 
         first = load_stage(stage1)
         content = load_checkpoint(Path(stage2))

@@ -21,8 +21,8 @@ from fundusnet.prediction.tables import (
     read_rows,
     write_record,
 )
-from fundusnet.progress import track
-from fundusnet.shard import Shard, find_parts, in_order, link
+from fundusnet.system.progress import track
+from fundusnet.system.shard import Shard, find_parts, in_order, link
 
 SAME = ("digest", "task", "findings", "classes", "heatmaps")
 

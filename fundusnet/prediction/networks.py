@@ -10,11 +10,11 @@ from typing import Any
 
 import pytorch_lightning as pl
 
-from fundusnet.checkpoints import KEY, load_checkpoint, load_module
 from fundusnet.data.appearance import Appearance
 from fundusnet.errors import UserError
 from fundusnet.prediction.inputs import checkpoint_file
 from fundusnet.prediction.picture import View
+from fundusnet.runs.checkpoints import KEY, load_checkpoint, load_module
 
 
 @dataclass(frozen=True)

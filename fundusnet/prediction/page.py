@@ -24,7 +24,7 @@ from fundusnet.evaluation import page
 from fundusnet.prediction.heatmaps import FOLDER, file_name
 from fundusnet.prediction.picture import View, read_picture
 from fundusnet.prediction.tables import PREDICTIONS, REJECTED, read_record, read_rows
-from fundusnet.progress import track
+from fundusnet.system.progress import track
 
 TILE = 224  # pixels: side of a picture on the page
 BINS = 20

@@ -16,7 +16,7 @@ from PIL import Image
 from fundusnet.data.appearance import UNCHECKED, Appearance, numbers_of
 from fundusnet.data.crop import Frame, crop_square, find_field
 from fundusnet.data.decode import Photograph, Pixels, Unreadable, from_image
-from fundusnet.data.develop import read_field
+from fundusnet.data.prepare_one import read_field
 
 Source = Pixels | Image.Image | str | Path
 

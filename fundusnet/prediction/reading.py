@@ -14,7 +14,7 @@ from fundusnet.data import dicom
 from fundusnet.data.decode import Unreadable
 from fundusnet.prediction.inputs import Entry
 from fundusnet.prediction.picture import Picture, View, read_picture
-from fundusnet.workers import worker_pool
+from fundusnet.system.workers import worker_pool
 
 
 @dataclass(frozen=True)

@@ -17,12 +17,12 @@ from fundusnet.annotation.photographs import Photographs
 from fundusnet.annotation.storage import Storage, answers
 from fundusnet.annotation.study import Study
 from fundusnet.data.consensus import consensus
-from fundusnet.data.datamodule import FindingsDataModule
 from fundusnet.data.manifest import read_manifest
 from fundusnet.data.prepare import prepare
 from fundusnet.data.regions import cue_mask
 from fundusnet.data.sources import load_source
 from fundusnet.errors import UserError
+from fundusnet.findings.datamodule import FindingsDataModule
 
 READERS = ["anna", "ben", "cleo"]
 IMAGES = "abcdefgh"

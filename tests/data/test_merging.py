@@ -14,12 +14,12 @@ from PIL import Image
 from test_prepare import eye, fingerprints
 
 from fundusnet import compose
-from fundusnet.cli import main
+from fundusnet.cli.main import main
+from fundusnet.commands.prepare import prepare_folder, prepare_set
 from fundusnet.data import prepare as preparation
 from fundusnet.data.manifest import LESION_COLUMNS, READING_COLUMNS, Manifest, images_table, write_manifest
 from fundusnet.data.prepared import open_prepared
 from fundusnet.errors import UserError
-from fundusnet.preparing import prepare_folder, prepare_set
 
 COMMON = ("data=csv", "data.root=source", "data.size=64", "data.workers=0")
 BROKEN = (3, 4, 5, 9)  # all of the second of four parts, and one more

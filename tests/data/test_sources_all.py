@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from fundusnet.config import conf_folder
+from fundusnet.config.compose import conf_folder
 from fundusnet.data.sources import SOURCES
 
 PAGES = Path(__file__).resolve().parents[2] / "docs" / "datasets"

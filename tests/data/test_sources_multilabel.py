@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from layouts import picture, sheet, text, touch
 
-from fundusnet.cli import main
+from fundusnet.cli.main import main
 from fundusnet.data.labels import finding_labels
 from fundusnet.data.prepare import prepare
 from fundusnet.data.sources import load_source

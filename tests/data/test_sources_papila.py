@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from layouts import picture, sheet, text, touch
 
-from fundusnet.cli import main
+from fundusnet.cli.main import main
 from fundusnet.data.manifest import read_manifest, write_manifest
 from fundusnet.data.sources import load_source
 from fundusnet.errors import UserError

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from fundusnet.evaluation.findings import findings_metrics
+from fundusnet.findings.statistics import findings_metrics
 
 IMAGES = 30
 

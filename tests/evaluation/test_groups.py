@@ -13,7 +13,7 @@ from sklearn.metrics import roc_auc_score
 from fundusnet.evaluation.comparison import read_runs
 from fundusnet.evaluation.groups import group_differences, group_runs, swept_keys
 from fundusnet.evaluation.intervals import Statistic, bootstrap, mean, pooled
-from fundusnet.evaluation.report import write_report
+from fundusnet.findings.report import write_report
 
 
 def test_runs_that_differ_in_seed_and_finding_alone_are_one_method(tmp_path: Path) -> None:

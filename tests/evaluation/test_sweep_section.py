@@ -11,8 +11,8 @@ from finished_runs import run_folder
 
 from fundusnet.evaluation.comparison import read_runs
 from fundusnet.evaluation.groups import group_runs, swept_keys
-from fundusnet.evaluation.report import write_report
 from fundusnet.evaluation.sweeps import Best, best_on_validation, lines, parallel, sweep_section
+from fundusnet.findings.report import write_report
 
 
 def sweep(root: Path, seeds: tuple[int, ...] = (0, 1)) -> list[Path]:

@@ -11,8 +11,8 @@ import pandas as pd
 import pytest
 from answered import predictions, run
 
-from fundusnet.evaluation.report import write_report
 from fundusnet.evaluation.use import choose, finding_questions, grading_questions, use_metrics
+from fundusnet.findings.report import write_report
 
 
 def test_choices_are_plain_and_made_for_each_finding() -> None:

@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import nn
 
-from fundusnet import backbones
 from fundusnet.errors import UserError
 from fundusnet.findings.module import GuidedModule, build_network, map_size
 from fundusnet.findings.network import GuidedCAM, GuidedTimm, InceptionCAM
+from fundusnet.networks import backbones as backbones
 
 
 @pytest.mark.parametrize(("reductions", "cells"), [(4, 8), (5, 4), (3, 16)])

@@ -17,9 +17,9 @@ from omegaconf import OmegaConf
 from tiny_runs import tiny_overrides, tiny_place
 from wandb.proto.wandb_internal_pb2 import Record
 
-from fundusnet.cli import main
-from fundusnet.fitting.resuming import Reseed
-from fundusnet.run_folder import state_of
+from fundusnet.cli.main import main
+from fundusnet.fitting.resume import Reseed
+from fundusnet.runs.folder import state_of
 
 BLOCK = 32768
 pytestmark = pytest.mark.timeout(900)  # the first test waits for both sweeps

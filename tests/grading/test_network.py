@@ -12,10 +12,10 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from fundusnet import backbones
 from fundusnet.errors import UserError
 from fundusnet.grading.network import GradingNetwork, make_backbone
 from fundusnet.grading.ranking import HEADS, Head, probabilities
+from fundusnet.networks import backbones as backbones
 
 TINY = "test_resnet"
 

@@ -15,11 +15,11 @@ import yaml
 from graded import CLASSES, SIZE, graded_set
 
 from fundusnet import compose
+from fundusnet.commands.report import report
 from fundusnet.errors import UserError
-from fundusnet.evaluation.grading import grading_metrics
 from fundusnet.grading.figures import confusion_matrices, energy_inside, losses, panel_tiles
 from fundusnet.grading.report import write_report
-from fundusnet.reporting import report
+from fundusnet.grading.statistics import grading_metrics
 
 GRADES = [0, 1, 2] * 8
 

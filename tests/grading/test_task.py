@@ -14,13 +14,14 @@ import torch
 from graded import graded_set
 from omegaconf import OmegaConf
 
-from fundusnet import compose, evaluate, train, training
-from fundusnet.checkpoints import load_checkpoint, load_module, stored_beside, write_checkpoint
+from fundusnet import compose, evaluate, train
+from fundusnet.commands import train as training
 from fundusnet.errors import UserError
 from fundusnet.grading import task
 from fundusnet.grading.metrics import confusion_matrix
 from fundusnet.grading.stage import load_stage
 from fundusnet.grading.two_stage import TwoStage, first_stage
+from fundusnet.runs.checkpoints import load_checkpoint, load_module, stored_beside, write_checkpoint
 
 GRADES = [number // 2 % 3 for number in range(72)]
 TINY = [

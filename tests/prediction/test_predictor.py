@@ -14,7 +14,6 @@ from tiny import tiny_prepared
 from tiny_networks import findings_checkpoint, grading_checkpoint
 
 import fundusnet
-from fundusnet.checkpoints import KEY, load_checkpoint, load_module, write_checkpoint
 from fundusnet.data.prepared import PreparedSet
 from fundusnet.errors import UserError
 from fundusnet.findings.module import GuidedModule
@@ -22,6 +21,7 @@ from fundusnet.grading.datamodule import GradingDataModule
 from fundusnet.grading.scoring import score
 from fundusnet.grading.stage import RankingStage
 from fundusnet.grading.two_stage import TwoStage
+from fundusnet.runs.checkpoints import KEY, load_checkpoint, load_module, write_checkpoint
 
 
 @pytest.fixture(scope="module")

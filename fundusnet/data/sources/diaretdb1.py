@@ -17,7 +17,7 @@ from fundusnet.data.manifest import LESION_COLUMNS, Manifest, images_table
 from fundusnet.data.sources import listing
 from fundusnet.data.sources.tables import by_stem, picture_of, report_count
 from fundusnet.errors import UserError
-from fundusnet.progress import track
+from fundusnet.system.progress import track
 
 log = logging.getLogger(__name__)
 

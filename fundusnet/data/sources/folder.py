@@ -12,7 +12,7 @@ from fundusnet.data import dicom
 from fundusnet.data.manifest import Manifest, images_table
 from fundusnet.data.sources import listing
 from fundusnet.errors import UserError
-from fundusnet.progress import track
+from fundusnet.system.progress import track
 
 log = logging.getLogger(__name__)
 

@@ -24,7 +24,7 @@ import pandas as pd
 from fundusnet.data.manifest import LESION_COLUMNS, Manifest, images_table
 from fundusnet.data.sources import check_choice, listing
 from fundusnet.errors import UserError
-from fundusnet.progress import track
+from fundusnet.system.progress import track
 
 log = logging.getLogger(__name__)
 

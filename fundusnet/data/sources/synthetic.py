@@ -33,8 +33,8 @@ from fundusnet.data.manifest import (
 )
 from fundusnet.data.regions import regions_touched
 from fundusnet.errors import UserError
-from fundusnet.progress import track
-from fundusnet.workers import worker_pool
+from fundusnet.system.progress import track
+from fundusnet.system.workers import worker_pool
 
 CLASSES = ("normal", "suspicious", "glaucoma")
 GRADE_SHARES = (0.5, 0.25, 0.25)

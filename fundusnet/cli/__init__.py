@@ -1,0 +1,1 @@
+"""The command line: dispatch, usage and sweeps; imports nothing heavy until a verb runs."""

@@ -1,0 +1,1 @@
+"""What each verb does: plain functions of a configuration."""

@@ -1,0 +1,144 @@
+"""Scoring a finished run again, on its own data or on another set: what the ``evaluate`` verb does."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from omegaconf import DictConfig, OmegaConf
+
+from fundusnet.commands.prepare import prepare_once, prepared_folder
+from fundusnet.data.overlap import seen_before
+from fundusnet.data.prepared import open_prepared
+from fundusnet.errors import UserError
+from fundusnet.fitting.tasks import Task, task_of
+from fundusnet.runs.checkpoints import stored_beside
+
+log = logging.getLogger(__name__)
+
+
+def evaluate(cfg: DictConfig) -> Path:
+    """Score the best checkpoint of ``cfg.run`` again; returns the folder with the results and a ``report.html``.
+
+    With ``cfg.data`` a set of another place is scored, prepared at the size of the run's pictures, at the run's
+    operating points and temperatures; ``cfg.labels`` or ``cfg.grades`` say what is called what there.
+
+    Raises
+    ------
+    UserError: the run is missing or unfinished, the split is unknown, or the other set does not go with the run.
+    """
+    run = Path(cfg.run)
+    if not (run / "config.yaml").is_file():
+        raise UserError(f"run={run} is no run folder (it has no config.yaml); give the folder that train printed")
+    trained: Any = OmegaConf.load(run / "config.yaml")
+    if "evaluated" in trained:
+        raise UserError(f"run={run} is an evaluation; give the run it was made from, {trained.evaluated.run}")
+    split = cfg.split or ("test" if cfg.data is None else "all")
+    if cfg.data is None:
+        _check_own(cfg, split)
+        scored = trained.copy()
+    else:
+        scored = elsewhere(cfg, trained, run, split)
+    OmegaConf.set_struct(scored, False)
+    scored.evaluation = cfg.evaluation
+    folder = Path(cfg.output) if cfg.output else run / "evaluations" / _name(cfg, split)
+    folder.mkdir(parents=True, exist_ok=True)
+    task = task_of(trained)
+    result = task.score_again(scored, run, split, folder, cfg.evaluation)
+    if not cfg.evaluation.faithfulness:  # those of an earlier evaluation whose place this one takes
+        for stale in (folder / "faithfulness.csv", *folder.glob("figures/faithfulness_*.png")):
+            stale.unlink(missing_ok=True)
+    if cfg.data is not None:
+        result["also_in_training"] = also_in_training(task, trained, scored, split)
+        (folder / "metrics.json").write_text(json.dumps(result, indent=2) + "\n")
+    OmegaConf.save(scored, folder / "config.yaml")
+    task.write_report([folder], folder / "report.html")
+    return folder
+
+
+def elsewhere(cfg: DictConfig, trained: DictConfig, run: Path, split: str) -> DictConfig:
+    """The config of a run with the data of ``cfg`` in place of its own, prepared where that is not done yet.
+
+    Its ``evaluated`` says whose run it is, and what is called what.
+    """
+    own = trained.data
+    data: Any = cfg.copy()
+    OmegaConf.set_struct(data, False)
+    if data.data.folder and (Path(data.data.folder) / "prepared.yaml").is_file():
+        there = open_prepared(data.data.folder).size
+        if there != own.size:
+            raise UserError(
+                f"data.folder={data.data.folder} holds pictures of {there} pixels, and the run was trained on "
+                f"{own.size}; leave data.folder out, and the set is prepared at that size"
+            )
+    data.data.size = own.size
+    OmegaConf.resolve(data)
+    prepare_once(data)
+    data.data.folder = str(prepared_folder(data).resolve())
+    # How pictures travel is the machine's business, and the run knows it.
+    data.data.batch_size, data.data.num_workers = own.batch_size, own.num_workers
+    evaluated = {"run": str(run), "split": split, "trained_on": str(own.source)}
+    if trained.task == "findings":
+        _refuse(cfg.grades, "grades", "labels", trained.task)
+        evaluated["labels"] = data.labels
+    else:
+        _refuse(cfg.labels, "labels", "grades", trained.task)
+        stored = stored_beside(run / "checkpoints" / "best.ckpt")
+        evaluated["classes"] = stored.get("classes") or json.loads((run / "metrics.json").read_text())["classes"]
+        evaluated["grades"] = data.grades
+    scored = trained.copy()
+    OmegaConf.set_struct(scored, False)
+    scored.data, scored.evaluated = data.data, evaluated
+    return scored
+
+
+def also_in_training(task: Task, trained: DictConfig, scored: DictConfig, split: str) -> dict[str, object]:
+    """Which of the scored images stand among those the run was trained and chosen on, by their pictures.
+
+    ``image_ids``; None with a ``reason`` where the run's own set is gone. Says so in a line, too.
+    """
+    own, other = (task.make_datamodule(each) for each in (trained, scored))
+    new: Any = other
+    new.setup("test")
+    try:
+        known: Any = own
+        known.setup("test")
+    except UserError as error:
+        log.warning("whether these images were trained on cannot be told: %s", error)
+        return {"image_ids": None, "reason": str(error)}
+    seen = np.concatenate([known.rows[name] for name in ("train", "val")])
+    rows = seen_before(new.prepared, new.rows[split], known.prepared, seen)
+    found = [str(name) for name in new.prepared.manifest.images["image_id"].iloc[rows]]
+    if found:
+        log.warning(
+            "%d of the %d images also stand in the training or validation images of the run (such as %s): scores are "
+            "too good by that; metrics.json names them all", len(found), len(new.rows[split]), found[0],
+        )  # fmt: skip
+    return {"image_ids": found}
+
+
+def _check_own(cfg: DictConfig, split: str) -> None:
+    if split not in ("val", "test"):
+        raise UserError(
+            f"split={split} is not for a run's own data, which holds what it was trained on; use val or test, or "
+            "data=NAME for another set"
+        )
+    for key in ("labels", "grades"):
+        _refuse(cfg[key], key, "data=NAME", "the run's own data")
+
+
+def _refuse(value: Any, key: str, instead: str, what: str) -> None:
+    if value is not None:
+        raise UserError(f"{key}={value} says nothing about {what}; leave it out, or use {instead}")
+
+
+def _name(cfg: DictConfig, split: str) -> str:
+    if cfg.data is None:
+        return split
+    source = str(cfg.data.source)
+    if source in ("csv", "folder"):  # not the name of one set
+        source = f"{source}-{Path(cfg.data.root).resolve().name}"
+    return source if split == "all" else f"{source}-{split}"

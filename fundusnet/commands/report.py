@@ -1,0 +1,61 @@
+"""One page over several finished runs: what the ``report`` verb does."""
+
+from __future__ import annotations
+
+from glob import glob
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
+
+from fundusnet.errors import UserError
+from fundusnet.fitting.tasks import task_of
+
+
+def report(cfg: DictConfig) -> Path:
+    """Write ``cfg.output`` from the run folders ``cfg.runs`` names; returns the page.
+
+    Raises
+    ------
+    UserError: a pattern matches nothing, a folder is no finished run, or the runs are of both tasks.
+    """
+    runs = find_runs([cfg.runs] if isinstance(cfg.runs, str) else list(cfg.runs))
+    configs = {run: _config(run) for run in runs}
+    for run, config in configs.items():
+        if config.task != configs[runs[0]].task:
+            raise UserError(
+                f"{runs[0]} is a run of task={configs[runs[0]].task} and {run} of task={config.task}; "
+                "a page compares runs of one task"
+            )
+    return task_of(configs[runs[0]]).write_report(runs, Path(cfg.output))
+
+
+def _config(run: Path) -> DictConfig:
+    file = run / "config.yaml"
+    if not file.is_file():
+        raise UserError(f"{file} is missing: give a finished run folder (train or evaluate first)")
+    config = OmegaConf.load(file)
+    if not isinstance(config, DictConfig) or "task" not in config:
+        raise UserError(f"{file} names no task: give a finished run folder (train or evaluate first)")
+    return config
+
+
+def _finished(folder: Path) -> bool:
+    return (folder / "metrics.json").is_file()
+
+
+def find_runs(patterns: list[str]) -> list[Path]:
+    """Run folders of ``patterns`` (a folder, a sweep's folder, or a pattern such as ``outputs/findings/*``), in order.
+
+    What is no finished run is passed over, unless nothing is left of a pattern.
+    """
+    runs: dict[Path, None] = {}
+    for pattern in patterns:
+        found = [Path(path) for path in sorted(glob(pattern))]  # noqa: PTH207 - the pattern may be absolute
+        jobs = [job for path in found for job in ([path] if _finished(path) else sorted(path.glob("*/")))]
+        finished = [path for path in jobs if _finished(path)]
+        if not finished:
+            raise UserError(f"runs={pattern} holds no finished run (a folder with metrics.json); check the path")
+        runs.update(dict.fromkeys(finished))
+    if not runs:
+        raise UserError("runs=[] names no run; give run folders or a pattern such as 'outputs/findings/*'")
+    return list(runs)

@@ -1,0 +1,83 @@
+"""Training: from a composed config to a run folder with a scored network."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from pathlib import Path
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+
+from fundusnet.commands.prepare import prepare_once, prepared_folder
+from fundusnet.errors import UserError
+from fundusnet.fitting.fit import fit, fit_here
+from fundusnet.fitting.loggers import new_id, wandb_finished
+from fundusnet.fitting.outcome import log_outcome
+from fundusnet.fitting.processes import follow, follows, leading
+from fundusnet.fitting.tasks import task_of
+from fundusnet.runs.folder import Result, alone_in, ending_in_order, run_folder, state_of, status_of
+
+
+def train(cfg: DictConfig) -> Result:
+    """Fit, choose the operating point on validation, score the test split, write the report.
+
+    With ``cfg.resume`` a run folder, that run goes on with its own configuration from where it was cut short; one
+    that is done is returned as it is.
+
+    Raises
+    ------
+    UserError: something in the config or the data that the user can put right.
+    Interrupted: the process was asked to end; ``resume`` goes on.
+    """
+    run = Path(cfg.resume) if cfg.resume else run_folder(cfg)
+    if follows():
+        follow(fit_here)
+        return Result(run, {})
+    if not cfg.resume:
+        run.mkdir(parents=True, exist_ok=True)
+    elif not (run / "config.yaml").is_file():
+        raise UserError(f"resume={run} is no run folder (it has no config.yaml); give the run_dir of a training")
+    with alone_in(run), ending_in_order(), leading():
+        if cfg.resume and state_of(run) == "done":
+            return Result(run, json.loads((run / "metrics.json").read_text()))
+        cfg = resumed(run) if cfg.resume else begun(cfg, run)
+        task = task_of(cfg)
+        with status_of(run, command()), wandb_finished():
+            prepare_once(cfg)
+            metrics = task.fit_and_score(cfg, run, fit)
+            task.write_report([run], run / "report.html")
+            log_outcome(cfg, run)
+    return Result(run, metrics)
+
+
+def command() -> str | None:
+    """What to type for this run alone, also where a sweep started it; None where Python did."""
+    if not HydraConfig.initialized():
+        return None
+    hydra = HydraConfig.get()
+    folders = [source.path for source in hydra.runtime.config_sources if source.provider == "command-line"]
+    words = [word for word in hydra.overrides.task if word.partition("=")[0] not in ("run_dir", "resume")]
+    return shlex.join(["fundusnet", "train", *(f"--config-dir={folder}" for folder in folders), *words])
+
+
+def begun(cfg: DictConfig, run: Path) -> DictConfig:
+    """The configuration that a new run keeps in its folder: resolved, whole, and true wherever it is read."""
+    if any(run.rglob("checkpoints")):
+        raise UserError(f"run_dir={run} holds a run already; resume={run} goes on with it, else choose another folder")
+    cfg = cfg.copy()
+    OmegaConf.resolve(cfg)
+    cfg.run_dir = str(run)
+    cfg.name = cfg.name or task_of(cfg).run_name(cfg)
+    cfg.logger.id = cfg.logger.id or new_id()
+    cfg.data.folder = str(prepared_folder(cfg).resolve())
+    OmegaConf.save(cfg, run / "config.yaml")
+    return cfg
+
+
+def resumed(run: Path) -> DictConfig:
+    """The configuration of a run that was cut short."""
+    cfg = OmegaConf.load(run / "config.yaml")
+    assert isinstance(cfg, DictConfig)
+    cfg.run_dir = str(run)  # the folder may have moved
+    return cfg

@@ -1,1 +1,0 @@
-"""A trained network for others: as a graph for ONNX, as plain weights, and described for people."""

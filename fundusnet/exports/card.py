@@ -1,0 +1,61 @@
+"""The model card: what a network was made from, how well it does, and what it is not for."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from omegaconf import OmegaConf
+
+from fundusnet.errors import UserError
+from fundusnet.evaluation.tables import cell, markdown_cell, patients_of
+from fundusnet.prediction.networks import Network
+
+
+def write_card(network: Network, run: Path, file: Path) -> None:
+    """Write to ``file`` what the folder ``run`` says of the network that was trained there.
+
+    Raises
+    ------
+    UserError: ``run`` is no finished run.
+    """
+    for name in ("config.yaml", "metrics.json", "status.json"):
+        if not (run / name).is_file():
+            raise UserError(f"{run} has no {name} to write the card from; give a finished run, or formats=[onnx]")
+    cfg: Any = OmegaConf.load(run / "config.yaml")
+    results = json.loads((run / "metrics.json").read_text())
+    status = json.loads((run / "status.json").read_text())
+    fits = [json.loads(fit.read_text()) for fit in run.rglob("fit.json")]
+    prepared = Path(str(cfg.data.folder)) / "prepared.yaml"
+    # Markdown, not HTML: nothing is to be escaped.
+    environment = Environment(loader=PackageLoader("fundusnet.exports", "."), undefined=StrictUndefined)
+    environment.trim_blocks = environment.lstrip_blocks = environment.keep_trailing_newline = True
+    card = environment.get_template("card.md.j2").render(
+        cfg=cfg,
+        names=network.names,
+        size=network.view.size,
+        thresholds=network.thresholds,
+        counts=yaml.safe_load(prepared.read_text())["counts"] if prepared.is_file() else None,
+        splits=list(_splits(run, results["split"])),
+        results=results,
+        scored_on=patients_of(results),
+        metrics={name: markdown_cell(cell(entry)) for name, entry in results["metrics"].items()},
+        status=status,
+        versions=", ".join(f"{name} {version}" for name, version in status["versions"].items()),
+        fits=len(fits),
+        epochs=sum(fit["epochs"] for fit in fits),
+    )
+    file.write_text(card, encoding="utf-8")
+
+
+def _splits(run: Path, scored: str) -> Iterator[dict[str, Any]]:
+    for name, file in (("validation", run / "predictions_val.csv"), (scored, run / "predictions.csv")):
+        if file.is_file():
+            table = pd.read_csv(file, dtype={"patient_id": str, "image_id": str})
+            patients = table["patient_id"].fillna(table["image_id"])  # unknown: each photograph is its own
+            yield {"name": name, "images": table["image_id"].nunique(), "patients": patients.nunique()}

@@ -1,0 +1,1 @@
+"""Backbones, their weights and normalisation: shared by both methods."""

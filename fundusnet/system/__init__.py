@@ -1,0 +1,1 @@
+"""Processes, progress, logging and files: nothing here knows about photographs."""

@@ -1,0 +1,331 @@
+"""``fundusnet predict``: the folder it leaves, whatever comes in and whatever happens on the way."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import re
+import shutil
+import signal
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import yaml
+from graded import CLASSES, graded_set
+from omegaconf import DictConfig
+from tiny import tiny_prepared
+from tiny_networks import findings_checkpoint, grading_checkpoint
+from tiny_runs import tiny_overrides
+
+from fundusnet import compose, predict, train
+from fundusnet.cli.main import main
+from fundusnet.data.manifest import Manifest, write_manifest
+from fundusnet.errors import UserError
+from fundusnet.prediction import tables
+from fundusnet.prediction.inputs import find_inputs
+from fundusnet.system.shard import Shard
+
+COLUMNS = "image_id,path,patient_id,eye,finding,probability,predicted,calibrated,networks,flags"
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Photographs in nested folders (some no pictures), and a network."""
+    torch.set_num_threads(1)
+    folder = tmp_path_factory.mktemp("predicting")
+    eyes = tiny_prepared(folder / "eyes")
+    photographs = folder / "photographs"
+    (photographs / "clinic" / "day 2").mkdir(parents=True)
+    for number in range(12):
+        below = photographs / ("clinic/day 2" if number % 3 else "clinic") / f"{number:02d}.png"
+        shutil.copy(folder / "eyes" / "raw" / f"{number:02d}.png", below)
+    (photographs / "clinic" / "torn.jpg").write_bytes(b"\xff\xd8\xff torn")
+    (photographs / "notes.txt").write_text("no photograph")
+    (photographs / ".hidden.png").write_text("nor this")
+    findings_checkpoint(folder / "network.ckpt", seen=eyes)
+    return folder
+
+
+def config(place: Path, output: str | Path, *more: str) -> DictConfig:
+    given = [f"checkpoint={place}/network.ckpt", f"input={place}/photographs", f"output={place / output}"]
+    keys = {word.partition("=")[0] for word in more}
+    kept = [word for word in given if word.partition("=")[0] not in keys]
+    return compose([*kept, "device=cpu", "workers=0", "batch_size=4", *more], verb="predict")
+
+
+@pytest.fixture(scope="module")
+def whole(place: Path) -> Path:
+    return predict(config(place, "whole"))
+
+
+def test_what_could_not_be_read_is_counted_in_a_line(place: Path, caplog: pytest.LogCaptureFixture) -> None:
+    folder = predict(config(place, "counted", "heatmaps.draw=false"))
+    assert f"1 of 13 files could not be read, see {folder}/rejected.csv" in caplog.text
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    """Tables and pictures of a folder, by name."""
+    files = [*folder.glob("*.csv"), *folder.glob("heatmaps/*")]
+    return {file.relative_to(folder).as_posix(): file.read_bytes() for file in files}
+
+
+def test_the_folder_holds_what_it_says(whole: Path) -> None:
+    table = pd.read_csv(whole / "predictions.csv", dtype=str, keep_default_na=False)
+    assert ",".join(table) == COLUMNS
+    assert len(table) == 24 and table["path"].is_monotonic_increasing
+    assert table["image_id"].iloc[0] == "clinic_00" and table["path"].iloc[-1] == "clinic/day 2/11.png"
+    assert set(table["finding"]) == {"drusen", "hemorrhage"} and set(table["networks"]) == {"1"}
+    rejected = pd.read_csv(whole / "rejected.csv")
+    assert rejected["path"].tolist() == ["clinic/torn.jpg"] and "not a picture" in rejected["reason"].iloc[0]
+    assert len(list((whole / "heatmaps").glob("*.png"))) == 24
+    record = yaml.safe_load((whole / "prediction.yaml").read_text())
+    assert record["state"] == "done" and record["photographs"] == 13 and record["shard"] == "1/1"
+
+
+def test_it_says_of_the_originals_what_the_training_said(tmp_path: Path) -> None:
+    """A trained run, its originals as a manifest, the same probabilities and decisions."""
+    prepared = tiny_prepared(tmp_path)
+    two = ["finding.names=[drusen,hemorrhage]", "finding.dilations=[1,2]", "finding.pool=1", "data.split_by=image"]
+    two += ["data.fractions=[0.6,0.2,0.2]"]
+    run = train(compose([*tiny_overrides(tmp_path), *two, f"run_dir={tmp_path}/run"])).run_dir
+    write_manifest(Manifest(tmp_path / "raw", prepared.manifest.images), tmp_path / "raw")
+    cfg = config(tmp_path, "output", f"checkpoint={run}", f"input={tmp_path}/raw", "heatmaps.draw=false")
+    found = pd.read_csv(predict(cfg) / "predictions.csv").set_index(["image_id", "finding"])
+    own = pd.read_csv(run / "predictions.csv").set_index(["image_id", "finding"])
+    same = found.loc[own.index]
+    assert len(found) == 48 and len(own) >= 4
+    np.testing.assert_allclose(same["probability"], own["probability"], atol=1e-6)
+    np.testing.assert_allclose(same["calibrated"], own["calibrated"], atol=1e-5)
+    assert same["predicted"].tolist() == own["predicted"].tolist()
+    assert same["patient_id"].tolist() == own["patient_id"].tolist()
+    assert not (found["flags"] == "unchecked").any()  # the training kept its statistics
+    assert not (tmp_path / "output" / "heatmaps").exists()
+
+
+def test_processes_that_read_ahead_change_nothing(place: Path, whole: Path) -> None:
+    assert content(predict(config(place, "ahead", "workers=2"))) == content(whole)
+
+
+def test_devices_that_share_the_photographs_change_nothing(place: Path, whole: Path) -> None:
+    assert content(predict(config(place, "shared", "device=[cpu,cpu]", "batch_size=2"))) == content(whole)
+
+
+def _predict_until(cfg: DictConfig, rows: int) -> None:
+    """Runs in another process, which is killed when this many rows of predictions are written."""
+    torch.set_num_threads(1)
+    add, written = tables.GrowingTable.add, 0
+
+    def adding(self: Any, rows_now: Any) -> None:
+        nonlocal written
+        some = list(rows_now)
+        add(self, some)
+        written += sum(len(row) > 2 for row in some)
+        if written > rows:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    tables.GrowingTable.add = adding  # type: ignore[method-assign]
+    predict(cfg)
+
+
+def test_a_killed_command_goes_on(place: Path, whole: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cfg = config(place, "killed")
+    context = multiprocessing.get_context("spawn")
+    process = context.Process(target=_predict_until, args=(cfg, 9))
+    process.start()
+    process.join(120)
+    assert process.exitcode == -signal.SIGKILL
+    table = place / "killed" / "predictions.csv"
+    early = table.read_bytes()
+    assert early.count(b"\n") == 17  # the header, and two batches of four photographs with two findings
+    assert not (place / "killed" / "report.html").exists()
+    table.write_bytes(early + b"clinic_day 2_08,clinic/day 2/08.png,,,drusen,0.4")  # torn in the middle of a row
+    from fundusnet.prediction.predictor import Predictor
+
+    seen: list[int] = []
+    answer = Predictor.answer
+    monkeypatch.setattr(Predictor, "answer", lambda self, p: [seen.append(len(p)), answer(self, p)][1])
+    assert content(predict(cfg)) == content(whole)
+    assert sum(seen) == 4  # what was done is not done again
+    seen.clear()
+    assert content(predict(cfg)) == content(whole) and seen == []
+
+
+def test_only_the_same_command_goes_on(place: Path, whole: Path, tmp_path: Path) -> None:
+    other = findings_checkpoint(tmp_path / "other.ckpt", seed=5)
+    for more, message in (
+        ([f"checkpoint={other}"], "was begun with other checkpoints"),
+        ([f"input={place}/eyes/raw"], "was begun of other photographs"),
+        (["heatmaps.raw=true"], "was begun with heatmaps="),
+        (["shard=1/2"], "was begun with shard=1/1"),
+    ):
+        with pytest.raises(UserError, match=message):
+            predict(config(place, "whole", *more))
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "letter.doc").write_text("mine")
+    with pytest.raises(UserError, match="exists and holds no predictions"):
+        predict(config(place, tmp_path / "full"))
+
+
+def test_strict_stops_with_exit_code_2(place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = [f"checkpoint={place}/network.ckpt", f"input={place}/photographs", f"output={tmp_path}/out", "workers=0"]
+    assert main(["predict", *words, "strict=true"]) == 2
+    said = capsys.readouterr().err.strip().splitlines()
+    assert len(said) == 1 and "clinic/torn.jpg: file is not a picture" in said[0] and "strict=false" in said[0]
+    assert main(["predict", *words]) == 0  # and goes on where that stopped
+    assert capsys.readouterr().out.strip() == f"{tmp_path}/out"
+
+
+def test_a_folder_of_which_nothing_can_be_read_is_an_error_that_leaves_its_reasons(place: Path, tmp_path: Path) -> None:
+    (tmp_path / "torn.jpg").write_bytes(b"\xff\xd8\xff torn")
+    with pytest.raises(UserError, match=r"none of the 1 files could be read; .*rejected.csv says why"):
+        predict(config(place, tmp_path / "output", f"input={tmp_path}/torn.jpg"))
+    assert len((tmp_path / "output" / "rejected.csv").read_text().splitlines()) == 2
+
+
+def test_parts_put_together_are_the_whole(place: Path, whole: Path) -> None:
+    parts = [predict(config(place, f"parts/{number}", f"shard={number}/3", "batch_size=2")) for number in (1, 2, 3)]
+    merged = predict(compose([f"merge={place}/parts/*", f"output={place}/merged"], verb="predict"))
+    one, all_at_once = content(merged), content(whole)
+    assert one.keys() == all_at_once.keys()
+    assert one["rejected.csv"] == all_at_once["rejected.csv"]
+    tables_ = [pd.read_csv(folder / "predictions.csv", keep_default_na=False) for folder in (merged, whole)]
+    # Other batches may round the last digit otherwise.
+    pd.testing.assert_frame_equal(*tables_, rtol=1e-5)
+    assert "12 photographs read" in (merged / "report.html").read_text()
+    for names, message in (
+        ([parts[0], parts[2]], "part 2/3 is missing"),
+        ([*parts, shutil.copytree(parts[0], place / "again")], "are both part 1/3"),
+        ([whole, parts[0]], "merge parts of one"),
+        ([place / "nowhere"], "names no predictions"),
+    ):
+        with pytest.raises(UserError, match=message):
+            predict(compose([f"merge=[{','.join(map(str, names))}]", f"output={place}/x"], verb="predict"))
+    assert not (place / "x").exists()
+    with pytest.raises(UserError, match="is not empty"):
+        predict(compose([f"merge={place}/parts/*", f"output={place}/merged"], verb="predict"))
+
+
+def test_heat_maps_are_what_they_are_asked_to_be(place: Path, tmp_path: Path) -> None:
+    one = f"input={place}/photographs/clinic/00.png"
+    folder = predict(config(place, tmp_path / "out", one, "heatmaps.side_by_side=true", "heatmaps.raw=true"))
+    assert {file.name for file in (folder / "heatmaps").iterdir()} == {
+        "00.drusen.png",
+        "00.drusen.raw.png",
+        "00.hemorrhage.png",
+        "00.hemorrhage.raw.png",
+    }
+    from fundusnet import load
+
+    picture = cv2.imread(str(folder / "heatmaps" / "00.drusen.png"))
+    raw = cv2.imread(str(folder / "heatmaps" / "00.drusen.raw.png"), cv2.IMREAD_UNCHANGED)
+    assert picture.shape == (64, 128, 3) and raw.shape == (64, 64) and raw.dtype == np.uint16
+    whole_map = load(place / "network.ckpt").predict(place / "photographs/clinic/00.png", maps=True).maps["drusen"]
+    assert raw[32, 32] / 65535 == pytest.approx(whole_map[47:50, 47:50].mean(), abs=0.02)
+    from fundusnet.data.prepared import open_prepared
+
+    own = open_prepared(place / "eyes" / "prepared").pixels[0]
+    np.testing.assert_array_equal(picture[:, :64, ::-1], own)  # the photograph beside it is the prepared one
+
+
+def test_grades_have_columns_of_their_own(tmp_path: Path) -> None:
+    prepared = graded_set(tmp_path, [number // 2 % 3 for number in range(24)])
+    seeds = [grading_checkpoint(tmp_path / f"{seed}.ckpt", CLASSES, seed=seed, seen=prepared) for seed in (0, 1)]
+    for name, checkpoint, networks in (("one", str(seeds[0]), 1), ("two", f"[{seeds[0]},{seeds[1]}]", 2)):
+        folder = predict(config(tmp_path, name, f"checkpoint={checkpoint}", f"input={tmp_path}/raw"))
+        table = pd.read_csv(folder / "predictions.csv")
+        expected = "image_id,path,patient_id,eye,predicted,class,stage1_predicted,p_gt_0,p_gt_1"
+        expected += ",calibrated_gt_0,calibrated_gt_1,networks,flags"
+        assert ",".join(table) == expected and len(table) == 24
+        assert (table["class"] == [CLASSES[grade] for grade in table["predicted"]]).all()
+        assert set(table["networks"]) == {networks} and table["stage1_predicted"].notna().all()
+        assert len(list((folder / "heatmaps").glob("*.png"))) == 24
+        assert "Glaucoma" in (folder / "report.html").read_text()
+
+
+def test_dicom_tells_patient_and_eye(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from test_dicom import write_dicom
+
+    source = place / "photographs" / "clinic" / "00.png"
+    (tmp_path / "in").mkdir()
+    write_dicom(tmp_path / "in" / "IM1", cv2.imread(str(source))[:, :, ::-1])
+    shutil.copy(source, tmp_path / "in" / "plain.png")
+    folder = predict(config(place, tmp_path / "out", f"input={tmp_path}/in"))
+    table = pd.read_csv(folder / "predictions.csv", keep_default_na=False)
+    assert table["patient_id"].tolist() == ["P-0007"] * 2 + [""] * 2
+    assert table["eye"].tolist() == ["left"] * 2 + [""] * 2
+    np.testing.assert_allclose(table["probability"][:2], table["probability"][2:], atol=1e-6)
+    (tmp_path / "in" / "IM1").rename(tmp_path / "in" / "IM1.dcm")
+    monkeypatch.setattr("fundusnet.data.dicom.installed", lambda: False)
+    with pytest.raises(UserError, match=r"IM1\.dcm is DICOM, which needs pydicom: pip install"):
+        predict(config(place, tmp_path / "no", f"input={tmp_path}/in"))
+
+
+def test_what_is_strange_is_flagged_in_table_and_report(place: Path, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    page = np.full((96, 96, 3), 250, np.uint8)
+    page[20:80:8, 10:86] = 0
+    cv2.imwrite(str(tmp_path / "in" / "letter.png"), page)
+    shutil.copy(place / "photographs" / "clinic" / "00.png", tmp_path / "in")
+    folder = predict(config(place, tmp_path / "out", f"input={tmp_path}/in"))
+    table = pd.read_csv(folder / "predictions.csv", keep_default_na=False).drop_duplicates("image_id")
+    flags = dict(zip(table["image_id"], table["flags"], strict=True))
+    assert flags["00"] == "" and flags["letter"] == "unlike_training"
+    assert "Another camera, colour or framing" in (folder / "report.html").read_text()
+
+
+def test_the_page_stands_alone_and_is_bounded(place: Path, whole: Path, tmp_path: Path) -> None:
+    text = (whole / "report.html").read_text()
+    assert text.count("<figure") == 12 and "12 photographs read" in text
+    assert not re.search(r'(src|href)="(https?:|/)', text) and "<link" not in text
+    assert all((whole / link).is_file() for link in map(_unquoted, re.findall(r'href="([^"]+)"', text)))
+    few = predict(config(place, tmp_path / "few", "report.pictures=5", "heatmaps.draw=false"))
+    text = (few / "report.html").read_text()
+    assert text.count("<figure") == 5 and "5 of 12" in text
+    assert (predict(config(place, tmp_path / "none", "report.pictures=0")) / "report.html").is_file()
+
+
+def _unquoted(link: str) -> str:
+    from urllib.parse import unquote
+
+    return unquote(link)
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["input=nowhere"], "input=nowhere does not exist"),
+        (["input=null"], "input is not given; add input=VALUE"),
+        (["checkpoint=null"], "checkpoint is not given"),
+        (["device=[]"], "device=[] names none"),
+        (["shard=0/4"], "shard=0/4 is no part i/n; shard=1/4"),
+        (["shard=1/99"], "leaves parts empty"),
+        (["merge=parts"], "merge puts finished parts together; leave out checkpoint="),
+    ],
+)
+def test_a_wrong_command_is_one_line(place: Path, more: list[str], message: str) -> None:
+    with pytest.raises(UserError) as refused:
+        predict(config(place, "wrong", *more))
+    assert message in str(refused.value) and "\n" not in str(refused.value)
+    assert not (place / "wrong").exists()
+
+
+def test_output_among_the_photographs_is_refused(place: Path) -> None:
+    with pytest.raises(UserError, match="choose a folder outside"):
+        predict(config(place, "photographs/out"))
+
+
+def test_inputs(place: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no photograph"):
+        find_inputs(tmp_path)
+    root, entries = find_inputs(place / "photographs" / "clinic" / "00.png")
+    assert (root, [entry.path for entry in entries]) == (place / "photographs" / "clinic", ["00.png"])
+    assert Shard.parsed(None) == Shard(1, 1) and str(Shard.parsed("2/3")) == "2/3"
+    (tmp_path / "images.csv").write_text("image_id,path,patient_id,eye\nb,2.jpg,p1,left\na,1.jpg,p1,right\n")
+    for given in (tmp_path, tmp_path / "images.csv"):
+        _, entries = find_inputs(given)
+        assert [(e.image_id, e.patient_id, e.eye) for e in entries] == [("a", "p1", "right"), ("b", "p1", "left")]

@@ -1,0 +1,161 @@
+"""The report of made-up runs: complete, self-contained, and honest about what is missing."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from PIL import Image
+
+from fundusnet.data.prepare import prepare
+from fundusnet.data.sources import load_source
+from fundusnet.errors import UserError
+from fundusnet.evaluation.comparison import maps_of, read_runs
+from fundusnet.evaluation.groups import group_differences, group_runs
+from fundusnet.evaluation.tables import patients_of
+from fundusnet.findings.report import write_report
+from fundusnet.findings.statistics import findings_metrics
+
+IMAGES = 40
+
+
+def made_up_run(folder: Path, name: str, *, skill: float = 1.0, prepared: str | None = None) -> Path:
+    generator = np.random.default_rng(7)
+    label = np.arange(IMAGES) % 2
+    probability = 1 / (1 + np.exp(-(skill * (label - 0.5) * 3 + generator.normal(size=IMAGES))))
+    present = label == 1
+    predictions = pd.DataFrame(
+        {
+            "image_id": [f"eye{i:02}" for i in range(IMAGES)],
+            "patient_id": [f"p{i // 2 % 15}" for i in range(IMAGES)],
+            "finding": "hemorrhage",
+            "label": label.astype(float),
+            "probability": probability,
+            "predicted": (probability >= 0.5).astype(int),
+            "air": np.where(present, np.clip(0.5 * skill + generator.normal(0, 0.05, IMAGES), 0, 1), np.nan),
+            "cue_fraction": np.where(present, 0.25, 0.0),
+        }
+    )
+    folder.mkdir()
+    predictions.to_csv(folder / "predictions.csv", index=False)
+    (folder / "metrics.json").write_text(json.dumps(findings_metrics(predictions, n=100)))
+    config = {"name": name, "data": {"source": "synthetic", "folder": prepared}, "finding": {"names": ["hemorrhage"]}}
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    epochs = np.arange(4)
+    pd.DataFrame({"epoch": epochs, "train/loss": 1 / (1 + epochs), "val/loss": 1.2 / (1 + epochs)}).to_csv(
+        folder / "history.csv", index=False
+    )
+    np.savez_compressed(
+        folder / "maps.npz",
+        image_id=predictions["image_id"].to_numpy(dtype=str),
+        map=generator.random((IMAGES, 1, 4, 4)).astype(np.float16),
+    )
+    return folder
+
+
+def test_the_page_needs_nothing_outside_itself(tmp_path: Path) -> None:
+    page = write_report([made_up_run(tmp_path / "a", "<guided>")], tmp_path / "deep" / "report.html").read_text()
+    assert not re.search(r"https?:|src=\"(?!data:)|href=\"(?!#)|<script|@import|url\(", page)
+    assert "&lt;guided&gt;" in page and "<guided>" not in page
+    assert "synthetic, test split" in page
+    assert "40 images of 15 patients" in page
+    assert "20 present (0 of them without cue), 20 absent, 0 undecided" in page
+    assert "no present images with lesion pixels" in page
+    assert "No pictures" in page
+    assert page.count("data:image/png;base64,") == 2  # ROC and losses
+    assert "Difference" not in page
+
+
+def test_no_curve_is_drawn_of_one_class(tmp_path: Path) -> None:
+    run = made_up_run(tmp_path / "a", "a")
+    assert "ROC curve" in write_report([run], tmp_path / "report.html").read_text()
+    table = pd.read_csv(run / "predictions.csv")
+    table[table["label"] == 1].to_csv(run / "predictions.csv", index=False)
+    assert "ROC curve" not in write_report([run], tmp_path / "report.html").read_text()
+
+
+def test_two_runs_stand_side_by_side_with_their_difference(tmp_path: Path) -> None:
+    runs = [made_up_run(tmp_path / "a", "with"), made_up_run(tmp_path / "b", "without", skill=0.4)]
+    page = write_report(runs, tmp_path / "report.html").read_text()
+    assert re.search(r"<th>with</th>\s*<th>without</th>\s*<th>Difference</th>", page)
+    difference = group_differences(group_runs(read_runs(runs)), n=200)["without", "hemorrhage", "air_tp"]
+    assert difference.value == pytest.approx(-0.3, abs=0.05)
+    assert difference.high is not None and difference.high < -0.2
+    assert f"{difference.value:+.3f}" in page
+
+
+def test_a_difference_uses_the_shared_images_only(tmp_path: Path) -> None:
+    runs = [made_up_run(tmp_path / "a", "a"), made_up_run(tmp_path / "b", "b")]
+    path = runs[1] / "predictions.csv"
+    table = pd.read_csv(path)
+    table.iloc[::-1].iloc[10:].to_csv(path, index=False)  # other order, ten images fewer
+    found = group_differences(group_runs(read_runs(runs)), n=50)
+    assert found["b", "hemorrhage", "auroc"].value == pytest.approx(0)
+    assert "scored on different images" in write_report(runs, tmp_path / "report.html").read_text()
+    table.assign(image_id="other" + table["image_id"]).to_csv(path, index=False)
+    assert not group_differences(group_runs(read_runs(runs)), n=50)
+
+
+def test_labels_fall_back_to_the_folder_and_stay_apart(tmp_path: Path) -> None:
+    runs = read_runs([made_up_run(tmp_path / name, label) for name, label in (("a", ""), ("b", "x"), ("c", "x"))])
+    assert [run.label for run in runs] == ["a", "x (b)", "x (c)"]
+    assert maps_of(runs[0], "hemorrhage")["eye03"].shape == (4, 4)
+
+
+@pytest.mark.parametrize("missing", ["config.yaml", "metrics.json", "predictions.csv"])
+def test_an_unfinished_run_is_named(missing: str, tmp_path: Path) -> None:
+    run = made_up_run(tmp_path / "a", "a")
+    (run / missing).unlink()
+    with pytest.raises(UserError, match=missing):
+        write_report([run], tmp_path / "report.html")
+    assert not (tmp_path / "report.html").exists()
+
+
+def test_pictures_of_every_outcome_come_from_the_prepared_set(tmp_path: Path) -> None:
+    photographs = tmp_path / "photographs"
+    photographs.mkdir()
+    for i in range(IMAGES):
+        pixels = np.zeros((96, 96, 3), np.uint8)
+        y, x = np.ogrid[:96, :96]
+        pixels[(y - 48) ** 2 + (x - 48) ** 2 < 44**2] = (150, 60 + 2 * i, 30)
+        Image.fromarray(pixels).save(photographs / f"eye{i:02}.png")
+    manifest = load_source("folder", photographs, {})
+    rows = [(name, who, "hemorrhage", "") for name in manifest.images["image_id"] for who in ("x", "y")]
+    readings = pd.DataFrame(rows, columns=["image_id", "annotator_id", "finding", "regions"])
+    manifest = replace(manifest, readings=readings)
+    prepared = prepare(manifest, tmp_path / "prepared", size=64)
+    run = made_up_run(tmp_path / "a", "guided", prepared=str(prepared.folder))
+    ids = [str(name) for name in prepared.manifest.images["image_id"]]
+    table = pd.read_csv(run / "predictions.csv").assign(image_id=ids)
+    table.to_csv(run / "predictions.csv", index=False)
+    maps = np.load(run / "maps.npz")["map"]
+    np.savez_compressed(run / "maps.npz", image_id=np.array(ids), map=maps)
+
+    page = write_report([run], tmp_path / "report.html").read_text()
+    assert "No pictures" not in page
+    shown = 0
+    for title, label, predicted in (("True positives", 1, 1), ("False positives", 0, 1), ("True negatives", 0, 0)):
+        count = int(((table["label"] == label) & (table["predicted"] == predicted)).sum())
+        assert f"{title} <small>({count} of guided)" in page
+        shown += min(count, 3)
+    shown += min(int(((table["label"] == 1) & (table["predicted"] == 0)).sum()), 3)
+    # Nobody said where the finding lies, so each picture has two tiles: the photograph and the map.
+    assert page.count("data:image/jpeg;base64,") == 2 * shown
+
+
+@pytest.mark.parametrize(
+    ("unknown", "words"),
+    [
+        (0, "7 images of 5 patients"),
+        (2, "7 images (of 2 the patient is unknown: each counts as one)"),
+        (7, "7 images (patients unknown: each counts as one)"),
+    ],
+)
+def test_unknown_patients_are_not_counted_as_known_ones(unknown: int, words: str) -> None:
+    assert patients_of({"n_images": 7, "n_patients": 5, "n_without_patient": unknown}) == words
