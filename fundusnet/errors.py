@@ -22,9 +22,9 @@ class NotFiniteError(UserError):
 
     def __init__(self, split: str, loss: float, rows: list[int]) -> None:
         self.split, self.loss, self.rows = split, loss, rows
-        super().__init__(self.told(f"rows {', '.join(map(str, rows))} of the prepared set"))
+        super().__init__(self.message_for(f"rows {', '.join(map(str, rows))} of the prepared set"))
 
-    def told(self, images: str) -> str:
+    def message_for(self, images: str) -> str:
         """The line for the user, with these words for the images of the batch."""
         return (
             f"the {self.split} loss is {self.loss} on the batch of {images}; "

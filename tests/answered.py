@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from fundusnet.evaluation.use import choose, finding_questions, use_metrics, write_curves
+from fundusnet.evaluation.use import finding_tasks, fit_on_validation, use_metrics, write_curves
 from fundusnet.findings.statistics import findings_metrics
 
 
@@ -37,8 +37,8 @@ def run(folder: Path, seed: int, name: str = "guided") -> Path:
     """A finished run whose validation and test images are told apart by their seed alone."""
     folder.mkdir(parents=True)
     table = predictions(seed)
-    chosen = choose(finding_questions(predictions(seed + 100)))
-    questions = finding_questions(table, chosen)
+    chosen = fit_on_validation(finding_tasks(predictions(seed + 100)))
+    questions = finding_tasks(table, chosen)
     document: dict[str, Any] = findings_metrics(table, n=50)
     document["metrics"].update(use_metrics(questions, n=50)["drusen"])
     document["validation"] = chosen

@@ -126,7 +126,7 @@ def same_token(given: str | None, session: str) -> bool:
 
 
 class Gate:
-    """Refuses requests under a foreign name, from foreign pages or of excessive size, and adds the safety headers.
+    """Refuses requests under a relabel name, from relabel pages or of excessive size, and adds the safety headers.
 
     A page of another site may point its own name at this machine (DNS rebinding) or send requests blindly: the first
     shows in ``Host``, the second in ``Origin`` and ``Sec-Fetch-Site``.

@@ -147,10 +147,10 @@ def _train(cfg: DictConfig) -> float | None:
         else:
             cfg.run_dir = str(_run_folder(cfg))
         from fundusnet.commands.train import train
-        from fundusnet.fitting.processes import follows
+        from fundusnet.fitting.processes import is_worker
 
         run = train(cfg).run_dir
-        return None if follows() else run
+        return None if is_worker() else run
 
     _job(cfg, "train", work)
     return None

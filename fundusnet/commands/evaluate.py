@@ -15,7 +15,7 @@ from fundusnet.data.overlap import seen_before
 from fundusnet.data.prepared import open_prepared
 from fundusnet.errors import UserError
 from fundusnet.fitting.tasks import Task, task_of
-from fundusnet.runs.checkpoints import stored_beside
+from fundusnet.runs.checkpoints import read_metadata
 
 log = logging.getLogger(__name__)
 
@@ -86,7 +86,7 @@ def elsewhere(cfg: DictConfig, trained: DictConfig, run: Path, split: str) -> Di
         evaluated["labels"] = data.labels
     else:
         _refuse(cfg.labels, "labels", "grades", trained.task)
-        stored = stored_beside(run / "checkpoints" / "best.ckpt")
+        stored = read_metadata(run / "checkpoints" / "best.ckpt")
         evaluated["classes"] = stored.get("classes") or json.loads((run / "metrics.json").read_text())["classes"]
         evaluated["grades"] = data.grades
     scored = trained.copy()

@@ -23,7 +23,7 @@ from fundusnet.config.compose import as_list
 from fundusnet.errors import UserError
 from fundusnet.prediction.inputs import Entry, checkpoint_file, digest, find_inputs
 from fundusnet.prediction.tables import RECORD, REJECTED, read_record, read_rows, write_record
-from fundusnet.runs.folder import alone_in, ending_in_order
+from fundusnet.runs.folder import folder_lock, graceful_sigterm
 from fundusnet.system.progress import progress_bar
 from fundusnet.system.shard import Shard
 
@@ -66,7 +66,7 @@ def predict(cfg: DictConfig) -> Path:
     record = _record(cfg, predictors[0], root, entries, shard)
     _check_output(folder, record)
     folder.mkdir(parents=True, exist_ok=True)
-    with alone_in(folder), ending_in_order():
+    with folder_lock(folder), graceful_sigterm():
         if not (folder / RECORD).exists():
             write_record(folder, record)
         fill(folder, predictors, root, mine, cfg)

@@ -18,7 +18,7 @@ from fundusnet.data.prepare import prepare
 from fundusnet.data.prepared import PreparedSet, open_prepared
 from fundusnet.data.sources import load_source
 from fundusnet.errors import UserError
-from fundusnet.runs.folder import alone_in
+from fundusnet.runs.folder import folder_lock
 from fundusnet.system.shard import Shard
 
 log = logging.getLogger(__name__)
@@ -62,7 +62,7 @@ def prepare_once(cfg: DictConfig) -> PreparedSet:
     if (folder / "prepared.yaml").exists():
         return prepare_set(cfg)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with alone_in(folder.parent, patience=math.inf):
+    with folder_lock(folder.parent, patience=math.inf):
         return prepare_set(cfg)
 
 

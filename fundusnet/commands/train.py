@@ -14,9 +14,9 @@ from fundusnet.errors import UserError
 from fundusnet.fitting.fit import fit, fit_here
 from fundusnet.fitting.loggers import new_id, wandb_finished
 from fundusnet.fitting.outcome import log_outcome
-from fundusnet.fitting.processes import follow, follows, leading
+from fundusnet.fitting.processes import is_worker, release_workers, run_worker
 from fundusnet.fitting.tasks import task_of
-from fundusnet.runs.folder import Result, alone_in, ending_in_order, run_folder, state_of, status_of
+from fundusnet.runs.folder import Result, folder_lock, graceful_sigterm, run_folder, state_of, status_of
 
 
 def train(cfg: DictConfig) -> Result:
@@ -31,14 +31,14 @@ def train(cfg: DictConfig) -> Result:
     Interrupted: the process was asked to end; ``resume`` goes on.
     """
     run = Path(cfg.resume) if cfg.resume else run_folder(cfg)
-    if follows():
-        follow(fit_here)
+    if is_worker():
+        run_worker(fit_here)
         return Result(run, {})
     if not cfg.resume:
         run.mkdir(parents=True, exist_ok=True)
     elif not (run / "config.yaml").is_file():
         raise UserError(f"resume={run} is no run folder (it has no config.yaml); give the run_dir of a training")
-    with alone_in(run), ending_in_order(), leading():
+    with folder_lock(run), graceful_sigterm(), release_workers():
         if cfg.resume and state_of(run) == "done":
             return Result(run, json.loads((run / "metrics.json").read_text()))
         cfg = resumed(run) if cfg.resume else begun(cfg, run)

@@ -16,7 +16,7 @@ from scipy.stats import norm, rankdata
 
 from fundusnet.evaluation.groups import Group
 from fundusnet.evaluation.intervals import Floats
-from fundusnet.evaluation.use_report import question_of
+from fundusnet.evaluation.use_report import binary_task_of
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ def delong_rows(groups: Sequence[Group], finding: str, name: str) -> Iterator[di
         if len(group.runs_of(finding)) != 1:
             continue
         run = group.runs_of(finding)[0]
-        first, second = question_of(base, finding, name), question_of(run, finding, name)
+        first, second = binary_task_of(base, finding, name), binary_task_of(run, finding, name)
         shared = base.rows(finding).index.intersection(run.rows(finding).index)
         here, there = (one.rows(finding).index.get_indexer(shared) for one in (base, run))
         patients = len(np.unique(first.patients[here]))

@@ -30,7 +30,7 @@ NO_CHOICE = "the checkpoint holds nothing chosen on validation: it was written b
 
 
 @dataclass(frozen=True)
-class Question:
+class BinaryTask:
     """One question and its answers.
 
     ``name`` is what files call it, a finding or ``gt_<k>``; ``label`` ``(N,)`` is 1, 0, or NaN where undecided;
@@ -50,10 +50,10 @@ class Question:
         return at_temperature(self.probability, self.chosen.get("temperature"))
 
 
-def finding_questions(predictions: pd.DataFrame, chosen: Mapping[str, Any] | None = None) -> list[Question]:
+def finding_tasks(predictions: pd.DataFrame, chosen: Mapping[str, Any] | None = None) -> list[BinaryTask]:
     """A question for each finding of a table of predictions."""
     return [
-        Question(
+        BinaryTask(
             str(finding),
             column(rows, "label"),
             column(rows, "probability"),
@@ -64,12 +64,12 @@ def finding_questions(predictions: pd.DataFrame, chosen: Mapping[str, Any] | Non
     ]
 
 
-def grading_questions(predictions: pd.DataFrame, chosen: Mapping[str, Any] | None = None) -> list[Question]:
+def grading_tasks(predictions: pd.DataFrame, chosen: Mapping[str, Any] | None = None) -> list[BinaryTask]:
     """A question for each threshold between grades of a table of predictions: ``gt_0`` … ``gt_{K-2}``."""
     names = [str(name).removeprefix("p_") for name in predictions if str(name).startswith("p_gt_")]
     grade = column(predictions, "grade")
     return [
-        Question(
+        BinaryTask(
             name,
             np.where(np.isnan(grade), np.nan, grade > k).astype(np.float64),
             column(predictions, f"p_{name}"),
@@ -80,7 +80,7 @@ def grading_questions(predictions: pd.DataFrame, chosen: Mapping[str, Any] | Non
     ]
 
 
-def choose(questions: Sequence[Question]) -> dict[str, dict[str, Any]]:
+def fit_on_validation(questions: Sequence[BinaryTask]) -> dict[str, dict[str, Any]]:
     """What validation has to say on each question: plain values, to be stored beside the weights.
 
     ``temperature`` (None, and then ``reason``), and for each name in ``SPECIFICITIES`` a threshold (None without an
@@ -98,7 +98,7 @@ def choose(questions: Sequence[Question]) -> dict[str, dict[str, Any]]:
     return found
 
 
-def use_statistics(question: Question) -> dict[str, Statistic | str]:
+def use_statistics(question: BinaryTask) -> dict[str, Statistic | str]:
     """Every number of this section by name; the reason in its place where it cannot be had."""
     label, p = question.label, question.probability
     found: dict[str, Statistic | str] = {
@@ -125,7 +125,7 @@ def use_statistics(question: Question) -> dict[str, Statistic | str]:
     return found
 
 
-def use_metrics(questions: Sequence[Question], *, n: int = 2000, seed: int = 0) -> dict[str, dict[str, Any]]:
+def use_metrics(questions: Sequence[BinaryTask], *, n: int = 2000, seed: int = 0) -> dict[str, dict[str, Any]]:
     """Entries as in ``metrics.json`` by question and name."""
     entries: dict[str, dict[str, Any]] = {}
     for question in track(questions, "calibration", total=len(questions)):
@@ -136,7 +136,7 @@ def use_metrics(questions: Sequence[Question], *, n: int = 2000, seed: int = 0) 
     return entries
 
 
-def use_curves(questions: Sequence[Question], *, n: int = 2000, seed: int = 0) -> dict[str, Any]:
+def use_curves(questions: Sequence[BinaryTask], *, n: int = 2000, seed: int = 0) -> dict[str, Any]:
     """The content of ``curves.json``: reliability before and after calibration, and the decision curve of the latter.
 
     A decision curve needs probabilities that are meant as such: where nothing calibrates them, it is of the raw ones.
@@ -158,12 +158,12 @@ def use_curves(questions: Sequence[Question], *, n: int = 2000, seed: int = 0) -
     return curves
 
 
-def write_curves(folder: Path, questions: Sequence[Question], *, n: int) -> None:
+def write_curves(folder: Path, questions: Sequence[BinaryTask], *, n: int) -> None:
     """Write ``curves.json`` into a folder of results."""
     (folder / CURVES).write_text(json.dumps(use_curves(questions, n=n), separators=(",", ":")) + "\n")
 
 
-def _interval(statistic: Statistic | str, question: Question, n: int, seed: int) -> Interval:
+def _interval(statistic: Statistic | str, question: BinaryTask, n: int, seed: int) -> Interval:
     if isinstance(statistic, str):
         return Interval(None, None, None, reason=statistic)
     return intervals.bootstrap(statistic, question.patients, n=n, seed=seed)

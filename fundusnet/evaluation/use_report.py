@@ -13,7 +13,7 @@ from fundusnet.evaluation.decision import decision_figure
 from fundusnet.evaluation.figures import COLORS
 from fundusnet.evaluation.groups import Group
 from fundusnet.evaluation.intervals import Statistic
-from fundusnet.evaluation.use import CURVES, Question, finding_questions, grading_questions, use_statistics
+from fundusnet.evaluation.use import CURVES, BinaryTask, finding_tasks, grading_tasks, use_statistics
 
 POOLED = 500  # resamples over seeds, made anew for each page
 TITLES = {
@@ -66,9 +66,9 @@ def use_section(groups: Sequence[Group], finding: str, name: str) -> dict[str, A
     }
 
 
-def question_of(run: Run, finding: str, name: str) -> Question:
+def binary_task_of(run: Run, finding: str, name: str) -> BinaryTask:
     """The question ``name`` with the answers of a finished run."""
-    make = finding_questions if run.results["task"] == "findings" else grading_questions
+    make = finding_tasks if run.results["task"] == "findings" else grading_tasks
     return next(one for one in make(run.rows(finding), run.results.get("validation")) if one.name == name)
 
 
@@ -79,7 +79,7 @@ def _entries(group: Group, finding: str, name: str) -> dict[str, dict[str, Any]]
         metrics, several = runs[0].results["metrics"], len(runs[0].findings) > 1
         key = "{}_" + name if name.startswith("gt_") else (name + "/{}" if several else "{}")
         return {metric: metrics[key.format(metric)] for metric in TITLES if key.format(metric) in metrics}
-    questions = [question_of(run, finding, name) for run in runs]
+    questions = [binary_task_of(run, finding, name) for run in runs]
     found = {}
     for metric in TITLES:
         each = [use_statistics(question)[metric] for question in questions]

@@ -41,7 +41,7 @@ class FindingsDataModule(LightningDataModule):
     fractions: shares of train, validation and test where no official split is given.
     split_by: "patient" or "image".
     seed: of splits, training order and augmentation.
-    foreign: puts a set of another place, which is scored and not trained on, into the words of a run; None = the run's
+    relabel: puts a set of another place, which is scored and not trained on, into the words of a run; None = the run's
         own. It may lack a finding, its splits need not hold every class, and all its images are a split too: ``all``.
 
     Attributes (after ``setup``)
@@ -67,7 +67,7 @@ class FindingsDataModule(LightningDataModule):
         fractions: tuple[float, float, float] = (0.7, 0.1, 0.2),
         split_by: Literal["patient", "image"] = "patient",
         seed: int = 0,
-        foreign: Callable[[PreparedSet], PreparedSet] | None = None,
+        relabel: Callable[[PreparedSet], PreparedSet] | None = None,
     ) -> None:
         super().__init__()
         self.folder = Path(folder)
@@ -81,7 +81,7 @@ class FindingsDataModule(LightningDataModule):
         self.fractions = fractions
         self.split_by = split_by
         self.seed = seed
-        self.foreign = foreign
+        self.relabel = relabel
 
     def setup(self, stage: str | None = None) -> None:
         """Open the set, label and split it; a second call does nothing.
@@ -93,10 +93,10 @@ class FindingsDataModule(LightningDataModule):
         if hasattr(self, "rows"):
             return
         self.prepared = open_prepared(self.folder)
-        if self.foreign:
-            self.prepared = self.foreign(self.prepared)
+        if self.relabel:
+            self.prepared = self.relabel(self.prepared)
         self.labels = finding_labels(
-            self.prepared, self.findings, present=self.present, cue=self.cue, all_known=not self.foreign
+            self.prepared, self.findings, present=self.present, cue=self.cue, all_known=not self.relabel
         )
         decided = np.flatnonzero(~np.isnan(self.labels.label).all(axis=1))
         split = make_splits(
@@ -108,7 +108,7 @@ class FindingsDataModule(LightningDataModule):
             by=self.split_by,
         )
         rows = {name: decided[np.asarray(split) == name] for name in SPLITS}
-        if self.foreign:
+        if self.relabel:
             rows["all"] = decided
         else:
             self._check(rows)

@@ -20,7 +20,7 @@ from fundusnet.errors import UserError
 from fundusnet.evaluation.calibration import at_temperature
 from fundusnet.evaluation.faithfulness_report import write_faithfulness
 from fundusnet.evaluation.subgroups import attributes_asked, finding_subgroups
-from fundusnet.evaluation.use import finding_questions, use_metrics, write_curves
+from fundusnet.evaluation.use import finding_tasks, use_metrics, write_curves
 from fundusnet.findings.datamodule import FindingsDataModule
 from fundusnet.findings.explained import tested_maps
 from fundusnet.findings.metrics import activation_in_regions, cue_fraction, pointing_hit
@@ -61,7 +61,7 @@ def write_results(
     predictions.to_csv(folder / "predictions.csv", index=False)
     np.savez_compressed(folder / "maps.npz", image_id=np.array(scored.image_ids), map=scored.maps)
     result: dict[str, Any] = findings_metrics(predictions, split=split, n=resamples)
-    questions = finding_questions(predictions, chosen)
+    questions = finding_tasks(predictions, chosen)
     for finding, entries in use_metrics(questions, n=resamples).items():
         prefix = f"{finding}/" if len(questions) > 1 else ""
         result["metrics"].update({prefix + name: entry for name, entry in entries.items()})

@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from fundusnet.data.appearance import training_appearance
 from fundusnet.data.relabel import relabelling
-from fundusnet.evaluation.use import choose, finding_questions
+from fundusnet.evaluation.use import finding_tasks, fit_on_validation
 from fundusnet.findings.datamodule import FindingsDataModule
 from fundusnet.findings.module import GuidedModule, map_size
 from fundusnet.findings.panels import validation_panels as validation_panels
@@ -19,7 +19,7 @@ from fundusnet.findings.report import write_report as write_report
 from fundusnet.findings.scoring import score, write_results
 from fundusnet.findings.statistics import operating_points
 from fundusnet.fitting.processes import Fit
-from fundusnet.runs.checkpoints import load_module, store_beside, stored_beside
+from fundusnet.runs.checkpoints import load_module, read_metadata, update_metadata
 
 log = logging.getLogger(__name__)
 
@@ -33,14 +33,14 @@ def fit_and_score(cfg: DictConfig, run: Path, fit: Fit) -> dict[str, object]:
     validation.predictions.to_csv(run / "predictions_val.csv", index=False)
     chosen = validation if cfg.evaluation.operating_point == "val" else score(module, datamodule, "test")
     points = {name: float(point.threshold) for name, point in operating_points(chosen.predictions).items()}
-    store_beside(
+    update_metadata(
         best,
         {
             "task": "findings",
             "findings": list(module.findings),
             "size": datamodule.prepared.size,
             "operating_points": points,
-            "validation": choose(finding_questions(validation.predictions)),
+            "validation": fit_on_validation(finding_tasks(validation.predictions)),
             **training_appearance(datamodule.prepared.pixels, datamodule.rows["train"]),
         },
     )
@@ -50,7 +50,7 @@ def fit_and_score(cfg: DictConfig, run: Path, fit: Fit) -> dict[str, object]:
 def score_again(cfg: DictConfig, run: Path, split: str, folder: Path, options: DictConfig) -> dict[str, object]:
     """Score the best checkpoint of ``run`` on ``split`` of the data of ``cfg`` into ``folder``, as ``options`` say."""
     best = run / "checkpoints" / "best.ckpt"
-    stored = stored_beside(best)
+    stored = read_metadata(best)
     module, datamodule = load_module(best, GuidedModule), make_datamodule(cfg)
     return write_results(
         folder, module, datamodule, split, stored["operating_points"], options, stored.get("validation")
@@ -81,7 +81,7 @@ def make_datamodule(cfg: DictConfig) -> FindingsDataModule:
         fractions=tuple(data["fractions"]),
         split_by=data["split_by"],
         seed=cfg.seed,
-        foreign=relabelling(cfg),
+        relabel=relabelling(cfg),
     )
 
 

@@ -19,14 +19,14 @@ from pytorch_lightning.callbacks import Callback
 from fundusnet.errors import NotFiniteError, UserError
 from fundusnet.fitting.history import History
 from fundusnet.fitting.loggers import make_loggers
-from fundusnet.fitting.processes import fit_in_ranks, lead, processes, under_torchrun, uses_gpu
+from fundusnet.fitting.processes import fit_in_ranks, processes, start_fit, under_torchrun, uses_gpu
 from fundusnet.fitting.progress import FitProgress
 from fundusnet.fitting.resume import Checkpoints, Reseed, last_complete
-from fundusnet.fitting.sanity import Watch
-from fundusnet.fitting.step_metrics import Gauges, Pictures
+from fundusnet.fitting.sanity import SanityWarnings
+from fundusnet.fitting.step_metrics import Pictures, StepMetrics
 from fundusnet.fitting.tasks import task_of
 from fundusnet.runs.checkpoints import CheckpointFiles
-from fundusnet.system.log_level import quiet
+from fundusnet.system.log_level import quiet_lightning
 
 FITTED = "fit.json"
 
@@ -48,7 +48,7 @@ def fit(cfg: DictConfig, folder: Path) -> None:
     count = processes(cfg.trainer)
     precision(cfg.trainer)  # what the device cannot do is said before several processes find out
     if under_torchrun():
-        lead(cfg, folder, fit_here)
+        start_fit(cfg, folder, fit_here)
     elif count > 1:
         fit_in_ranks(cfg, folder, count)
     else:
@@ -65,14 +65,14 @@ def fit_here(cfg: DictConfig, folder: Path) -> None:
     checkpoints = Checkpoints(
         folder / "checkpoints", cfg.trainer.monitor, cfg.trainer.patience, cfg.trainer.checkpoint_every
     )
-    with quiet():
+    with quiet_lightning():
         trainer = make_trainer(cfg, folder, checkpoints, Pictures(task, cfg.logger.pictures))
         try:
             trainer.fit(module, datamodule, ckpt_path=last_complete(checkpoints.folder), weights_only=True)
         except NotFiniteError as error:
             prepared: Any = getattr(datamodule, "prepared")  # noqa: B009 - that of either task
             ids = prepared.manifest.images["image_id"].iloc[error.rows]
-            raise UserError(error.told(", ".join(str(name) for name in ids))) from error
+            raise UserError(error.message_for(", ".join(str(name) for name in ids))) from error
     if trainer.is_global_zero:
         write_fitted(folder, checkpoints, trainer)
 
@@ -98,7 +98,9 @@ def make_trainer(cfg: DictConfig, folder: Path, checkpoints: Checkpoints, *more:
     chosen = OmegaConf.is_list(options.devices) and len(options.devices) == local
     # Never what Lightning detects by itself: under SLURM it would take over signals and requeueing.
     place: ClusterEnvironment = TorchElasticEnvironment() if under_torchrun() else LightningEnvironment()
-    own = [History(folder / "history.csv"), Reseed(cfg.seed), FitProgress(), Watch(), Gauges(cfg.logger.every)]
+    own = [
+        History(folder / "history.csv"), Reseed(cfg.seed), FitProgress(), SanityWarnings(), StepMetrics(cfg.logger.every),
+    ]  # fmt: skip
     return pl.Trainer(
         max_epochs=options.max_epochs,
         accelerator=options.accelerator,

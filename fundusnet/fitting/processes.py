@@ -132,40 +132,40 @@ def under_torchrun() -> bool:
     return "TORCHELASTIC_RUN_ID" in os.environ
 
 
-def follows() -> bool:
+def is_worker() -> bool:
     """Whether another process of the user's torchrun leads this one."""
     return under_torchrun() and os.environ["RANK"] != "0"
 
 
-def follow(fit: Fit) -> None:
+def run_worker(fit: Fit) -> None:
     """Take part in every fit that the leading process begins, until it needs no more."""
-    while (folder := _told()) is not None:
+    while (folder := _receive()) is not None:
         cfg = OmegaConf.load(Path(folder) / "config.yaml")
         assert isinstance(cfg, DictConfig)
         fit(cfg, Path(folder))
 
 
-def lead(cfg: DictConfig, folder: Path, fit: Fit) -> None:
+def start_fit(cfg: DictConfig, folder: Path, fit: Fit) -> None:
     """Begin a fit in all processes of the user's torchrun."""
     OmegaConf.save(cfg, folder / "config.yaml")
-    _tell(str(folder.resolve()))
+    _broadcast(str(folder.resolve()))
     fit(cfg, folder)
 
 
 @contextmanager
-def leading() -> Iterator[None]:
+def release_workers() -> Iterator[None]:
     """Within it this process leads; afterwards those that follow are told that there is no more to do."""
     yield
     if under_torchrun():
-        _tell(None)
+        _broadcast(None)
         torch.distributed.destroy_process_group()
 
 
-def _tell(folder: str | None) -> None:
+def _broadcast(folder: str | None) -> None:
     torch.distributed.broadcast_object_list([folder], src=0, group=_control())
 
 
-def _told() -> str | None:
+def _receive() -> str | None:
     message: list[Any] = [None]
     torch.distributed.broadcast_object_list(message, src=0, group=_control())
     folder: str | None = message[0]

@@ -14,7 +14,7 @@ from torch import Tensor
 log = logging.getLogger(__name__)
 
 
-class Watch(Callback):
+class SanityWarnings(Callback):
     """Logs a line about frozen and unused parameters, and after the first epoch about batches that lacked a class."""
 
     def __init__(self) -> None:

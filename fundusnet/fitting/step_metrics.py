@@ -14,7 +14,7 @@ from pytorch_lightning.loggers import TensorBoardLogger, WandbLogger
 from fundusnet.fitting.tasks import Task
 
 
-class Gauges(Callback):
+class StepMetrics(Callback):
     """Logs ``train/loss_step``, ``lr``, ``images_per_second`` and ``memory_gb`` every ``every`` steps.
 
     Images are those of all processes; memory is the peak of the device of the first, of the process on a CPU.

@@ -42,7 +42,7 @@ class GradingDataModule(LightningDataModule):
     folds: number of folds of the training images; 1 = none.
     fold: this fold takes no part in training: its images are for the model that did not see them; None = train on all.
     masks: file with the mask of each row of the prepared set, ``(N, h, w)`` at any size; None = no masks.
-    foreign: puts a set of another place, which is scored and not trained on, into the words of a run; None = the run's
+    relabel: puts a set of another place, which is scored and not trained on, into the words of a run; None = the run's
         own. It may lack a grade, its splits need not hold every class, and all its images are a split too: ``all``.
 
     Attributes (after ``setup``)
@@ -69,7 +69,7 @@ class GradingDataModule(LightningDataModule):
         folds: int = 1,
         fold: int | None = None,
         masks: str | Path | None = None,
-        foreign: Callable[[PreparedSet], PreparedSet] | None = None,
+        relabel: Callable[[PreparedSet], PreparedSet] | None = None,
     ) -> None:
         super().__init__()
         self.folder = Path(folder)
@@ -82,7 +82,7 @@ class GradingDataModule(LightningDataModule):
         self.folds = folds
         self.fold = fold
         self.masks = None if masks is None else Path(masks)
-        self.foreign = foreign
+        self.relabel = relabel
 
     def setup(self, stage: str | None = None) -> None:
         """Open the set and split it; a second call does nothing.
@@ -94,12 +94,12 @@ class GradingDataModule(LightningDataModule):
         if hasattr(self, "rows"):
             return
         self.prepared = open_prepared(self.folder)
-        if self.foreign:
-            self.prepared = self.foreign(self.prepared)
+        if self.relabel:
+            self.prepared = self.relabel(self.prepared)
         images = self.prepared.manifest.images
         known = images["grade"].notna().to_numpy()
         self.grade = images["grade"].fillna(-1).to_numpy().astype(np.int64)
-        self.classes = self.prepared.manifest.classes if self.foreign else self._named_grades()
+        self.classes = self.prepared.manifest.classes if self.relabel else self._named_grades()
         graded = np.flatnonzero(known)
         if len(graded) < len(images):
             log.info("%d of %d images have no grade and are left out", len(images) - len(graded), len(images))
@@ -112,7 +112,7 @@ class GradingDataModule(LightningDataModule):
             by=self.split_by,
         )
         rows = {name: graded[split == name] for name in SPLITS}
-        if self.foreign:
+        if self.relabel:
             rows["all"] = graded
         else:
             self._check(rows)

@@ -17,7 +17,7 @@ from omegaconf import DictConfig
 
 from fundusnet.evaluation.faithfulness_report import write_faithfulness
 from fundusnet.evaluation.subgroups import attributes_asked, grading_subgroups
-from fundusnet.evaluation.use import grading_questions, use_metrics, write_curves
+from fundusnet.evaluation.use import grading_tasks, use_metrics, write_curves
 from fundusnet.grading.datamodule import GradingDataModule
 from fundusnet.grading.explained import tested_maps
 from fundusnet.grading.stage import RankingStage
@@ -56,7 +56,7 @@ def write_results(
     attributes = attributes_asked(options, datamodule.prepared)
     resamples = int(options.bootstrap)
     scored = score(module, datamodule, split)
-    questions = grading_questions(scored.predictions, chosen)
+    questions = grading_tasks(scored.predictions, chosen)
     calibrated = {f"calibrated_{question.name}": question.calibrated for question in questions}
     scored.predictions.assign(**calibrated).to_csv(folder / "predictions.csv", index=False)
     if scored.masks is not None:

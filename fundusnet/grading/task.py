@@ -23,7 +23,7 @@ from omegaconf import DictConfig, OmegaConf
 from fundusnet.data.appearance import training_appearance
 from fundusnet.data.relabel import relabelling
 from fundusnet.errors import UserError
-from fundusnet.evaluation.use import choose, grading_questions
+from fundusnet.evaluation.use import fit_on_validation, grading_tasks
 from fundusnet.fitting.processes import Fit
 from fundusnet.grading.datamodule import GradingDataModule
 from fundusnet.grading.masks import write_masks
@@ -32,7 +32,7 @@ from fundusnet.grading.report import write_report as write_report
 from fundusnet.grading.scoring import score, write_results
 from fundusnet.grading.stage import RankingStage, load_stage
 from fundusnet.grading.two_stage import TwoStage
-from fundusnet.runs.checkpoints import load_checkpoint, load_module, store_beside, stored_beside, write_checkpoint
+from fundusnet.runs.checkpoints import load_checkpoint, load_module, read_metadata, update_metadata, write_checkpoint
 
 log = logging.getLogger(__name__)
 
@@ -54,8 +54,8 @@ def fit_and_score(cfg: DictConfig, run: Path, fit: Fit) -> dict[str, object]:
     if len(datamodule.rows["val"]):
         validation = score(module, datamodule, "val").predictions
         validation.to_csv(run / "predictions_val.csv", index=False)
-        chosen = choose(grading_questions(validation))
-    store_beside(
+        chosen = fit_on_validation(grading_tasks(validation))
+    update_metadata(
         best,
         {
             "classes": list(datamodule.classes),
@@ -69,7 +69,7 @@ def fit_and_score(cfg: DictConfig, run: Path, fit: Fit) -> dict[str, object]:
 
 def score_again(cfg: DictConfig, run: Path, split: str, folder: Path, options: DictConfig) -> dict[str, object]:
     """Score the best checkpoint of ``run`` on ``split`` of the data of ``cfg`` into ``folder``, as ``options`` say."""
-    chosen = stored_beside(run / "checkpoints" / "best.ckpt").get("validation")
+    chosen = read_metadata(run / "checkpoints" / "best.ckpt").get("validation")
     return write_results(folder, *_trained(cfg, run), split, options, chosen)
 
 
@@ -118,7 +118,7 @@ def make_datamodule(cfg: DictConfig) -> GradingDataModule:
         folds=stage.get("folds") or 1,
         fold=stage.get("fold"),
         masks=stage.get("masks"),
-        foreign=relabelling(cfg),
+        relabel=relabelling(cfg),
     )
 
 
@@ -146,7 +146,7 @@ def keep_best_epochs(folder: Path, best: Path) -> None:
 
     Lightning chooses one epoch for the whole module; ``last.ckpt`` holds the weights of each one's best.
     """
-    if best.is_file() and "best_epochs" in stored_beside(best):
+    if best.is_file() and "best_epochs" in read_metadata(best):
         return
     content = load_checkpoint(folder / "checkpoints" / "last.ckpt")
     chosen = content["best"]

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from fundusnet.errors import UserError
-from fundusnet.system.log_level import only
+from fundusnet.system.log_level import log_level
 
 log = logging.getLogger(__name__)
 
@@ -72,7 +72,7 @@ def _pretrained_state(name: str) -> dict[str, Tensor] | None:
     """timm's weights, or None. Kept: without a connection each try takes most of a minute."""
     log.info("fetching timm's weights of %s; without a connection it is tried for most of a minute", name)
     try:
-        with only(logging.ERROR, "huggingface_hub"):  # each try is a line of its own, and told twice
+        with log_level(logging.ERROR, "huggingface_hub"):  # each try is a line of its own, and told twice
             return _created(name, seed=0)
     except Exception as error:  # the hub's client has errors of its own for each way of being out of reach
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

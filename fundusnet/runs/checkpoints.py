@@ -109,13 +109,13 @@ def load_module(file: Path, kind: type[Module], content: dict[str, Any] | None =
     return module.eval()
 
 
-def stored_beside(file: Path) -> dict[str, Any]:
-    """What :func:`store_beside` wrote into the checkpoint; empty before that."""
+def read_metadata(file: Path) -> dict[str, Any]:
+    """What :func:`update_metadata` wrote into the checkpoint; empty before that."""
     values: dict[str, Any] = load_checkpoint(file).get(KEY, {})
     return values
 
 
-def store_beside(file: Path, values: dict[str, Any]) -> None:
+def update_metadata(file: Path, values: dict[str, Any]) -> None:
     """Write plain ``values`` into the checkpoint, atomically: what a prediction needs beside the weights."""
     content = load_checkpoint(file)
     content[KEY] = {**content.get(KEY, {}), **values}

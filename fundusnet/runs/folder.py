@@ -49,7 +49,7 @@ class Interrupted(SystemExit):
 
 
 @contextmanager
-def ending_in_order() -> Iterator[None]:
+def graceful_sigterm() -> Iterator[None]:
     """SIGTERM (a cluster takes the machine back) raises :class:`Interrupted`, so that ``status.json`` can say so."""
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -66,7 +66,7 @@ def ending_in_order() -> Iterator[None]:
 
 
 @contextmanager
-def alone_in(folder: Path, patience: float = LINGERING) -> Iterator[None]:
+def folder_lock(folder: Path, patience: float = LINGERING) -> Iterator[None]:
     """Hold the folder against other processes; a killed holder lets go of it.
 
     Raises

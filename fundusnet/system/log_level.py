@@ -14,22 +14,22 @@ _INTERNAL = (
     r".*isinstance\(treespec, LeafSpec\).*",
     # Our modules put together themselves what several processes measured, as Lightning's means do not hold there.
     r".*sync_dist=True.*",
-    # The second stage of grading keeps the first within it, frozen and in eval mode; `Watch` names it.
+    # The second stage of grading keeps the first within it, frozen and in eval mode; `SanityWarnings` names it.
     r"Found \d+ module\(s\) in eval mode at the start of training.*",
 )
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
+def quiet_lightning() -> Iterator[None]:
     """Within it, Lightning's greetings and warnings about its own insides are left out; afterwards all is as before."""
-    with only(logging.WARNING, *_TALKATIVE), warnings.catch_warnings():
+    with log_level(logging.WARNING, *_TALKATIVE), warnings.catch_warnings():
         for message in _INTERNAL:
             warnings.filterwarnings("ignore", message=message)
         yield
 
 
 @contextmanager
-def only(level: int, *names: str) -> Iterator[None]:
+def log_level(level: int, *names: str) -> Iterator[None]:
     """Within it, the loggers of these names and those below them say only what is of this level or above."""
     loggers = [logging.getLogger(name) for name in names]
     levels = [logger.level for logger in loggers]

@@ -21,7 +21,7 @@ from fundusnet import compose, evaluate, train
 from fundusnet.errors import UserError
 from fundusnet.findings.module import GuidedModule
 from fundusnet.findings.statistics import with_predicted
-from fundusnet.runs.checkpoints import load_module, stored_beside
+from fundusnet.runs.checkpoints import load_module, read_metadata
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +63,7 @@ def test_every_image_of_another_set_is_scored_at_the_runs_threshold(run: Path, p
     }
     table, results = pd.read_csv(folder / "predictions.csv"), metrics(folder)
     assert results["split"] == "all" and results["n_images"] == len(table) == 15  # one was examined for nothing
-    points = stored_beside(run / "checkpoints" / "best.ckpt")["operating_points"]
+    points = read_metadata(run / "checkpoints" / "best.ckpt")["operating_points"]
     assert results["operating_points"] == points
     pd.testing.assert_frame_equal(table, with_predicted(table, points), check_dtype=False)
     # The same network on the same pictures, by hand.

@@ -11,22 +11,22 @@ import pandas as pd
 import pytest
 from answered import predictions, run
 
-from fundusnet.evaluation.use import choose, finding_questions, grading_questions, use_metrics
+from fundusnet.evaluation.use import finding_tasks, fit_on_validation, grading_tasks, use_metrics
 from fundusnet.findings.report import write_report
 
 
 def test_choices_are_plain_and_made_for_each_finding() -> None:
     both = pd.concat([predictions(0), predictions(1, finding="hemorrhage")])
-    chosen = choose(finding_questions(both))
+    chosen = fit_on_validation(finding_tasks(both))
     assert list(chosen) == ["drusen", "hemorrhage"]
-    assert chosen["drusen"] == choose(finding_questions(predictions(0)))["drusen"] != chosen["hemorrhage"]
+    assert chosen["drusen"] == fit_on_validation(finding_tasks(predictions(0)))["drusen"] != chosen["hemorrhage"]
     json.dumps(chosen, allow_nan=False)
     assert chosen["drusen"]["sp85"] < chosen["drusen"]["sp95"]
 
 
 def test_calibration_helps_where_the_logits_are_too_sure() -> None:
-    chosen = choose(finding_questions(predictions(5, images=2000)))
-    question = finding_questions(predictions(6, images=2000), chosen)[0]
+    chosen = fit_on_validation(finding_tasks(predictions(5, images=2000)))
+    question = finding_tasks(predictions(6, images=2000), chosen)[0]
     assert chosen["drusen"]["temperature"] > 1.2
     entries = use_metrics([question], n=50)["drusen"]
     assert entries["brier_calibrated"]["value"] < entries["brier"]["value"]
@@ -37,7 +37,7 @@ def test_calibration_helps_where_the_logits_are_too_sure() -> None:
 
 
 def test_without_a_choice_the_reason_stands_in_its_place() -> None:
-    entries = use_metrics(finding_questions(predictions(0)), n=20)["drusen"]
+    entries = use_metrics(finding_tasks(predictions(0)), n=20)["drusen"]
     assert entries["ece"]["value"] is not None
     for name in ("ece_calibrated", "sensitivity_sp85", "specificity_sp95"):
         assert entries[name]["value"] is None and "nothing chosen on validation" in entries[name]["reason"]
@@ -50,7 +50,7 @@ def test_a_question_between_grades() -> None:
             "p_gt_0": [0.1, 0.6, 0.9], "p_gt_1": [0.0, 0.3, 0.8], "calibrated_gt_0": [0.2, 0.5, 0.8],
         }
     )  # fmt: skip
-    low, high = grading_questions(table)
+    low, high = grading_tasks(table)
     assert (low.name, high.name) == ("gt_0", "gt_1")
     assert low.label.tolist() == [0, 1, 1] and high.label.tolist() == [0, 0, 1]
     assert high.probability.tolist() == [0.0, 0.3, 0.8]

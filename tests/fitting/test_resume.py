@@ -18,7 +18,7 @@ from tiny_runs import tiny_overrides, tiny_place
 from fundusnet import compose, train
 from fundusnet.errors import UserError
 from fundusnet.fitting.resume import last_complete
-from fundusnet.runs.folder import Interrupted, alone_in, ending_in_order, state_of
+from fundusnet.runs.folder import Interrupted, folder_lock, graceful_sigterm, state_of
 
 
 @pytest.fixture(scope="module")
@@ -136,18 +136,18 @@ def test_a_fit_out_of_patience_is_not_taken_further(place: Path) -> None:
 
 def test_two_processes_never_share_a_folder(tmp_path: Path) -> None:
     with (
-        alone_in(tmp_path),
+        folder_lock(tmp_path),
         pytest.raises(UserError, match="another process is at work"),
-        alone_in(tmp_path, patience=0.1),
+        folder_lock(tmp_path, patience=0.1),
     ):
         pytest.fail("both are in")
-    with alone_in(tmp_path, patience=0):
+    with folder_lock(tmp_path, patience=0):
         pass
 
 
 def test_outside_of_a_fit_too_the_end_is_in_order() -> None:
     before = signal.getsignal(signal.SIGTERM)
-    with pytest.raises(Interrupted) as ended, ending_in_order():
+    with pytest.raises(Interrupted) as ended, graceful_sigterm():
         os.kill(os.getpid(), signal.SIGTERM)
     assert ended.value.code == 143
     assert signal.getsignal(signal.SIGTERM) is before

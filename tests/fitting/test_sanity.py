@@ -14,7 +14,7 @@ from torch import nn
 
 from fundusnet import compose, train
 from fundusnet.errors import NotFiniteError, UserError
-from fundusnet.fitting.sanity import Watch
+from fundusnet.fitting.sanity import SanityWarnings
 from fundusnet.runs.folder import state_of
 
 
@@ -29,7 +29,7 @@ def test_whoever_does_not_know_the_set_names_its_rows() -> None:
     assert "the val loss is inf on the batch of rows 3, 14 of" in str(NotFiniteError("val", float("inf"), [3, 14]))
 
 
-def fitted(watch: Watch, batches: list[dict[str, torch.Tensor]], datamodule: Any) -> None:
+def fitted(watch: SanityWarnings, batches: list[dict[str, torch.Tensor]], datamodule: Any) -> None:
     """Show the callback an epoch of batches."""
     trainer: Any = SimpleNamespace(current_epoch=0, datamodule=datamodule)
     module: Any = nn.ModuleDict({"trunk": nn.Linear(2, 2), "head": nn.Linear(2, 1), "spare": nn.Linear(1, 1)})
@@ -44,7 +44,7 @@ def fitted(watch: Watch, batches: list[dict[str, torch.Tensor]], datamodule: Any
 
 def test_frozen_and_unused_parameters_are_named(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
-    fitted(Watch(), [], None)
+    fitted(SanityWarnings(), [], None)
     assert "frozen, not trained: trunk.weight (1), trunk.bias (1)" in caplog.text
     assert "will never learn: spare.weight (1), spare.bias (1)" in caplog.text
     assert "head" not in caplog.text
@@ -54,13 +54,13 @@ def test_classes_that_most_batches_lack_are_said(caplog: pytest.LogCaptureFixtur
     nan = float("nan")
     labels = [[[0.0, 1.0], [0.0, 0.0]], [[0.0, 0.0], [nan, 1.0]], [[1.0, 1.0], [0.0, 0.0]]]
     batches = [{"label": torch.tensor(each)} for each in labels]
-    fitted(Watch(), batches, SimpleNamespace(findings=["drusen", "membrane"]))
+    fitted(SanityWarnings(), batches, SimpleNamespace(findings=["drusen", "membrane"]))
     assert "2 of 3 batches of the first epoch held no picture with drusen" in caplog.text
     assert "membrane" not in caplog.text
 
 
 def test_grades_that_most_batches_lack_are_said(caplog: pytest.LogCaptureFixture) -> None:
     batches = [{"grade": torch.tensor(each)} for each in ([0, 1], [0, 0], [0, 2])]
-    fitted(Watch(), batches, SimpleNamespace(classes=("normal", "early", "advanced")))
+    fitted(SanityWarnings(), batches, SimpleNamespace(classes=("normal", "early", "advanced")))
     assert "2 of 3 batches of the first epoch held no picture of grade early" in caplog.text
     assert "normal" not in caplog.text

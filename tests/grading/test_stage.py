@@ -63,7 +63,7 @@ def coloured(grades: list[int], colours: list[tuple[int, int, int]], seed: int) 
     return batch
 
 
-class Watch(Callback):
+class SanityWarnings(Callback):
     """Validation losses and weights of every epoch, taken without the module's own book-keeping."""
 
     def __init__(self) -> None:
@@ -88,7 +88,7 @@ def crafted() -> tuple[DataLoader[Any], DataLoader[Any]]:
 
 
 def test_each_sub_classifier_keeps_its_own_best_epoch(tmp_path: Path) -> None:
-    stage, watch = make_stage(), Watch()
+    stage, watch = make_stage(), SanityWarnings()
     train, val = crafted()
     make_trainer(4, tmp_path, watch).fit(stage, train, val)
     by_hand = [min(range(4), key=lambda epoch: watch.losses[epoch][k]) for k in range(2)]

@@ -21,7 +21,7 @@ from fundusnet.grading import task
 from fundusnet.grading.metrics import confusion_matrix
 from fundusnet.grading.stage import load_stage
 from fundusnet.grading.two_stage import TwoStage, first_stage
-from fundusnet.runs.checkpoints import load_checkpoint, load_module, stored_beside, write_checkpoint
+from fundusnet.runs.checkpoints import load_checkpoint, load_module, read_metadata, write_checkpoint
 
 GRADES = [number // 2 % 3 for number in range(72)]
 TINY = [
@@ -117,7 +117,7 @@ def test_each_sub_classifier_is_that_of_its_own_best_epoch(run: Path, stage: str
     folder = run / "stages" / stage
     history = pd.read_csv(folder / "history.csv")
     best = [int(history[f"val/loss_gt_{k}"].argmin()) for k in range(2)]
-    assert stored_beside(folder / "checkpoints" / "best.ckpt")["best_epochs"] == best
+    assert read_metadata(folder / "checkpoints" / "best.ckpt")["best_epochs"] == best
 
 
 def test_the_weights_of_each_best_epoch_replace_those_of_the_last(run: Path, tmp_path: Path) -> None:
@@ -259,6 +259,6 @@ def test_a_run_is_called_by_what_sets_it_apart(overrides: list[str], name: str) 
 
 
 def test_the_checkpoint_holds_what_a_prediction_needs(run: Path) -> None:
-    stored = stored_beside(run / "checkpoints" / "best.ckpt")
+    stored = read_metadata(run / "checkpoints" / "best.ckpt")
     assert stored["task"] == "grading" and stored["size"] == 64
     assert stored["classes"] == ["normal", "suspicious", "glaucoma"]

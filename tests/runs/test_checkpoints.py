@@ -12,7 +12,7 @@ import torch
 
 from fundusnet.errors import UserError
 from fundusnet.fitting.resume import last_complete
-from fundusnet.runs.checkpoints import CheckpointFiles, load_checkpoint, store_beside, write_checkpoint
+from fundusnet.runs.checkpoints import CheckpointFiles, load_checkpoint, update_metadata, write_checkpoint
 
 CONTENT = {"state_dict": {"weight": torch.arange(6.0)}, "epoch": 3}
 
@@ -42,7 +42,7 @@ def test_a_full_disk_leaves_the_earlier_checkpoint_whole(tmp_path: Path, request
     file = tmp_path / "best.ckpt"
     write_checkpoint(file, CONTENT)
     request.getfixturevalue("full_disk")
-    for write in (lambda: write_checkpoint(file, {"epoch": 4}), lambda: store_beside(file, {"threshold": 0.5})):
+    for write in (lambda: write_checkpoint(file, {"epoch": 4}), lambda: update_metadata(file, {"threshold": 0.5})):
         with pytest.raises(UserError, match=r"best\.ckpt cannot be written: No space left on device; the earlier"):
             write()
     assert load_checkpoint(file)["epoch"] == 3

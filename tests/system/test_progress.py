@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import pytorch_lightning  # noqa: F401  # what it says when asked is what must be heard again
 
-from fundusnet.system.log_level import quiet
+from fundusnet.system.log_level import quiet_lightning
 
 COUNT = """
 from fundusnet.system.progress import track
@@ -27,7 +27,7 @@ FIT = """
 import torch, pytorch_lightning as pl
 from torch.utils.data import DataLoader
 from fundusnet.fitting.progress import FitProgress
-from fundusnet.system.log_level import quiet
+from fundusnet.system.log_level import quiet_lightning
 
 class Module(pl.LightningModule):
     def __init__(self, fails):
@@ -44,7 +44,7 @@ class Module(pl.LightningModule):
         return torch.optim.SGD(self.parameters(), lr=0.1)
 
 for fails in (False, True):
-    with quiet():
+    with quiet_lightning():
         loader = DataLoader([{"x": torch.ones(1)} for _ in range(4)], batch_size=2)
         trainer = pl.Trainer(max_epochs=3, accelerator="cpu", logger=False, callbacks=[FitProgress()],
                              enable_progress_bar=False, enable_checkpointing=False, enable_model_summary=False)
@@ -96,7 +96,7 @@ def test_quiet_lets_warnings_pass_and_ends(caplog: pytest.LogCaptureFixture) -> 
     logger = logging.getLogger("pytorch_lightning.utilities.rank_zero")
     with warnings.catch_warnings(record=True) as seen:
         warnings.simplefilter("always")
-        with quiet():
+        with quiet_lightning():
             logger.info("GPU available: False")
             logger.warning("something of yours")
             warnings.warn("`isinstance(treespec, LeafSpec)` is deprecated", FutureWarning, stacklevel=1)
