@@ -130,11 +130,10 @@ def adjudicated_image(study: Study, image_id: str) -> JSON:
 def decide(study: Study, adjudicator: Person, image_id: str, decision: Decision) -> int:
     """Keep a decision as a new version and return its number; the same change again changes nothing.
 
-    Raises
-    ------
-    UserError: the decision breaks a rule, or the annotators are of one mind about the finding.
-    MissingError: no such image.
-    ConflictError: somebody decided since.
+    Raises:
+        UserError: the decision breaks a rule, or the annotators are of one mind about the finding.
+        MissingError: no such image.
+        ConflictError: somebody decided since.
     """
     check_decision(decision, study.findings)
     change = None if decision.change is None else str(decision.change)

@@ -18,11 +18,10 @@ Reading = Mapping[str, Iterable[str]]
 class Agreement:
     """Agreement on one finding.
 
-    Attributes
-    ----------
-    image: kappa of "has it, has it not" over the images.
-    region: kappa of the same over each of the eight regions of the images.
-    images: images with two or more readings, which is what both are computed from.
+    Attributes:
+        image: kappa of "has it, has it not" over the images.
+        region: kappa of the same over each of the eight regions of the images.
+        images: images with two or more readings, which is what both are computed from.
     """
 
     image: float | None
@@ -37,9 +36,8 @@ def fleiss_kappa(counts: ArrayLike) -> float | None:
     the image: each subject's agreement is taken over its own pairs of ratings, categories are as frequent as among
     all ratings, and a subject with fewer than two ratings says nothing. For equal numbers this is Fleiss' formula.
 
-    Parameters
-    ----------
-    counts: ``(subjects, categories)``, how many annotators put the subject into the category.
+    Args:
+        counts: ``(subjects, categories)``, how many annotators put the subject into the category.
     """
     table = np.asarray(counts, dtype=np.float64)
     ratings = table.sum(axis=1) if table.size else np.zeros(0)

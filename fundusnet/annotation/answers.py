@@ -84,14 +84,12 @@ class Decision(BaseModel):
 def check_answer(answer: Answer, findings: Sequence[str], size: tuple[int, int] | None) -> None:
     """Refuse an answer that the manifest could not hold, or that contradicts itself.
 
-    Parameters
-    ----------
-    findings: names that may be marked.
-    size: (width, height) of the photograph in pixels; None where it cannot be decoded.
+    Args:
+        findings: names that may be marked.
+        size: (width, height) of the photograph in pixels; None where it cannot be decoded.
 
-    Raises
-    ------
-    UserError: says what is wrong in one line.
+    Raises:
+        UserError: says what is wrong in one line.
     """
     for finding, regions in answer.findings.items():
         _check_finding(finding, regions, findings)

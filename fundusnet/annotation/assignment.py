@@ -19,11 +19,10 @@ def deal(
     Readers end with equal shares, one image more or less, as far as the answers given so far allow. What was dealt
     before stays where it can: new images and new readers move as little as evens the shares out.
 
-    Parameters
-    ----------
-    readers: those who take part now.
-    assigned, answered: for each image who was to read it, and who of them has begun; the latter keep it, also when
-        they take no part any more.
+    Args:
+        readers: those who take part now.
+        assigned, answered: for each image who was to read it, and who of them has begun; the latter keep it, also when
+            they take no part any more.
     """
     hands: dict[str, set[str]] = {}
     for image in images:

@@ -41,9 +41,8 @@ def export(study: Study, folder: Path) -> Path:
     what they decide (``readings_blind.csv`` has them without, where there are any), ``images/`` the photographs: links
     to the same files where the disk allows, else copies. An earlier export in ``folder`` is replaced.
 
-    Raises
-    ------
-    UserError: the study was never begun, or ``folder`` holds something else.
+    Raises:
+        UserError: the study was never begun, or ``folder`` holds something else.
     """
     target = Path(os.path.abspath(folder))  # noqa: PTH100 - a link stays one: its place is what gets replaced
     if target.exists() and not (target / RECORD).is_file() and (not target.is_dir() or any(target.iterdir())):
@@ -69,9 +68,8 @@ def take_in(study: Study, folder: Path) -> int:
     An export of a study brings its answers and decisions as they were given; any other manifest its ``readings.csv``.
     Answers this study has already are left alone, so that the same manifest can be named at every start.
 
-    Raises
-    ------
-    UserError: the manifest is wrong, or speaks of images or findings this study does not have.
+    Raises:
+        UserError: the manifest is wrong, or speaks of images or findings this study does not have.
     """
     with study.storage.write() as connection:
         known = set(connection.scalars(sa.select(images.c.image_id)))

@@ -32,11 +32,10 @@ _REMEMBERED = 4096
 class View:
     """What is known of a photograph once it was decoded.
 
-    Attributes
-    ----------
-    width, height: pixels of the file's picture, upright.
-    field: left, top, right, bottom of the lit area in those pixels.
-    eye: side guessed from where the disc shines; None where that is not plain.
+    Attributes:
+        width, height: pixels of the file's picture, upright.
+        field: left, top, right, bottom of the lit area in those pixels.
+        eye: side guessed from where the disc shines; None where that is not plain.
     """
 
     width: int

@@ -22,11 +22,10 @@ def guess_points(
 ) -> tuple[Point, Point]:
     """Disc and fovea of an ``eye`` ("left" or "right"), in pixels and inside the picture.
 
-    Parameters
-    ----------
-    size: (width, height) of the picture; ``field``: left, top, right and bottom of its lit part.
-    last: field, disc and fovea of another picture: they are placed alike in this one's field, mirrored where that was
-        the other eye. Without it they lie where they usually do.
+    Args:
+        size: (width, height) of the picture; ``field``: left, top, right and bottom of its lit part.
+        last: field, disc and fovea of another picture: they are placed alike in this one's field, mirrored where that
+            was the other eye. Without it they lie where they usually do.
     """
     disc, fovea = USUAL_DISC, USUAL_FOVEA
     if last is not None:
@@ -55,9 +54,8 @@ def guess_eye(pixels: NDArray[np.uint8]) -> str | None:
     The disc is taken to be the brightest thing of its size; ``pixels`` is uint8 RGB ``(H, W, 3)``. On the 171
     pictures of IDRiD here whose centres are known: 167 right, 1 wrong, 3 None.
 
-    Raises
-    ------
-    Unreadable: the picture is black.
+    Raises:
+        Unreadable: the picture is black.
     """
     left, top, right, bottom = find_field(pixels)
     scale = _SIDE / (right - left)

@@ -53,12 +53,11 @@ class Decided:
 class Read:
     """All that was answered about the images the study shows.
 
-    Attributes
-    ----------
-    images: rows of the images table, in the order of the source.
-    answers: by image, in the order in which annotators were enrolled; finished ones only.
-    waiting: images that an annotator still has to answer.
-    decisions: by image and finding.
+    Attributes:
+        images: rows of the images table, in the order of the source.
+        answers: by image, in the order in which annotators were enrolled; finished ones only.
+        waiting: images that an annotator still has to answer.
+        decisions: by image and finding.
     """
 
     images: Mapping[str, Any]

@@ -16,9 +16,8 @@ from fundusnet.errors import UserError
 def call(connection: Connection, roles: Sequence[tuple[str, str]]) -> None:
     """Make these people, (name, role), the ones who take part; others keep what they read and leave.
 
-    Raises
-    ------
-    UserError: a name is no name, stands twice, or had another role before.
+    Raises:
+        UserError: a name is no name, stands twice, or had another role before.
     """
     names = [name for name, _ in roles]
     if twice := [name for name in names if names.count(name) > 1]:

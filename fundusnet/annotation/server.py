@@ -53,9 +53,8 @@ class Served:
 def create_app(study: Study, *, links: bool, host: str = "127.0.0.1", public: str | None = None) -> FastAPI:
     """The application: with ``links`` people sign in by theirs, without everyone is the one annotator there is.
 
-    Parameters
-    ----------
-    host, public: where it listens, and the address browsers know it by, if another; no other name is answered to.
+    Args:
+        host, public: where it listens, and the address browsers know it by, if another; no other name is answered to.
     """
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     # A browser's cookies are one for all ports of a machine, so two studies' must not share a name.

@@ -109,9 +109,8 @@ class Storage:
     def __init__(self, url: str) -> None:
         """Open the database at the SQLAlchemy ``url``, making its tables where they are missing.
 
-        Raises
-        ------
-        UserError: the URL is wrong, its driver is not installed, or the database cannot be reached.
+        Raises:
+            UserError: the URL is wrong, its driver is not installed, or the database cannot be reached.
         """
         try:
             parsed = sa.make_url(url)

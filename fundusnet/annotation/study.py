@@ -66,9 +66,8 @@ class Study:
     def begin(self, manifest: Manifest, seed: int) -> None:
         """Take in the manifest's images. The first seed a study is begun with stays its seed.
 
-        Raises
-        ------
-        UserError: the manifest has no image.
+        Raises:
+            UserError: the manifest has no image.
         """
         if not len(manifest.images):
             raise UserError(f"root={manifest.root}: no photograph to annotate; check data.root")
@@ -91,9 +90,8 @@ class Study:
 
         Named people are the roster from now on. Without names it stays as it was, or is ``alone``, who needs no link.
 
-        Raises
-        ------
-        UserError: a name is empty, stands twice, or had another role before.
+        Raises:
+            UserError: a name is empty, stands twice, or had another role before.
         """
         with self.storage.write() as connection:
             if readers or adjudicators:
@@ -183,11 +181,10 @@ class Study:
     def save(self, reader: Person, image_id: str, answer: Answer) -> tuple[int, JSON]:
         """Save an answer as a new version: its number, and the progress. The same change again changes nothing.
 
-        Raises
-        ------
-        UserError: the answer breaks a rule.
-        MissingError: not this annotator's image.
-        ConflictError: a version was saved after the one the answer was made from.
+        Raises:
+            UserError: the answer breaks a rule.
+            MissingError: not this annotator's image.
+            ConflictError: a version was saved after the one the answer was made from.
         """
         change = str(answer.change)
         check_answer(answer, self.findings, self._size(image_id, answer))

@@ -42,12 +42,11 @@ _ENOUGH = 2 * len(NAMES)  # pictures
 class Appearance:
     """The training set in ``NAMES``: what a checkpoint keeps, plain values only.
 
-    Attributes
-    ----------
-    mean: of each number. precision: inverse of their covariance.
-    limit: Mahalanobis distance beyond which a picture is unlike the set.
-    dark, blurred: values of brightness and detail below which a picture is flagged.
-    images: number of pictures they were taken from.
+    Attributes:
+        mean: of each number. precision: inverse of their covariance.
+        limit: Mahalanobis distance beyond which a picture is unlike the set.
+        dark, blurred: values of brightness and detail below which a picture is flagged.
+        images: number of pictures they were taken from.
     """
 
     mean: list[float]
@@ -83,7 +82,7 @@ class Appearance:
 
     @classmethod
     def stored(cls, values: Mapping[str, Any] | None) -> Appearance | None:
-        """What :meth:`plain` wrote; None where there is none."""
+        """What ``plain`` wrote; None where there is none."""
         return None if not values else cls(**values)
 
     def plain(self) -> dict[str, Any]:

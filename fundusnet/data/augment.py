@@ -23,18 +23,16 @@ _Mask = TypeVar("_Mask", np.bool_, np.uint8, np.float32)
 class Augment:
     """Flips, scale, rotation, translation and shear in one warp, then a random gain on the image (S1.5).
 
-    Parameters
-    ----------
-    hflip, vflip: mirror left-right, top-bottom, each for half of the images.
-    scale: range of the zoom factor, above 0.
-    rotate: largest rotation either way, degrees.
-    translate: largest shift either way along each axis, as a fraction of that side.
-    shear: largest shear angle either way along x, degrees, below 90.
-    intensity: range of the factor on all grey values of an image, at least 0.
+    Args:
+        hflip, vflip: mirror left-right, top-bottom, each for half of the images.
+        scale: range of the zoom factor, above 0.
+        rotate: largest rotation either way, degrees.
+        translate: largest shift either way along each axis, as a fraction of that side.
+        shear: largest shear angle either way along x, degrees, below 90.
+        intensity: range of the factor on all grey values of an image, at least 0.
 
-    Raises
-    ------
-    UserError: a range is reversed or outside what is possible.
+    Raises:
+        UserError: a range is reversed or outside what is possible.
     """
 
     def __init__(

@@ -19,22 +19,19 @@ def consensus(readings: pd.DataFrame, present: int = 2, findings: Iterable[str] 
     the strict one. Annotators are counted, not rows: one who marked a finding in several rows has marked it
     once.
 
-    Parameters
-    ----------
-    readings: table with image_id, annotator_id, finding ("" = normal) and regions (names joined by ";").
-    present: how many annotators make a finding present, at least 1.
-    findings: findings to label beside those that occur in ``readings``; one nobody marked is absent
-        everywhere.
+    Args:
+        readings: table with image_id, annotator_id, finding ("" = normal) and regions (names joined by ";").
+        present: how many annotators make a finding present, at least 1.
+        findings: findings to label beside those that occur in ``readings``; one nobody marked is absent
+            everywhere.
 
-    Returns
-    -------
-    Table with image_id, finding, label and regions, the frozenset of names that any annotator marked: images
-    in the order of ``readings``, the passed findings first and then the others by name. Images without
-    readings have no row.
+    Returns:
+        Table with image_id, finding, label and regions, the frozenset of names that any annotator marked: images
+        in the order of ``readings``, the passed findings first and then the others by name. Images without
+        readings have no row.
 
-    Raises
-    ------
-    UserError: ``present`` is below 1.
+    Raises:
+        UserError: ``present`` is below 1.
     """
     if present < 1:
         raise UserError(f"consensus.present is {present}, so every finding would be present; use 1 or more")

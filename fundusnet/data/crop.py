@@ -22,10 +22,9 @@ _BLACK = 12.0
 class Frame:
     """The affine map of pixel centres from the upright original to the prepared picture: ``x' = scale x + dx``.
 
-    Attributes
-    ----------
-    scale: prepared pixels to one original pixel.
-    dx, dy: shift in prepared pixels.
+    Attributes:
+        scale: prepared pixels to one original pixel.
+        dx, dy: shift in prepared pixels.
     """
 
     scale: float
@@ -65,9 +64,8 @@ def find_field(pixels: Pixels) -> tuple[int, int, int, int]:
     The field is the largest connected part brighter than a share of the picture's own bright end: labels burnt into
     the border, hot pixels and compression noise in the black do not widen it.
 
-    Raises
-    ------
-    Unreadable: the picture is black.
+    Raises:
+        Unreadable: the picture is black.
     """
     height, width = pixels.shape[:2]
     shrink = min(1.0, _SEARCH / max(height, width))

@@ -49,11 +49,10 @@ class Unreadable(Exception):  # noqa: N818 - names the file's state, as StopIter
 class Photograph:
     """A decoded photograph, upright as its EXIF orientation asks.
 
-    Attributes
-    ----------
-    pixels: uint8 RGB ``(ceil(height / reduction), ceil(width / reduction), 3)``.
-    width, height: size of the file's picture in pixels, upright.
-    reduction: 1, 2, 4 or 8: file pixels to one decoded pixel.
+    Attributes:
+        pixels: uint8 RGB ``(ceil(height / reduction), ceil(width / reduction), 3)``.
+        width, height: size of the file's picture in pixels, upright.
+        reduction: 1, 2, 4 or 8: file pixels to one decoded pixel.
     """
 
     pixels: Pixels
@@ -68,9 +67,8 @@ def read_photograph(path: Path | str, reduction: int = 1) -> Photograph:
     A JPEG is shrunk by ``reduction`` while it is decoded, which costs a fraction of a full decoding; other formats
     come at full size (``reduction`` 1). Sixteen bits keep their upper eight, grey becomes RGB, alpha is dropped.
 
-    Raises
-    ------
-    Unreadable: missing, empty, truncated, or no picture.
+    Raises:
+        Unreadable: missing, empty, truncated, or no picture.
     """
     data = _bytes(Path(path))
     if dicom.is_dicom(data):
@@ -89,7 +87,7 @@ def read_photograph(path: Path | str, reduction: int = 1) -> Photograph:
 
 
 def from_image(image: Image.Image) -> Photograph:
-    """A Pillow image as upright 8-bit RGB, by the rules of :func:`read_photograph`; raises ``Unreadable``."""
+    """A Pillow image as upright 8-bit RGB, by the rules of ``read_photograph``; raises ``Unreadable``."""
     pixels = _upright(_eight_bit_rgb(_load(image)), _orientation(image))
     return Photograph(pixels, pixels.shape[1], pixels.shape[0], 1)
 
@@ -110,9 +108,8 @@ def read_mask(path: Path | str, above: int = 0) -> Mask:
 
     At 0, the rule of ``lesions.csv``, that is whatever is not zero, in palette files whatever is not index zero.
 
-    Raises
-    ------
-    Unreadable: as ``read_photograph``.
+    Raises:
+        Unreadable: as ``read_photograph``.
     """
     image = _load(_open(_bytes(Path(path))))
     if image.mode in ("RGBA", "LA", "PA"):

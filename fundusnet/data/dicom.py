@@ -84,9 +84,8 @@ def patient_and_eye(file: Path) -> tuple[str, str]:
 def pixels(data: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     """uint8 RGB ``(H, W, 3)``; more than eight bits keep their upper eight, grey becomes RGB.
 
-    Raises
-    ------
-    ValueError: no picture, several frames, pixels that cannot be decoded, or pydicom is not installed.
+    Raises:
+        ValueError: no picture, several frames, pixels that cannot be decoded, or pydicom is not installed.
     """
     from pydicom.pixels.processing import apply_color_lut
     from pydicom.pixels.utils import pixel_array

@@ -40,7 +40,7 @@ def write_fingerprints(folder: Path) -> None:
 def write_duplicates(folder: Path, image_ids: Iterable[str], distance: int) -> int:
     """Write ``duplicates.csv`` from the fingerprints in ``folder``, of pictures with these ids; the number of groups.
 
-    ``distance`` is that of :func:`duplicate_groups`.
+    ``distance`` is that of ``duplicate_groups``.
     """
     hashes, thumbnails = folder / FINGERPRINTS[0], folder / FINGERPRINTS[1]
     groups = duplicate_groups(np.load(hashes), np.load(thumbnails, mmap_mode="r"), distance)

@@ -20,12 +20,12 @@ Point = tuple[float, float]
 class FindingLabels:
     """Labels of N pictures and F findings.
 
-    Attributes
-    ----------
-    label: ``(N, F)`` float32; 1 present, 0 absent, NaN undecided.
-    cue_known: ``(N, F)`` bool; the guidance loss has something to say: absent, or present with a cue.
-    regions: for each picture and finding the names of the regions marked, or None where pixels or nothing are known.
-    points: for each picture optic disc and fovea (x, y) in the prepared frame, or None where either is unknown.
+    Attributes:
+        label: ``(N, F)`` float32; 1 present, 0 absent, NaN undecided.
+        cue_known: ``(N, F)`` bool; the guidance loss has something to say: absent, or present with a cue.
+        regions: for each picture and finding the names of the regions marked, or None where pixels or nothing are
+            known.
+        points: for each picture optic disc and fovea (x, y) in the prepared frame, or None where either is unknown.
     """
 
     prepared: PreparedSet
@@ -74,15 +74,13 @@ def finding_labels(
     Readings decide by consensus. Where a finding was not read, a lesion mask decides: any pixel is present, a mask
     without pixels or an examined-and-absent row is absent. No row at all is undecided.
 
-    Parameters
-    ----------
-    present: readings that must agree before a finding is present.
-    cue: "regions" (those annotated, or those the lesion touches; needs disc and fovea) or "pixels" (the lesion).
-    all_known: refuse a finding that the set knows nothing of; else it is undecided in every picture.
+    Args:
+        present: readings that must agree before a finding is present.
+        cue: "regions" (those annotated, or those the lesion touches; needs disc and fovea) or "pixels" (the lesion).
+        all_known: refuse a finding that the set knows nothing of; else it is undecided in every picture.
 
-    Raises
-    ------
-    UserError: ``cue`` is neither, or the set knows nothing of a finding.
+    Raises:
+        UserError: ``cue`` is neither, or the set knows nothing of a finding.
     """
     if cue not in ("regions", "pixels"):
         raise UserError(f"data.cue={cue} is unknown; use regions or pixels")

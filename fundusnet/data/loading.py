@@ -30,15 +30,13 @@ def make_loader(
 ) -> DataLoader[Item]:
     """Batches of ``dataset``: every item once and in order, or, for training, in a new order every epoch.
 
-    Parameters
-    ----------
-    batch_size, num_workers: per process.
-    seed: of the order.
-    trainer: knows how many processes share an epoch, and where a resumed one goes on; None = one process.
+    Args:
+        batch_size, num_workers: per process.
+        seed: of the order.
+        trainer: knows how many processes share an epoch, and where a resumed one goes on; None = one process.
 
-    Raises
-    ------
-    UserError: there are more processes than items.
+    Raises:
+        UserError: there are more processes than items.
     """
     rank, world = (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
     settings: dict[str, Any] = {

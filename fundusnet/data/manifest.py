@@ -34,16 +34,15 @@ def empty(columns: tuple[str, ...]) -> pd.DataFrame:
 class Manifest:
     """Tables of photographs, readings and lesion masks.
 
-    Attributes
-    ----------
-    root: folder that the ``path`` cells are relative to.
-    images: one row a photograph (``IMAGE_COLUMNS``); text unknown = "", numbers unknown = NaN; coordinates in
-        pixels of the original file, x to the right and y down.
-    readings: one row an annotator and finding (``READING_COLUMNS``); ``finding`` "" = a normal reading.
-    lesions: one row an examined finding (``LESION_COLUMNS``); ``path`` "" = examined and absent.
-    classes: names of the grades 0 … K-1, empty where nothing is graded.
-    lesion_above: grey level that lesions exceed in the mask files. 0 in everything written and read here; a source
-        whose masks count experts sets it, and the masks of a prepared set are plain again.
+    Attributes:
+        root: folder that the ``path`` cells are relative to.
+        images: one row a photograph (``IMAGE_COLUMNS``); text unknown = "", numbers unknown = NaN; coordinates in
+            pixels of the original file, x to the right and y down.
+        readings: one row an annotator and finding (``READING_COLUMNS``); ``finding`` "" = a normal reading.
+        lesions: one row an examined finding (``LESION_COLUMNS``); ``path`` "" = examined and absent.
+        classes: names of the grades 0 … K-1, empty where nothing is graded.
+        lesion_above: grey level that lesions exceed in the mask files. 0 in everything written and read here; a source
+            whose masks count experts sets it, and the masks of a prepared set are plain again.
     """
 
     root: Path
@@ -57,9 +56,8 @@ class Manifest:
 def read_manifest(folder: Path | str, classes: tuple[str, ...] = ()) -> Manifest:
     """Read and check the manifest in ``folder``; space around cells and empty rows are dropped.
 
-    Raises
-    ------
-    UserError: a table is missing or unreadable, a column or cell is wrong; names file and line.
+    Raises:
+        UserError: a table is missing or unreadable, a column or cell is wrong; names file and line.
     """
     root = Path(folder)
     images = _read(root / "images.csv", IMAGE_COLUMNS, required=("image_id", "path"))

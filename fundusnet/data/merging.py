@@ -33,13 +33,11 @@ REJECTED_COLUMNS = ("path", "reason")
 def finished_parts(patterns: Sequence[str]) -> dict[Path, dict[str, Any]]:
     """All parts of one set, in order: their folders, and what ``prepared.yaml`` says there.
 
-    Parameters
-    ----------
-    patterns: folders, or patterns such as ``parts/*``.
+    Args:
+        patterns: folders, or patterns such as ``parts/*``.
 
-    Raises
-    ------
-    UserError: a part is missing, unfinished, damaged, there twice or of another set, or there is none.
+    Raises:
+        UserError: a part is missing, unfinished, damaged, there twice or of another set, or there is none.
     """
     for pattern in patterns:
         for partial in sorted(glob(pattern.rstrip("/") + ".partial")):  # noqa: PTH207 - the pattern may be absolute
@@ -60,14 +58,13 @@ def finished_parts(patterns: Sequence[str]) -> dict[Path, dict[str, Any]]:
 
 
 def merge(parts: Mapping[Path, Mapping[str, Any]], folder: Path) -> PreparedSet:
-    """Merge all parts of a set, as :func:`finished_parts` gives them, into ``folder`` and open it.
+    """Merge all parts of a set, as ``finished_parts`` gives them, into ``folder`` and open it.
 
     A set that is there already, made of the same with the same, is opened. Masks become hard links where the file
     system has them, else copies.
 
-    Raises
-    ------
-    UserError: no photograph of any part could be read, or ``folder`` holds something else.
+    Raises:
+        UserError: no photograph of any part could be read, or ``folder`` holds something else.
     """
     info = {key: value for key, value in next(iter(parts.values())).items() if key != "shard"}
     if occupied(folder):

@@ -15,7 +15,7 @@ def seen_before(
 ) -> NDArray[np.int64]:
     """Those of ``rows`` of ``new`` whose picture is near-identical to one of ``known_rows`` of ``known``.
 
-    By the rule that finds near-identical pictures within a set (:mod:`fundusnet.data.duplicates`).
+    By the rule that finds near-identical pictures within a set (``fundusnet.data.duplicates``).
     """
     hashes, thumbnails = _fingerprints(known, known_rows)
     found = []

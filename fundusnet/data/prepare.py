@@ -47,18 +47,16 @@ def prepare(
 ) -> PreparedSet:
     """Crop every photograph of ``manifest`` to its field of view, resize it to ``size`` pixels and open the result.
 
-    Parameters
-    ----------
-    folder: the prepared set to make; one that is there already, made of the same with the same, is opened.
-    workers: processes beside this one; 0 works in this one.
-    source, options: name and options of the source, for the record.
-    duplicates_distance: bits in which hashes of two near-identical pictures may differ, 0 to 64.
-    shard: this part alone, a block of consecutive rows; :func:`fundusnet.data.merging.merge` puts parts together.
-        A part may be empty, because of photographs that cannot be read.
+    Args:
+        folder: the prepared set to make; one that is there already, made of the same with the same, is opened.
+        workers: processes beside this one; 0 works in this one.
+        source, options: name and options of the source, for the record.
+        duplicates_distance: bits in which hashes of two near-identical pictures may differ, 0 to 64.
+        shard: this part alone, a block of consecutive rows; ``fundusnet.data.merging.merge`` puts parts together.
+            A part may be empty, because of photographs that cannot be read.
 
-    Raises
-    ------
-    UserError: no photograph survives, there are fewer of them than parts, or ``folder`` holds something else.
+    Raises:
+        UserError: no photograph survives, there are fewer of them than parts, or ``folder`` holds something else.
     """
     target = Path(folder)
     if size < 16:

@@ -21,13 +21,12 @@ from fundusnet.system.shard import Shard
 class PreparedSet:
     """An opened prepared set.
 
-    Attributes
-    ----------
-    folder: where it lies.
-    manifest: its tables; rows of ``manifest.images`` go with rows of ``pixels``; points in the prepared frame.
-    pixels: uint8 RGB ``(N, S, S, 3)``, memory-mapped, read only.
-    info: contents of ``prepared.yaml``.
-    duplicate_group: int ``(N,)``, pictures of one number are near-identical; -1 = like no other.
+    Attributes:
+        folder: where it lies.
+        manifest: its tables; rows of ``manifest.images`` go with rows of ``pixels``; points in the prepared frame.
+        pixels: uint8 RGB ``(N, S, S, 3)``, memory-mapped, read only.
+        info: contents of ``prepared.yaml``.
+        duplicate_group: int ``(N,)``, pictures of one number are near-identical; -1 = like no other.
     """
 
     folder: Path
@@ -76,9 +75,8 @@ class PreparedSet:
 def open_prepared(folder: Path | str) -> PreparedSet:
     """Open the prepared set in ``folder``.
 
-    Raises
-    ------
-    UserError: the folder is no prepared set, was never finished, or its parts do not go together.
+    Raises:
+        UserError: the folder is no prepared set, was never finished, or its parts do not go together.
     """
     root = Path(folder)
     if not (root / "prepared.yaml").is_file():

@@ -49,18 +49,15 @@ def region_map(shape: tuple[int, int], disc: Point, fovea: Point) -> NDArray[np.
     is taken as though the fovea lay a hair to the right of the disc (fovea below: superior is right; above:
     left).
 
-    Parameters
-    ----------
-    shape: (H, W) of the frame in pixels.
-    disc, fovea: centres (x, y) in pixels of that frame; they may lie outside it.
+    Args:
+        shape: (H, W) of the frame in pixels.
+        disc, fovea: centres (x, y) in pixels of that frame; they may lie outside it.
 
-    Returns
-    -------
-    uint8 (H, W) of ids 1–8, see ``REGIONS``.
+    Returns:
+        uint8 (H, W) of ids 1–8, see ``REGIONS``.
 
-    Raises
-    ------
-    UserError: the points coincide, or one of them is not finite.
+    Raises:
+        UserError: the points coincide, or one of them is not finite.
     """
     return paint(shape, disc, fovea, np.arange(max(REGIONS) + 1, dtype=np.uint8))
 
@@ -68,14 +65,12 @@ def region_map(shape: tuple[int, int], disc: Point, fovea: Point) -> NDArray[np.
 def paint(shape: tuple[int, int], disc: Point, fovea: Point, values: NDArray[_Value]) -> NDArray[_Value]:
     """``values[region_map(shape, disc, fovea)]``, (H, W), for the price of the map or less.
 
-    Parameters
-    ----------
-    shape, disc, fovea: as for ``region_map``.
-    values: (9,), what stands at a pixel of each region id; ids start at 1, so the first value is never used.
+    Args:
+        shape, disc, fovea: as for ``region_map``.
+        values: (9,), what stands at a pixel of each region id; ids start at 1, so the first value is never used.
 
-    Raises
-    ------
-    UserError: as ``region_map``.
+    Raises:
+        UserError: as ``region_map``.
     """
     frame = _Frame.of(disc, fovea)
     height, width = shape
@@ -89,18 +84,15 @@ def paint(shape: tuple[int, int], disc: Point, fovea: Point, values: NDArray[_Va
 def cue_mask(shape: tuple[int, int], disc: Point, fovea: Point, regions: Iterable[str | int]) -> NDArray[np.bool_]:
     """Where the given regions lie: the cue mask M of a finding annotated with them (S1.2).
 
-    Parameters
-    ----------
-    shape, disc, fovea: as for ``region_map``.
-    regions: names or ids, in any mixture; none gives a mask without a pixel.
+    Args:
+        shape, disc, fovea: as for ``region_map``.
+        regions: names or ids, in any mixture; none gives a mask without a pixel.
 
-    Returns
-    -------
-    bool (H, W).
+    Returns:
+        bool (H, W).
 
-    Raises
-    ------
-    UserError: as ``region_map``, or a region is unknown.
+    Raises:
+        UserError: as ``region_map``, or a region is unknown.
     """
     wanted = np.zeros(max(REGIONS) + 1, dtype=np.bool_)
     for region in (regions,) if isinstance(regions, str) else regions:
@@ -111,9 +103,8 @@ def cue_mask(shape: tuple[int, int], disc: Point, fovea: Point, regions: Iterabl
 def region_id(region: str | int) -> int:
     """The id, 1 to 8, of a region given by name or id.
 
-    Raises
-    ------
-    UserError: there is no such region.
+    Raises:
+        UserError: there is no such region.
     """
     number = _IDS.get(region, 0) if isinstance(region, str) else int(region)
     if number not in REGIONS:
@@ -124,9 +115,8 @@ def region_id(region: str | int) -> int:
 def regions_touched(mask: NDArray[np.bool_], disc: Point, fovea: Point) -> frozenset[str]:
     """Names of the regions in which ``mask``, bool (H, W) in the frame of the two points, has a pixel (S1.2).
 
-    Raises
-    ------
-    UserError: as ``region_map``.
+    Raises:
+        UserError: as ``region_map``.
     """
     if mask.ndim != 2:
         raise ValueError(f"a mask is (H, W), this one has shape {mask.shape}")
@@ -172,9 +162,8 @@ def outlines(disc: Point, fovea: Point) -> tuple[Outline, ...]:
     In order: disc arc, macula arc, their chord, the nasal half-line along disc–fovea, the superior and the
     inferior tangent of the macula, the superior and the inferior part of the perpendicular through the disc.
 
-    Raises
-    ------
-    UserError: as ``region_map``.
+    Raises:
+        UserError: as ``region_map``.
     """
     frame = _Frame.of(disc, fovea)
     distance = math.sqrt(frame.square)

@@ -31,14 +31,12 @@ def relabelling(config: Mapping[str, Any]) -> Callable[[PreparedSet], PreparedSe
 def with_findings(prepared: PreparedSet, findings: Sequence[str], labels: Mapping[str, str]) -> PreparedSet:
     """The set with its findings under the run's names.
 
-    Parameters
-    ----------
-    findings: of the run.
-    labels: the run's name of a finding → what the set calls it; a finding that is not named keeps its name.
+    Args:
+        findings: of the run.
+        labels: the run's name of a finding → what the set calls it; a finding that is not named keeps its name.
 
-    Raises
-    ------
-    UserError: a name in ``labels`` is not the run's or not the set's, or none of the run's findings is in the set.
+    Raises:
+        UserError: a name in ``labels`` is not the run's or not the set's, or none of the run's findings is in the set.
     """
     manifest = prepared.manifest
     known = sorted({*manifest.readings["finding"], *manifest.lesions["finding"]} - {""})
@@ -76,14 +74,12 @@ def with_findings(prepared: PreparedSet, findings: Sequence[str], labels: Mappin
 def with_grades(prepared: PreparedSet, classes: Sequence[str], grades: Sequence[int | None] | None) -> PreparedSet:
     """The set with the grades 0 … K-1 of the run.
 
-    Parameters
-    ----------
-    classes: names of the run's K grades.
-    grades: for each grade of the set the run's, None = left out; None = they are the same.
+    Args:
+        classes: names of the run's K grades.
+        grades: for each grade of the set the run's, None = left out; None = they are the same.
 
-    Raises
-    ------
-    UserError: the grades do not go together.
+    Raises:
+        UserError: the grades do not go together.
     """
     manifest = prepared.manifest
     grade = manifest.images["grade"].to_numpy(dtype=float)

@@ -30,17 +30,15 @@ def make_splits(
     official validation or test set. Where a patient or a near-identical pair stands on both sides of an *official*
     border, the side of test (then val, then train) is kept and the others are left out.
 
-    Parameters
-    ----------
-    images: rows of ``images.csv`` with ``patient_id`` ("" = nobody else's) and ``split`` ("" = none official).
-    labels: ``(N,)`` or ``(N, C)`` to balance over the splits; NaN = unknown, not counted.
-    groups: ``(N,)`` near-identical pictures by number, -1 = like no other; they stay together whatever ``by`` says.
-    fractions: of train, val, test; not negative, train positive; used in proportion.
-    by: "patient" keeps a patient's images together, "image" does not.
+    Args:
+        images: rows of ``images.csv`` with ``patient_id`` ("" = nobody else's) and ``split`` ("" = none official).
+        labels: ``(N,)`` or ``(N, C)`` to balance over the splits; NaN = unknown, not counted.
+        groups: ``(N,)`` near-identical pictures by number, -1 = like no other; they stay together whatever ``by`` says.
+        fractions: of train, val, test; not negative, train positive; used in proportion.
+        by: "patient" keeps a patient's images together, "image" does not.
 
-    Raises
-    ------
-    UserError: fractions or ``by`` make no sense.
+    Raises:
+        UserError: fractions or ``by`` make no sense.
     """
     share = np.asarray(fractions, dtype=float)
     if share.shape != (3,) or not np.isfinite(share).all() or (share < 0).any() or share[0] <= 0:
@@ -84,11 +82,10 @@ def deal(
 
     Greedy: rarest and largest first, each to where it brings the counts nearest to the wished ones.
 
-    Parameters
-    ----------
-    component: ``(N,)``, images of one number stay together.
-    labels: ``(N,)`` or ``(N, C)`` to balance over the parts; NaN = unknown, not counted.
-    share: ``(P,)`` wished sizes, positive, in proportion.
+    Args:
+        component: ``(N,)``, images of one number stay together.
+        labels: ``(N,)`` or ``(N, C)`` to balance over the parts; NaN = unknown, not counted.
+        share: ``(P,)`` wished sizes, positive, in proportion.
     """
     share = share / share.sum()
     features = _features(labels)

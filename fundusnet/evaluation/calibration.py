@@ -80,7 +80,7 @@ def expected_error(labels: ArrayLike, probabilities: ArrayLike) -> Statistic:
     """The expected calibration error (ECE) over bins of equal mass, which are those of all images in every resample.
 
     As it is commonly given: few images lift it above 0 even where every probability is right, and resamples lift its
-    interval once more. :func:`squared_error` has that taken off.
+    interval once more. ``squared_error`` has that taken off.
     """
     sums_of, needs = _gaps(labels, probabilities)
 
@@ -142,7 +142,7 @@ def equal_mass_bins(probabilities: ArrayLike) -> NDArray[np.intp]:
 
 
 def reliability_figure(curves: Mapping[str, Mapping[str, list[Any]]]) -> Figure:
-    """Reliability curves by name, as :func:`reliability_curve` returns them, with the images of each bin below."""
+    """Reliability curves by name, as ``reliability_curve`` returns them, with the images of each bin below."""
     figure = Figure(figsize=(4.4, 4.2), dpi=150)
     axes = figure.subplots()
     axes.plot([0, 1], [0, 1], color="grey", linewidth=0.8, linestyle=":")

@@ -113,7 +113,7 @@ def decision_curve(
 
 
 def decision_figure(curves: Mapping[str, Mapping[str, list[Any]]]) -> Figure:
-    """Decision curves by name, as :func:`decision_curve` returns them, against treating all (dashed) and none."""
+    """Decision curves by name, as ``decision_curve`` returns them, against treating all (dashed) and none."""
     figure = Figure(figsize=(4.4, 4.2), dpi=150)
     axes = figure.subplots()
     highest = 0.05

@@ -67,7 +67,7 @@ def delong_rows(groups: Sequence[Group], finding: str, name: str) -> Iterator[di
     """The test of each further single run against the first, where that is a single run too, as text for the page.
 
     ``finding`` is what the groups call their rows, ``name`` the question, as in
-    :func:`fundusnet.evaluation.use_report.use_section`.
+    ``fundusnet.evaluation.use_report.use_section``.
     """
     if len(groups[0].runs_of(finding)) != 1:
         return

@@ -101,14 +101,12 @@ def bootstrap_means(
 ) -> tuple[Floats, Floats, Floats]:
     """Return the means of M columns and their pointwise 95% patient-clustered percentile intervals, on one draw.
 
-    Parameters
-    ----------
-    values: ``(N, M)``. among: bool ``(N, M)``, the images each mean is taken over. patients: ``(N,)``.
+    Args:
+        values: ``(N, M)``. among: bool ``(N, M)``, the images each mean is taken over. patients: ``(N,)``.
 
-    Returns
-    -------
-    Mean, low and high, each ``(M,)``; NaN where there is no image. Resamples without any image of a column do not count
-    for it.
+    Returns:
+        Mean, low and high, each ``(M,)``; NaN where there is no image. Resamples without any image of a column do not
+        count for it.
     """
     member = np.asarray(among, dtype=np.float64)
     identities, patient_of = np.unique(np.asarray(patients), return_inverse=True)
@@ -133,11 +131,10 @@ def pooled(statistics: Sequence[Statistic], patients: Sequence[ArrayLike], *, n:
     """Return the mean of one statistic over several runs (seeds), with its 95% interval.
 
     Each resample draws the runs, then the patients: a patient drawn twice counts twice in every run that was
-    scored on them. One run alone gives :func:`bootstrap`.
+    scored on them. One run alone gives ``bootstrap``.
 
-    Parameters
-    ----------
-    statistics, patients: for each run its statistic, and the identities ``(N,)`` of the patients it takes.
+    Args:
+        statistics, patients: for each run its statistic, and the identities ``(N,)`` of the patients it takes.
     """
     if len(statistics) == 1:
         return bootstrap(statistics[0], patients[0], n=n, seed=seed)

@@ -28,15 +28,13 @@ TITLES = {"auroc": "AUROC", "sensitivity": "Sensitivity", "specificity": "Specif
 def attributes_of(images: pd.DataFrame, columns: Sequence[str], file: str | Path | None = None) -> pd.DataFrame:
     """The columns asked for as text, indexed by image; ``unknown`` where a cell is empty.
 
-    Parameters
-    ----------
-    images: of a manifest.
-    columns: of ``images`` or of ``file``.
-    file: CSV with ``image_id`` or ``patient_id`` and columns of one's own; None = none.
+    Args:
+        images: of a manifest.
+        columns: of ``images`` or of ``file``.
+        file: CSV with ``image_id`` or ``patient_id`` and columns of one's own; None = none.
 
-    Raises
-    ------
-    UserError: a column is in neither, has more than ``MOST_VALUES`` values, or the file cannot be joined.
+    Raises:
+        UserError: a column is in neither, has more than ``MOST_VALUES`` values, or the file cannot be joined.
     """
     known = images.assign(**{str(name): images[name].map(_text) for name in images})
     if file is not None:
@@ -65,7 +63,7 @@ def attributes_asked(options: Mapping[str, Any], prepared: PreparedSet) -> pd.Da
 
 
 def finding_subgroups(predictions: pd.DataFrame, attributes: pd.DataFrame, *, n: int = 2000) -> dict[str, Any]:
-    """AUROC, sensitivity and specificity of each finding in each group: finding → rows of :func:`subgroup_rows`."""
+    """AUROC, sensitivity and specificity of each finding in each group: finding → rows of ``subgroup_rows``."""
     found = {}
     for finding, rows in predictions.groupby("finding", sort=False):
 
@@ -80,7 +78,7 @@ def finding_subgroups(predictions: pd.DataFrame, attributes: pd.DataFrame, *, n:
 def grading_subgroups(
     predictions: pd.DataFrame, attributes: pd.DataFrame, classes: Sequence[str], *, n: int = 2000
 ) -> dict[str, Any]:
-    """Accuracy and the recall of each grade in each group: ``grade`` → rows of :func:`subgroup_rows`."""
+    """Accuracy and the recall of each grade in each group: ``grade`` → rows of ``subgroup_rows``."""
 
     def statistics_of(some: pd.DataFrame) -> dict[str, Statistic]:
         every = run_statistics(some, classes)

@@ -51,9 +51,8 @@ def best_on_validation(groups: Sequence[Group], score: Callable[[pd.DataFrame], 
 def sweep_section(groups: Sequence[Group], scores: Mapping[str, Entries], best: Best | None) -> dict[str, Any] | None:
     """The values of the template ``sweep.html.j2``; None where too little was swept for a picture.
 
-    Parameters
-    ----------
-    scores: for each thing measured (its title) the entry of every group; the first is what the lines show.
+    Args:
+        scores: for each thing measured (its title) the entry of every group; the first is what the lines show.
     """
     runs = [run for group in groups for run in group.runs]
     keys = [key for key in swept_keys(runs) if len(_values(runs, key)) > 1]

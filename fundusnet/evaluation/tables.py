@@ -150,7 +150,7 @@ def _markdown_row(cells: Sequence[str]) -> list[str]:
 
 
 def markdown_cell(one: Mapping[str, Any]) -> str:
-    """A number of :func:`cell` in one line of Markdown; † marks an unreliable one."""
+    """A number of ``cell`` in one line of Markdown; † marks an unreliable one."""
     value = f"**{one['value']}**" if one["clear"] else one["value"]
     interval = f" [{one['interval']}]" if one["interval"] else ""
     mark = " †" if any("unreliable" in remark for remark in one["remarks"]) else ""

@@ -34,7 +34,7 @@ class BinaryTask:
     """One question and its answers.
 
     ``name`` is what files call it, a finding or ``gt_<k>``; ``label`` ``(N,)`` is 1, 0, or NaN where undecided;
-    ``patients`` ``(N,)`` are what the bootstrap draws; ``chosen`` is what :func:`choose` returned on validation, empty
+    ``patients`` ``(N,)`` are what the bootstrap draws; ``chosen`` is what ``choose`` returned on validation, empty
     where nothing was.
     """
 

@@ -19,16 +19,14 @@ def guidance_loss(
     ``log``: mean of ``(1 - m) log(max(a, eps))``; falls from 0 to ``log(eps)``, its gradient in the logit is ``1 - a``:
     weakest on the worst violation. ``bce``: mean of ``-(1 - m) log(max(1 - a, eps))``, whose gradient is ``a``.
 
-    Parameters
-    ----------
-    activation: ``(B, F, h, w)`` in [0, 1].
-    cue: ``(B, F, h, w)``, 1 inside the marked regions; NaN where no cue is known: such a map takes no part.
-    eps: floor under the logarithm.
-    finding_weight: ``(F,)`` factors of each finding's cost; None = 1.
+    Args:
+        activation: ``(B, F, h, w)`` in [0, 1].
+        cue: ``(B, F, h, w)``, 1 inside the marked regions; NaN where no cue is known: such a map takes no part.
+        eps: floor under the logarithm.
+        finding_weight: ``(F,)`` factors of each finding's cost; None = 1.
 
-    Returns
-    -------
-    Scalar: the mean over all cells of the maps with a cue, cells inside the mask included; 0 where there is none.
+    Returns:
+        Scalar: the mean over all cells of the maps with a cue, cells inside the mask included; 0 where there is none.
     """
     if activation.shape != cue.shape:
         raise ValueError(f"activation {tuple(activation.shape)} and cue {tuple(cue.shape)} differ in shape")
@@ -46,14 +44,12 @@ def guidance_loss(
 def classification_loss(logit: Tensor, label: Tensor, positive_weight: Tensor | None = None) -> Tensor:
     """Binary cross-entropy over the decided labels (S1.4).
 
-    Parameters
-    ----------
-    logit, label: ``(B, F)``; a NaN label is undecided and takes no part.
-    positive_weight: ``(F,)`` absent / present ratio of the training labels, or None.
+    Args:
+        logit, label: ``(B, F)``; a NaN label is undecided and takes no part.
+        positive_weight: ``(F,)`` absent / present ratio of the training labels, or None.
 
-    Returns
-    -------
-    Scalar; 0 where nothing is decided.
+    Returns:
+        Scalar; 0 where nothing is decided.
     """
     decided = ~label.isnan()
     cost = functional.binary_cross_entropy_with_logits(

@@ -11,14 +11,12 @@ def activation_in_regions(activation: Tensor, cue: Tensor) -> Tensor:
 
     A flat map scores the share of the picture that the cue covers.
 
-    Parameters
-    ----------
-    activation: ``(B, F, h, w)``, not negative.
-    cue: ``(B, F, h, w)`` of 0 and 1.
+    Args:
+        activation: ``(B, F, h, w)``, not negative.
+        cue: ``(B, F, h, w)`` of 0 and 1.
 
-    Returns
-    -------
-    ``(B, F)`` in [0, 1]; NaN where the map has no activation or the cue is NaN.
+    Returns:
+        ``(B, F)`` in [0, 1]; NaN where the map has no activation or the cue is NaN.
     """
     total = activation.sum(dim=(2, 3))
     inside = (activation * cue).sum(dim=(2, 3))
@@ -33,14 +31,13 @@ def cue_fraction(cue: Tensor) -> Tensor:
 def pointing_hit(activation: Tensor, lesion: Tensor) -> Tensor:
     """Whether the strongest cell of the map touches a lesion (pointing game).
 
-    Parameters
-    ----------
-    activation, lesion: ``(B, F, h, w)``; ``lesion`` is 1 where any pixel under the cell is lesion. Where several cells
-        share the maximum the score is the share of them that hit, so that a flat map gains nothing by its order.
+    Args:
+        activation, lesion: ``(B, F, h, w)``; ``lesion`` is 1 where any pixel under the cell is lesion. Where several
+            cells share the maximum the score is the share of them that hit, so that a flat map gains nothing by its
+            order.
 
-    Returns
-    -------
-    ``(B, F)`` in [0, 1].
+    Returns:
+        ``(B, F)`` in [0, 1].
     """
     peak = activation == activation.amax(dim=(2, 3), keepdim=True)
     return (peak * lesion).sum(dim=(2, 3)) / peak.sum(dim=(2, 3))

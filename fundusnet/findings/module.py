@@ -22,14 +22,13 @@ LOSSES = ("loss", "classification", "guidance")  # what training lowers, and its
 class GuidedModule(pl.LightningModule):
     """Learns whether a finding is present and, through the guidance loss, where (S1.3-S1.5).
 
-    Parameters
-    ----------
-    findings: names of the F findings, in the order of the network's maps.
-    size: width and height of the pictures in pixels.
-    network, loss, optimizer: plain values, as in ``conf/model``.
-    max_epochs: length of the learning-rate schedule.
-    positive_weight: absent / present ratio of each finding in the training labels; None = unweighted.
-    channels_last: memory layout of pictures and weights.
+    Args:
+        findings: names of the F findings, in the order of the network's maps.
+        size: width and height of the pictures in pixels.
+        network, loss, optimizer: plain values, as in ``conf/model``.
+        max_epochs: length of the learning-rate schedule.
+        positive_weight: absent / present ratio of each finding in the training labels; None = unweighted.
+        channels_last: memory layout of pictures and weights.
     """
 
     positive_weight: Tensor | None

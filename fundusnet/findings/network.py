@@ -18,15 +18,14 @@ from fundusnet.networks.backbones import bare_backbone, load_weights
 class GuidedCAM(nn.Module):
     """The regionally guided network (S1.3).
 
-    Parameters
-    ----------
-    findings: number F of findings; each has its own pyramid and 1x1 head over one trunk.
-    dilations: rates of the atrous pyramid, one list for all findings or one list each.
-    pool: size of the max-pooling between map and mean, one for all or one each; 1 = none.
-    width: channels of the first reduction layer; doubled at each halving, up to ``max_width``.
-    reductions: halvings; the map is ``H / 2**reductions``.
-    residual_units: pre-activation units after each reduction layer.
-    pyramid_width: channels of each atrous branch.
+    Args:
+        findings: number F of findings; each has its own pyramid and 1x1 head over one trunk.
+        dilations: rates of the atrous pyramid, one list for all findings or one list each.
+        pool: size of the max-pooling between map and mean, one for all or one each; 1 = none.
+        width: channels of the first reduction layer; doubled at each halving, up to ``max_width``.
+        reductions: halvings; the map is ``H / 2**reductions``.
+        residual_units: pre-activation units after each reduction layer.
+        pyramid_width: channels of each atrous branch.
     """
 
     initial_weights = "random"

@@ -52,7 +52,7 @@ def write_results(
     """Score ``split`` and write ``predictions.csv``, ``maps.npz``, ``metrics.json`` and ``curves.json`` to ``folder``.
 
     ``points`` are the operating points; ``options`` are those of ``conf/evaluation``; ``chosen`` is what validation
-    says on calibration and thresholds, as :func:`fundusnet.evaluation.use.choose` returns it.
+    says on calibration and thresholds, as ``fundusnet.evaluation.use.choose`` returns it.
     """
     datamodule.setup("test")
     attributes = attributes_asked(options, datamodule.prepared)

@@ -37,11 +37,10 @@ def fit(cfg: DictConfig, folder: Path) -> None:
     ``cfg`` is resolved and whole: all that a process started for this fit alone would need. A fit that was cut short
     goes on from its last complete checkpoint; one that is done already is left as it is.
 
-    Raises
-    ------
-    UserError: the config or the data cannot be fitted.
-    RankError: one of the several processes of this fit raised or was killed.
-    Interrupted: the process was asked to end, and the checkpoint to go on from is written.
+    Raises:
+        UserError: the config or the data cannot be fitted.
+        RankError: one of the several processes of this fit raised or was killed.
+        Interrupted: the process was asked to end, and the checkpoint to go on from is written.
     """
     if (folder / FITTED).is_file():
         return
@@ -99,8 +98,12 @@ def make_trainer(cfg: DictConfig, folder: Path, checkpoints: Checkpoints, *more:
     # Never what Lightning detects by itself: under SLURM it would take over signals and requeueing.
     place: ClusterEnvironment = TorchElasticEnvironment() if under_torchrun() else LightningEnvironment()
     own = [
-        History(folder / "history.csv"), Reseed(cfg.seed), FitProgress(), SanityWarnings(), StepMetrics(cfg.logger.every),
-    ]  # fmt: skip
+        History(folder / "history.csv"),
+        Reseed(cfg.seed),
+        FitProgress(),
+        SanityWarnings(),
+        StepMetrics(cfg.logger.every),
+    ]
     return pl.Trainer(
         max_epochs=options.max_epochs,
         accelerator=options.accelerator,
@@ -127,9 +130,8 @@ def make_trainer(cfg: DictConfig, folder: Path, checkpoints: Checkpoints, *more:
 def precision(options: DictConfig) -> Any:
     """``auto`` is bf16 where the device computes with it: a GPU, or a processor with AVX-512 bf16 or AMX.
 
-    Raises
-    ------
-    UserError: the device does not know the precision asked for.
+    Raises:
+        UserError: the device does not know the precision asked for.
     """
     wanted = options.precision
     if wanted == "16-mixed" and not uses_gpu(options):

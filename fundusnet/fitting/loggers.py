@@ -27,9 +27,8 @@ def make_loggers(cfg: DictConfig, folder: Path) -> list[Logger]:
 
     The metrics of a stage of several have its name before theirs.
 
-    Raises
-    ------
-    UserError: a package is not installed, or W&B refuses.
+    Raises:
+        UserError: a package is not installed, or W&B refuses.
     """
     stage = "" if folder.resolve() == Path(cfg.run_dir).resolve() else folder.name
     loggers: list[Logger] = []
@@ -62,9 +61,8 @@ class _LazyWandb(WandbLogger):
 def open_wandb(cfg: DictConfig) -> Any:
     """The W&B run of this training: the one under way in this process, else the one its id names, or a new one.
 
-    Raises
-    ------
-    UserError: W&B refuses, as without a login.
+    Raises:
+        UserError: W&B refuses, as without a login.
     """
     import wandb
 

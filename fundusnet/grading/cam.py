@@ -32,18 +32,16 @@ def grade_mask(cams: Tensor, grade: Tensor, size: Size, scale: Scale = "minmax",
 
     Grade 0 → CAM[0, no]; grade K-1 → CAM[K-2, yes]; any other grade g → the mean of CAM[g-1, yes] and CAM[g, no].
 
-    Parameters
-    ----------
-    cams: ``(B, K-1, 2, h, w)``, no and yes of each sub-classifier.
-    grade: ``(B,)`` long in 0 … K-1. Pass the *predicted* grade: a mask of the true one would leak the label.
-    size: ``(H, W)`` of the image; ``(h, w)`` gives the mask before it is upsampled.
-    scale: how each map is brought to [0, 1] for itself: ``minmax`` from its lowest to its highest cell, ``relu`` its
-        positive part over its highest cell, ``sigmoid``. A constant map gives a mask of ones.
-    floor: share of the picture that is kept where the map is 0.
+    Args:
+        cams: ``(B, K-1, 2, h, w)``, no and yes of each sub-classifier.
+        grade: ``(B,)`` long in 0 … K-1. Pass the *predicted* grade: a mask of the true one would leak the label.
+        size: ``(H, W)`` of the image; ``(h, w)`` gives the mask before it is upsampled.
+        scale: how each map is brought to [0, 1] for itself: ``minmax`` from its lowest to its highest cell, ``relu``
+            its positive part over its highest cell, ``sigmoid``. A constant map gives a mask of ones.
+        floor: share of the picture that is kept where the map is 0.
 
-    Returns
-    -------
-    ``(B, 1, H, W)`` float32 in [0, 1].
+    Returns:
+        ``(B, 1, H, W)`` float32 in [0, 1].
     """
     return class_mask(_of_grades(_scaled(cams, scale)), grade, size, None, floor)
 

@@ -31,24 +31,24 @@ class GradingDataModule(LightningDataModule):
     A batch is a dict: ``image`` uint8 (B, 3, S, S), a permuted view of pixels in HWC order; ``grade`` (B,) in
     0 … K-1; ``index`` (B,), the row of the prepared set; with ``masks`` also ``mask`` float (B, 1, S, S) in [0, 1].
 
-    Parameters
-    ----------
-    folder: folder of the prepared set.
-    batch_size, num_workers: per process.
-    augment: arguments of :class:`~fundusnet.data.augment.Augment` for training images; None = none.
-    fractions: shares of train, validation and test where no official split is given; S2.4's are 0.68, 0.12, 0.2.
-    split_by: "patient" or "image".
-    seed: of splits, folds, training order and augmentation.
-    folds: number of folds of the training images; 1 = none.
-    fold: this fold takes no part in training: its images are for the model that did not see them; None = train on all.
-    masks: file with the mask of each row of the prepared set, ``(N, h, w)`` at any size; None = no masks.
-    relabel: puts a set of another place, which is scored and not trained on, into the words of a run; None = the run's
-        own. It may lack a grade, its splits need not hold every class, and all its images are a split too: ``all``.
+    Args:
+        folder: folder of the prepared set.
+        batch_size, num_workers: per process.
+        augment: arguments of ``fundusnet.data.augment.Augment`` for training images; None = none.
+        fractions: shares of train, validation and test where no official split is given; S2.4's are 0.68, 0.12, 0.2.
+        split_by: "patient" or "image".
+        seed: of splits, folds, training order and augmentation.
+        folds: number of folds of the training images; 1 = none.
+        fold: this fold takes no part in training: its images are for the model that did not see them; None = train on
+            all.
+        masks: file with the mask of each row of the prepared set, ``(N, h, w)`` at any size; None = no masks.
+        relabel: puts a set of another place, which is scored and not trained on, into the words of a run; None = the
+            run's own. It may lack a grade, its splits need not hold every class, and all its images are a split too:
+            ``all``.
 
-    Attributes (after ``setup``)
-    ----------------------------
-    prepared: the set. grade: ``(N,)``, -1 = unknown. classes: names of the K grades. rows: split → rows of the
-    prepared set; images without a grade are in none. fold_of: ``(N,)``, -1 for all but training images.
+    Attributes:
+        prepared: the set. grade: ``(N,)``, -1 = unknown. classes: names of the K grades. rows: split → rows of the
+            prepared set; images without a grade are in none. fold_of: ``(N,)``, -1 for all but training images.
     """
 
     prepared: PreparedSet
@@ -87,9 +87,8 @@ class GradingDataModule(LightningDataModule):
     def setup(self, stage: str | None = None) -> None:
         """Open the set and split it; a second call does nothing.
 
-        Raises
-        ------
-        UserError: there are fewer than two grades, a grade has no image in a split, or folds are not possible.
+        Raises:
+            UserError: there are fewer than two grades, a grade has no image in a split, or folds are not possible.
         """
         if hasattr(self, "rows"):
             return

@@ -20,16 +20,14 @@ def assign_folds(
 ) -> npt.NDArray[np.int64]:
     """Fold 0 … ``folds`` - 1 of each training image, alike in size and grades.
 
-    Parameters
-    ----------
-    grades: ``(N,)`` in 0 … K-1.
-    component: ``(N,)``, images of one number stay together: a patient's, and near-identical ones.
-    classes: names of the K grades, for the error.
+    Args:
+        grades: ``(N,)`` in 0 … K-1.
+        component: ``(N,)``, images of one number stay together: a patient's, and near-identical ones.
+        classes: names of the K grades, for the error.
 
-    Raises
-    ------
-    UserError: fewer than two folds or too many, or all images of a grade lie in one fold, so that the model fitted
-        on the others would never see it.
+    Raises:
+        UserError: fewer than two folds or too many, or all images of a grade lie in one fold, so that the model fitted
+            on the others would never see it.
     """
     groups = len(np.unique(component))
     if not 2 <= folds <= groups:

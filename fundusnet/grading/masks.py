@@ -32,14 +32,13 @@ def write_masks(
     an image is asked for. Rows without a grade stay zero. The masks come from pixels and predicted grades: labels have
     no way into them.
 
-    Parameters
-    ----------
-    datamodule: set up, with its folds and without masks.
-    stage1: fitted on all training images; makes the masks of validation and test images, and of the training images
-        where there is one fold.
-    of_folds: for each fold the model fitted on the others; loaded one after the other.
-    mask: ``kind``, ``scale`` and ``floor`` as in :func:`~fundusnet.grading.two_stage.first_stage`. With ``other`` each
-        image gets the mask of another one of its split.
+    Args:
+        datamodule: set up, with its folds and without masks.
+        stage1: fitted on all training images; makes the masks of validation and test images, and of the training images
+            where there is one fold.
+        of_folds: for each fold the model fitted on the others; loaded one after the other.
+        mask: ``kind``, ``scale`` and ``floor`` as in ``fundusnet.grading.two_stage.first_stage``. With ``other``
+            each image gets the mask of another one of its split.
     """
     rows = datamodule.rows
     everyone = np.concatenate([rows[split] for split in SPLITS])

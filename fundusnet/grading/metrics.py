@@ -1,6 +1,6 @@
 """How well ordered grades are told (S2.6), as statistics over weighted images that the bootstrap can resample.
 
-Each function returns a :class:`~fundusnet.evaluation.intervals.Statistic`: many resamples at once, NaN where a resample
+Each function returns a ``fundusnet.evaluation.intervals.Statistic``: many resamples at once, NaN where a resample
 leaves it undefined, and the images it needs by name.
 """
 
@@ -24,12 +24,11 @@ def grading_statistics(
 ) -> dict[str, Statistic]:
     """Every number of Table 1 and those beside it, by name.
 
-    Parameters
-    ----------
-    grade, predicted: ``(N,)`` integers in 0 … K-1.
-    p: ``(N, K-1)`` probabilities of "grade > k".
-    names: of the K grades, from the lowest: recall is reported as ``recall_<name>``. For glaucoma these are the paper's
-        Sp, SeS and SeG.
+    Args:
+        grade, predicted: ``(N,)`` integers in 0 … K-1.
+        p: ``(N, K-1)`` probabilities of "grade > k".
+        names: of the K grades, from the lowest: recall is reported as ``recall_<name>``. For glaucoma these are the
+            paper's Sp, SeS and SeG.
     """
     classes = len(names)
     return {
@@ -81,7 +80,7 @@ def kappa_quadratic(grade: ArrayLike, predicted: ArrayLike, classes: int) -> Sta
 def auroc_macro(grade: ArrayLike, p: ArrayLike, names: Sequence[str]) -> Statistic:
     """Mean over the grades of the area under the curve of one grade against all others.
 
-    The score of a grade is its probability as :func:`fundusnet.grading.ranking.class_probabilities` reads it from ``p``
+    The score of a grade is its probability as ``fundusnet.grading.ranking.class_probabilities`` reads it from ``p``
     ``(N, K-1)``. Undefined where a grade has no image, and not the mean over the others: tables would not compare.
     """
     true = _grades(grade)

@@ -17,27 +17,25 @@ from fundusnet.networks.backbones import bare_backbone, load_weights
 class GradingNetwork(nn.Module):
     """Grades pictures with one of four heads; a ranking has K-1 sub-classifiers, each a backbone of its own.
 
-    Parameters
-    ----------
-    classes: number K of ordered grades.
-    head: ``ranking`` (the paper's), ``multiclass``, ``coral`` or ``corn``; see :mod:`fundusnet.grading.ranking`.
-    backbone: name of a convolutional network of timm.
-    cam_stride: pixels a cell of the last features stands for, 16 or 32. At 16 the last halving is left out and what
-        follows is dilated by 2; the parameters stay the same. Our reading: the paper's maps are 32x32 at 512 pixels.
-    hidden: None for a linear classifier behind the pooling (stage 1, has activation maps), or the width of the layer
-        before it (stage 2: 2048, with batch-norm, ReLU and dropout; no activation maps).
-    dropout: rate behind the hidden layer.
-    pretrained: start from timm's weights; where they cannot be had, from random ones, with a warning.
-    weights: file with weights of the backbone to start from; goes before ``pretrained``.
+    Args:
+        classes: number K of ordered grades.
+        head: ``ranking`` (the paper's), ``multiclass``, ``coral`` or ``corn``; see ``fundusnet.grading.ranking``.
+        backbone: name of a convolutional network of timm.
+        cam_stride: pixels a cell of the last features stands for, 16 or 32. At 16 the last halving is left out and what
+            follows is dilated by 2; the parameters stay the same. Our reading: the paper's maps are 32x32 at 512
+            pixels.
+        hidden: None for a linear classifier behind the pooling (stage 1, has activation maps), or the width of the
+            layer before it (stage 2: 2048, with batch-norm, ReLU and dropout; no activation maps).
+        dropout: rate behind the hidden layer.
+        pretrained: start from timm's weights; where they cannot be had, from random ones, with a warning.
+        weights: file with weights of the backbone to start from; goes before ``pretrained``.
 
-    Attributes
-    ----------
-    members: the K-1 sub-classifiers of a ranking, a single member for the other heads.
-    initial_weights: what the backbones started from, in words.
+    Attributes:
+        members: the K-1 sub-classifiers of a ranking, a single member for the other heads.
+        initial_weights: what the backbones started from, in words.
 
-    Raises
-    ------
-    UserError: unknown head or backbone, a backbone without maps of this stride, an unfit file of weights.
+    Raises:
+        UserError: unknown head or backbone, a backbone without maps of this stride, an unfit file of weights.
     """
 
     mean: Tensor
@@ -146,9 +144,8 @@ class SubClassifier(nn.Module):
 def make_backbone(name: str, cam_stride: int = 32) -> nn.Module:
     """A timm network with random weights: ``forward_features`` is ``(B, 3, H, W)`` → ``(B, C, H/stride, W/stride)``.
 
-    Raises
-    ------
-    UserError: timm has no such network, or it has no such stride.
+    Raises:
+        UserError: timm has no such network, or it has no such stride.
     """
     from timm.models.densenet import DenseNet
 

@@ -76,16 +76,14 @@ def predicted_grade(head: Head, logits: Tensor) -> Tensor:
 def grading_losses(head: Head, logits: Tensor, grade: Tensor, counts: Sequence[int] | None = None) -> Tensor:
     """One loss for each part of the network that is selected on its own: ``(K-1,)`` for ranking, ``(1,)`` otherwise.
 
-    Parameters
-    ----------
-    logits: as ``head`` gives them.
-    grade: ``(B,)`` long in 0 … K-1.
-    counts: images of each grade in the training set, ``K`` numbers, to weigh classes by their inverse frequency
-        (``balance: inverse``); None = unweighted.
+    Args:
+        logits: as ``head`` gives them.
+        grade: ``(B,)`` long in 0 … K-1.
+        counts: images of each grade in the training set, ``K`` numbers, to weigh classes by their inverse frequency
+            (``balance: inverse``); None = unweighted.
 
-    Raises
-    ------
-    UserError: weights asked of CORN, whose loss takes none.
+    Raises:
+        UserError: weights asked of CORN, whose loss takes none.
     """
     logits = logits.float()
     if head == "ranking":
@@ -106,16 +104,14 @@ def grading_losses(head: Head, logits: Tensor, grade: Tensor, counts: Sequence[i
 def ranking_loss(logits: Tensor, grade: Tensor, weight: Tensor | None = None) -> Tensor:
     """2-way softmax cross-entropy of each sub-classifier, kept apart (S2.1).
 
-    Parameters
-    ----------
-    logits: ``(B, K-1, 2)``, no and yes.
-    grade: ``(B,)`` long.
-    weight: ``(K-1, 2)`` weights of no and yes for each sub-classifier, or None.
+    Args:
+        logits: ``(B, K-1, 2)``, no and yes.
+        grade: ``(B,)`` long.
+        weight: ``(K-1, 2)`` weights of no and yes for each sub-classifier, or None.
 
-    Returns
-    -------
-    ``(K-1,)``: the mean over the batch. Weights multiply and do not renormalise: in a batch of one class they would
-    cancel out.
+    Returns:
+        ``(K-1,)``: the mean over the batch. Weights multiply and do not renormalise: in a batch of one class they would
+        cancel out.
     """
     targets = ordinal_targets(grade, logits.shape[1] + 1)
     cost = functional.cross_entropy(logits.transpose(1, 2), targets, reduction="none")

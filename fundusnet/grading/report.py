@@ -49,9 +49,8 @@ def write_report(runs: list[Path], output: Path) -> Path:
     first method is the one others are compared with. Pictures come from the prepared set of the first two-stage run;
     where that is gone, the page says so and has none.
 
-    Raises
-    ------
-    UserError: a file is missing, the runs tell different grades, or the ending is neither.
+    Raises:
+        UserError: a file is missing, the runs tell different grades, or the ending is neither.
     """
     page.check_ending(output)
     read = read_runs(runs, _read)

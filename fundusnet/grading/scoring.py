@@ -49,7 +49,7 @@ def write_results(
     ``p_gt_k`` is the probability of "grade > k", which every head gives. Grades are 0 … K-1; ``stage1_predicted`` is
     empty where there is no first stage, and there are no masks then. A ranking, CORAL and CORN predict how many of
     these exceed 0.5, a K-way softmax its most probable grade. ``calibrated_gt_k`` is ``p_gt_k`` at the temperature in
-    ``chosen``, which is what validation says as :func:`fundusnet.evaluation.use.choose` returns it. ``options`` are
+    ``chosen``, which is what validation says as ``fundusnet.evaluation.use.choose`` returns it. ``options`` are
     those of ``conf/evaluation``.
     """
     datamodule.setup("test")

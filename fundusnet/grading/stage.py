@@ -37,17 +37,16 @@ class RankingStage(pl.LightningModule):
     float in [0, 1], upsampled where it is smaller than the image.
 
     Each member of the network (a ranking's K-1 sub-classifiers) keeps the weights of its own best epoch by validation
-    loss, in checkpoints too; :meth:`restore_best` puts them in place when training has ended.
+    loss, in checkpoints too; ``restore_best`` puts them in place when training has ended.
 
-    Parameters
-    ----------
-    classes: number K of ordered grades.
-    network: options of :class:`~fundusnet.grading.network.GradingNetwork`, plain values.
-    optimizer: ``name`` (rmsprop, sgd or adamw), ``lr``, ``momentum``, ``weight_decay``, and ``decay``, the factor on
-        the learning rate from one epoch to the next.
-    input: ``image``; ``roi``, the image times its mask; ``mask_only``, the mask in place of the image (S2.5).
-    class_counts: training images of each grade, to weigh them by inverse frequency; None = unweighted.
-    channels_last: memory layout of pictures and weights.
+    Args:
+        classes: number K of ordered grades.
+        network: options of ``fundusnet.grading.network.GradingNetwork``, plain values.
+        optimizer: ``name`` (rmsprop, sgd or adamw), ``lr``, ``momentum``, ``weight_decay``, and ``decay``, the factor
+            on the learning rate from one epoch to the next.
+        input: ``image``; ``roi``, the image times its mask; ``mask_only``, the mask in place of the image (S2.5).
+        class_counts: training images of each grade, to weigh them by inverse frequency; None = unweighted.
+        channels_last: memory layout of pictures and weights.
     """
 
     def __init__(
@@ -134,9 +133,8 @@ class RankingStage(pl.LightningModule):
     def restore_best(self) -> list[int]:
         """Give each member the weights of its best epoch, let go of the copies, and return those epochs.
 
-        Raises
-        ------
-        UserError: no validation epoch has finished since the last call.
+        Raises:
+            UserError: no validation epoch has finished since the last call.
         """
         if not all(self._best_weights):
             raise UserError("there is no best epoch to restore: no validation epoch has finished")
@@ -200,9 +198,8 @@ class RankingStage(pl.LightningModule):
 def load_stage(file: str | Path) -> RankingStage:
     """A trained stage from its checkpoint, in evaluation mode, on the CPU.
 
-    Raises
-    ------
-    UserError: the file is missing, torn, or not of a stage.
+    Raises:
+        UserError: the file is missing, torn, or not of a stage.
     """
     from fundusnet.runs.checkpoints import load_checkpoint  # it knows every module, this one too
 

@@ -47,13 +47,12 @@ def first_stage(
 ) -> Masked:
     """Grade pictures and make the mask of each in one pass over the network (S2.2).
 
-    Parameters
-    ----------
-    network: of stage 1, in evaluation mode; any head that has activation maps.
-    picture: ``(B, 3, H, W)`` float in [0, 1].
-    kind: the mask of the *predicted* grade, or one to compare it with (S2.5): ``constant``, ones; ``agnostic``, the
-        mean over all grades; ``other``, the predicted grade's mask of the batch's previous image.
-    scale, floor: as in :func:`fundusnet.grading.cam.grade_mask`.
+    Args:
+        network: of stage 1, in evaluation mode; any head that has activation maps.
+        picture: ``(B, 3, H, W)`` float in [0, 1].
+        kind: the mask of the *predicted* grade, or one to compare it with (S2.5): ``constant``, ones; ``agnostic``, the
+            mean over all grades; ``other``, the predicted grade's mask of the batch's previous image.
+        scale, floor: as in ``fundusnet.grading.cam.grade_mask``.
     """
     with torch.no_grad():
         logits, cams = network.with_maps(picture)
@@ -76,20 +75,18 @@ def first_stage(
 class TwoStage(RankingStage):
     """Stage 2 behind a frozen stage 1; one checkpoint holds both (S2.2, S2.3).
 
-    It trains as :class:`~fundusnet.grading.stage.RankingStage` does, on regions of interest: a batch that brings its
+    It trains as ``fundusnet.grading.stage.RankingStage`` does, on regions of interest: a batch that brings its
     ``mask`` (out-of-fold masks, S2.5) is seen through that, any other through the mask that stage 1 makes of it, after
     augmentation. A mask is always of the predicted grade: labels have no way into it.
 
-    Parameters
-    ----------
-    classes, network, optimizer, class_counts, channels_last: of stage 2, as in ``RankingStage``.
-    stage1: network options of stage 1, which needs a linear classifier (``hidden: null``).
-    mask: ``kind``, ``scale`` and ``floor`` as in :func:`first_stage`.
-    input: ``roi`` or ``mask_only``.
+    Args:
+        classes, network, optimizer, class_counts, channels_last: of stage 2, as in ``RankingStage``.
+        stage1: network options of stage 1, which needs a linear classifier (``hidden: null``).
+        mask: ``kind``, ``scale`` and ``floor`` as in ``first_stage``.
+        input: ``roi`` or ``mask_only``.
 
-    Raises
-    ------
-    UserError: a first stage without activation maps, unknown mask options.
+    Raises:
+        UserError: a first stage without activation maps, unknown mask options.
     """
 
     def __init__(
@@ -117,9 +114,8 @@ class TwoStage(RankingStage):
     def from_stage1(cls, stage1: str | Path, classes: int, **stage2: Any) -> TwoStage:
         """A new stage 2 behind the trained stage 1 of a checkpoint; ``stage2`` are the arguments of the constructor.
 
-        Raises
-        ------
-        UserError: the checkpoint is not of a first stage with ``classes`` grades.
+        Raises:
+            UserError: the checkpoint is not of a first stage with ``classes`` grades.
         """
         first = load_stage(stage1)
         if first.classes != classes:
@@ -134,10 +130,9 @@ class TwoStage(RankingStage):
 
         ``mask`` replaces the mask options that the second checkpoint holds.
 
-        Raises
-        ------
-        UserError: the stages tell different numbers of grades; stage 2 was trained on whole images, or behind a first
-            stage of another backbone; a file is missing or of something else.
+        Raises:
+            UserError: the stages tell different numbers of grades; stage 2 was trained on whole images, or behind a
+                first stage of another backbone; a file is missing or of something else.
         """
         from fundusnet.runs.checkpoints import load_checkpoint  # it knows every module, this one too
 

@@ -33,14 +33,13 @@ class FindingsAnswer:
 class FindingsResult:
     """What is found in a photograph.
 
-    Attributes
-    ----------
-    probability: finding → probability of its presence, 0 to 1.
-    predicted: finding → whether that reaches the operating point.
-    calibrated: finding → the probability at the temperature chosen on validation; None where there is none.
-    flags: what is out of the ordinary about the photograph (``fundusnet.data.appearance.FLAGS``).
-    maps: finding → activation in [0, 1], ``(H, W)`` in the frame of the photograph, 0 outside the field of view; None
-        where maps were not asked for.
+    Attributes:
+        probability: finding → probability of its presence, 0 to 1.
+        predicted: finding → whether that reaches the operating point.
+        calibrated: finding → the probability at the temperature chosen on validation; None where there is none.
+        flags: what is out of the ordinary about the photograph (``fundusnet.data.appearance.FLAGS``).
+        maps: finding → activation in [0, 1], ``(H, W)`` in the frame of the photograph, 0 outside the field of view;
+            None where maps were not asked for.
     """
 
     probability: dict[str, float]
@@ -53,11 +52,10 @@ class FindingsResult:
 class FindingsPredictor(Predictor[FindingsAnswer, FindingsResult]):
     """Networks for one or several findings; where several know a finding, their mean decides.
 
-    Attributes
-    ----------
-    findings: in the order of the networks.
-    thresholds: finding → operating point. Our reading: of several networks, the mean of theirs.
-    counts: finding → how many networks its probability is the mean of.
+    Attributes:
+        findings: in the order of the networks.
+        thresholds: finding → operating point. Our reading: of several networks, the mean of theirs.
+        counts: finding → how many networks its probability is the mean of.
     """
 
     def __init__(self, networks: Sequence[Network], device: torch.device) -> None:

@@ -43,16 +43,15 @@ class GradingAnswer:
 class GradingResult:
     """The grade of a photograph.
 
-    Attributes
-    ----------
-    grade, name: predicted, 0 … K-1, and what it is called.
-    p_gt: probability of "grade > k" for k = 0 … K-2.
-    calibrated_gt: the same at the temperatures chosen on validation; None where there is none.
-    stage1_grade: what the first stage said; None where there is none.
-    flags: what is out of the ordinary about the photograph (``fundusnet.data.appearance.FLAGS``).
-    mask: where the first stage (or a single one) looked, in [0, 1], ``(H, W)`` in the frame of the photograph, 0
-        outside the field of view. None where it was not asked for, or the network has no maps.
-    roi: what the second stage saw: uint8 RGB ``(S, S, 3)`` in the prepared frame; None where there is none.
+    Attributes:
+        grade, name: predicted, 0 … K-1, and what it is called.
+        p_gt: probability of "grade > k" for k = 0 … K-2.
+        calibrated_gt: the same at the temperatures chosen on validation; None where there is none.
+        stage1_grade: what the first stage said; None where there is none.
+        flags: what is out of the ordinary about the photograph (``fundusnet.data.appearance.FLAGS``).
+        mask: where the first stage (or a single one) looked, in [0, 1], ``(H, W)`` in the frame of the photograph, 0
+            outside the field of view. None where it was not asked for, or the network has no maps.
+        roi: what the second stage saw: uint8 RGB ``(S, S, 3)`` in the prepared frame; None where there is none.
     """
 
     grade: int
@@ -71,10 +70,9 @@ class GradingPredictor(Predictor[GradingAnswer, GradingResult]):
     The grade of several follows from their mean: the most probable class where all are K-way softmaxes, otherwise how
     many of the K-1 probabilities exceed 0.5.
 
-    Attributes
-    ----------
-    classes: names of the grades 0 … K-1.
-    two_stages: whether there is a first stage in each network.
+    Attributes:
+        classes: names of the grades 0 … K-1.
+        two_stages: whether there is a first stage in each network.
     """
 
     def __init__(self, networks: Sequence[Network], device: torch.device) -> None:

@@ -29,11 +29,11 @@ _QUICK = [
 class HeatMaps:
     """How heat maps are drawn.
 
-    Parameters
-    ----------
-    blurred: whether a map is blurred and stretched, as the paper draws activation maps; masks are shown as they are.
-    side_by_side: put the photograph left of the overlay.
-    raw: also write the map as a 16-bit PNG, 65535 for an activation of 1, neither blurred nor stretched.
+    Args:
+        blurred: whether a map is blurred and stretched, as the paper draws activation maps; masks are shown as they
+            are.
+        side_by_side: put the photograph left of the overlay.
+        raw: also write the map as a 16-bit PNG, 65535 for an activation of 1, neither blurred nor stretched.
     """
 
     blurred: bool

@@ -30,9 +30,8 @@ def find_inputs(given: Path) -> tuple[Path, list[Entry]]:
     A folder with ``images.csv``, or that file itself, is a manifest. Any other folder is searched to the bottom for
     photographs and DICOM files, hidden ones apart.
 
-    Raises
-    ------
-    UserError: there is nothing, no photograph, or a DICOM file and no pydicom.
+    Raises:
+        UserError: there is nothing, no photograph, or a DICOM file and no pydicom.
     """
     if given.is_dir() and (given / "images.csv").is_file():
         root, entries = given, _of_manifest(given)

@@ -31,16 +31,14 @@ class Line:
     The networks find the next batch waiting, whatever tables and painters do meanwhile. Rows are written when their
     heat maps are there.
 
-    Parameters
-    ----------
-    folder: where ``predictions.csv``, ``rejected.csv`` and heat maps are; what stands there stays.
-    predictors: the same networks on different devices, each of which takes the next batch when it is free.
-    style: how heat maps are drawn; None = not at all.
-    painters: threads that draw.
+    Args:
+        folder: where ``predictions.csv``, ``rejected.csv`` and heat maps are; what stands there stays.
+        predictors: the same networks on different devices, each of which takes the next batch when it is free.
+        style: how heat maps are drawn; None = not at all.
+        painters: threads that draw.
 
-    Attributes
-    ----------
-    written: photographs that it has put into the tables.
+    Attributes:
+        written: photographs that it has put into the tables.
     """
 
     def __init__(
@@ -83,7 +81,7 @@ class Line:
             self._write()
 
     def finish(self) -> None:
-        """Wait until every batch is in the tables; raises as :meth:`take`."""
+        """Wait until every batch is in the tables; raises as ``take``."""
         while self._batches:
             self._write()
 

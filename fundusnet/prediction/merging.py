@@ -33,9 +33,8 @@ def merge(patterns: Sequence[str], folder: Path, pictures: int) -> Path:
     Rows come in the order of one command over all, a row at a time. Heat maps become hard links where the file system
     has them, else copies.
 
-    Raises
-    ------
-    UserError: a part is missing, unfinished, twice there or of something else, or ``folder`` is not empty.
+    Raises:
+        UserError: a part is missing, unfinished, twice there or of something else, or ``folder`` is not empty.
     """
     from fundusnet.prediction.page import write_page
 

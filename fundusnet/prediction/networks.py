@@ -21,15 +21,14 @@ from fundusnet.runs.checkpoints import KEY, load_checkpoint, load_module
 class Network:
     """An opened checkpoint.
 
-    Attributes
-    ----------
-    file: where it lies.
-    task: findings or grading.
-    module: in evaluation mode, on the CPU.
-    names: findings in the order of the network's maps, or the grades 0 … K-1.
-    thresholds: operating point of each finding; empty for grading.
-    temperatures: of each finding, or of each ``gt_k`` between grades; None where validation gave none.
-    view: side of its pictures, and how its training set looked.
+    Attributes:
+        file: where it lies.
+        task: findings or grading.
+        module: in evaluation mode, on the CPU.
+        names: findings in the order of the network's maps, or the grades 0 … K-1.
+        thresholds: operating point of each finding; empty for grading.
+        temperatures: of each finding, or of each ``gt_k`` between grades; None where validation gave none.
+        view: side of its pictures, and how its training set looked.
     """
 
     file: Path
@@ -44,9 +43,8 @@ class Network:
 def open_networks(checkpoint: str | Path | Sequence[str | Path]) -> list[Network]:
     """The networks of one or several checkpoints: files, or run folders (their best one).
 
-    Raises
-    ------
-    UserError: a file is missing, unfinished or no checkpoint of ours, or they do not go together.
+    Raises:
+        UserError: a file is missing, unfinished or no checkpoint of ours, or they do not go together.
     """
     given = [checkpoint] if isinstance(checkpoint, (str, Path)) else list(checkpoint)
     if not given:
@@ -69,9 +67,8 @@ def open_networks(checkpoint: str | Path | Sequence[str | Path]) -> list[Network
 def open_network(path: Path) -> Network:
     """The network of one checkpoint; a name in it says which of our classes to build, never a path to code.
 
-    Raises
-    ------
-    UserError: as for :func:`open_networks`.
+    Raises:
+        UserError: as for ``open_networks``.
     """
     file = checkpoint_file(path)
     content = load_checkpoint(file)

@@ -33,12 +33,11 @@ class View:
 class Picture:
     """A photograph in the frames of the networks.
 
-    Attributes
-    ----------
-    pixels: size → uint8 RGB ``(size, size, 3)``, as ``prepare`` makes them.
-    frames: size → where these lie in the photograph.
-    width, height: of the photograph, upright, in pixels.
-    flags: what is out of the ordinary (``fundusnet.data.appearance.FLAGS``); none = like the training set.
+    Attributes:
+        pixels: size → uint8 RGB ``(size, size, 3)``, as ``prepare`` makes them.
+        frames: size → where these lie in the photograph.
+        width, height: of the photograph, upright, in pixels.
+        flags: what is out of the ordinary (``fundusnet.data.appearance.FLAGS``); none = like the training set.
     """
 
     pixels: Mapping[int, Pixels]
@@ -61,9 +60,8 @@ def read_picture(path: Path, views: Sequence[View]) -> Picture:
 def to_picture(source: Source, views: Sequence[View]) -> Picture:
     """A photograph at hand: uint8 RGB ``(H, W, 3)``, a Pillow image, or a file.
 
-    Raises
-    ------
-    Unreadable: the file or image gives no usable picture, or ``source`` is something else.
+    Raises:
+        Unreadable: the file or image gives no usable picture, or ``source`` is something else.
     """
     if isinstance(source, (str, Path)):
         return read_picture(Path(source), views)

@@ -27,11 +27,10 @@ Result = TypeVar("Result")
 class Predictor(ABC, Generic[Answer, Result]):
     """Networks that answer together; each sees a photograph as its own training set was prepared.
 
-    Attributes
-    ----------
-    networks: as they were opened.
-    views: what each needs of a photograph.
-    device: where they compute.
+    Attributes:
+        networks: as they were opened.
+        views: what each needs of a photograph.
+        device: where they compute.
     """
 
     def __init__(self, networks: Sequence[Network], device: torch.device) -> None:
@@ -50,27 +49,24 @@ class Predictor(ABC, Generic[Answer, Result]):
     def predict(self, images: Any, *, maps: bool = False, batch_size: int = 16) -> Any:
         """Predict one photograph, or each of several.
 
-        Parameters
-        ----------
-        images: a photograph, or any iterable of them; each a uint8 RGB array ``(H, W, 3)`` of any size, a Pillow
-            image or the path of a file. A path gives what ``fundusnet prepare`` would make of it.
-        maps: whether results hold maps in the frame of the photograph, each ``(H, W)``.
-        batch_size: photographs in one pass of the network.
+        Args:
+            images: a photograph, or any iterable of them; each a uint8 RGB array ``(H, W, 3)`` of any size, a Pillow
+                image or the path of a file. A path gives what ``fundusnet prepare`` would make of it.
+            maps: whether results hold maps in the frame of the photograph, each ``(H, W)``.
+            batch_size: photographs in one pass of the network.
 
-        Returns
-        -------
-        One result for one photograph, else a list in their order.
+        Returns:
+            One result for one photograph, else a list in their order.
 
-        Raises
-        ------
-        UserError: a photograph cannot be read; says which.
+        Raises:
+            UserError: a photograph cannot be read; says which.
         """
         single = isinstance(images, (str, Path, Image.Image)) or getattr(images, "ndim", 0) == 3
         results = list(self._results([images] if single else images, maps, batch_size))
         return results[0] if single else results
 
     def stream(self, images: Iterable[Source], *, maps: bool = False, batch_size: int = 16) -> Iterator[Result]:
-        """As :meth:`predict` for several, one result after the other: memory holds a batch at a time."""
+        """As ``predict`` for several, one result after the other: memory holds a batch at a time."""
         return self._results(images, maps, batch_size)
 
     def answer(self, pictures: Sequence[Picture]) -> list[Answer]:

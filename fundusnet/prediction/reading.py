@@ -31,13 +31,11 @@ def read_ahead(
 ) -> Generator[Read, None, None]:
     """Read ``entries`` below ``root``, in order; never more than ``ahead`` pictures wait in memory.
 
-    Parameters
-    ----------
-    workers: processes beside this one; 0 works in this one.
+    Args:
+        workers: processes beside this one; 0 works in this one.
 
-    Raises
-    ------
-    UserError: a worker died.
+    Raises:
+        UserError: a worker died.
     """
     work = partial(_read, root=root, views=views)
     workers = min(workers, len(entries) // 2)  # a process takes longer to start than a photograph to read

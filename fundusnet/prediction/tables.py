@@ -23,14 +23,12 @@ REJECTED_COLUMNS = ("path", "reason")
 class GrowingTable:
     """A CSV file to which whole groups of rows are added; what a crash tore at its end is cut off when it is opened.
 
-    Parameters
-    ----------
-    columns: names; the column ``key`` tells what a row is about.
-    group: rows of one key, which are written together.
+    Args:
+        columns: names; the column ``key`` tells what a row is about.
+        group: rows of one key, which are written together.
 
-    Attributes
-    ----------
-    done: keys whose rows are there already.
+    Attributes:
+        done: keys whose rows are there already.
     """
 
     def __init__(self, file: Path, columns: Sequence[str], key: str, group: int = 1) -> None:
@@ -85,9 +83,8 @@ def read_columns(file: Path) -> list[str]:
 def read_record(folder: Path) -> dict[str, Any]:
     """What ``prediction.yaml`` says of the predictions in ``folder``.
 
-    Raises
-    ------
-    UserError: there is none, or it is damaged.
+    Raises:
+        UserError: there is none, or it is damaged.
     """
     file = folder / RECORD
     if not file.is_file():

@@ -23,12 +23,11 @@ DISC_RADIUS = 0.185  # of the disc in units of D: 1.75 mm across at 4.7 mm from 
 class Eye:
     """Where one photographed eye's anatomy lies.
 
-    Attributes
-    ----------
-    disc, fovea: centres in pixels (x, y).
-    u, v: coordinates of every pixel in the frame of the eye, float32 (S, S).
-    field: pixels that the camera sees, bool (S, S); ``centre`` and ``radius`` of that circle in pixels.
-    cup_to_disc: vertical cup-to-disc ratio in (0, 1).
+    Attributes:
+        disc, fovea: centres in pixels (x, y).
+        u, v: coordinates of every pixel in the frame of the eye, float32 (S, S).
+        field: pixels that the camera sees, bool (S, S); ``centre`` and ``radius`` of that circle in pixels.
+        cup_to_disc: vertical cup-to-disc ratio in (0, 1).
     """
 
     size: int

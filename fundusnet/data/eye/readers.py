@@ -19,14 +19,12 @@ def read_photograph(
 ) -> list[tuple[str, str, str]]:
     """What ``annotators`` write down for one photograph.
 
-    Parameters
-    ----------
-    touched: for every finding looked for, the regions that its lesions touch; empty = absent.
-    miss, false_mark: probabilities that an annotator overlooks a present finding or marks an absent one.
+    Args:
+        touched: for every finding looked for, the regions that its lesions touch; empty = absent.
+        miss, false_mark: probabilities that an annotator overlooks a present finding or marks an absent one.
 
-    Returns
-    -------
-    Rows (annotator_id, finding, regions); a reading without any finding is one row with an empty finding.
+    Returns:
+        Rows (annotator_id, finding, regions); a reading without any finding is one row with an empty finding.
     """
     names = list(REGIONS.values())
     rows: list[tuple[str, str, str]] = []

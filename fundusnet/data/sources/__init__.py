@@ -17,15 +17,13 @@ Loader = Callable[..., Manifest]
 def load_source(name: str, root: Path | str, options: Mapping[str, object] | None = None) -> Manifest:
     """The manifest of the photographs under ``root``.
 
-    Parameters
-    ----------
-    name: one of ``SOURCES``.
-    root: folder of the set as it was unpacked (synthetic draws its own photographs and may create it).
-    options: keyword arguments of that source's ``load``.
+    Args:
+        name: one of ``SOURCES``.
+        root: folder of the set as it was unpacked (synthetic draws its own photographs and may create it).
+        options: keyword arguments of that source's ``load``.
 
-    Raises
-    ------
-    UserError: the name, an option or the folder is wrong; says what was expected and what was found.
+    Raises:
+        UserError: the name, an option or the folder is wrong; says what was expected and what was found.
     """
     if name not in SOURCES:
         near = difflib.get_close_matches(name, SOURCES, n=1, cutoff=0.4)

@@ -31,17 +31,15 @@ PUBLISHED = {GRADED: {"train": 6835, "valid": 2733, "test": 4105}, SEGMENTED: {"
 def load(root: Path, task: str = "findings", negatives: str = "within") -> Manifest:
     """Photographs of DDR with what ``task`` can be learnt from. Patients, eyes, disc and fovea are not known.
 
-    Parameters
-    ----------
-    task: "findings": the photographs with lesion masks; "grading": those with a retinopathy grade 0 … 4, the
-        ungradable left out.
-    negatives: where a finding counts as absent. "within": where its mask is empty, among eyes that all have
-        retinopathy; "both": there, and in every photograph of grade 0. "Present" against grade 0 also separates
-        diseased from healthy eyes, and one part of the set from the other.
+    Args:
+        task: "findings": the photographs with lesion masks; "grading": those with a retinopathy grade 0 … 4, the
+            ungradable left out.
+        negatives: where a finding counts as absent. "within": where its mask is empty, among eyes that all have
+            retinopathy; "both": there, and in every photograph of grade 0. "Present" against grade 0 also separates
+            diseased from healthy eyes, and one part of the set from the other.
 
-    Raises
-    ------
-    UserError: an option or the layout is wrong; says what was expected and found.
+    Raises:
+        UserError: an option or the layout is wrong; says what was expected and found.
     """
     check_choice("ddr", "task", task, TASKS)
     check_choice("ddr", "negatives", negatives, NEGATIVES)

@@ -42,9 +42,8 @@ def load(root: Path, experts: int = 2) -> Manifest:
     A finding is present where they agree on a pixel, absent where nobody marked one, and undecided (no row) where only
     fewer did: the rule that readings follow too (S1.2). Neither patients nor disc or fovea are known.
 
-    Raises
-    ------
-    UserError: ``experts`` is not 1 to 4, or a folder or list of the set is missing.
+    Raises:
+        UserError: ``experts`` is not 1 to 4, or a folder or list of the set is missing.
     """
     if not 1 <= experts <= EXPERTS or experts != int(experts):
         raise UserError(f"data.options.experts={experts} is not one of 1, 2, 3, 4")

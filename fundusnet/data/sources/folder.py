@@ -26,10 +26,9 @@ def load(root: Path, classes: Sequence[str] = ()) -> Manifest:
     Without ``classes`` every photograph below ``root`` is listed, ungraded. Folders that ``classes`` does not
     name are left out, and the log says so. Patient and eye are known of DICOM files, as far as their headers tell.
 
-    Raises
-    ------
-    UserError: a class folder is absent or stands twice in ``classes``, there is no photograph, or a DICOM file and no
-        pydicom.
+    Raises:
+        UserError: a class folder is absent or stands twice in ``classes``, there is no photograph, or a DICOM file and
+            no pydicom.
     """
     if len(set(classes)) != len(classes):
         raise UserError(f"classes={list(classes)}: a folder is named twice; each grade needs its own")

@@ -70,17 +70,15 @@ class Picture:
 def load(root: Path, task: str = "findings", negatives: str = "both") -> Manifest:
     """Photographs of IDRiD with what ``task`` can be learnt from.
 
-    Parameters
-    ----------
-    task: "findings": parts A and B with lesion rows; "grading": all that have a retinopathy grade 0 … 4.
-    negatives: where a finding counts as absent. "grade0": in eyes without retinopathy (part B); "within_a":
-        in part A where its mask is missing, grade 0 left out of the set; "both". All of part A is diseased:
-        "present" against grade 0 separates diseased from healthy eyes, and part A from part B, besides the
-        finding. Diseased eyes without masks stay undecided: no row.
+    Args:
+        task: "findings": parts A and B with lesion rows; "grading": all that have a retinopathy grade 0 … 4.
+        negatives: where a finding counts as absent. "grade0": in eyes without retinopathy (part B); "within_a":
+            in part A where its mask is missing, grade 0 left out of the set; "both". All of part A is diseased:
+            "present" against grade 0 separates diseased from healthy eyes, and part A from part B, besides the
+            finding. Diseased eyes without masks stay undecided: no row.
 
-    Raises
-    ------
-    UserError: an option or the layout is wrong; says what was expected and found.
+    Raises:
+        UserError: an option or the layout is wrong; says what was expected and found.
     """
     check_choice("idrid", "task", task, TASKS)
     check_choice("idrid", "negatives", negatives, NEGATIVES)

@@ -39,15 +39,15 @@ FINDINGS = {
 def load(root: Path, task: str = "findings", negatives: str = "within") -> Manifest:
     """Photographs with what ``task`` can be learnt from; both eyes of a patient share a patient.
 
-    Parameters
-    ----------
-    task: "findings": readings of the features of referable glaucoma, a grader each; "grading": the final label.
-    negatives: whose silence counts. Only who called an eye referable was asked for features. "within": referable eyes
-        and the graders who called them so; "both": besides, whoever called an eye not referable saw no feature.
+    Args:
+        task: "findings": readings of the features of referable glaucoma, a grader each; "grading": the final label.
+        negatives: whose silence counts. Only who called an eye referable was asked for features. "within": referable
+            eyes and the graders who called them so; "both": besides, whoever called an eye not referable saw no
+            feature.
 
-    Raises
-    ------
-    UserError: an option is wrong, the table is missing or names none of the photographs here, or a label is unknown.
+    Raises:
+        UserError: an option is wrong, the table is missing or names none of the photographs here, or a label is
+            unknown.
     """
     check_choice("justraigs", "task", task, TASKS)
     check_choice("justraigs", "negatives", negatives, NEGATIVES)

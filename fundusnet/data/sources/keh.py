@@ -24,9 +24,8 @@ FOLDERS = {"normal_control": 788, "early_glaucoma": 289, "advanced_glaucoma": 46
 def load(root: Path) -> Manifest:
     """Every crop under the three folders, with grades 0 (normal), 1 (early), 2 (advanced).
 
-    Raises
-    ------
-    UserError: one of the folders is absent or empty.
+    Raises:
+        UserError: one of the folders is absent or empty.
     """
     rows: list[dict[str, object]] = []
     for grade, (name, official) in enumerate(FOLDERS.items()):

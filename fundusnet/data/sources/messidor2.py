@@ -26,9 +26,8 @@ PUBLISHED = 1744  # gradable
 def load(root: Path) -> Manifest:
     """Every gradable photograph with its adjudicated grade; both eyes of an examination share a patient.
 
-    Raises
-    ------
-    UserError: there is no table of grades, it names none of the photographs here, or a grade is none of 0 … 4.
+    Raises:
+        UserError: there is no table of grades, it names none of the photographs here, or a grade is none of 0 … 4.
     """
     grade = "adjudicated_dr_grade|diagnosis"
     rows = read_table(find_table(root, GRADES), ("image_id|id_code", grade), ("adjudicated_gradable",))

@@ -44,9 +44,8 @@ def load(root: Path) -> Manifest:
     Left out: what shows no fundus, and eyes in which something is only suspected. An eye of which nothing but the
     photograph's quality is told has no reading.
 
-    Raises
-    ------
-    UserError: there is no table, it has other columns, or none of its photographs is here.
+    Raises:
+        UserError: there is no table, it has other columns, or none of its photographs is here.
     """
     table = find_table(root, *TABLES)
     sides = (

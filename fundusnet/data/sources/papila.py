@@ -32,9 +32,8 @@ CONTOURS = "ExpertsSegmentations/Contours"
 def load(root: Path) -> Manifest:
     """Every photograph with a diagnosis, its patient and eye, and the disc centre where an expert outlined it.
 
-    Raises
-    ------
-    UserError: folders or tables are missing, or a diagnosis is none of 0, 1, 2.
+    Raises:
+        UserError: folders or tables are missing, or a diagnosis is none of 0, 1, 2.
     """
     for folder in (PICTURES, CLINICAL):
         if not (root / folder).is_dir():

@@ -42,9 +42,8 @@ def load(root: Path) -> Manifest:
 
     Which eye it is follows from disc and fovea. Patients are not known.
 
-    Raises
-    ------
-    UserError: no part is here, or one without its labels.
+    Raises:
+        UserError: no part is here, or one without its labels.
     """
     masks: dict[str, Path] = {}
     for folder in sorted(root.rglob(MASKS)):

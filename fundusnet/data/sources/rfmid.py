@@ -55,9 +55,8 @@ READER = "rfmid"
 def load(root: Path) -> Manifest:
     """One reading a photograph: what is present, or nothing. No regions; neither patients nor eyes are known.
 
-    Raises
-    ------
-    UserError: no part is here, one without its table, or a cell is neither 0 nor 1.
+    Raises:
+        UserError: no part is here, one without its table, or a cell is neither 0 nor 1.
     """
     images: list[dict[str, object]] = []
     readings: list[tuple[str, str, str, str]] = []

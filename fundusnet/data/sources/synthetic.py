@@ -87,18 +87,17 @@ def load(
 ) -> Manifest:
     """Draw ``images`` photographs of ``size`` pixels a side into ``root``, or read those already there.
 
-    Parameters
-    ----------
-    findings: "all", or the names of those to draw and look for.
-    prevalence: probability of each finding in an eye.
-    shortcut: probability that a small square at the upper nasal edge of the field goes with the label of the first
-        finding in train and val; otherwise, and always in test, it is drawn with probability ``prevalence``. 0 = none.
-    annotators, miss, false_mark: readers a photograph, and how often each errs.
-    workers: processes that draw; 0 = this one. No bearing on the result.
+    Args:
+        findings: "all", or the names of those to draw and look for.
+        prevalence: probability of each finding in an eye.
+        shortcut: probability that a small square at the upper nasal edge of the field goes with the label of the first
+            finding in train and val; otherwise, and always in test, it is drawn with probability ``prevalence``. 0 =
+            none.
+        annotators, miss, false_mark: readers a photograph, and how often each errs.
+        workers: processes that draw; 0 = this one. No bearing on the result.
 
-    Raises
-    ------
-    UserError: a parameter is out of range, or ``root`` holds something else already.
+    Raises:
+        UserError: a parameter is out of range, or ``root`` holds something else already.
     """
     chosen = tuple(FINDINGS) if findings == "all" else (findings,) if isinstance(findings, str) else tuple(findings)
     wanted = Parameters(images, size, seed, chosen, prevalence, shortcut, annotators, miss, false_mark)

@@ -71,9 +71,8 @@ def read_table(file: Path, required: Sequence[str], optional: Sequence[str] = ()
     Headers are compared by letters and digits alone. A name ``a|b`` is found under either spelling, and called ``a``.
     Byte order marks, space around cells, notes above the header and empty rows are dropped.
 
-    Raises
-    ------
-    UserError: the file is missing or unreadable, a column is missing, or openpyxl is not installed.
+    Raises:
+        UserError: the file is missing or unreadable, a column is missing, or openpyxl is not installed.
     """
     if not file.is_file():
         place = next(folder for folder in file.parents if folder.is_dir())
@@ -111,9 +110,8 @@ def columns_of(file: Path, delimiter: str = ",") -> list[str]:
 def find_table(root: Path, *patterns: str) -> Path:
     """The one file below ``root`` that the first fitting pattern finds, nearest to the root; hidden files do not count.
 
-    Raises
-    ------
-    UserError: there is none; says which was looked for and what is there.
+    Raises:
+        UserError: there is none; says which was looked for and what is there.
     """
     for pattern in patterns:
         files = [file for file in root.rglob(pattern) if file.is_file() and not file.name.startswith((".", "~$"))]
@@ -151,9 +149,8 @@ def picture_of(name: str, pictures: Mapping[str, Path]) -> Path | None:
 def with_picture(rows: Sequence[Row], column: str, pictures: Mapping[str, Path], place: Path) -> list[tuple[Row, Path]]:
     """Rows with the photograph that ``column`` names; those without one are left out, and the log says how many.
 
-    Raises
-    ------
-    UserError: no row has a photograph, or two rows name one.
+    Raises:
+        UserError: no row has a photograph, or two rows name one.
     """
     pairs = [(row, file) for row in rows if (file := picture_of(row[column], pictures)) is not None]
     if not pairs:
