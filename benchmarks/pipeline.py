@@ -16,8 +16,9 @@ import torch
 
 from fundusnet.data.augment import Augment
 from fundusnet.data.labels import FindingLabels
+from fundusnet.data.loading import collate
 from fundusnet.data.regions import REGIONS
-from fundusnet.findings.datamodule import FindingsDataset, collate, pool
+from fundusnet.findings.datamodule import FindingsDataset, pool
 
 SIZE, BATCH, ROUNDS, GOAL = 512, 32, 8, 120
 POINTS = ((370.0, 250.0), (250.0, 260.0))

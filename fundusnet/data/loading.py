@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,6 @@ Batch = dict[str, torch.Tensor]
 
 def make_loader(
     dataset: Dataset[Item],
-    collate: Callable[[Sequence[Item]], Batch],
     batch_size: int,
     num_workers: int,
     seed: int,
@@ -58,6 +57,12 @@ def make_loader(
     loader = ResumableLoader(dataset, sampler=sampler, batch_size=batch_size, drop_last=single, **settings)
     loader.trainer = trainer
     return loader
+
+
+def collate(items: Sequence[Item]) -> Batch:
+    """Items to a batch; pixels are put side by side once, in HWC order, and never transposed in memory."""
+    batch = {name: torch.from_numpy(np.stack([item[name] for item in items])) for name in items[0]}
+    return batch | {"image": batch["image"].permute(0, 3, 1, 2)}
 
 
 class EpochSampler(DistributedSampler[Item]):

@@ -22,7 +22,7 @@ IMAGE_COLUMNS = ("image_id", "path", "patient_id", "eye", "split", *COORDINATES,
 READING_COLUMNS = ("image_id", "annotator_id", "finding", "regions")
 LESION_COLUMNS = ("image_id", "finding", "path")
 EYES = ("left", "right", "")
-SPLITS = ("train", "val", "test", "")
+SPLITS = ("train", "val", "test")
 
 
 def empty(columns: tuple[str, ...]) -> pd.DataFrame:
@@ -162,7 +162,7 @@ def _check_images(images: pd.DataFrame, file: Path) -> None:
         if not path:
             raise UserError(f"{file}, line {line}: path is empty; give the photograph's file relative to {file.parent}")
     _check_paths(images["path"], file)
-    for name, allowed in (("eye", EYES), ("split", SPLITS)):
+    for name, allowed in (("eye", EYES), ("split", (*SPLITS, ""))):
         for line, cell in _lines(images[name]):
             if cell not in allowed:
                 words = ", ".join(word for word in allowed if word)

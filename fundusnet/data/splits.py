@@ -9,9 +9,8 @@ import numpy.typing as npt
 import pandas as pd
 
 from fundusnet.data.duplicates import connected
+from fundusnet.data.manifest import SPLITS
 from fundusnet.errors import UserError
-
-NAMES = ("train", "val", "test")
 
 
 def make_splits(
@@ -49,16 +48,16 @@ def make_splits(
     component = components(images["patient_id"].tolist() if by == "patient" else [""] * len(images), groups)
 
     split = official.astype("<U5")
-    open_names = [name for name in NAMES if name == "train" or name not in official]
+    open_names = [name for name in SPLITS if name == "train" or name not in official]
     # Strongest first: test is what numbers are reported on, so it is the last to lose an image.
     taken = np.full(len(images), "", dtype="<U5")
     for name in ("train", "val", "test"):
         taken[np.isin(component, component[official == name])] = name
-    fixed = np.isin(taken, [name for name in NAMES if name not in open_names])
+    fixed = np.isin(taken, [name for name in SPLITS if name not in open_names])
     split[fixed] = np.where(official[fixed] == taken[fixed], taken[fixed], "")
     loose = ~fixed
     if loose.any():
-        wished = {name: part for name, part in zip(NAMES, share, strict=True) if name in open_names and part > 0}
+        wished = {name: part for name, part in zip(SPLITS, share, strict=True) if name in open_names and part > 0}
         given = deal(component[loose], labels[loose], np.array([*wished.values()]), seed)
         split[loose] = np.array([*wished], dtype="<U5")[given]
     return split

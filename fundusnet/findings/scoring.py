@@ -110,7 +110,7 @@ def score(module: GuidedModule, datamodule: FindingsDataModule, split: str) -> S
     prepared, rows = datamodule.prepared, []
     ids: list[str] = []
     maps: list[NDArray[np.float16]] = []
-    loader = datamodule.loader(split)
+    loader = datamodule.in_order(datamodule.rows[split])
     for batch in track(loader, f"score {split}", total=len(loader)):
         activation, probability = (t.float().cpu() for t in module(batch["image"].to(device)))
         cue, index = batch["cue"], batch["index"].tolist()

@@ -3,58 +3,49 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import cv2
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from pytorch_lightning import LightningDataModule
-from torch.utils.data import DataLoader, Dataset
 
 from fundusnet.data.augment import Augment
-from fundusnet.data.loading import Batch, Item, make_loader
-from fundusnet.data.prepared import PreparedSet, open_prepared
-from fundusnet.data.splits import components, make_splits
+from fundusnet.data.datamodule import FundusDataModule, FundusDataset
+from fundusnet.data.loading import Item
+from fundusnet.data.prepared import PreparedSet
+from fundusnet.data.splits import components
 from fundusnet.errors import UserError
 from fundusnet.grading.folds import assign_folds
 
-SPLITS = ("train", "val", "test")
 log = logging.getLogger(__name__)
 
 
-class GradingDataModule(LightningDataModule):
-    """A prepared set as train, validation and test batches of graded images.
+class GradingDataModule(FundusDataModule):
+    """A prepared set as training, validation and test batches of graded images.
 
-    A batch is a dict: ``image`` uint8 (B, 3, S, S), a permuted view of pixels in HWC order; ``grade`` (B,) in
-    0 … K-1; ``index`` (B,), the row of the prepared set; with ``masks`` also ``mask`` float (B, 1, S, S) in [0, 1].
+    A batch holds, besides ``image`` and ``index``: ``grade`` (B,) in 0 … K-1; with ``masks`` also ``mask`` float
+    (B, 1, S, S) in [0, 1]. Images without a grade are left out.
 
     Args:
-        folder: folder of the prepared set.
-        batch_size, num_workers: per process.
-        augment: arguments of ``fundusnet.data.augment.Augment`` for training images; None = none.
-        fractions: shares of train, validation and test where no official split is given; S2.4's are 0.68, 0.12, 0.2.
-        split_by: "patient" or "image".
-        seed: of splits, folds, training order and augmentation.
-        folds: number of folds of the training images; 1 = none.
-        fold: this fold takes no part in training: its images are for the model that did not see them; None = train on
-            all.
-        masks: file with the mask of each row of the prepared set, ``(N, h, w)`` at any size; None = no masks.
-        relabel: puts a set of another place, which is scored and not trained on, into the words of a run; None = the
-            run's own. It may lack a grade, its splits need not hold every class, and all its images are a split too:
-            ``all``.
+        folder: Folder of the prepared set.
+        batch_size, num_workers, augment, split_by, seed, relabel: As in
+            ``fundusnet.data.datamodule.FundusDataModule``.
+        fractions: As in ``fundusnet.data.datamodule.FundusDataModule``; S2.4's are 0.68, 0.12, 0.2.
+        folds: Number of folds of the training images; 1 = none.
+        fold: Fold that is left out of training, so that the model has not seen its images; None = train on all.
+        masks: File with the mask of each row of the prepared set, ``(N, h, w)`` at any size; None = no masks.
 
     Attributes:
-        prepared: the set. grade: ``(N,)``, -1 = unknown. classes: names of the K grades. rows: split → rows of the
-            prepared set; images without a grade are in none. fold_of: ``(N,)``, -1 for all but training images.
+        prepared, rows: As in ``fundusnet.data.datamodule.FundusDataModule``.
+        grade: ``(N,)``, -1 = unknown.
+        classes: Names of the K grades.
+        fold_of: ``(N,)``, -1 for all but training images.
     """
 
-    prepared: PreparedSet
     grade: NDArray[np.int64]
     classes: tuple[str, ...]
-    rows: dict[str, NDArray[np.int64]]
     fold_of: NDArray[np.int64]
 
     def __init__(
@@ -62,7 +53,7 @@ class GradingDataModule(LightningDataModule):
         folder: str | Path,
         batch_size: int = 32,
         num_workers: int = 0,
-        augment: Mapping[str, Any] | None = None,
+        augment: Augment | None = None,
         fractions: tuple[float, float, float] = (0.68, 0.12, 0.2),
         split_by: Literal["patient", "image"] = "patient",
         seed: int = 0,
@@ -71,87 +62,53 @@ class GradingDataModule(LightningDataModule):
         masks: str | Path | None = None,
         relabel: Callable[[PreparedSet], PreparedSet] | None = None,
     ) -> None:
-        super().__init__()
-        self.folder = Path(folder)
-        self.batch_size = batch_size
-        self.num_workers = num_workers
-        self.augment = None if augment is None else Augment(**augment)
-        self.fractions = fractions
-        self.split_by = split_by
-        self.seed = seed
+        super().__init__(folder, batch_size, num_workers, augment, fractions, split_by, seed, relabel)
         self.folds = folds
         self.fold = fold
         self.masks = None if masks is None else Path(masks)
-        self.relabel = relabel
 
-    def setup(self, stage: str | None = None) -> None:
-        """Open the set and split it; a second call does nothing.
-
-        Raises:
-            UserError: there are fewer than two grades, a grade has no image in a split, or folds are not possible.
-        """
-        if hasattr(self, "rows"):
-            return
-        self.prepared = open_prepared(self.folder)
-        if self.relabel:
-            self.prepared = self.relabel(self.prepared)
-        images = self.prepared.manifest.images
-        known = images["grade"].notna().to_numpy()
-        self.grade = images["grade"].fillna(-1).to_numpy().astype(np.int64)
+    def read_labels(self) -> NDArray[np.float64]:
+        grades = self.prepared.manifest.images["grade"]
+        self.grade = grades.fillna(-1).to_numpy().astype(np.int64)
         self.classes = self.prepared.manifest.classes if self.relabel else self._named_grades()
-        graded = np.flatnonzero(known)
-        if len(graded) < len(images):
-            log.info("%d of %d images have no grade and are left out", len(images) - len(graded), len(images))
-        split = make_splits(
-            images.iloc[graded].reset_index(drop=True),
-            self.grade[graded].astype(np.float64),
-            self.prepared.duplicate_group[graded],
-            fractions=self.fractions,
-            seed=self.seed,
-            by=self.split_by,
-        )
-        rows = {name: graded[split == name] for name in SPLITS}
-        if self.relabel:
-            rows["all"] = graded
-        else:
-            self._check(rows)
-        self.fold_of = np.full(len(images), -1, dtype=np.int64)
+        if unknown := int(grades.isna().sum()):
+            log.info("%d of %d images have no grade and are left out", unknown, len(grades))
+        return np.where(self.grade < 0, np.nan, self.grade)
+
+    def check_split(self, split: str, rows: NDArray[np.int64]) -> None:
+        """Refuse a split without an image of a grade."""
+        found = set(self.grade[rows].tolist())
+        for grade, name in enumerate(self.classes):
+            if grade not in found:
+                raise UserError(
+                    f"split '{split}' has no image of grade {grade} ({name}) among {len(rows)} in {self.folder}; "
+                    "prepare more images, change data.fractions or seed"
+                )
+
+    def split_rows(self, labels: NDArray[np.floating]) -> dict[str, NDArray[np.int64]]:
+        """Split → rows of the images with a grade; deals the training images into folds and leaves ``fold`` out."""
+        rows = super().split_rows(labels)
+        self.fold_of = np.full(len(labels), -1, dtype=np.int64)
         if self.folds > 1:
-            patients = images["patient_id"].tolist() if self.split_by == "patient" else [""] * len(images)
-            together = components(patients, self.prepared.duplicate_group)[rows["train"]]
+            patients = self.prepared.manifest.images["patient_id"].tolist()
+            together = components(
+                patients if self.split_by == "patient" else [""] * len(labels), self.prepared.duplicate_group
+            )
             self.fold_of[rows["train"]] = assign_folds(
-                self.grade[rows["train"]], together, self.folds, self.classes, self.seed
+                self.grade[rows["train"]], together[rows["train"]], self.folds, self.classes, self.seed
             )
         if self.fold is not None:
             rows["train"] = rows["train"][self.fold_of[rows["train"]] != self.fold]
-        self.rows = rows
+        return rows
+
+    def make_dataset(self, rows: NDArray[np.int64], augment: Augment | None) -> GradingDataset:
+        return GradingDataset(self.prepared, self.grade, rows, self.masks, augment, self.seed)
 
     @property
     def counts(self) -> list[int]:
         """Images of each grade that are trained on."""
         counted: list[int] = np.bincount(self.grade[self.rows["train"]], minlength=len(self.classes)).tolist()
         return counted
-
-    def train_dataloader(self) -> DataLoader[Item]:
-        dataset = GradingDataset(self.prepared, self.grade, self.rows["train"], self.masks, self.augment, self.seed)
-        return make_loader(
-            dataset, collate, self.batch_size, self.num_workers, self.seed, train=True, trainer=self.trainer
-        )
-
-    def val_dataloader(self) -> DataLoader[Item]:
-        return self.in_order(self.rows["val"])
-
-    def test_dataloader(self) -> DataLoader[Item]:
-        return self.in_order(self.rows["test"])
-
-    def predict_dataloader(self) -> DataLoader[Item]:
-        """The test images."""
-        return self.test_dataloader()
-
-    def in_order(self, rows: NDArray[np.int64]) -> DataLoader[Item]:
-        """Batches of these rows of the prepared set, each once, in order and as they are."""
-        dataset = GradingDataset(self.prepared, self.grade, rows, self.masks)
-        return make_loader(dataset, collate, self.batch_size, self.num_workers, self.seed, trainer=self.trainer)
 
     def _named_grades(self) -> tuple[str, ...]:
         """Names of the K grades, the numbers where the source names none; every one of them has to occur."""
@@ -172,25 +129,9 @@ class GradingDataModule(LightningDataModule):
                 )
         return classes
 
-    def _check(self, rows: Mapping[str, NDArray[np.int64]]) -> None:
-        for split, share in zip(SPLITS, self.fractions, strict=True):
-            if len(rows[split]) == 0 and share == 0:
-                continue
-            found = set(self.grade[rows[split]].tolist())
-            for grade, name in enumerate(self.classes):
-                if grade not in found:
-                    raise UserError(
-                        f"split '{split}' has no image of grade {grade} ({name}) among {len(rows[split])} in "
-                        f"{self.folder}; prepare more images, change data.fractions or seed"
-                    )
 
-
-class GradingDataset(Dataset[Item]):
-    """One photograph with its grade, and its mask where there is one, an item.
-
-    An item is asked for by position in ``rows``, or by (position, epoch): its augmentation is a function of the seed,
-    the epoch and the row alone. The mask goes through the warp of its image.
-    """
+class GradingDataset(FundusDataset):
+    """Photographs with their grade, and their mask where there is one; a mask goes through the warp of its image."""
 
     def __init__(
         self,
@@ -201,40 +142,19 @@ class GradingDataset(Dataset[Item]):
         augment: Augment | None = None,
         seed: int = 0,
     ) -> None:
-        self.prepared = prepared
+        super().__init__(prepared, rows, augment, seed)
         self.grade = grade
-        self.rows = rows
         self.masks = None if masks is None else np.load(masks, mmap_mode="r", allow_pickle=False)
-        self.augment = augment
-        self.seed = seed
 
-    def __len__(self) -> int:
-        return len(self.rows)
+    def read_masks(self, row: int) -> NDArray[np.float32]:
+        size = (self.prepared.size, self.prepared.size)
+        return np.zeros((0, *size), np.float32) if self.masks is None else upsampled(self.masks[row], size)[None]
 
-    def __getitem__(self, key: int | tuple[int, int]) -> Item:
-        position, epoch = key if isinstance(key, tuple) else (key, 0)
-        row = int(self.rows[position])
-        image = self.prepared.pixels[row]
-        size = image.shape[:2]
-        mask = np.zeros((0, *size), dtype=np.float32) if self.masks is None else upsampled(self.masks[row], size)[None]
-        if self.augment is not None:
-            image, mask = self.augment(image, mask, np.random.default_rng((self.seed, epoch, row)))
-        item = {"image": image, "grade": self.grade[row], "index": row}
-        return item if self.masks is None else item | {"mask": mask}
+    def make_item(self, row: int, masks: NDArray[np.float32]) -> Item:
+        item = {"grade": self.grade[row]}
+        return item if self.masks is None else item | {"mask": masks}
 
 
 def upsampled(mask: NDArray[np.floating], size: tuple[int, int]) -> NDArray[np.float32]:
     """``(h, w)`` → ``(H, W)``, bilinearly and by the rule of torch's ``interpolate`` without aligned corners."""
     return np.asarray(cv2.resize(mask.astype(np.float32), size[::-1], interpolation=cv2.INTER_LINEAR), np.float32)
-
-
-def collate(items: Sequence[Item]) -> Batch:
-    """Items to a batch; pixels are put side by side once, in HWC order, and never transposed in memory."""
-    batch = {
-        "image": torch.from_numpy(np.stack([item["image"] for item in items])).permute(0, 3, 1, 2),
-        "grade": torch.tensor([int(item["grade"]) for item in items]),
-        "index": torch.tensor([item["index"] for item in items]),
-    }
-    if "mask" in items[0]:
-        batch["mask"] = torch.from_numpy(np.stack([item["mask"] for item in items]))
-    return batch

@@ -11,8 +11,9 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
+from fundusnet.data.manifest import SPLITS
 from fundusnet.errors import UserError
-from fundusnet.grading.datamodule import SPLITS, GradingDataModule
+from fundusnet.grading.datamodule import GradingDataModule
 from fundusnet.grading.stage import RankingStage, scaled
 from fundusnet.grading.two_stage import first_stage
 from fundusnet.system.progress import track

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from fundusnet.data.manifest import SPLITS
 from fundusnet.data.prepared import PreparedSet
 from fundusnet.errors import UserError
 from fundusnet.evaluation import page, tables
@@ -24,7 +25,7 @@ from fundusnet.evaluation.sweeps import best_on_validation, sweep_section
 from fundusnet.evaluation.use_report import use_section
 from fundusnet.findings.statistics import column
 from fundusnet.grading import figures
-from fundusnet.grading.datamodule import SPLITS, upsampled
+from fundusnet.grading.datamodule import upsampled
 from fundusnet.grading.statistics import read_predictions, run_statistics
 from fundusnet.system.progress import track
 

@@ -12,6 +12,7 @@ import torch
 from graded import SIZE, graded_set
 from torch.nn.functional import interpolate
 
+from fundusnet.data.augment import Augment
 from fundusnet.data.prepared import PreparedSet
 from fundusnet.errors import UserError
 from fundusnet.grading.datamodule import GradingDataModule, upsampled
@@ -62,6 +63,12 @@ def test_patients_keep_to_one_split_and_grades_are_balanced(prepared: PreparedSe
     assert module.counts == [8, 8, 8]
 
 
+def test_without_a_test_share_all_images_are_trained_on_or_validated(prepared: PreparedSet) -> None:
+    module = make(prepared, fractions=(0.75, 0.25, 0))
+    assert len(module.rows["test"]) == 0 and list(module.test_dataloader()) == []
+    assert sorted(np.concatenate([module.rows["train"], module.rows["val"]])) == list(range(48))
+
+
 def test_a_fold_is_left_out_of_training_and_of_nothing_else(prepared: PreparedSet) -> None:
     whole = make(prepared, folds=4)
     left_out = []
@@ -84,7 +91,7 @@ def test_folds_never_part_a_patient_or_twins(tmp_path: Path) -> None:
     module = GradingDataModule(prepared.folder, folds=3, fractions=(1.0, 0.0, 0.0))
     patch = pytest.MonkeyPatch()
     with patch.context() as patched:
-        patched.setattr("fundusnet.grading.datamodule.open_prepared", lambda _: prepared)
+        patched.setattr("fundusnet.data.datamodule.open_prepared", lambda _: prepared)
         module.setup()
     patients = prepared.manifest.images["patient_id"].to_numpy()
     for patient in set(patients):
@@ -107,7 +114,7 @@ def test_a_mask_goes_where_its_image_goes(prepared: PreparedSet, tmp_path: Path)
     (batch, *_) = still.val_dataloader()
     assert tuple(batch["mask"].shape) == (4, 1, SIZE, SIZE)
     assert torch.allclose(batch["mask"][:, 0], batch["image"][:, 1] / 255, atol=1e-3)
-    augment = {**STILL, "hflip": True, "scale": (0.875, 1.125), "rotate": 20}
+    augment = Augment(**STILL | {"hflip": True, "scale": (0.875, 1.125), "rotate": 20})
     moved = make(prepared, masks=tmp_path / "masks.npy", augment=augment)
     for batch in moved.train_dataloader():
         assert not np.array_equal(batch["image"][0].permute(1, 2, 0), prepared.pixels[batch["index"][0]])
@@ -119,7 +126,7 @@ def test_masks_do_not_change_the_augmentation_of_the_image(prepared: PreparedSet
     with_masks, without = (
         {
             int(row): image
-            for batch in make(prepared, augment={}, masks=masks).train_dataloader()
+            for batch in make(prepared, augment=Augment(), masks=masks).train_dataloader()
             for row, image in zip(batch["index"], batch["image"], strict=True)
         }
         for masks in (tmp_path / "masks.npy", None)

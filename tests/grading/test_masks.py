@@ -12,10 +12,11 @@ import torch
 from graded import SIZE, graded_set
 from torch.nn.functional import interpolate
 
+from fundusnet.data.manifest import SPLITS
 from fundusnet.data.prepared import PreparedSet
 from fundusnet.errors import UserError
 from fundusnet.grading.cam import grade_mask
-from fundusnet.grading.datamodule import SPLITS, GradingDataModule, upsampled
+from fundusnet.grading.datamodule import GradingDataModule, upsampled
 from fundusnet.grading.masks import write_masks
 from fundusnet.grading.ranking import grade_from_probabilities
 from fundusnet.grading.stage import RankingStage
