@@ -1,6 +1,7 @@
 """Training images a second and core: read, augmented, cues drawn, moved and pooled, put into batches.
 
-``python benchmarks/pipeline.py`` prints the rates with one finding and with nine, and what each step takes of them.
+``python benchmarks/pipeline.py`` prints the rates with one finding and with nine, what each step takes of them, and
+how long albumentations' own flips and affine take beside ``Warp``.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import cv2
 import numpy as np
 import torch
 
-from fundusnet.data.augment import Augment
+from fundusnet.data.augment import A, Augment, Warp
 from fundusnet.data.labels import FindingLabels
 from fundusnet.data.loading import collate
 from fundusnet.data.regions import REGIONS
@@ -30,7 +31,7 @@ def main() -> None:
     torch.set_num_threads(1)
     pixels = np.random.default_rng(0).integers(0, 256, (2 * BATCH, SIZE, SIZE, 3), dtype=np.uint8)
     one, nine = dataset(pixels, 1), dataset(pixels, 9)
-    augment = Augment()
+    augment = default_augment()
     single, most = (int(of.labels.label.sum(axis=1).argmax()) for of in (one, nine))
     planes = {1: one.labels.packed_cue(single), 9: nine.labels.packed_cue(most)}
     matrix = np.array([[1.0, 0.1, -20.0], [-0.1, 1.0, 30.0]])
@@ -54,6 +55,31 @@ def main() -> None:
         each = seconds[name] / images
         rate = f" = {1 / each:.0f} images a second and core (goal {GOAL})" if images > 1 else ""
         print(f"{name:24s}{1000 * each:6.2f} ms, {each / warp:4.1f} bare warps{rate}")
+    compare_warps(pixels[0])
+
+
+def compare_warps(image: np.ndarray) -> None:
+    """Print how many times longer albumentations' flips and affine take than ``Warp``, by the number of masks."""
+    affine = A.Affine(
+        scale=(0.9, 1.1), rotate=(-15, 15), translate_percent=(-0.05, 0.05), shear={"x": (-5, 5), "y": 0}, p=1
+    )
+    library = Augment({"hflip": A.HorizontalFlip(p=0.5), "vflip": A.VerticalFlip(p=0), "affine": affine})
+    fused = Augment({"warp": Warp()})
+    rng = np.random.default_rng(0)
+    for count in (0, 1, 2, 9):
+        masks = np.zeros((count, SIZE, SIZE), np.uint8)
+        masks[:, 200:300, 200:350] = 1
+        calls = {
+            "library": lambda masks=masks: library(image, masks, rng),
+            "fused": lambda masks=masks: fused(image, masks, rng),
+        }
+        seconds = in_turns(calls, rounds=10 * ROUNDS)
+        print(f"flips and affine of albumentations, {count} masks: {seconds['library'] / seconds['fused']:.2f} Warps")
+
+
+def default_augment() -> Augment:
+    gain = A.RandomBrightnessContrast(brightness_limit=0.0, contrast_limit=(-0.2, 0.2), p=1.0)
+    return Augment({"warp": Warp(), "gain": gain})
 
 
 def dataset(pixels: np.ndarray, count: int) -> FindingsDataset:
@@ -65,13 +91,13 @@ def dataset(pixels: np.ndarray, count: int) -> FindingsDataset:
     prepared: Any = SimpleNamespace(pixels=pixels, size=SIZE)
     findings = tuple(f"finding{number}" for number in range(count))
     labels = FindingLabels(prepared, findings, label, np.ones(label.shape, bool), regions, [POINTS] * len(pixels))
-    return FindingsDataset(prepared, labels, np.arange(len(pixels)), SIZE // 32, Augment())
+    return FindingsDataset(prepared, labels, np.arange(len(pixels)), SIZE // 32, default_augment())
 
 
-def in_turns(calls: dict[str, Callable[[], object]]) -> dict[str, float]:
+def in_turns(calls: dict[str, Callable[[], object]], rounds: int = ROUNDS) -> dict[str, float]:
     """The median processor time of each call in seconds; in turns, so that a neighbour's load falls on all alike."""
     times: dict[str, list[float]] = {name: [] for name in calls}
-    for _ in range(ROUNDS + 1):
+    for _ in range(rounds + 1):
         for name, call in calls.items():
             start = time.process_time()
             call()

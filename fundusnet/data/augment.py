@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 # albumentations asks the network for a newer version when it is imported; training needs no network.
@@ -21,18 +21,87 @@ _Mask = TypeVar("_Mask", np.bool_, np.uint8, np.float32)
 
 
 class Augment:
-    """Flips, scale, rotation, translation and shear in one warp, then a random gain on the image (S1.5).
+    """Named transforms of albumentations, applied in their order to an image and its masks.
 
     Args:
-        hflip, vflip: mirror left-right, top-bottom, each for half of the images.
-        scale: range of the zoom factor, above 0.
-        rotate: largest rotation either way, degrees.
-        translate: largest shift either way along each axis, as a fraction of that side.
-        shear: largest shear angle either way along x, degrees, below 90.
-        intensity: range of the factor on all grey values of an image, at least 0.
+        transforms: Name → transform; a group such as ``A.OneOf`` is one too, and None leaves the name out. They must
+            keep size and type of the image.
 
     Raises:
-        UserError: a range is reversed or outside what is possible.
+        UserError: A value is not a transform.
+
+    Examples:
+        What ``conf/data/default.yaml`` describes; any transform of albumentations can be added to it by a name of its
+        own::
+
+            warp:                         # geometry, in one interpolation; cues and masks move with the image
+              _target_: fundusnet.data.augment.Warp
+              hflip: true                 # mirror half of the images left-right
+              vflip: false                # mirror half of the images top-bottom
+              scale: [0.9, 1.1]           # zoom factor
+              rotate: 15.0                # degrees, either way
+              translate: 0.05             # fraction of each side, either way
+              shear: 5.0                  # degrees, either way
+            gain:                         # one factor on all grey values: 1 + contrast_limit, so 0.8 to 1.2
+              _target_: albumentations.RandomBrightnessContrast
+              brightness_limit: 0.0
+              contrast_limit: [-0.2, 0.2]
+              p: 1.0
+    """
+
+    def __init__(self, transforms: Mapping[str, A.BasicTransform | A.BaseCompose | None]) -> None:
+        for name, transform in transforms.items():
+            if not isinstance(transform, A.BasicTransform | A.BaseCompose | None):
+                raise UserError(
+                    f"data.augment.{name} is {transform!r} and not a transform; give it the _target_ of one, such as "
+                    "fundusnet.data.augment.Warp or albumentations.GaussianBlur"
+                )
+        self.names = [name for name, transform in transforms.items() if transform is not None]
+        self._pipeline = A.Compose([transforms[name] for name in self.names])
+
+    def __call__(
+        self, image: NDArray[np.uint8], masks: NDArray[_Mask], rng: np.random.Generator
+    ) -> tuple[NDArray[np.uint8], NDArray[_Mask]]:
+        """Transform ``image`` (H, W, 3) and ``masks`` (M, H, W) alike; M may be 0.
+
+        Values of bool and uint8 masks move and are never mixed, so that a uint8 mask may hold eight masks in its bits;
+        float32 masks are interpolated as the image is. The result depends on the arguments and the state of ``rng``
+        only.
+
+        Raises:
+            UserError: A transform changed size or type of the image.
+        """
+        # Without these, every transform draws from a generator of its own, seeded differently in every worker.
+        self._pipeline.set_random_state(rng, random.Random(int(rng.integers(2**63))))
+        self._pipeline.set_mask_interpolation(cv2.INTER_LINEAR if masks.dtype == np.float32 else cv2.INTER_NEAREST)
+        planes = masks.view(np.uint8) if masks.dtype == np.bool_ else masks
+        moved = self._pipeline(image=image, masks=planes if len(masks) else None)
+        if moved["image"].shape != image.shape or moved["image"].dtype != np.uint8:
+            raise UserError(
+                f"data.augment ({', '.join(self.names)}) turns a uint8 image of shape {image.shape} into "
+                f"{moved['image'].dtype} of {moved['image'].shape}; remove the transform that changes size or type"
+            )
+        return moved["image"], moved["masks"].view(masks.dtype) if len(masks) else masks
+
+
+class Warp(A.DualTransform):  # type: ignore[misc]  # albumentations is not typed strictly
+    """Flips, scale, rotation, translation and shear in one matrix, so that pixels are interpolated once (S1.5).
+
+    What comes into view from outside is black, 0.
+
+    albumentations' ``HorizontalFlip``, ``VerticalFlip`` and ``Affine`` together take 1.1 times as long with one mask,
+    1.2 times with two and 1.5 times with nine (``benchmarks/pipeline.py``).
+
+    Args:
+        hflip: Mirror half of the images left-right.
+        vflip: Mirror half of the images top-bottom.
+        scale: Range of the zoom factor, above 0.
+        rotate: Largest rotation either way, degrees, 0 to 180.
+        translate: Largest shift either way along each axis, as a fraction of that side, 0 to 1.
+        shear: Largest shear angle either way along x, degrees, 0 to 89.
+
+    Raises:
+        UserError: A range is reversed or outside what is possible.
     """
 
     def __init__(
@@ -43,54 +112,20 @@ class Augment:
         rotate: float = 15.0,
         translate: float = 0.05,
         shear: float = 5.0,
-        intensity: Sequence[float] = (0.8, 1.2),
-    ) -> None:
-        for name, (low, high), allowed in (("scale", scale, scale[0] > 0), ("intensity", intensity, intensity[0] >= 0)):
-            if low > high or not allowed:
-                raise UserError(
-                    f"augment.{name}=[{low:g}, {high:g}] is no range of factors: give [low, high], low first"
-                )
-        for name, value, limit in (("rotate", rotate, 180), ("translate", translate, 1), ("shear", shear, 89)):
-            if not 0 <= value <= limit:
-                raise UserError(f"augment.{name}={value:g} is outside 0 to {limit}")
-        self._transform = _WarpAndGain(hflip, vflip, tuple(scale), rotate, translate, shear, tuple(intensity))
-
-    def __call__(
-        self, image: NDArray[np.uint8], masks: NDArray[_Mask], rng: np.random.Generator
-    ) -> tuple[NDArray[np.uint8], NDArray[_Mask]]:
-        """Move ``image`` (H, W, 3) and ``masks`` (M, H, W) together; what comes into view from outside is black, 0.
-
-        Values of bool and uint8 masks move and are never mixed, so that one may hold eight masks in its bits; float32
-        masks are interpolated as the image is.
-        The outcome is a function of the arguments and the state of ``rng`` alone.
-        """
-        # albumentations would draw from a generator of its own, seeded differently in every worker.
-        self._transform.set_random_state(rng, random.Random(0))
-        moved = self._transform(image=image, masks=masks)
-        return moved["image"], moved["masks"]
-
-
-class _WarpAndGain(A.DualTransform):  # type: ignore[misc]  # albumentations is not typed strictly
-    """One 2×3 matrix, so that pixels are interpolated once, whatever is drawn."""
-
-    def __init__(
-        self,
-        hflip: bool,
-        vflip: bool,
-        scale: tuple[float, ...],
-        rotate: float,
-        translate: float,
-        shear: float,
-        intensity: tuple[float, ...],
     ) -> None:
         super().__init__(p=1.0)
+        if len(scale) != 2 or not 0 < scale[0] <= scale[1]:
+            raise UserError(f"augment: scale={list(scale)} is not a range of zoom factors; use such as [0.9, 1.1]")
+        for name, value, limit in (("rotate", rotate, 180), ("translate", translate, 1), ("shear", shear, 89)):
+            if not 0 <= value <= limit:
+                raise UserError(f"augment: {name}={value:g} is outside 0 to {limit}; use a value in this range")
         self.hflip = hflip
         self.vflip = vflip
-        self.scale = scale
+        self.scale = tuple(scale)
         self.rotate = rotate
         self.translate = translate
         self.shear = shear
-        self.intensity = intensity
+        self.mask_interpolation = cv2.INTER_NEAREST
 
     def get_params_dependent_on_data(self, params: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
         rng = self.random_generator
@@ -103,20 +138,22 @@ class _WarpAndGain(A.DualTransform):  # type: ignore[misc]  # albumentations is 
         linear = zoom * rotation @ np.array([[1.0, np.tan(slant)], [0.0, 1.0]]) @ np.diag(mirror)
         # The centre of the picture, in pixel centres, stays where it is but for the shift.
         centre = np.array([(width - 1) / 2, (height - 1) / 2])
-        matrix = np.column_stack([linear, centre + shift - linear @ centre])
-        return {"matrix": matrix, "gain": float(rng.uniform(*self.intensity))}
+        return {"matrix": np.column_stack([linear, centre + shift - linear @ centre])}
 
-    def apply(self, img: NDArray[np.uint8], matrix: NDArray[np.float64], gain: float, **_: Any) -> NDArray[np.uint8]:
-        moved = cv2.warpAffine(img, matrix, img.shape[1::-1], flags=cv2.INTER_LINEAR)
-        # Saturates at 255; black stays black.
-        return np.asarray(cv2.convertScaleAbs(moved, moved, alpha=gain), dtype=np.uint8)
+    def apply(self, img: NDArray[np.uint8], matrix: NDArray[np.float64], **_: Any) -> NDArray[np.uint8]:
+        return np.asarray(cv2.warpAffine(img, matrix, img.shape[1::-1], flags=cv2.INTER_LINEAR), dtype=np.uint8)
 
     def apply_to_masks(self, masks: NDArray[_Mask], matrix: NDArray[np.float64], **_: Any) -> NDArray[_Mask]:
         moved = np.zeros_like(masks)
-        flags = cv2.INTER_LINEAR if masks.dtype == np.float32 else cv2.INTER_NEAREST
-        planes = (masks, moved) if masks.dtype != np.bool_ else (masks.view(np.uint8), moved.view(np.uint8))
-        for before, after in zip(*planes, strict=True):
+        for before, after in zip(masks, moved, strict=True):
             # Most cues are of absent findings: an empty mask stays empty wherever it goes.
             if before.any():
-                cv2.warpAffine(before, matrix, before.shape[::-1], dst=after, flags=flags)
+                cv2.warpAffine(before, matrix, before.shape[::-1], dst=after, flags=self.mask_interpolation)
         return moved
+
+
+def augment_from_ranges(intensity: Sequence[float] = (0.8, 1.2), **warp: Any) -> Augment:
+    """The augmentation that a configuration of version 0.1.0 gave as ranges: those of ``Warp``, and ``intensity``."""
+    contrast = (intensity[0] - 1, intensity[1] - 1)
+    gain = A.RandomBrightnessContrast(brightness_limit=0.0, contrast_limit=contrast, p=1.0)
+    return Augment({"warp": Warp(**warp), "gain": gain})

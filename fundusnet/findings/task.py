@@ -10,7 +10,7 @@ import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
 from fundusnet.data.appearance import training_appearance
-from fundusnet.data.augment import Augment
+from fundusnet.data.augment import augment_from_ranges
 from fundusnet.data.relabel import relabelling
 from fundusnet.evaluation.use import finding_tasks, fit_on_validation
 from fundusnet.findings.datamodule import FindingsDataModule
@@ -78,7 +78,7 @@ def make_datamodule(cfg: DictConfig) -> FindingsDataModule:
         present=data["present"],
         batch_size=data["batch_size"],
         num_workers=data["num_workers"],
-        augment=data["augment"] and Augment(**data["augment"]),
+        augment=data["augment"] and augment_from_ranges(**data["augment"]),
         fractions=tuple(data["fractions"]),
         split_by=data["split_by"],
         seed=cfg.seed,

@@ -21,7 +21,7 @@ import pandas as pd
 from omegaconf import DictConfig, OmegaConf
 
 from fundusnet.data.appearance import training_appearance
-from fundusnet.data.augment import Augment
+from fundusnet.data.augment import augment_from_ranges
 from fundusnet.data.relabel import relabelling
 from fundusnet.errors import UserError
 from fundusnet.evaluation.use import fit_on_validation, grading_tasks
@@ -112,7 +112,7 @@ def make_datamodule(cfg: DictConfig) -> GradingDataModule:
         folder=data["folder"],
         batch_size=data["batch_size"],
         num_workers=data["num_workers"],
-        augment=data["augment"] and Augment(**data["augment"]),
+        augment=data["augment"] and augment_from_ranges(**data["augment"]),
         fractions=tuple(data["fractions"]),
         split_by=data["split_by"],
         seed=cfg.seed,

@@ -17,7 +17,7 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 from tiny import FINDINGS, SIZE, tiny_prepared
 from torch.nn.functional import adaptive_max_pool2d
 
-from fundusnet.data.augment import Augment
+from fundusnet.data.augment import Augment, Warp
 from fundusnet.data.loading import EpochSampler
 from fundusnet.errors import UserError
 from fundusnet.findings.datamodule import FindingsDataModule, FindingsDataset, pool
@@ -84,7 +84,7 @@ def test_cues_are_the_pooled_lesions_and_zeros_where_absent(folder: Path) -> Non
 
 @pytest.mark.parametrize("cue", ["regions", "pixels"])
 def test_a_cell_of_a_cue_is_one_where_any_pixel_under_it_is_after_the_warp(folder: Path, cue: str) -> None:
-    module = make(folder, cue=cue, augment=Augment(vflip=True, rotate=90, shear=20))
+    module = make(folder, cue=cue, augment=Augment({"warp": Warp(vflip=True, rotate=90, shear=20)}))
     dataset = module.train_dataloader().dataset
     for position, row in enumerate(module.rows["train"]):
         item = dataset[position, 3]
@@ -121,7 +121,7 @@ def test_splits_share_no_image_and_leave_out_what_nobody_examined(folder: Path) 
 
 def test_order_and_augmentation_are_functions_of_seed_and_epoch(folder: Path) -> None:
     def epoch_of(number: int, **options: Any) -> list[tuple[list[int], torch.Tensor]]:
-        loader = make(folder, augment=Augment(), **options).train_dataloader()
+        loader = make(folder, augment=Augment({"warp": Warp()}), **options).train_dataloader()
         loader.sampler.set_epoch(number)  # type: ignore[union-attr]  # always an EpochSampler
         return [(batch["index"].tolist(), batch["image"]) for batch in loader]
 
@@ -137,7 +137,7 @@ def test_order_and_augmentation_are_functions_of_seed_and_epoch(folder: Path) ->
 
 
 def test_workers_that_outlive_an_epoch_augment_anew(folder: Path) -> None:
-    loader = make(folder, augment=Augment(), num_workers=1).train_dataloader()
+    loader = make(folder, augment=Augment({"warp": Warp()}), num_workers=1).train_dataloader()
     images = []
     for epoch in (0, 1):
         loader.sampler.set_epoch(epoch)  # type: ignore[union-attr]  # always an EpochSampler
@@ -186,7 +186,7 @@ def test_a_resumed_run_is_given_what_the_whole_run_was(folder: Path, tmp_path: P
 
     def fit(max_steps: int, resume: Path | None = None) -> list[Any]:
         module = Recorder()
-        data = make(folder, augment=Augment(), num_workers=workers, batch_size=4)
+        data = make(folder, augment=Augment({"warp": Warp()}), num_workers=workers, batch_size=4)
         keep = ModelCheckpoint(tmp_path, filename="{step}", every_n_train_steps=1, save_top_k=-1)
         Trainer(
             accelerator="cpu",

@@ -12,15 +12,12 @@ import torch
 from graded import SIZE, graded_set
 from torch.nn.functional import interpolate
 
-from fundusnet.data.augment import Augment
+from fundusnet.data.augment import Augment, Warp
 from fundusnet.data.prepared import PreparedSet
 from fundusnet.errors import UserError
 from fundusnet.grading.datamodule import GradingDataModule, upsampled
 
 GRADES = [number // 2 % 3 for number in range(48)]  # both eyes of a patient alike
-STILL: dict[str, Any] = {
-    "hflip": False, "scale": (1, 1), "rotate": 0, "translate": 0, "shear": 0, "intensity": (1, 1),
-}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -114,7 +111,7 @@ def test_a_mask_goes_where_its_image_goes(prepared: PreparedSet, tmp_path: Path)
     (batch, *_) = still.val_dataloader()
     assert tuple(batch["mask"].shape) == (4, 1, SIZE, SIZE)
     assert torch.allclose(batch["mask"][:, 0], batch["image"][:, 1] / 255, atol=1e-3)
-    augment = Augment(**STILL | {"hflip": True, "scale": (0.875, 1.125), "rotate": 20})
+    augment = Augment({"warp": Warp(scale=(0.875, 1.125), rotate=20, translate=0, shear=0)})
     moved = make(prepared, masks=tmp_path / "masks.npy", augment=augment)
     for batch in moved.train_dataloader():
         assert not np.array_equal(batch["image"][0].permute(1, 2, 0), prepared.pixels[batch["index"][0]])
@@ -126,7 +123,7 @@ def test_masks_do_not_change_the_augmentation_of_the_image(prepared: PreparedSet
     with_masks, without = (
         {
             int(row): image
-            for batch in make(prepared, augment=Augment(), masks=masks).train_dataloader()
+            for batch in make(prepared, augment=Augment({"warp": Warp()}), masks=masks).train_dataloader()
             for row, image in zip(batch["index"], batch["image"], strict=True)
         }
         for masks in (tmp_path / "masks.npy", None)
