@@ -16,10 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image
 
-from fundusnet.annotation.jpeg import bare
 from fundusnet.annotation.presets import guess_eye
 from fundusnet.data.crop import find_field
 from fundusnet.data.decode import DAMAGED, Photograph, Unreadable, picture_size, read_photograph
+from fundusnet.data.jpeg import strip_metadata
 
 SCREEN_SIDE = 1600
 """Longest side in pixels of what is sent before anybody zooms in."""
@@ -141,7 +141,7 @@ def _upright_jpeg(file: Path) -> bytes | None:
                 return None
     except DAMAGED:  # read_photograph says how
         return None
-    return bare(data)
+    return strip_metadata(data)
 
 
 def _view(photograph: Photograph, screen: NDArray[np.uint8]) -> View:

@@ -1,4 +1,4 @@
-"""Photographs and masks from files, whatever a camera, an export or a broken download made of them."""
+"""Reading photographs and masks from files, however a camera, an export or a broken download wrote them."""
 
 from __future__ import annotations
 
@@ -14,22 +14,23 @@ import numpy.typing as npt
 from PIL import ExifTags, Image
 
 from fundusnet.data import dicom
+from fundusnet.data.jpeg import is_complete
 
 Pixels = npt.NDArray[np.uint8]
 Mask = npt.NDArray[np.bool_]
 
-# What Pillow raises on damaged files, camera notes included; found by damaging files of every format at random places.
+# What Pillow raises on damaged files, EXIF included; found by damaging files of every format at random places.
 DAMAGED = (
     OSError, SyntaxError, ValueError, TypeError, KeyError, EOFError, struct.error, Image.DecompressionBombError,
 )  # fmt: skip
-# Flags of OpenCV's decoder by the power of two that libjpeg shrinks the picture by while decoding it.
+# OpenCV's flag for each power of two by which libjpeg shrinks a picture while decoding it.
 _JPEG_FLAGS = {
     1: cv2.IMREAD_COLOR,
     2: cv2.IMREAD_REDUCED_COLOR_2,
     4: cv2.IMREAD_REDUCED_COLOR_4,
     8: cv2.IMREAD_REDUCED_COLOR_8,
 }
-# What turns stored pixels upright, by the number in the EXIF orientation tag.
+# How to turn stored pixels upright, by EXIF orientation.
 _UPRIGHT = {
     2: lambda pixels: pixels[:, ::-1],
     3: lambda pixels: pixels[::-1, ::-1],
@@ -42,17 +43,17 @@ _UPRIGHT = {
 
 
 class Unreadable(Exception):  # noqa: N818 - names the file's state, as StopIteration does
-    """A file that gives no usable picture; the message is the reason."""
+    """A file without a usable picture; the message is the reason."""
 
 
 @dataclass(frozen=True)
 class Photograph:
-    """A decoded photograph, upright as its EXIF orientation asks.
+    """A decoded photograph in the original frame (``fundusnet.data.crop``), perhaps reduced.
 
     Attributes:
         pixels: uint8 RGB ``(ceil(height / reduction), ceil(width / reduction), 3)``.
-        width, height: size of the file's picture in pixels, upright.
-        reduction: 1, 2, 4 or 8: file pixels to one decoded pixel.
+        width, height: Size of the original frame in pixels.
+        reduction: 1, 2, 4 or 8: original pixels per decoded pixel, along each side.
     """
 
     pixels: Pixels
@@ -64,63 +65,65 @@ class Photograph:
 def read_photograph(path: Path | str, reduction: int = 1) -> Photograph:
     """Decode ``path`` to upright 8-bit RGB.
 
-    A JPEG is shrunk by ``reduction`` while it is decoded, which costs a fraction of a full decoding; other formats
-    come at full size (``reduction`` 1). Sixteen bits keep their upper eight, grey becomes RGB, alpha is dropped.
+    A JPEG is reduced while it is decoded, which costs a fraction of decoding it in full; other formats are returned at
+    full size (``reduction`` 1). Of sixteen bits the upper eight are kept, grey becomes RGB, alpha is dropped.
 
     Raises:
-        Unreadable: missing, empty, truncated, or no picture.
+        Unreadable: The file is missing, empty, truncated, or not a picture.
     """
-    data = _bytes(Path(path))
+    data = _read_bytes(Path(path))
     if dicom.is_dicom(data):
-        pixels = _dicom(data)
+        pixels = _read_dicom(data)
         return Photograph(pixels, pixels.shape[1], pixels.shape[0], 1)
-    image = _open(data)
+    image = _open_image(data)
     width, height = image.size
     if image.format in ("JPEG", "MPO"):
-        _check_complete(data)
+        if not is_complete(data.tobytes()):
+            # OpenCV would fill the rest with grey without an error.
+            raise Unreadable("picture is truncated: the JPEG ends before its end marker")
         if image.mode in ("RGB", "L"):
             orientation = _orientation(image)
-            pixels = _upright(_decode_jpeg(data, reduction), orientation)
+            pixels = _turn_upright(_decode_jpeg(data, reduction), orientation)
             size = (height, width) if orientation >= 5 else (width, height)
             return Photograph(pixels, *size, reduction)
     return from_image(image)
 
 
 def from_image(image: Image.Image) -> Photograph:
-    """A Pillow image as upright 8-bit RGB, by the rules of ``read_photograph``; raises ``Unreadable``."""
-    pixels = _upright(_eight_bit_rgb(_load(image)), _orientation(image))
+    """A Pillow image as ``read_photograph`` would return it; raises ``Unreadable``."""
+    pixels = _turn_upright(_to_rgb(_load_pixels(image)), _orientation(image))
     return Photograph(pixels, pixels.shape[1], pixels.shape[0], 1)
 
 
 def picture_size(path: Path | str) -> tuple[int, int]:
-    """Stored (width, height) in pixels, from the header alone; raises ``Unreadable``."""
-    data = _bytes(Path(path))
+    """Stored (width, height) in pixels, before it is turned upright, from the header; raises ``Unreadable``."""
+    data = _read_bytes(Path(path))
     if dicom.is_dicom(data):
         try:
             return dicom.size(data)
         except ValueError as error:
             raise Unreadable(str(error)) from error
-    return _open(data).size
+    return _open_image(data).size
 
 
 def read_mask(path: Path | str, above: int = 0) -> Mask:
-    """A mask file as bool ``(H, W)``: what lies above a grey level is lesion; alpha is ignored.
+    """A mask file as bool ``(H, W)``, True above a grey level; alpha is ignored.
 
-    At 0, the rule of ``lesions.csv``, that is whatever is not zero, in palette files whatever is not index zero.
+    Above 0, the rule of ``lesions.csv``, it is True where the pixel, or in a palette file its index, is not zero.
 
     Raises:
-        Unreadable: as ``read_photograph``.
+        Unreadable: As ``read_photograph``.
     """
-    image = _load(_open(_bytes(Path(path))))
+    image = _load_pixels(_open_image(_read_bytes(Path(path))))
     if image.mode in ("RGBA", "LA", "PA"):
         image = image.convert({"RGBA": "RGB", "LA": "L", "PA": "P"}[image.mode])
     if above and image.mode == "P":
-        image = image.convert("L")  # the index of a palette is no grey level
+        image = image.convert("L")  # a palette's index is not a grey level
     lesion = np.asarray(image) > above
     return np.asarray(lesion.any(axis=2) if lesion.ndim == 3 else lesion, dtype=bool)
 
 
-def _bytes(path: Path) -> npt.NDArray[np.uint8]:
+def _read_bytes(path: Path) -> npt.NDArray[np.uint8]:
     try:
         # np.fromfile rather than cv2.imread, which cannot open every non-ASCII path.
         data: npt.NDArray[np.uint8] = np.fromfile(path, dtype=np.uint8)
@@ -133,14 +136,14 @@ def _bytes(path: Path) -> npt.NDArray[np.uint8]:
     return data
 
 
-def _dicom(data: npt.NDArray[np.uint8]) -> Pixels:
+def _read_dicom(data: npt.NDArray[np.uint8]) -> Pixels:
     try:
         return dicom.pixels(data)
     except ValueError as error:
         raise Unreadable(str(error)) from error
 
 
-def _open(data: npt.NDArray[np.uint8]) -> Image.Image:
+def _open_image(data: npt.NDArray[np.uint8]) -> Image.Image:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
@@ -148,10 +151,10 @@ def _open(data: npt.NDArray[np.uint8]) -> Image.Image:
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
         raise Unreadable("picture claims more pixels than any camera takes") from error
     except (OSError, SyntaxError, ValueError) as error:
-        raise Unreadable("file is not a picture in a format known here") from error
+        raise Unreadable("file is not a picture in a supported format") from error
 
 
-def _load(image: Image.Image) -> Image.Image:
+def _load_pixels(image: Image.Image) -> Image.Image:
     try:
         image.load()
     except DAMAGED as error:
@@ -160,21 +163,21 @@ def _load(image: Image.Image) -> Image.Image:
 
 
 def _orientation(image: Image.Image) -> int:
-    """The EXIF orientation still to be undone (Pillow turns a TIFF itself while loading it); 1 where unreadable."""
+    """The EXIF orientation still to be undone (Pillow turns a TIFF while loading it); 1 where unreadable."""
     try:
         return int(image.getexif().get(ExifTags.Base.Orientation, 1))
     except DAMAGED:
-        # Damaged camera notes do not make the picture unreadable.
+        # Damaged EXIF does not make the picture unreadable.
         return 1
 
 
-def _upright(pixels: Pixels, orientation: int) -> Pixels:
+def _turn_upright(pixels: Pixels, orientation: int) -> Pixels:
     return np.ascontiguousarray(_UPRIGHT[orientation](pixels)) if orientation in _UPRIGHT else pixels
 
 
 def _decode_jpeg(data: npt.NDArray[np.uint8], reduction: int) -> Pixels:
     try:
-        # Orientation is applied here rather than by OpenCV so that every format is turned by one rule.
+        # OpenCV would turn JPEGs only; all formats are turned by one rule here.
         pixels = cv2.imdecode(data, _JPEG_FLAGS[reduction] | cv2.IMREAD_IGNORE_ORIENTATION)
     except cv2.error as error:
         raise Unreadable(f"picture is damaged: {error.err}") from error
@@ -183,21 +186,7 @@ def _decode_jpeg(data: npt.NDArray[np.uint8], reduction: int) -> Pixels:
     return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB), dtype=np.uint8)
 
 
-def _check_complete(data: npt.NDArray[np.uint8]) -> None:
-    """Refuse a JPEG that ends before its end marker: OpenCV would fill the rest with grey and say nothing."""
-    content = data.tobytes()
-    position = 2
-    # Walk over the segments before the first scan: the thumbnail among them has an end marker of its own.
-    while position + 4 <= len(content) and content[position] == 0xFF and content[position + 1] != 0xDA:
-        if content[position + 1] == 0xFF:
-            position += 1
-            continue
-        position += 2 + int.from_bytes(content[position + 2 : position + 4], "big")
-    if content.find(b"\xff\xd9", position) < 0:
-        raise Unreadable("picture is truncated: the JPEG ends before its end marker")
-
-
-def _eight_bit_rgb(image: Image.Image) -> Pixels:
+def _to_rgb(image: Image.Image) -> Pixels:
     if image.mode.startswith("I"):
         values = np.asarray(image).astype(np.int64)
         if values.min() < 0 or values.max() > 65535:

@@ -12,10 +12,10 @@ import pytest
 from PIL import ExifTags, Image
 from studies import client_of, open_study, photograph
 
-from fundusnet.annotation.jpeg import bare
 from fundusnet.annotation.photographs import Photographs
 from fundusnet.annotation.presets import guess_eye, guess_points, side_of
 from fundusnet.data.decode import Unreadable, read_photograph
+from fundusnet.data.jpeg import strip_metadata
 from fundusnet.data.sources.idrid import load as load_idrid
 
 SECRET = b"secret"
@@ -148,7 +148,7 @@ def test_upright_and_without_exif(tmp_path: Path, orientation: int, size: str) -
 @pytest.mark.parametrize("more", [{}, {"progressive": True}, {"subsampling": 0}, {"optimize": True}])
 def test_an_upright_jpeg_is_sent_bit_for_bit_as_it_was_compressed(tmp_path: Path, more: dict[str, object]) -> None:
     data = jpeg(1, icc_profile=b"profile " + SECRET, **more)
-    stripped = bare(data)
+    stripped = strip_metadata(data)
     assert stripped is not None
     assert SECRET in data
     assert SECRET not in stripped
@@ -166,17 +166,17 @@ def decoded(data: bytes) -> np.ndarray:
 def test_restart_markers_and_cut_files() -> None:
     whole = cv2.imencode(".jpg", photograph(), [cv2.IMWRITE_JPEG_RST_INTERVAL, 2])[1].tobytes()
     assert b"\xff\xd0" in whole
-    assert np.array_equal(decoded(bare(whole) or b""), decoded(whole))
+    assert np.array_equal(decoded(strip_metadata(whole) or b""), decoded(whole))
     for end in range(0, len(whole) - 1, 7):
-        assert bare(whole[:end]) is None
-    assert bare(b"GIF89a") is None
+        assert strip_metadata(whole[:end]) is None
+    assert strip_metadata(b"GIF89a") is None
 
 
 def test_a_thumbnail_in_the_header_goes(tmp_path: Path) -> None:
     data = cv2.imencode(".jpg", photograph())[1].tobytes()
     assert data[2:4] == b"\xff\xe0"
     header = b"\xff\xe0" + (16 + len(SECRET)).to_bytes(2, "big") + data[6:18] + b"\x02\x01" + SECRET
-    stripped = bare(data[:2] + header + data[20:])
+    stripped = strip_metadata(data[:2] + header + data[20:])
     assert stripped == data
 
 
@@ -223,6 +223,6 @@ def test_sides_of_real_eyes(real_data: Path) -> None:
 def test_real_originals_lose_nothing_but_their_notes(real_data: Path) -> None:
     for file in sorted((real_data / "idrid").rglob("IDRiD_*.jpg"))[:3]:
         data = file.read_bytes()
-        stripped = bare(data)
+        stripped = strip_metadata(data)
         assert stripped is not None
         assert np.array_equal(decoded(stripped), decoded(data))
