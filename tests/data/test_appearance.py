@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from fundusnet.data.appearance import FLAGS, NAMES, Appearance, appearance_of, numbers_of
-from fundusnet.data.eye.anatomy import Complexion, draw_retina, draw_vessels, photograph, place_eye
+from fundusnet.data.eye.anatomy import Complexion, draw_retina, draw_vessels, place_eye, take_photograph
 
 SIZE = 192
 
@@ -22,7 +22,7 @@ def drawn_eye(number: int) -> np.ndarray:
     skin = Complexion.draw(rng)
     canvas = draw_retina(eye, skin, rng)
     draw_vessels(canvas, eye, skin, rng)
-    return photograph(canvas, eye, rng)
+    return take_photograph(canvas, eye, rng)
 
 
 @pytest.fixture(scope="module")

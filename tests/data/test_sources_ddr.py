@@ -83,9 +83,9 @@ def test_either_part_does_without_the_other(root: Path) -> None:
 
 
 def test_wrong_lists_masks_and_options_are_refused(root: Path) -> None:
-    with pytest.raises(UserError, match="task 'grade' is none of findings, grading"):
+    with pytest.raises(UserError, match=r"source=ddr: data\.options\.task=grade is not valid; use findings or grading"):
         load(root, task="grade")
-    with pytest.raises(UserError, match="negatives 'grade0' is none of within, both"):
+    with pytest.raises(UserError, match="negatives=grade0 is not valid; use within or both"):
         load(root, negatives="grade0")
     text(root / "DR_grading/train.txt", "007-0001-000.jpg 0\n007-0002-000.jpg 01\n")
     with pytest.raises(UserError, match=r"train.txt, line 2: '007-0002-000.jpg 01' is not a file and a grade"):

@@ -36,9 +36,9 @@ def graded(tmp_path: Path) -> Path:
 
 
 def test_unknown_source_names_the_nearest(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"unknown source 'idird': did you mean 'idrid'\? there are csv, folder, idrid"):
+    with pytest.raises(UserError, match=r"unknown source 'idird': did you mean 'idrid'\? choose one of csv, folder"):
         load_source("idird", tmp_path)
-    with pytest.raises(UserError, match=r"unknown source 'xqz': there are csv"):
+    with pytest.raises(UserError, match=r"unknown source 'xqz': choose one of csv"):
         load_source("xqz", tmp_path)
 
 
@@ -52,9 +52,9 @@ def test_missing_root_says_what_was_expected_and_what_is_there(graded: Path) -> 
 
 
 def test_unknown_option_names_those_there_are(graded: Path) -> None:
-    with pytest.raises(UserError, match="source=folder has no option 'clases': it has classes"):
+    with pytest.raises(UserError, match="source=folder has no option 'clases'; it has classes"):
         load_source("folder", graded, {"clases": ["a"]})
-    with pytest.raises(UserError, match="source=keh has no option 'task': it has none"):
+    with pytest.raises(UserError, match="source=keh has no option 'task'; it has none"):
         load_source("keh", graded, {"task": "grading"})
 
 
@@ -172,7 +172,7 @@ def test_keh_grades_by_folder_and_ignores_strays(tmp_path: Path, caplog: pytest.
     assert manifest.images["grade"].tolist() == [0, 1, 2, 2]
     assert manifest.classes == ("normal", "early", "advanced")
     assert set(manifest.images["patient_id"]) == {""}
-    assert "2 photographs of 467" in caplog.text
+    assert "KEH advanced_glaucoma: found 2, the published set has 467" in caplog.text
 
 
 def test_keh_elsewhere_says_which_folders_it_expects(graded: Path) -> None:

@@ -90,7 +90,7 @@ def test_odir_elsewhere_or_doubled_is_refused(odir: Path) -> None:
         load_source("odir", odir / "ODIR-5K_Training_Images")
     table = odir / "ODIR-5K_Training_Annotations(Updated)_V2.xlsx"
     sheet(table, [COLUMNS, patient(0, "cataract", "cataract"), patient(0, "cataract", "cataract")])
-    with pytest.raises(UserError, match=r"line 3: Left-Fundus '0_left.jpg' is not a photograph of this row alone"):
+    with pytest.raises(UserError, match=r"line 3: Left-Fundus '0_left.jpg' is not a photograph of this row only"):
         load_source("odir", odir)
     sheet(table, [COLUMNS, patient(9, "cataract", "cataract")])
     with pytest.raises(UserError, match=r"none of its photographs is in .*, found 0_left.jpg"):

@@ -88,10 +88,10 @@ def test_wrong_roots_codes_and_contours_say_what_is_wrong(root: Path) -> None:
     with pytest.raises(UserError, match=r"expects folders FundusImages and ClinicalData, found RET002OD.jpg"):
         load_source("papila", root / "FundusImages")
     text(root / "ExpertsSegmentations/Contours/RET002OD_disc_exp1.txt", "10 20\n30\n")
-    with pytest.raises(UserError, match=r"RET002OD_disc_exp1.txt is no table of x and y"):
+    with pytest.raises(UserError, match=r"RET002OD_disc_exp1.txt is not a table of x and y"):
         load_source("papila", root)
     text(root / "ExpertsSegmentations/Contours/RET002OD_disc_exp1.txt", "10 20 30\n")
-    with pytest.raises(UserError, match=r"RET002OD_disc_exp1.txt is no table of x and y: it has shape \(1, 3\)"):
+    with pytest.raises(UserError, match=r"RET002OD_disc_exp1.txt is not a table of x and y: it has shape \(1, 3\)"):
         load_source("papila", root)
     (root / "ExpertsSegmentations/Contours/RET002OD_disc_exp1.txt").unlink()
     clinical(root, "od", {"#002": 3})

@@ -102,9 +102,9 @@ def test_whoever_called_it_not_referable_saw_nothing_where_asked_for(root: Path)
 
 
 def test_wrong_options_and_folders_are_refused(root: Path) -> None:
-    with pytest.raises(UserError, match="task 'features' is none of findings, grading"):
+    with pytest.raises(UserError, match="task=features is not valid; use findings or grading"):
         load(root, task="features")
-    with pytest.raises(UserError, match="negatives 'all' is none of within, both"):
+    with pytest.raises(UserError, match="negatives=all is not valid; use within or both"):
         load(root, negatives="all")
     (root / "train").rename(root.parent / "put_away")
     with pytest.raises(UserError, match="none of its 5 photographs such as 'TRAIN000000' is in"):

@@ -87,7 +87,7 @@ def test_folders_that_are_neither_class_are_left_out(root: Path, caplog: pytest.
     with caplog.at_level(logging.WARNING):
         images = load_source("refuge", root).images
     assert "A0001" not in set(images["image_id"])
-    assert "A0001.jpg left out, it lies in neither Glaucoma nor Non-Glaucoma" in caplog.text
+    assert "A0001.jpg left out, it is in neither Glaucoma nor Non-Glaucoma" in caplog.text
     assert "REFUGE train: found 2, the published set has 400" in caplog.text
 
 

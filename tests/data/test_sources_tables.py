@@ -99,5 +99,5 @@ def test_rows_without_a_picture_are_counted_and_doubled_rows_refused(
     with pytest.raises(UserError, match=r"none of its 2 photographs such as 'b' is in .*, found a.png, t.csv"):
         with_picture(rows[1:], "id", by_stem(tmp_path), tmp_path)
     doubled = read_table(text(tmp_path / "u.csv", "id\na\nA.png\n"), ("id",))
-    with pytest.raises(UserError, match=r"u.csv, line 3: A.png stands on line 2 already"):
+    with pytest.raises(UserError, match=r"u.csv, line 3: A.png is on line 2 already"):
         with_picture(doubled, "id", by_stem(tmp_path), tmp_path)

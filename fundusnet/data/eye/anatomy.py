@@ -1,7 +1,7 @@
 """The healthy fundus: camera field, choroid, macula, optic disc with its cup, and the vessel tree (drawn from scratch).
 
-Everything is placed in the frame of the eye (S1.1): origin at the disc, ``u`` towards the fovea, ``v`` superior, in
-units of the disc-fovea distance ``D``. So a tilted left eye needs no code of its own.
+Everything is placed in coordinates of the eye (S1.1): origin at the disc, ``u`` towards the fovea, ``v`` superior, in
+units of the disc-fovea distance ``D``. So a tilted left eye needs no special case.
 """
 
 from __future__ import annotations
@@ -21,13 +21,18 @@ DISC_RADIUS = 0.185  # of the disc in units of D: 1.75 mm across at 4.7 mm from 
 
 @dataclass(frozen=True)
 class Eye:
-    """Where one photographed eye's anatomy lies.
+    """The anatomy of one photographed eye.
 
     Attributes:
-        disc, fovea: centres in pixels (x, y).
-        u, v: coordinates of every pixel in the frame of the eye, float32 (S, S).
-        field: pixels that the camera sees, bool (S, S); ``centre`` and ``radius`` of that circle in pixels.
-        cup_to_disc: vertical cup-to-disc ratio in (0, 1).
+        size: Side S of the photograph in pixels.
+        disc: Centre of the optic disc in pixels (x, y).
+        fovea: Centre of the fovea in pixels (x, y).
+        u: Coordinate of every pixel towards the fovea, float32 (S, S).
+        v: Coordinate of every pixel upwards, float32 (S, S).
+        field: Pixels that the camera sees, bool (S, S).
+        centre: Centre of the field in pixels (x, y).
+        radius: Radius of the field in pixels.
+        cup_to_disc: Vertical cup-to-disc ratio in (0, 1).
     """
 
     size: int
@@ -46,7 +51,7 @@ class Eye:
         return float(np.hypot(self.fovea[0] - self.disc[0], self.fovea[1] - self.disc[1]))
 
     def pixels(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Points (…, 2) in the frame of the eye as pixels (x, y)."""
+        """Points (…, 2) in coordinates of the eye as pixels (x, y)."""
         along = np.subtract(self.fovea, self.disc)
         upward = np.array([along[1], -along[0]]) if along[0] > 0 else np.array([-along[1], along[0]])
         placed: NDArray[np.float64] = np.asarray(self.disc) + points[..., :1] * along + points[..., 1:] * upward
@@ -67,12 +72,12 @@ class Complexion:
 
     @classmethod
     def draw(cls, rng: np.random.Generator) -> Complexion:
-        """A patient at random."""
+        """A random patient."""
         return cls(float(rng.beta(2, 2)), float(rng.beta(1.5, 3)), float(rng.uniform(0.5, 1.6)))
 
 
 def place_eye(size: int, side: str, cup_to_disc: float, rng: np.random.Generator) -> Eye:
-    """An eye looked at through the camera: ``side`` "left" or "right", gaze and head tilt at random."""
+    """An eye as seen by the camera: ``side`` "left" or "right", gaze and head tilt at random."""
     radius = size * rng.uniform(0.455, 0.49)
     centre = size / 2 + rng.normal(0, 0.004 * size, 2)
     unit = radius * rng.uniform(0.64, 0.74)
@@ -139,11 +144,11 @@ def draw_vessels(canvas: FloatImage, eye: Eye, skin: Complexion, rng: np.random.
     canvas *= 1 - arteries[..., None] * np.array([0.08, 0.40, 0.36], np.float32)
 
 
-def photograph(canvas: FloatImage, eye: Eye, rng: np.random.Generator) -> NDArray[np.uint8]:
+def take_photograph(canvas: FloatImage, eye: Eye, rng: np.random.Generator) -> NDArray[np.uint8]:
     """Uneven light, focus, sensor noise and the black surround: uint8 (S, S, 3), RGB."""
     size = eye.size
     y, x = np.mgrid[:size, :size].astype(np.float32)
-    hot = (np.asarray(eye.centre) + rng.normal(0, 0.18 * eye.radius, 2)).tolist()  # floats keep float32 what it is
+    hot = (np.asarray(eye.centre) + rng.normal(0, 0.18 * eye.radius, 2)).tolist()  # lists do not promote float32
     fall = rng.uniform(0.2, 0.42) * ((x - hot[0]) ** 2 + (y - hot[1]) ** 2) / eye.radius**2
     light = rng.uniform(0.86, 1.1) * np.clip(1.04 - fall, 0.25, None)
     from_centre = np.hypot(x - eye.centre[0], y - eye.centre[1]) / eye.radius

@@ -1,4 +1,4 @@
-"""One function a finding: each draws its lesions on a fundus in place and returns the pixels they cover.
+"""One function per finding: each draws its lesions on a fundus in place and returns the pixels they cover.
 
 Each has its own look and its own place: holes at the fovea, drusen around it, cotton-wool patches near the arcades,
 nerve fibre defects from the disc outwards. Lengths are in units of D (S1.1).
@@ -167,7 +167,7 @@ DEEP = frozenset({"drusen", "rnfl_defect", "retinal_pigmentary_change"})  # the 
 
 
 def _places(eye: Eye, count: int, wanted: FloatImage, rng: np.random.Generator) -> NDArray[np.float64]:
-    """Points (count, 2) in the frame of the eye, drawn with density ``wanted`` (S, S), off the disc, in the field."""
+    """Points (count, 2) in coordinates of the eye, drawn with density ``wanted`` (S, S), off the disc, in the field."""
     away = np.hypot(eye.u, eye.v)
     density = np.where(_well_inside(eye) & (away > 0.26), wanted, 0).ravel().cumsum(dtype=np.float64)
     picked = np.searchsorted(density, rng.random(count) * density[-1])
@@ -217,7 +217,7 @@ def _spot(
     alpha = _ramp(depth, max(soft * radius, 0.7 / eye.unit))
     _blend(canvas[rows, columns], strength * alpha, colour)
     mask[rows, columns] = alpha >= 0.5
-    # A dot smaller than a pixel can fall between pixel centres: its own pixel stays its own.
+    # A dot smaller than a pixel can fall between pixel centres: it keeps the pixel it is in.
     if 0 <= round(y) < eye.size and 0 <= round(x) < eye.size:
         mask[round(y), round(x)] = True
     return mask

@@ -1,4 +1,4 @@
-"""Simulated annotators: they name findings by the regions touched, miss some and see some that are not there (S1.2)."""
+"""Simulated annotators: they mark findings by the regions touched, miss some and mark some that are absent (S1.2)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from fundusnet.data.regions import REGIONS
 
 
-def read_photograph(
+def simulate_readings(
     touched: Mapping[str, frozenset[str]],
     annotators: int,
     rng: np.random.Generator,
@@ -17,11 +17,12 @@ def read_photograph(
     miss: float = 0.07,
     false_mark: float = 0.02,
 ) -> list[tuple[str, str, str]]:
-    """What ``annotators`` write down for one photograph.
+    """The readings of one photograph by ``annotators``.
 
     Args:
-        touched: for every finding looked for, the regions that its lesions touch; empty = absent.
-        miss, false_mark: probabilities that an annotator overlooks a present finding or marks an absent one.
+        touched: For every finding, the regions that its lesions touch; empty = absent.
+        miss: Probability that an annotator overlooks a present finding.
+        false_mark: Probability that an annotator marks an absent finding.
 
     Returns:
         Rows (annotator_id, finding, regions); a reading without any finding is one row with an empty finding.

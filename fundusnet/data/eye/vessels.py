@@ -20,11 +20,11 @@ MACULAR = ((0.05, 0.0), (0.25, 0.20), (0.50, 0.26), (0.86, 0.14))
 TRUNKS = ((ARCADE, 1.0), (NASAL, 0.7), (LATERAL, 0.45), (MACULAR, 0.35))
 
 AVASCULAR = 0.13  # no vessel comes nearer than this to the fovea
-FINER = 2  # vessels are drawn this much larger and averaged down, so that capillaries keep their width
+FINER = 2  # vessels are drawn larger by this factor and averaged down, so that capillaries keep their width
 
 
-class Frame(Protocol):
-    """What the tree needs to know of an eye."""
+class EyeGeometry(Protocol):
+    """The attributes of an eye that the vessels depend on."""
 
     @property
     def size(self) -> int: ...
@@ -34,7 +34,7 @@ class Frame(Protocol):
 
 
 def vessel_maps(
-    eye: Frame, tortuosity: float, rng: np.random.Generator
+    eye: EyeGeometry, tortuosity: float, rng: np.random.Generator
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Arteries and veins as coverage maps: two float32 (S, S), 0 … 1; widths follow real calibres (0.02 to 0.03 D)."""
     maps = []
@@ -86,7 +86,7 @@ def _grow(
         _grow(vessels, branch, here * rng.uniform(0.4, 0.68), depth + 1, tortuosity, rng)
 
 
-def _render(eye: Frame, vessels: list[tuple[Path, float, float]]) -> NDArray[np.float32]:
+def _render(eye: EyeGeometry, vessels: list[tuple[Path, float, float]]) -> NDArray[np.float32]:
     sheet = np.zeros((eye.size * FINER, eye.size * FINER), np.uint8)
     scale = FINER * eye.unit
     for path, first, last in sorted(vessels, key=lambda vessel: vessel[1]):  # thick ones over thin ones
@@ -96,7 +96,7 @@ def _render(eye: Frame, vessels: list[tuple[Path, float, float]]) -> NDArray[np.
         for piece, (begin, end) in enumerate(pairwise(bounds)):
             width = scale * (first + (last - first) * piece / pieces)
             thick = max(1, round(width))
-            # A line cannot be thinner than one pixel: what it lacks in width it lacks in strength.
+            # A line cannot be thinner than one pixel: a thinner one is drawn weaker.
             strength = int(255 * min(1.0, max(0.25, width / thick)))
             cv2.polylines(sheet, [dots[begin : end + 1]], False, strength, thick, cv2.LINE_AA, shift=4)
     small = cv2.resize(sheet, (eye.size, eye.size), interpolation=cv2.INTER_AREA)

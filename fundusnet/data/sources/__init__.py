@@ -1,12 +1,13 @@
-"""Sources: one module a public set, each turning the set's own layout into a manifest."""
+"""Sources: one module per public set, each of which reads the set's own layout into a manifest."""
 
 from __future__ import annotations
 
 import difflib
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from pathlib import Path
+from typing import Literal, get_args, get_origin, get_type_hints
 
 from fundusnet.data.manifest import Manifest
 from fundusnet.errors import UserError
@@ -18,17 +19,17 @@ def load_source(name: str, root: Path | str, options: Mapping[str, object] | Non
     """The manifest of the photographs under ``root``.
 
     Args:
-        name: one of ``SOURCES``.
-        root: folder of the set as it was unpacked (synthetic draws its own photographs and may create it).
-        options: keyword arguments of that source's ``load``.
+        name: One of ``SOURCES``.
+        root: Folder of the unpacked set (synthetic draws its own photographs and may create it).
+        options: Keyword arguments of the source's ``load``.
 
     Raises:
-        UserError: the name, an option or the folder is wrong; says what was expected and what was found.
+        UserError: The name, an option or the folder is wrong; names what was expected and found.
     """
     if name not in SOURCES:
         near = difflib.get_close_matches(name, SOURCES, n=1, cutoff=0.4)
         hint = f"did you mean '{near[0]}'? " if near else ""
-        raise UserError(f"unknown source '{name}': {hint}there are {', '.join(SOURCES)}")
+        raise UserError(f"unknown source '{name}': {hint}choose one of {', '.join(SOURCES)}")
     folder = Path(root).expanduser()
     if name != "synthetic" and not folder.is_dir():
         found = "a file" if folder.exists() else _nearest(folder)
@@ -39,7 +40,7 @@ def load_source(name: str, root: Path | str, options: Mapping[str, object] | Non
     return load(folder, **options)
 
 
-# What each source expects of its root; its module bears its name, and is imported when it is asked for.
+# What each source expects as its root; its module has its name and is imported on demand.
 SOURCES: dict[str, str] = {
     "csv": "a folder with images.csv",
     "folder": "a folder of photographs, one folder a class if graded",
@@ -59,35 +60,44 @@ SOURCES: dict[str, str] = {
 }
 
 
-def check_choice(source: str, option: str, value: str, allowed: Sequence[str]) -> None:
-    """Refuse a word that is none of those an option takes."""
-    if value not in allowed:
-        raise UserError(f"source={source}: {option} '{value}' is none of {', '.join(allowed)}")
-
-
 def listing(folder: Path, limit: int = 8) -> str:
-    """What a folder holds, in few words, for the message that says what was found instead."""
+    """The first names in a folder, for errors about what is missing in it."""
     names = sorted(entry.name + "/" * entry.is_dir() for entry in folder.iterdir() if not entry.name.startswith("."))
     more = f" and {len(names) - limit} more" if len(names) > limit else ""
     return (", ".join(names[:limit]) + more) or "nothing"
 
 
+def found_near(place: Path) -> str:
+    """ "found in FOLDER: NAMES" of ``place`` or its nearest parent that exists, for errors about what is missing."""
+    folder = next(folder for folder in (place, *place.parents) if folder.is_dir())
+    return f"found in {folder}: {listing(folder)}"
+
+
+def eye_side(disc_x: float | None, fovea_x: float | None) -> str:
+    """ "right" or "left" from two x in pixels: the disc is nasal, right of the fovea in a right eye; "" = unknown."""
+    if disc_x is None or fovea_x is None or disc_x == fovea_x:
+        return ""
+    return "right" if disc_x > fovea_x else "left"
+
+
 def _nearest(folder: Path) -> str:
-    """The closest parent that does exist, and its contents: most often a part of the path is misspelt."""
+    """The closest parent that exists, and its contents: often a part of the path is misspelt."""
     parent = next(parent for parent in folder.absolute().parents if parent.is_dir())
     return f"no such folder ({parent} holds {listing(parent)})"
 
 
-def _check_options(name: str, load: Loader, options: dict[str, object]) -> None:
-    parameters = list(inspect.signature(load).parameters.values())[1:]
-    if any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters):
-        return
-    known = {parameter.name: parameter.default for parameter in parameters}
+def _check_options(name: str, load: Loader, options: Mapping[str, object]) -> None:
+    known = {each.name: each.default for each in list(inspect.signature(load).parameters.values())[1:]}
+    hints = get_type_hints(load)
     for option, value in options.items():
         if option not in known:
-            raise UserError(f"source={name} has no option '{option}': it has {', '.join(known) or 'none'}")
-        usual = known[option]
-        if isinstance(usual, int | float) and (isinstance(value, bool) or not isinstance(value, int | float)):
-            raise UserError(f"data.options.{option}={value} is no number; write one such as {usual}")
-        if isinstance(usual, tuple) and isinstance(value, str):
-            raise UserError(f"data.options.{option}={value} is no list; write [{value}]")
+            raise UserError(f"source={name} has no option '{option}'; it has {', '.join(known) or 'none'}")
+        default = known[option]
+        if get_origin(hints[option]) is Literal and value not in get_args(hints[option]):
+            raise UserError(
+                f"source={name}: data.options.{option}={value} is not valid; use {' or '.join(get_args(hints[option]))}"
+            )
+        if isinstance(default, int | float) and (isinstance(value, bool) or not isinstance(value, int | float)):
+            raise UserError(f"data.options.{option}={value} is not a number; use one such as {default}")
+        if isinstance(default, tuple) and isinstance(value, str):
+            raise UserError(f"data.options.{option}={value} is not a list; write [{value}]")

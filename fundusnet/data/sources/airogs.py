@@ -18,7 +18,7 @@ def load(root: Path) -> Manifest:
     """Every photograph in train_labels.csv with grade 0 or 1 (referable). Neither patients nor eyes are published.
 
     Raises:
-        UserError: there is no such table, it names none of the photographs here, or a class is neither RG nor NRG.
+        UserError: There is no such table, it names none of the photographs here, or a class is neither RG nor NRG.
     """
     rows = read_table(find_table(root, "train_labels.csv", "*train*labels*.csv"), ("challenge_id", "class"))
     pairs = with_picture(rows, "challenge_id", by_stem(root), root)

@@ -16,7 +16,7 @@ def load(root: Path) -> Manifest:
     """Every photograph in train.csv with its grade. Neither patients nor eyes are known.
 
     Raises:
-        UserError: there is no train.csv, it names none of the photographs here, or a grade is none of 0 … 4.
+        UserError: There is no train.csv, it names none of the photographs here, or a grade is not one of 0 … 4.
     """
     rows = read_table(find_table(root, "train.csv"), ("id_code", "diagnosis"))
     pairs = with_picture(rows, "id_code", by_stem(root), root)

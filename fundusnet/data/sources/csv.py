@@ -10,10 +10,10 @@ from fundusnet.data.manifest import Manifest, read_manifest
 
 
 def load(root: Path, classes: Sequence[str] = ()) -> Manifest:
-    """The manifest in ``root``; ``classes`` names the grades 0 … K-1 where the table has grades.
+    """The manifest in ``root``; ``classes`` names the grades 0 … K-1 if the table has grades.
 
     Raises:
-        UserError: what is wrong in it, or it names a DICOM file and there is no pydicom.
+        UserError: The manifest is wrong, or it has a DICOM file and pydicom is not installed.
     """
     manifest = read_manifest(root, tuple(classes))
     dicom.check_installed(root / path for path in manifest.images["path"])

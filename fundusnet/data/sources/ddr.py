@@ -5,44 +5,42 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 import pandas as pd
 
 from fundusnet.data.manifest import LESION_COLUMNS, Manifest, images_table
-from fundusnet.data.sources import check_choice, listing
+from fundusnet.data.sources import listing
 from fundusnet.data.sources.tables import by_stem, picture_of, report_count
 from fundusnet.errors import UserError
 
 log = logging.getLogger(__name__)
 
-TASKS = ("findings", "grading")
-NEGATIVES = ("within", "both")
 CLASSES = ("none", "mild", "moderate", "severe", "proliferative")
 UNGRADABLE = 5
 FINDINGS = {"hard_exudate": "EX", "hemorrhage": "HE", "microaneurysm": "MA", "cotton_wool_patch": "SE"}
 SPLITS = {"train": "train", "valid": "val", "test": "test"}
 GRADED = "DR_grading"
 SEGMENTED = "lesion_segmentation"
-# The validation part calls its masks' folder otherwise.
+# The folder of masks has another name in the validation part.
 LABELS = ("label", "segmentation label")
 PUBLISHED = {GRADED: {"train": 6835, "valid": 2733, "test": 4105}, SEGMENTED: {"train": 383, "valid": 149, "test": 225}}
 
 
-def load(root: Path, task: str = "findings", negatives: str = "within") -> Manifest:
-    """Photographs of DDR with what ``task`` can be learnt from. Patients, eyes, disc and fovea are not known.
+def load(
+    root: Path, task: Literal["findings", "grading"] = "findings", negatives: Literal["within", "both"] = "within"
+) -> Manifest:
+    """Photographs of DDR with the labels of ``task``. Patients, eyes, disc and fovea are not known.
 
     Args:
-        task: "findings": the photographs with lesion masks; "grading": those with a retinopathy grade 0 … 4, the
-            ungradable left out.
-        negatives: where a finding counts as absent. "within": where its mask is empty, among eyes that all have
-            retinopathy; "both": there, and in every photograph of grade 0. "Present" against grade 0 also separates
-            diseased from healthy eyes, and one part of the set from the other.
+        task: "findings": the photographs with lesion masks; "grading": those with a retinopathy grade 0 … 4.
+        negatives: Where a finding is absent. "within": where its mask is empty, among eyes that all have retinopathy;
+            "both": also in every photograph of grade 0, but "present" against grade 0 also separates diseased from
+            healthy eyes, and one part of the set from the other.
 
     Raises:
-        UserError: an option or the layout is wrong; says what was expected and found.
+        UserError: The layout is wrong; names what was expected and found.
     """
-    check_choice("ddr", "task", task, TASKS)
-    check_choice("ddr", "negatives", negatives, NEGATIVES)
     if task == "grading":
         graded = [row for row in _graded(root) if row["grade"] != UNGRADABLE]
         return Manifest(root, images_table(graded), classes=CLASSES)
@@ -56,7 +54,7 @@ def load(root: Path, task: str = "findings", negatives: str = "within") -> Manif
 
 
 def _graded(root: Path) -> list[dict[str, object]]:
-    """A row a line of the lists 'file grade' whose photograph is here."""
+    """A row for each line 'file grade' of the lists whose photograph is found."""
     base = _base(root, GRADED)
     rows: list[dict[str, object]] = []
     for name, split in SPLITS.items():
@@ -100,7 +98,7 @@ def _segmented(root: Path) -> tuple[list[dict[str, object]], list[tuple[str, str
 
 
 def _lesions(root: Path, part: Path, pictures: list[tuple[str, Path]]) -> Iterator[tuple[str, str, str]]:
-    """A row a mask file: one without a lesion pixel means absent, a missing one leaves its finding undecided."""
+    """A row for each mask file: one without a lesion pixel means absent, a missing one leaves its finding undecided."""
     label = next((part / name for name in LABELS if (part / name).is_dir()), None)
     if label is None:
         raise UserError(f"{part}: no folder {' or '.join(LABELS)} with the masks, found {listing(part)}")
@@ -120,5 +118,5 @@ def _base(root: Path, name: str) -> Path:
 
 
 def _row(root: Path, part: str, split: str, picture: Path) -> dict[str, object]:
-    """Both parts use one numbering, so the part stands in the id."""
+    """Both parts use the same numbers, so the id contains the part."""
     return {"image_id": f"{part}_{split}_{picture.stem}", "path": picture.relative_to(root).as_posix(), "split": split}

@@ -1,6 +1,6 @@
 """DIARETDB1 v1.1 (Kauppi et al. 2007): 89 photographs in which four experts marked four findings.
 
-A mask adds the experts up: grey 0, 63, 126, 189, 252 for none to all four of them, at each pixel.
+A mask counts the experts: grey 0, 63, 126, 189, 252 for none to all four, at each pixel.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import pandas as pd
 
 from fundusnet.data.decode import Unreadable, read_mask
 from fundusnet.data.manifest import LESION_COLUMNS, Manifest, images_table
-from fundusnet.data.sources import listing
-from fundusnet.data.sources.tables import by_stem, picture_of, report_count
+from fundusnet.data.sources import found_near, listing
+from fundusnet.data.sources.tables import by_stem, picture_of, report_count, report_findings
 from fundusnet.errors import UserError
 from fundusnet.system.progress import track
 
@@ -31,7 +31,7 @@ FINDINGS = {
 }
 PICTURES = "images/ddb1_fundusimages"
 TRUTH = "images/ddb1_groundtruth"
-# Name in the manifest: the training set stays "", so that a validation set can be drawn from it.
+# Split in the manifest: "" for the training set, so that a validation set can be drawn from it.
 LISTS = {"": "traindatasets/trainset.txt", "test": "testdatasets/testset.txt"}
 PUBLISHED = {"": 28, "test": 61}
 
@@ -39,8 +39,8 @@ PUBLISHED = {"": 28, "test": 61}
 def load(root: Path, experts: int = 2) -> Manifest:
     """Photographs with the lesions that at least ``experts`` of the four agree on.
 
-    A finding is present where they agree on a pixel, absent where nobody marked one, and undecided (no row) where only
-    fewer did: the rule that readings follow too (S1.2). Neither patients nor disc or fovea are known.
+    A finding is present if they agree on a pixel, absent if nobody marked one, and undecided (no row) otherwise, as for
+    readings (S1.2). Neither patients nor disc or fovea are known.
 
     Raises:
         UserError: ``experts`` is not 1 to 4, or a folder or list of the set is missing.
@@ -50,8 +50,7 @@ def load(root: Path, experts: int = 2) -> Manifest:
     base = root / "resources" if (root / "resources").is_dir() else root
     for place in (PICTURES, *(f"{TRUTH}/{folder}" for folder in FINDINGS.values())):
         if not (base / place).is_dir():
-            near = next(folder for folder in (base / place).parents if folder.is_dir())
-            raise UserError(f"root={root}: source=diaretdb1 expects a folder {place}, found in {near}: {listing(near)}")
+            raise UserError(f"root={root}: source=diaretdb1 expects a folder {place}, {found_near(base / place)}")
     pictures = by_stem(base / PICTURES)
     rows: list[dict[str, object]] = []
     for split, name in LISTS.items():
@@ -66,22 +65,16 @@ def load(root: Path, experts: int = 2) -> Manifest:
             f"root={root}: none of the photographs in {' and '.join(LISTS.values())} is in {PICTURES}, found "
             f"{listing(base / PICTURES)}"
         )
-    above = GREY_PER_EXPERT * int(experts) - GREY_PER_EXPERT // 2 - 1  # half way to one expert fewer
+    above = GREY_PER_EXPERT * int(experts) - GREY_PER_EXPERT // 2 - 1  # half way to one expert less
     lesions = pd.DataFrame(_lesions(root, base, rows, above), columns=list(LESION_COLUMNS), dtype=str)
-    for finding in FINDINGS:
-        paths = lesions.loc[lesions["finding"] == finding, "path"]
-        present, absent = int((paths != "").sum()), int((paths == "").sum())
-        log.info(
-            "DIARETDB1 %s: present %d, absent %d, undecided %d", finding, present, absent, len(rows) - present - absent
-        )
+    report_findings("DIARETDB1", lesions, FINDINGS, len(rows))
     return Manifest(root, images_table(rows), lesions=lesions, lesion_above=above)
 
 
 def _list(file: Path) -> list[str]:
     """Names of photographs, one a line, with or without a folder before them."""
     if not file.is_file():
-        near = next(folder for folder in file.parents if folder.is_dir())
-        raise UserError(f"{file} is missing, found in {near}: {listing(near)}")
+        raise UserError(f"{file} is missing, {found_near(file)}")
     lines = file.read_text(encoding="utf-8-sig", errors="replace").splitlines()
     return [line.split()[0] for line in lines if line.strip()]
 

@@ -1,4 +1,4 @@
-"""A folder of photographs: ``<class>/<photograph>``, or ungraded ones in any nesting."""
+"""A folder of photographs: ``<class>/<photograph>``, or ungraded ones at any depth."""
 
 from __future__ import annotations
 
@@ -23,21 +23,19 @@ KINDS = ", ".join(sorted(SUFFIXES | dicom.SUFFIXES))
 def load(root: Path, classes: Sequence[str] = ()) -> Manifest:
     """Photographs below ``root``; grade = position of their class folder in ``classes``, in ascending order.
 
-    Without ``classes`` every photograph below ``root`` is listed, ungraded. Folders that ``classes`` does not
-    name are left out, and the log says so. Patient and eye are known of DICOM files, as far as their headers tell.
+    Without ``classes`` every photograph below ``root`` is listed, ungraded. Folders not in ``classes`` are left out and
+    logged. Patient and eye of DICOM files are read from their headers.
 
     Raises:
-        UserError: a class folder is absent or stands twice in ``classes``, there is no photograph, or a DICOM file and
-            no pydicom.
+        UserError: A class folder is missing or twice in ``classes``, there is no photograph, or there is a DICOM file
+            and pydicom is not installed.
     """
     if len(set(classes)) != len(classes):
-        raise UserError(f"classes={list(classes)}: a folder is named twice; each grade needs its own")
+        raise UserError(f"classes={list(classes)}: a folder is named twice; give each grade its own")
     found: list[tuple[Path, int | None]] = []
     for grade, name in enumerate(classes):
         if not (root / name).is_dir():
-            raise UserError(
-                f"root={root}: class folder '{name}' is missing, found {listing(root)}; set classes to suit"
-            )
+            raise UserError(f"root={root}: class folder '{name}' is missing, found {listing(root)}; change classes")
         files = photographs(root / name)
         if not files:
             raise UserError(f"root={root}: class folder '{name}' holds no photograph, found {listing(root / name)}")
@@ -51,17 +49,17 @@ def load(root: Path, classes: Sequence[str] = ()) -> Manifest:
 
     headers = _headers([file for file, _ in found if file.suffix.lower() not in SUFFIXES])
     rows: list[dict[str, object]] = []
-    for file, known in found:
+    for file, position in found:
         patient_id, eye = headers.get(file, ("", ""))
         path = file.relative_to(root).as_posix()
-        rows.append({"path": path, "grade": known, "patient_id": patient_id, "eye": eye})
+        rows.append({"path": path, "grade": position, "patient_id": patient_id, "eye": eye})
     identifiers = unique_ids([str(row["path"]) for row in rows])
     images = images_table([{"image_id": name, **row} for name, row in zip(identifiers, rows, strict=True)])
     return Manifest(root, images, classes=tuple(classes))
 
 
 def photographs(folder: Path) -> list[Path]:
-    """Pictures and DICOM files below ``folder`` in order of name, without hidden ones (``._x.jpg`` of a Mac)."""
+    """Photographs and DICOM files below ``folder`` by name, without hidden files (such as ``._x.jpg`` of macOS)."""
     return sorted(
         file
         for file in folder.rglob("*")
@@ -72,7 +70,7 @@ def photographs(folder: Path) -> list[Path]:
 
 
 def unique_ids(paths: Sequence[str]) -> list[str]:
-    """An id a path: its parts joined by ``_``, and a checksum of the path where two would share one."""
+    """An id for each path: its parts joined by ``_``, with a checksum of the path if two would have the same id."""
     plain = ["_".join(Path(path).with_suffix("").parts).replace("\\", "_") for path in paths]
     count = Counter(plain)
     return [
@@ -86,11 +84,11 @@ def _report(root: Path, classes: Sequence[str], count: int) -> None:
     if not classes and folders:
         log.info("%d ungraded photographs; to grade by folder set classes to an order of %s", count, folders)
     elif left_out := [name for name in folders if name not in {Path(name).parts[0] for name in classes}]:
-        log.warning("left out, as classes does not name them: %s", ", ".join(left_out))
+        log.warning("left out, not in classes: %s", ", ".join(left_out))
 
 
 def _headers(files: Sequence[Path]) -> dict[Path, tuple[str, str]]:
-    """Patient and eye of each DICOM file, "" where its header does not tell."""
+    """Patient and eye of each DICOM file, "" if its header lacks them."""
     headers = {file: dicom.patient_and_eye(file) for file in track(files, "reading DICOM headers")}
     if headers:
         patients = {patient for patient, _ in headers.values()} - {""}

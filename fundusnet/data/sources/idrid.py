@@ -1,20 +1,20 @@
 """IDRiD, the Indian Diabetic Retinopathy Image Dataset (Porwal et al. 2018, CC BY 4.0).
 
 Part A has lesion masks, part B a retinopathy grade, part C (numbered as B) disc and fovea centres. A and B
-share pictures under unrelated numbers, so those are recognised by content and become one photograph: A's
-picture and masks with B's grade and C's points. Numbers restart with each split; ids of the testing set carry
+share photographs under unrelated numbers, so those are recognised by content and become one photograph: A's
+file and masks with B's grade and C's points. Numbers restart with each split; ids of the testing set contain
 ``test``.
 """
 
 from __future__ import annotations
 
-import csv
 import logging
 import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -22,14 +22,13 @@ import numpy.typing as npt
 import pandas as pd
 
 from fundusnet.data.manifest import LESION_COLUMNS, Manifest, images_table
-from fundusnet.data.sources import check_choice, listing
+from fundusnet.data.sources import eye_side, found_near, listing
+from fundusnet.data.sources.tables import read_table, report_count, report_findings
 from fundusnet.errors import UserError
 from fundusnet.system.progress import track
 
 log = logging.getLogger(__name__)
 
-TASKS = ("findings", "grading")
-NEGATIVES = ("grade0", "within_a", "both")
 CLASSES = ("none", "mild", "moderate", "severe", "proliferative")
 LESIONS = {
     "microaneurysm": ("1. Microaneurysms", "MA"),
@@ -42,49 +41,51 @@ MASKS = "A. Segmentation/2. All Segmentation Groundtruths"
 GRADES = "B. Disease Grading/2. Groundtruths"
 DISCS = "C. Localization/2. Groundtruths/1. Optic Disc Center Location"
 FOVEAS = "C. Localization/2. Groundtruths/2. Fovea Center Location"
-# Folder of each split, the word in its tables' names, and its name in the manifest: the training set stays
-# "", so that a validation set can be drawn from it.
+# Folder of each split, the word in its tables' names, and its name in the manifest: "" for the training set, so that a
+# validation set can be drawn from it.
 SPLITS = (("a. Training Set", "Training", ""), ("b. Testing Set", "Testing", "test"))
-OFFICIAL = {("A", ""): 54, ("A", "test"): 27, ("B", ""): 413, ("B", "test"): 103}
-# Two encodings of one picture differ by less than 1 grey level (root mean square over the thumbnail), the
-# most alike of different pictures by more than 4 (measured on 50 pictures of A and 171 of B).
+PUBLISHED = {("A", ""): 54, ("A", "test"): 27, ("B", ""): 413, ("B", "test"): 103}
+# Two encodings of one photograph differ by less than 1 grey level (root mean square over the thumbnail), different
+# photographs by more than 4 (measured on 50 photographs of A and 171 of B).
 SAME_BELOW = 2.0
 THUMBNAIL = 32
 
 
 @dataclass(frozen=True)
 class Picture:
-    """One file of part A or B, and what parts B and C know of it."""
+    """One file of part A or B, with the labels of parts B and C."""
 
     part: str
     split: str
     name: str  # IDRiD_01
     file: Path
-    known: dict[str, float]  # grade and coordinates; nothing yet for part A
+    known: dict[str, float]  # grade and coordinates; empty for part A at first
 
     @property
     def image_id(self) -> str:
         return "_".join(filter(None, (self.part, self.split, self.name)))
 
 
-def load(root: Path, task: str = "findings", negatives: str = "both") -> Manifest:
-    """Photographs of IDRiD with what ``task`` can be learnt from.
+def load(
+    root: Path,
+    task: Literal["findings", "grading"] = "findings",
+    negatives: Literal["grade0", "within_a", "both"] = "both",
+) -> Manifest:
+    """Photographs of IDRiD with the labels of ``task``.
 
     Args:
-        task: "findings": parts A and B with lesion rows; "grading": all that have a retinopathy grade 0 … 4.
-        negatives: where a finding counts as absent. "grade0": in eyes without retinopathy (part B); "within_a":
-            in part A where its mask is missing, grade 0 left out of the set; "both". All of part A is diseased:
-            "present" against grade 0 separates diseased from healthy eyes, and part A from part B, besides the
-            finding. Diseased eyes without masks stay undecided: no row.
+        task: "findings": parts A and B with lesions; "grading": all with a retinopathy grade 0 … 4.
+        negatives: Where a finding is absent. "grade0": in eyes without retinopathy (part B); "within_a": in part A if
+            its mask is missing, with grade 0 left out of the set; "both". All eyes of part A are diseased, so "present"
+            against grade 0 also separates diseased from healthy eyes, and part A from part B. Diseased eyes without
+            masks stay undecided.
 
     Raises:
-        UserError: an option or the layout is wrong; says what was expected and found.
+        UserError: The layout is wrong; names what was expected and found.
     """
-    check_choice("idrid", "task", task, TASKS)
-    check_choice("idrid", "negatives", negatives, NEGATIVES)
     segmented, graded = _part_a(root), _part_b(root)
     _require(root, task, segmented, graded)
-    pictures = _merge(segmented, graded)
+    pictures = _join_parts(segmented, graded)
     lesions = pd.DataFrame(columns=list(LESION_COLUMNS), dtype=str)
     if task == "grading":
         ungraded = [picture for picture in pictures if "grade" not in picture.known]
@@ -95,13 +96,13 @@ def load(root: Path, task: str = "findings", negatives: str = "both") -> Manifes
             pictures = [picture for picture in pictures if picture.part == "A" or picture.known.get("grade") != 0]
         rows = [row for picture in pictures for row in _lesion_rows(root, picture, negatives)]
         lesions = pd.DataFrame(rows, columns=list(LESION_COLUMNS), dtype=str)
-        _report(lesions, len(pictures))
+        report_findings("IDRiD", lesions, LESIONS, len(pictures))
     images = images_table(
         [
             {
                 "image_id": picture.image_id,
                 "path": picture.file.relative_to(root).as_posix(),
-                "eye": _eye(picture.known),
+                "eye": eye_side(picture.known.get("disc_x"), picture.known.get("fovea_x")),
                 "split": picture.split,
                 **picture.known,
             }
@@ -125,9 +126,9 @@ def _part_b(root: Path) -> list[Picture]:
         files = _files(root / PICTURES["B"] / folder, "B", split)
         if not files:
             continue
-        grades = _table(root / GRADES, f"*Disease Grading*{word} Labels.csv", ("retinopathygrade",))
-        discs = _table(root / DISCS, f"*OD_Center*{word}*Markups.csv", ("xcoordinate", "ycoordinate"))
-        foveas = _table(root / FOVEAS, f"*Fovea_Center*{word}*Markups.csv", ("xcoordinate", "ycoordinate"))
+        grades = _numbers(root / GRADES, f"*Disease Grading*{word} Labels.csv", ("Retinopathy grade",))
+        discs = _numbers(root / DISCS, f"*OD_Center*{word}*Markups.csv", ("X- Coordinate", "Y - Coordinate"))
+        foveas = _numbers(root / FOVEAS, f"*Fovea_Center*{word}*Markups.csv", ("X- Coordinate", "Y - Coordinate"))
         for file in files:
             known: dict[str, float] = {}
             for table, columns in (
@@ -143,85 +144,57 @@ def _part_b(root: Path) -> list[Picture]:
 
 
 def _files(folder: Path, part: str, split: str) -> list[Path]:
-    """Photographs ``IDRiD_<number>.jpg`` in a folder; anything else there is a stray."""
+    """Photographs ``IDRiD_<number>.jpg`` in a folder; other files are ignored."""
     if not folder.is_dir():
         return []
     files = sorted(file for file in folder.iterdir() if re.fullmatch(r"IDRiD_\d+\.jpg", file.name, re.IGNORECASE))
-    official = OFFICIAL[part, split]
-    level = logging.INFO if len(files) == official else logging.WARNING
-    log.log(
-        level,
-        "IDRiD part %s, %s: %d photographs of %d in the official set",
-        part,
-        folder.name,
-        len(files),
-        official,
-    )
+    report_count(f"IDRiD part {part}, {folder.name}", len(files), PUBLISHED[part, split])
     return files
 
 
-def _table(folder: Path, pattern: str, columns: tuple[str, ...]) -> dict[str, tuple[float, ...]]:
-    """Numbers by picture name from the one table that ``pattern`` finds; {} where there is none.
-
-    The official tables have trailing spaces in their headers, empty columns, and rows of notes.
-    """
+def _numbers(folder: Path, pattern: str, columns: tuple[str, ...]) -> dict[str, tuple[float, ...]]:
+    """Numbers by photograph from the table that ``pattern`` finds; {} if there is none. Rows of notes are dropped."""
     files = sorted(file for file in folder.glob(pattern) if not file.name.startswith("."))
     if not files:
-        log.warning("IDRiD: no table '%s' in %s: what it tells stays unknown", pattern, folder)
+        log.warning("IDRiD: no table '%s' in %s; its values stay unknown", pattern, folder)
         return {}
-    values: dict[str, tuple[float, ...]] = {}
-    with files[0].open(encoding="utf-8-sig", newline="") as stream:
-        reader = csv.reader(stream)
-        header = [re.sub(r"\W", "", cell).lower() for cell in next(reader, [])]
-        if absent := [column for column in columns if column not in header]:
-            raise UserError(
-                f"{files[0]}: no column '{absent[0]}', found {', '.join(filter(None, header)) or 'nothing'}"
-            )
-        places = [header.index(column) for column in columns]
-        for row in reader:
-            if not row or not row[0].strip().startswith("IDRiD_"):
-                continue
-            cells = [row[place].strip() if place < len(row) else "" for place in places]
-            if not all(cells):
-                continue
-            try:
-                values[row[0].strip()] = tuple(float(cell) for cell in cells)
-            except ValueError:
-                raise UserError(f"{files[0]}, line {reader.line_num}: {cells} are not numbers") from None
-    return values
+    return {
+        row.first: tuple(row.number(column) for column in columns)
+        for row in read_table(files[0], columns)
+        if row.first.startswith("IDRiD_") and all(row[column] for column in columns)
+    }
 
 
 def _require(root: Path, task: str, segmented: list[Picture], graded: list[Picture]) -> None:
     part, pictures = ("A", segmented) if task == "findings" else ("B", graded)
     if not pictures:
         place = root / PICTURES[part] / SPLITS[0][0]
-        closest = next(folder for folder in (place, *place.parents) if folder.is_dir())
         raise UserError(
             f"root={root}: source=idrid task={task} expects photographs IDRiD_*.jpg in "
-            f"'{PICTURES[part]}/{SPLITS[0][0]}', found in {closest}: {listing(closest)}"
+            f"'{PICTURES[part]}/{SPLITS[0][0]}', {found_near(place)}"
         )
     if task == "grading" and not any("grade" in picture.known for picture in graded):
         raise UserError(f"{root / GRADES}: no grade for any photograph of part B, found {listing(root)}")
     if task == "findings":
         for split in {picture.split for picture in segmented}:
             for folder, _ in LESIONS.values():
-                # A missing mask means absent: a folder not unpacked would pass for eyes without lesions.
+                # A missing mask means absent: without this folder all eyes would have no lesions.
                 place = root / MASKS / _folder_of(split) / folder
                 if not place.is_dir():
                     raise UserError(
-                        f"{place} is missing: unpack the masks of part A, or every eye would count as without"
+                        f"{place} is missing: unpack the masks of part A, or its lesion would be absent in every eye"
                     )
 
 
-def _merge(segmented: list[Picture], graded: list[Picture]) -> list[Picture]:
-    """Part A with the grade and points of the same picture in part B, then the rest of part B."""
+def _join_parts(segmented: list[Picture], graded: list[Picture]) -> list[Picture]:
+    """Part A with the grade and points of the same photograph in part B, then the rest of part B."""
     if not segmented or not graded:
         return segmented + graded
     thumbnails = _thumbnails([picture.file for picture in segmented + graded])
     ours, theirs = thumbnails[: len(segmented)], thumbnails[len(segmented) :]
     merged, taken = [], set()
     for picture, thumbnail in zip(segmented, ours, strict=True):
-        distance = np.sqrt(((theirs - thumbnail) ** 2).mean(axis=1))  # NaN where a file cannot be read
+        distance = np.sqrt(((theirs - thumbnail) ** 2).mean(axis=1))  # NaN if a file cannot be read
         nearest = int(np.argmin(np.where(np.isnan(distance), np.inf, distance)))
         if not distance[nearest] < SAME_BELOW:
             merged.append(picture)
@@ -229,15 +202,15 @@ def _merge(segmented: list[Picture], graded: list[Picture]) -> list[Picture]:
         twin = graded[nearest]
         log.debug("IDRiD: %s is %s (%.2f grey levels)", picture.image_id, twin.image_id, distance[nearest])
         merged.append(Picture(picture.part, picture.split, picture.name, picture.file, twin.known))
-        # A twin across the official splits stays: prepare finds such duplicates.
+        # A twin in the other official split stays: prepare finds such duplicates.
         if twin.split == picture.split:
             taken.add(nearest)
-    log.info("IDRiD: %d of %d photographs of part A stand in part B too", len(taken), len(segmented))
+    log.info("IDRiD: %d of %d photographs of part A are in part B too", len(taken), len(segmented))
     return merged + [picture for position, picture in enumerate(graded) if position not in taken]
 
 
 def _thumbnails(files: list[Path]) -> npt.NDArray[np.float32]:
-    """Grey thumbnails (N, 32*32), 0 … 255, NaN where unreadable; decoded at an eighth the size."""
+    """Grey thumbnails (N, 32*32), 0 … 255, NaN if unreadable; decoded at an eighth of the size."""
 
     def thumbnail(file: Path) -> npt.NDArray[np.float32]:
         grey = cv2.imread(str(file), cv2.IMREAD_REDUCED_GRAYSCALE_8)
@@ -260,23 +233,3 @@ def _lesion_rows(root: Path, picture: Picture, negatives: str) -> Iterator[tuple
 
 def _folder_of(split: str) -> str:
     return next(folder for folder, _, name in SPLITS if name == split)
-
-
-def _eye(known: dict[str, float]) -> str:
-    """The optic disc lies nasally: right of the fovea in a picture of the right eye."""
-    if "disc_x" not in known or "fovea_x" not in known or known["disc_x"] == known["fovea_x"]:
-        return ""
-    return "right" if known["disc_x"] > known["fovea_x"] else "left"
-
-
-def _report(lesions: pd.DataFrame, count: int) -> None:
-    for finding in LESIONS:
-        paths = lesions.loc[lesions["finding"] == finding, "path"]
-        present, absent = int((paths != "").sum()), int((paths == "").sum())
-        log.info(
-            "IDRiD %s: present %d, absent %d, undecided %d",
-            finding,
-            present,
-            absent,
-            count - present - absent,
-        )

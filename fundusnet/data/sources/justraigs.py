@@ -1,27 +1,25 @@
-"""JustRAIGS (2024): referable glaucoma or not, and why, in the words of two or three graders."""
+"""JustRAIGS (2024): referable glaucoma or not, and its features as marked by two or three graders."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Literal
 
 import pandas as pd
 
 from fundusnet.data.duplicates import connected
-from fundusnet.data.manifest import READING_COLUMNS, Manifest, empty, images_table
-from fundusnet.data.sources import check_choice
+from fundusnet.data.manifest import READING_COLUMNS, Manifest, empty_table, images_table
 from fundusnet.data.sources.tables import Row, by_stem, find_table, read_table, with_picture
 from fundusnet.errors import UserError
 
 log = logging.getLogger(__name__)
 
-TASKS = ("findings", "grading")
-NEGATIVES = ("within", "both")
 CLASSES = ("no_referable_glaucoma", "referable_glaucoma")
 CODES = {"NRG": 0, "RG": 1}
 GRADERS = ("G1", "G2", "G3")
-# Superior and inferior are one finding: where it lies is a matter of regions, which need disc and fovea.
+# Superior and inferior are one finding: its place would be given by regions, which need disc and fovea.
 FINDINGS = {
     "ANRS": "neuroretinal_rim_change",
     "ANRI": "neuroretinal_rim_change",
@@ -36,21 +34,20 @@ FINDINGS = {
 }
 
 
-def load(root: Path, task: str = "findings", negatives: str = "within") -> Manifest:
-    """Photographs with what ``task`` can be learnt from; both eyes of a patient share a patient.
+def load(
+    root: Path, task: Literal["findings", "grading"] = "findings", negatives: Literal["within", "both"] = "within"
+) -> Manifest:
+    """Photographs with the labels of ``task``; both eyes of a patient have the same patient id.
 
     Args:
-        task: "findings": readings of the features of referable glaucoma, a grader each; "grading": the final label.
-        negatives: whose silence counts. Only who called an eye referable was asked for features. "within": referable
-            eyes and the graders who called them so; "both": besides, whoever called an eye not referable saw no
-            feature.
+        task: "findings": each grader's reading of the features of referable glaucoma; "grading": the final label.
+        negatives: Where a feature is absent. Only graders who called an eye referable were asked for features.
+            "within": in referable eyes, as read by those graders; "both": also in the reading of a grader who called
+            an eye not referable.
 
     Raises:
-        UserError: an option is wrong, the table is missing or names none of the photographs here, or a label is
-            unknown.
+        UserError: The table is missing or names none of the photographs here, or a label is unknown.
     """
-    check_choice("justraigs", "task", task, TASKS)
-    check_choice("justraigs", "negatives", negatives, NEGATIVES)
     features = [f"{grader} {feature}" for grader in GRADERS for feature in FINDINGS] if task == "findings" else []
     labels = [f"Label {grader}" for grader in GRADERS] if task == "findings" else []
     rows = read_table(
@@ -77,7 +74,7 @@ def load(root: Path, task: str = "findings", negatives: str = "within") -> Manif
         for (row, file), patient in zip(pairs, _patients([row for row, _ in pairs]), strict=True)
     ]
     log.info("JustRAIGS: found %d photographs, %d referable", len(images), sum(row["grade"] == 1 for row in images))
-    readings = empty(READING_COLUMNS)
+    readings = empty_table(READING_COLUMNS)
     if task == "findings":
         cells = [reading for row, _ in pairs for reading in _readings(row, negatives)]
         readings = pd.DataFrame(cells, columns=list(READING_COLUMNS), dtype=str)
@@ -85,7 +82,7 @@ def load(root: Path, task: str = "findings", negatives: str = "within") -> Manif
 
 
 def _patients(rows: Sequence[Row]) -> list[str]:
-    """Patient of each eye, named after the first of the eyes that fellowship joins."""
+    """Patient of each eye, named after the first of its fellow eyes."""
     place = {row["Eye ID"]: at for at, row in enumerate(rows)}
     fellows = [(place[row["Fellow Eye ID"]], at) for at, row in enumerate(rows) if row["Fellow Eye ID"] in place]
     return [rows[first]["Eye ID"] for first in connected(len(rows), fellows).tolist()]

@@ -6,18 +6,16 @@ not the "suspicious" of S2. Neither patients nor eyes nor foveas are known.
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 
 from fundusnet.data.manifest import Manifest, images_table
 from fundusnet.data.sources import listing
 from fundusnet.data.sources.folder import photographs, unique_ids
+from fundusnet.data.sources.tables import report_count
 from fundusnet.errors import UserError
 
-log = logging.getLogger(__name__)
-
 CLASSES = ("normal", "early", "advanced")
-# Folder of each grade in order, and the photographs of the complete set (1544).
+# Folder of each grade in order, and its number of photographs in the published set.
 FOLDERS = {"normal_control": 788, "early_glaucoma": 289, "advanced_glaucoma": 467}
 
 
@@ -25,19 +23,16 @@ def load(root: Path) -> Manifest:
     """Every crop under the three folders, with grades 0 (normal), 1 (early), 2 (advanced).
 
     Raises:
-        UserError: one of the folders is absent or empty.
+        UserError: One of the folders is absent or empty.
     """
     rows: list[dict[str, object]] = []
-    for grade, (name, official) in enumerate(FOLDERS.items()):
+    for grade, (name, published) in enumerate(FOLDERS.items()):
         if not (root / name).is_dir():
             raise UserError(f"root={root}: source=keh expects folders {', '.join(FOLDERS)}, found {listing(root)}")
         files = photographs(root / name)
         if not files:
             raise UserError(f"root={root}: folder '{name}' holds no photograph, found {listing(root / name)}")
-        log.log(
-            logging.INFO if len(files) == official else logging.WARNING,
-            "KEH %s: %d photographs of %d in the official set", name, len(files), official,
-        )  # fmt: skip
+        report_count(f"KEH {name}", len(files), published)
         paths = [file.relative_to(root).as_posix() for file in files]
         rows += [
             {"image_id": image_id, "path": path, "grade": grade}

@@ -1,6 +1,6 @@
 """Messidor-2 (Decencière et al. 2014; Abràmoff et al. 2013) with the adjudicated grades of Krause et al. 2018.
 
-Photographs and the list of pairs come from one place (ADCIS), grades from another.
+Photographs and the list of pairs are published by ADCIS, the grades elsewhere.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def load(root: Path) -> Manifest:
     """Every gradable photograph with its adjudicated grade; both eyes of an examination share a patient.
 
     Raises:
-        UserError: there is no table of grades, it names none of the photographs here, or a grade is none of 0 … 4.
+        UserError: There is no table of grades, it names none of the photographs here, or a grade is not one of 0 … 4.
     """
     grade = "adjudicated_dr_grade|diagnosis"
     rows = read_table(find_table(root, GRADES), ("image_id|id_code", grade), ("adjudicated_gradable",))
@@ -51,7 +51,7 @@ def load(root: Path) -> Manifest:
 
 
 def _patients(root: Path, pictures: Mapping[str, Path]) -> dict[str, str]:
-    """Patient by name of the photograph: a line of the list names the two eyes of one examination."""
+    """Patient of each photograph: a line of the list names the two eyes of one examination."""
     try:
         file = find_table(root, PAIRS)
     except UserError:

@@ -1,4 +1,4 @@
-"""ODIR-5K (Peking University, 2019): what is diagnosed in either eye of 3500 patients, as keywords."""
+"""ODIR-5K (Peking University, 2019): the diagnoses of either eye of 3500 patients, as keywords."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ log = logging.getLogger(__name__)
 
 PUBLISHED = 7000
 TABLES = ("*Training_Annotations*.xlsx", "data.xlsx")
-# Beside the originals some copies hold reduced ones under the same names.
+# Some copies also hold reduced photographs under the same names.
 FOLDERS = ("ODIR-5K_Training_Dataset", "ODIR-5K_Training_Images", "Training Images")
 NORMAL = "normal fundus"
-# What a keyword holds → the finding it says; a keyword that holds none of these is a finding of its own name.
+# Part of a keyword → its finding; a keyword without any of these is a finding of its own name.
 FINDINGS = {
     "diabetic retinopathy": "diabetic_retinopathy",
     "proliferative retinopathy": "diabetic_retinopathy",  # and nonproliferative
@@ -39,13 +39,13 @@ READER = "odir"
 
 
 def load(root: Path) -> Manifest:
-    """One reading an eye, from its own keywords (the set's N, D, G, C, A, H, M, O are of the patient). No regions.
+    """One reading per eye, from its own keywords (the set's N, D, G, C, A, H, M, O are of the patient). No regions.
 
-    Left out: what shows no fundus, and eyes in which something is only suspected. An eye of which nothing but the
-    photograph's quality is told has no reading.
+    Photographs without a fundus, and eyes in which something is only suspected, are left out. An eye with keywords of
+    the photograph's quality only has no reading.
 
     Raises:
-        UserError: there is no table, it has other columns, or none of its photographs is here.
+        UserError: There is no table, it has other columns, or none of its photographs is here.
     """
     table = find_table(root, *TABLES)
     sides = (
@@ -64,7 +64,7 @@ def load(root: Path) -> Manifest:
             if (file := picture_of(row[fundus], pictures)) is None:
                 continue
             if file in seen:
-                raise row.wrong(fundus, "a photograph of this row alone; drop the row that repeats it")
+                raise row.wrong(fundus, "a photograph of this row only; remove the row that repeats it")
             seen.add(file)
             keywords = split_keywords(row[diagnosis])
             if any(word in keyword for word in NO_FUNDUS for keyword in keywords):
@@ -75,9 +75,9 @@ def load(root: Path) -> Manifest:
                 continue
             path = file.relative_to(root).as_posix()
             images.append({"image_id": file.stem, "path": path, "patient_id": row["ID"], "eye": eye})
-            told = [keyword for keyword in keywords if keyword not in QUALITY]
-            diseases = sorted({finding_of(keyword) for keyword in told if keyword != NORMAL})
-            if told:
+            diagnoses = [keyword for keyword in keywords if keyword not in QUALITY]
+            diseases = sorted({finding_of(keyword) for keyword in diagnoses if keyword != NORMAL})
+            if diagnoses:
                 readings += [(file.stem, READER, finding, "") for finding in diseases or [""]]
     if not seen:
         raise UserError(f"{table}: none of its photographs is in {place}, found {listing(place)}")
@@ -87,11 +87,11 @@ def load(root: Path) -> Manifest:
 
 
 def split_keywords(cell: str) -> list[str]:
-    """Keywords of one eye, in lower case; they are joined by a full-width comma, now and then by a plain one."""
+    """Keywords of one eye, in lower case, separated by a full-width or a plain comma."""
     return [" ".join(word.lower().split()) for word in re.split("[\uff0c,]", cell) if word.strip()]
 
 
 def finding_of(keyword: str) -> str:
-    """Name of the finding that a keyword says."""
+    """Name of the finding of a keyword."""
     known = next((name for part, name in FINDINGS.items() if part in keyword), None)
     return known or re.sub(r"[^a-z0-9]+", "_", keyword).strip("_")

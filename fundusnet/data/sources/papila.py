@@ -33,7 +33,7 @@ def load(root: Path) -> Manifest:
     """Every photograph with a diagnosis, its patient and eye, and the disc centre where an expert outlined it.
 
     Raises:
-        UserError: folders or tables are missing, or a diagnosis is none of 0, 1, 2.
+        UserError: Folders or tables are missing, or a diagnosis is not 0, 1 or 2.
     """
     for folder in (PICTURES, CLINICAL):
         if not (root / folder).is_dir():
@@ -81,9 +81,9 @@ def _patient(row: Row) -> str | None:
 
 
 def _disc_centre(folder: Path, name: str) -> tuple[float, float]:
-    """Mean over the experts of the centre of the area they outlined, NaN where none did.
+    """Mean over the experts of the centre of the area they outlined, NaN if none did.
 
-    Names are matched whole: beside them lie copies such as 'RET002OD_disc_exp1 2.txt'.
+    Names are matched completely: there are copies such as 'RET002OD_disc_exp1 2.txt'.
     """
     centres = [_centre(file) for expert in (1, 2) if (file := folder / f"{name}_disc_exp{expert}.txt").is_file()]
     x, y = np.mean(centres, axis=0) if centres else (np.nan, np.nan)
@@ -94,9 +94,9 @@ def _centre(file: Path) -> tuple[float, float]:
     try:
         contour = np.loadtxt(file, ndmin=2)
     except ValueError as error:
-        raise UserError(f"{file} is no table of x and y: {error}") from error
+        raise UserError(f"{file} is not a table of x and y: {error}") from error
     if contour.ndim != 2 or contour.shape[1] != 2 or not len(contour):
-        raise UserError(f"{file} is no table of x and y: it has shape {contour.shape}")
+        raise UserError(f"{file} is not a table of x and y: it has shape {contour.shape}")
     moments = cv2.moments(contour.astype(np.float32)[:, None])
     if moments["m00"] == 0:
         return float(contour[:, 0].mean()), float(contour[:, 1].mean())

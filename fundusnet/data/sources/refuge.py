@@ -1,6 +1,6 @@
 """REFUGE (Orlando et al. 2020): 1200 photographs with glaucoma or without, discs and cups outlined, foveas marked.
 
-Its archives are unpacked into many nestings, so each part is found by its own name wherever it lies below the root.
+Its archives unpack to various nestings, so each part is searched for by its name anywhere below the root.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 
 from fundusnet.data.manifest import Manifest, images_table
-from fundusnet.data.sources import listing
+from fundusnet.data.sources import eye_side, listing
 from fundusnet.data.sources.tables import by_stem, find_table, innermost, picture_of, read_table, report_count
 from fundusnet.errors import UserError
 from fundusnet.system.progress import track
@@ -25,7 +25,7 @@ Known = dict[str, float]  # grade and coordinates, as far as they are known
 
 CLASSES = ("non_glaucoma", "glaucoma")
 CODES = {"0": 0, "1": 1}
-# Split → names that its folder of photographs goes by, and its table.
+# Split → names of its folder of photographs, and its table.
 PARTS = {
     "train": (("Training400",), "Fovea_location.xlsx"),
     "val": (("REFUGE-Validation400", "Validation400"), "Fovea_locations.xlsx"),
@@ -33,17 +33,17 @@ PARTS = {
 }
 PUBLISHED = 400  # photographs of each part
 MASKS = "Disc_Cup_Masks"
-# Grey levels of a mask: 255 background, 128 disc, 0 cup. The cup lies in the disc: what is not background is disc.
+# Grey levels of a mask: 255 background, 128 disc, 0 cup, which is part of the disc.
 BACKGROUND_ABOVE = 191
 
 
 def load(root: Path) -> Manifest:
-    """The parts that are here, in the official splits, with fovea, disc centre, and grade 0 or 1 (glaucoma).
+    """The parts found, in the official splits, with fovea, disc centre, and grade 0 or 1 (glaucoma).
 
-    Which eye it is follows from disc and fovea. Patients are not known.
+    The eye follows from disc and fovea. Patients are not known.
 
     Raises:
-        UserError: no part is here, or one without its labels.
+        UserError: No part is found, or one without its labels.
     """
     masks: dict[str, Path] = {}
     for folder in sorted(root.rglob(MASKS)):
@@ -65,9 +65,8 @@ def load(root: Path) -> Manifest:
             for stem, disc in zip(stems, track(centres, f"disc centres, {split}", total=len(stems)), strict=True):
                 known = labels[stem] | disc
                 path = pictures[stem].relative_to(root).as_posix()
-                rows.append(
-                    {"image_id": pictures[stem].stem, "path": path, "eye": _eye(known), "split": split, **known}
-                )
+                eye = eye_side(known.get("disc_x"), known.get("fovea_x"))
+                rows.append({"image_id": pictures[stem].stem, "path": path, "eye": eye, "split": split, **known})
     if not rows:
         expected = ", ".join(names[0] for names, _ in PARTS.values())
         raise UserError(f"root={root}: source=refuge expects photographs in {expected}, found {listing(root)}")
@@ -75,7 +74,7 @@ def load(root: Path) -> Manifest:
 
 
 def _training(root: Path, table: str, pictures: Mapping[str, Path], place: Path) -> dict[str, Known]:
-    """Labels of the training part, whose folders say which has glaucoma; its table holds foveas only."""
+    """Labels of the training part, whose folders tell glaucoma; its table has foveas only."""
     try:
         foveas = _table(root, table, pictures)
     except UserError as error:
@@ -85,14 +84,14 @@ def _training(root: Path, table: str, pictures: Mapping[str, Path], place: Path)
     for stem, file in pictures.items():
         folder = file.relative_to(place).parts[0].lower()
         if folder not in ("glaucoma", "non-glaucoma"):
-            log.warning("REFUGE train: %s left out, it lies in neither Glaucoma nor Non-Glaucoma", file.name)
+            log.warning("REFUGE train: %s left out, it is in neither Glaucoma nor Non-Glaucoma", file.name)
             continue
         labels[stem] = foveas.get(stem, {}) | {"grade": float(folder == "glaucoma")}
     return labels
 
 
 def _table(root: Path, table: str, pictures: Mapping[str, Path]) -> dict[str, Known]:
-    """What a table says of the photographs that are here."""
+    """The labels in a table of the photographs found."""
     labels: dict[str, Known] = {}
     label = "Glaucoma Label|Label(Glaucoma=1)"
     for row in read_table(find_table(root, table), ("ImgName", "Fovea_X", "Fovea_Y"), (label,)):
@@ -111,9 +110,3 @@ def _disc(mask: Path | None) -> Known:
         return {}
     rows, columns = np.nonzero(grey <= BACKGROUND_ABOVE)
     return {"disc_x": float(columns.mean()), "disc_y": float(rows.mean())} if len(rows) else {}
-
-
-def _eye(known: Known) -> str:
-    """The optic disc lies nasally: right of the fovea in a picture of the right eye."""
-    disc, fovea = known.get("disc_x", np.nan), known.get("fovea_x", np.nan)
-    return "right" if disc > fovea else "left" if disc < fovea else ""

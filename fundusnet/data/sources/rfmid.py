@@ -25,8 +25,7 @@ log = logging.getLogger(__name__)
 
 CODES = {"0": 0, "1": 1}
 RISK = "Disease_Risk"
-# Names of the columns that have one among our findings or need one; MH is media haze, the macular hole is MHL.
-# Every other column is a finding of its own name in lower case.
+# Findings of columns; any other column is a finding of its own name in lower case. MH is media haze, MHL macular hole.
 FINDINGS = {
     "DR": "diabetic_retinopathy",
     "ARMD": "age_related_macular_degeneration",
@@ -43,7 +42,7 @@ FINDINGS = {
     "MHL": "macular_hole",
     "CWS": "cotton_wool_patch",
 }
-# Split → names that its folder of photographs goes by, its table, and its published size.
+# Split → names of its folder of photographs, its table, and its published size.
 PARTS = {
     "train": (("a. Training Set", "Training"), "*RFMiD_Training_Labels.csv", 1920),
     "val": (("b. Validation Set", "Validation"), "*RFMiD_Validation_Labels.csv", 640),
@@ -53,10 +52,10 @@ READER = "rfmid"
 
 
 def load(root: Path) -> Manifest:
-    """One reading a photograph: what is present, or nothing. No regions; neither patients nor eyes are known.
+    """One reading per photograph. There are no regions; neither patients nor eyes are known.
 
     Raises:
-        UserError: no part is here, one without its table, or a cell is neither 0 nor 1.
+        UserError: No part is found, a part lacks its table, or a cell is neither 0 nor 1.
     """
     images: list[dict[str, object]] = []
     readings: list[tuple[str, str, str, str]] = []
@@ -67,7 +66,7 @@ def load(root: Path) -> Manifest:
             continue
         table = find_table(root, pattern)
         diseases = [name for name in columns_of(table) if re.sub(r"\W", "", name) not in ("ID", RISK)]
-        # Numbers begin at 1 in each part, so the photographs of one must not answer for another's.
+        # Numbers start at 1 in each part, so photographs are looked up within the part.
         pairs = with_picture(read_table(table, ("ID", RISK, *diseases)), "ID", by_stem(place), place)
         report_count(f"RFMiD {split}", len(pairs), published)
         for row, file in pairs:

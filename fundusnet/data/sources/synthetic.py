@@ -1,7 +1,7 @@
 """The synthetic eye as a source: draws photographs, lesion masks and readings once, then reads them as a manifest.
 
-Everything about a photograph follows from ``seed`` and its number, whatever the number of processes. Beside the tables
-of the manifest lie ``truth.csv`` (what no annotator sees: cup-to-disc ratio, shortcut mark) and ``generator.json``.
+A photograph depends only on the parameters and its number, not on the number of processes. Besides the manifest there
+are ``truth.csv`` (hidden from annotators: cup-to-disc ratio, shortcut mark) and ``generator.json`` (the parameters).
 """
 
 from __future__ import annotations
@@ -20,9 +20,17 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from fundusnet.data.eye.anatomy import Complexion, Eye, FloatImage, draw_retina, draw_vessels, photograph, place_eye
+from fundusnet.data.eye.anatomy import (
+    Complexion,
+    Eye,
+    FloatImage,
+    draw_retina,
+    draw_vessels,
+    place_eye,
+    take_photograph,
+)
 from fundusnet.data.eye.lesions import DEEP, FINDINGS, draw_finding
-from fundusnet.data.eye.readers import read_photograph
+from fundusnet.data.eye.readers import simulate_readings
 from fundusnet.data.manifest import (
     LESION_COLUMNS,
     READING_COLUMNS,
@@ -40,14 +48,14 @@ CLASSES = ("normal", "suspicious", "glaucoma")
 GRADE_SHARES = (0.5, 0.25, 0.25)
 CUP_TO_DISC = (0.34, 0.54, 0.72)  # mean of each grade; the spread makes neighbours overlap
 CUP_SPREAD = 0.07
-BETWEEN_EYES = 0.6  # correlation of what decides findings and grade in the two eyes of a patient
+BETWEEN_EYES = 0.6  # correlation of the latent variables of findings and grade between the two eyes of a patient
 SPLIT_SHARES = {"train": 0.7, "val": 0.1, "test": 0.2}
-VERSION = 2  # raise it when the same parameters draw other photographs
+VERSION = 2  # increase it when the same parameters draw other photographs
 
 
 @dataclass(frozen=True)
 class Parameters:
-    """What decides the pixels: equal parameters give equal files."""
+    """The parameters of a set; equal parameters give equal files."""
 
     images: int
     size: int
@@ -63,7 +71,7 @@ class Parameters:
 
 @dataclass(frozen=True)
 class Record:
-    """The rows of one photograph."""
+    """The table rows of one photograph."""
 
     image: dict[str, object]
     readings: list[tuple[str, str, str, str]]
@@ -85,19 +93,21 @@ def load(
     false_mark: float = 0.02,
     workers: int = 0,
 ) -> Manifest:
-    """Draw ``images`` photographs of ``size`` pixels a side into ``root``, or read those already there.
+    """Draw ``images`` photographs of ``size`` pixels a side into ``root``, or read those already drawn.
 
     Args:
-        findings: "all", or the names of those to draw and look for.
-        prevalence: probability of each finding in an eye.
-        shortcut: probability that a small square at the upper nasal edge of the field goes with the label of the first
-            finding in train and val; otherwise, and always in test, it is drawn with probability ``prevalence``. 0 =
-            none.
-        annotators, miss, false_mark: readers a photograph, and how often each errs.
-        workers: processes that draw; 0 = this one. No bearing on the result.
+        findings: "all", or the names of those to draw.
+        prevalence: Probability of each finding in an eye.
+        shortcut: Probability that, in train and val, a small square at the upper nasal edge of the field follows the
+            label of the first finding; otherwise, and always in test, it is drawn with probability ``prevalence``. 0 =
+            never drawn.
+        annotators: Readings per photograph.
+        miss: Probability that an annotator overlooks a present finding.
+        false_mark: Probability that an annotator marks an absent finding.
+        workers: Processes that draw; 0 = this one. The result does not depend on it.
 
     Raises:
-        UserError: a parameter is out of range, or ``root`` holds something else already.
+        UserError: A parameter is out of range, or ``root`` holds something else.
     """
     chosen = tuple(FINDINGS) if findings == "all" else (findings,) if isinstance(findings, str) else tuple(findings)
     wanted = Parameters(images, size, seed, chosen, prevalence, shortcut, annotators, miss, false_mark)
@@ -115,7 +125,7 @@ def draw_photograph(index: int, split: str, wanted: Parameters, folder: Path) ->
     """
     patient, side = index // 2, ("right", "left")[index % 2]
     rng = np.random.default_rng([wanted.seed, index])
-    # The trailing 1 sets the patient's stream apart from the photographs' (trailing zeros would not).
+    # The trailing 1 separates the patient's stream from the photographs' (a trailing zero would not).
     shared = np.random.default_rng([wanted.seed, patient, 1])
     skin = Complexion.draw(shared)
     grade, present = _diagnosis(wanted, shared, rng)
@@ -123,11 +133,13 @@ def draw_photograph(index: int, split: str, wanted: Parameters, folder: Path) ->
     eye = place_eye(wanted.size, side, cup_to_disc, rng)
 
     canvas = draw_retina(eye, skin, rng)
-    masks = _paint(canvas, eye, [name for name in wanted.findings if name in present and name in DEEP], wanted, index)
+    deep = [name for name in wanted.findings if name in present & DEEP]
+    masks = _paint_findings(canvas, eye, deep, wanted, index)
     draw_vessels(canvas, eye, skin, rng)
-    masks |= _paint(canvas, eye, [name for name in wanted.findings if name in present - DEEP], wanted, index)
-    picture = photograph(canvas, eye, rng)
-    mark = _marked(wanted, split, wanted.findings[0] in present, rng)
+    shallow = [name for name in wanted.findings if name in present - DEEP]
+    masks |= _paint_findings(canvas, eye, shallow, wanted, index)
+    picture = take_photograph(canvas, eye, rng)
+    mark = _has_mark(wanted, split, wanted.findings[0] in present, rng)
     if mark:
         _draw_mark(picture, eye)
 
@@ -143,7 +155,7 @@ def draw_photograph(index: int, split: str, wanted: Parameters, folder: Path) ->
         name: regions_touched(masks[name], eye.disc, eye.fovea) if name in masks else frozenset[str]()
         for name in wanted.findings
     }
-    rows = read_photograph(touched, wanted.annotators, rng, miss=wanted.miss, false_mark=wanted.false_mark)
+    rows = simulate_readings(touched, wanted.annotators, rng, miss=wanted.miss, false_mark=wanted.false_mark)
     image: dict[str, object] = {
         "image_id": image_id,
         "path": f"images/{image_id}.jpg",
@@ -158,7 +170,7 @@ def draw_photograph(index: int, split: str, wanted: Parameters, folder: Path) ->
 
 
 def _generate(folder: Path, wanted: Parameters, workers: int) -> None:
-    """Draw into a folder beside ``folder`` and rename it when whole: a broken-off run leaves nothing half done."""
+    """Draw into a temporary folder beside ``folder`` and rename it when complete."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     building = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
@@ -217,15 +229,15 @@ def _diagnosis(wanted: Parameters, shared: np.random.Generator, rng: np.random.G
     return grade, frozenset(present & set(wanted.findings))
 
 
-def _paint(
+def _paint_findings(
     canvas: FloatImage, eye: Eye, names: list[str], wanted: Parameters, index: int
 ) -> dict[str, NDArray[np.bool_]]:
-    # A stream of its own for each finding: the rest of the eye is the same with and without it.
+    # A separate stream for each finding: the rest of the eye is the same with and without it.
     streams = {name: np.random.default_rng([wanted.seed, index, 3 + FINDINGS.index(name)]) for name in names}
     return {name: draw_finding(name, canvas, eye, stream) for name, stream in streams.items()}
 
 
-def _marked(wanted: Parameters, split: str, label: bool, rng: np.random.Generator) -> bool:
+def _has_mark(wanted: Parameters, split: str, label: bool, rng: np.random.Generator) -> bool:
     follows, chance = rng.random() < wanted.shortcut, rng.random() < wanted.prevalence
     if wanted.shortcut == 0:
         return False
@@ -248,27 +260,27 @@ def _already_drawn(folder: Path, wanted: Parameters) -> bool:
         return False
     file = folder / "generator.json"
     if not file.is_file():
-        raise UserError(f"{folder} is not empty and holds no synthetic eyes; name another folder for them")
+        raise UserError(f"{folder} is not empty and holds no synthetic eyes; choose another folder")
     try:
         found = json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise UserError(f"{file} is not valid JSON ({error}); delete {folder} and they are drawn anew") from error
+        raise UserError(f"{file} is not valid JSON ({error}); delete {folder} to draw them again") from error
     asked = json.loads(json.dumps(asdict(wanted)))
     other = [
         f"{name} {found.get(name)} instead of {value}" for name, value in asked.items() if found.get(name) != value
     ]
     if other:
-        raise UserError(f"{folder} holds other synthetic eyes ({'; '.join(other)}); delete it or name another folder")
+        raise UserError(f"{folder} holds other synthetic eyes ({'; '.join(other)}); delete it or choose another folder")
     return True
 
 
 def _check(wanted: Parameters) -> None:
     unknown = [name for name in wanted.findings if name not in FINDINGS]
     if unknown or not wanted.findings or len(set(wanted.findings)) < len(wanted.findings):
-        raise UserError(f"findings {list(wanted.findings)}: name each of some of {', '.join(FINDINGS)} once, or all")
+        raise UserError(f"findings {list(wanted.findings)}: use all, or some of {', '.join(FINDINGS)}, each once")
     for name in ("prevalence", "shortcut", "miss", "false_mark"):
         if not 0 <= getattr(wanted, name) <= 1:
-            raise UserError(f"{name}={getattr(wanted, name)} is no probability; use a number from 0 to 1")
+            raise UserError(f"{name}={getattr(wanted, name)} is not a probability; use a number from 0 to 1")
     for name, least in (("images", 1), ("size", 64), ("annotators", 0), ("seed", 0)):
         if getattr(wanted, name) < least:
             raise UserError(f"{name}={getattr(wanted, name)} is too small; use {least} or more")

@@ -1,4 +1,4 @@
-"""Tables of public sets, CSV and Excel, as text checked cell by cell: what is wrong is named by file and line."""
+"""Tables of public sets, CSV and Excel, as text checked cell by cell; errors name file and line."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import csv
 import logging
 import re
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite, nan
 from pathlib import Path
@@ -14,24 +14,24 @@ from zipfile import BadZipFile
 
 import pandas as pd
 
-from fundusnet.data.sources import listing
+from fundusnet.data.sources import found_near, listing
 from fundusnet.data.sources.folder import SUFFIXES, photographs
 from fundusnet.errors import UserError
 
 log = logging.getLogger(__name__)
 
-# What openpyxl, zipfile and the XML parser (a SyntaxError) raise on workbooks damaged at random places.
+# What openpyxl, zipfile and the XML parser (a SyntaxError) raise on damaged workbooks.
 NO_WORKBOOK = (
     BadZipFile, zlib.error, SyntaxError, KeyError, ValueError, TypeError, EOFError, OSError, NotImplementedError,
 )  # fmt: skip
-HEADER_WITHIN = 5  # rows among which the header is looked for
+HEADER_WITHIN = 5  # rows in which the header is searched for
 
 
 @dataclass(frozen=True)
 class Row:
-    """One row under a header: its text by column, stripped; "" where the table has no such column.
+    """One row under a header: its text by column, stripped; "" if the table has no such column.
 
-    ``first`` is the first cell: some tables leave the name of that column out.
+    ``first`` is the first cell: in some tables that column has no name.
     """
 
     file: Path
@@ -43,7 +43,7 @@ class Row:
         return self.cells[column]
 
     def number(self, column: str) -> float:
-        """The cell as a finite number, NaN where it is empty; UserError otherwise."""
+        """The cell as a finite number, NaN if it is empty; UserError otherwise."""
         cell = self.cells[column]
         try:
             value = float(cell) if cell else nan
@@ -54,32 +54,31 @@ class Row:
         return value
 
     def code(self, column: str, meaning: Mapping[str, int]) -> int:
-        """What the cell means; 2, 2.0 and " 2" are one code. UserError for a code that ``meaning`` lacks."""
+        """The meaning of the cell's code; 2, 2.0 and " 2" are one code. UserError for a code that ``meaning`` lacks."""
         cell = re.sub(r"^(\d+)\.0+$", r"\1", self.cells[column])
         if cell not in meaning:
             raise self.wrong(column, f"one of {', '.join(meaning)}")
         return meaning[cell]
 
     def wrong(self, column: str, expected: str) -> UserError:
-        """The error that says what stands in ``column`` instead of what was ``expected``."""
+        """The error that ``column`` is not what was ``expected``."""
         return UserError(f"{self.file}, line {self.line}: {column} '{self.cells[column]}' is not {expected}")
 
 
 def read_table(file: Path, required: Sequence[str], optional: Sequence[str] = (), delimiter: str = ",") -> list[Row]:
     """Rows of a CSV or .xlsx file below its header, the first row that names every ``required`` column.
 
-    Headers are compared by letters and digits alone. A name ``a|b`` is found under either spelling, and called ``a``.
-    Byte order marks, space around cells, notes above the header and empty rows are dropped.
+    Headers are compared by their letters and digits. A name ``a|b`` is found under either spelling, and called ``a``.
+    Byte order marks, whitespace around cells, notes above the header and empty rows are dropped.
 
     Raises:
-        UserError: the file is missing or unreadable, a column is missing, or openpyxl is not installed.
+        UserError: The file is missing or unreadable, a column is missing, or openpyxl is not installed.
     """
     if not file.is_file():
-        place = next(folder for folder in file.parents if folder.is_dir())
-        raise UserError(f"{file} is missing, found in {place}: {listing(place)}")
-    lines = list(_excel(file) if file.suffix.lower() == ".xlsx" else _csv(file, delimiter))
+        raise UserError(f"{file} is missing, {found_near(file)}")
+    lines = list(_read_excel(file) if file.suffix.lower() == ".xlsx" else _read_csv(file, delimiter))
     for position, (_, header) in enumerate(lines[:HEADER_WITHIN]):
-        places = {column.partition("|")[0]: _place(column, header) for column in (*required, *optional)}
+        places = {column.partition("|")[0]: _column_index(column, header) for column in (*required, *optional)}
         if all(places[column.partition("|")[0]] >= 0 for column in required):
             return [
                 Row(
@@ -92,26 +91,26 @@ def read_table(file: Path, required: Sequence[str], optional: Sequence[str] = ()
                 if any(cells)
             ]
     head = [cell for cell in (lines[0][1] if lines else ()) if cell]
-    missing = next((column for column in required if _place(column, head) < 0), required[0])
+    missing = next((column for column in required if _column_index(column, head) < 0), required[0])
     raise UserError(f"{file}: no column '{missing.replace('|', ' or ')}', found {', '.join(head[:12]) or 'nothing'}")
 
 
-def _place(column: str, header: Sequence[str]) -> int:
-    """Position of a column in a header, -1 where it has none."""
-    spellings = {_key(name) for name in column.split("|")}
-    return next((at for at, name in enumerate(header) if _key(name) in spellings), -1)
+def _column_index(column: str, header: Sequence[str]) -> int:
+    """Position of a column in a header, -1 if it has none."""
+    spellings = {_letters_and_digits(name) for name in column.split("|")}
+    return next((at for at, name in enumerate(header) if _letters_and_digits(name) in spellings), -1)
 
 
 def columns_of(file: Path, delimiter: str = ",") -> list[str]:
     """Names in the first row of a CSV file, stripped, empty ones left out."""
-    return [cell for cell in next(_csv(file, delimiter), (0, []))[1] if cell]
+    return [cell for cell in next(_read_csv(file, delimiter), (0, []))[1] if cell]
 
 
 def find_table(root: Path, *patterns: str) -> Path:
-    """The one file below ``root`` that the first fitting pattern finds, nearest to the root; hidden files do not count.
+    """The file below ``root`` that the first matching pattern finds, nearest to the root; hidden files are ignored.
 
     Raises:
-        UserError: there is none; says which was looked for and what is there.
+        UserError: There is none; names the patterns and what is there.
     """
     for pattern in patterns:
         files = [file for file in root.rglob(pattern) if file.is_file() and not file.name.startswith((".", "~$"))]
@@ -121,7 +120,7 @@ def find_table(root: Path, *patterns: str) -> Path:
 
 
 def innermost(root: Path, names: Sequence[str]) -> Path | None:
-    """The folder of the first of these names below the root; where an archive nests one in its like, the inner one."""
+    """The folder of the first of these names below the root; of nested ones with the same name, the innermost."""
     for name in names:
         if found := [folder for folder in root.rglob(name) if folder.is_dir() and "__MACOSX" not in folder.parts]:
             return max(found, key=lambda folder: (len(folder.parts), folder))
@@ -129,9 +128,9 @@ def innermost(root: Path, names: Sequence[str]) -> Path | None:
 
 
 def by_stem(folder: Path) -> dict[str, Path]:
-    """Photographs below ``folder`` by name without suffix, in lower case; of two of one name the first.
+    """Photographs below ``folder`` by name without suffix, in lower case; of two with the same name, the first.
 
-    Sets are unpacked and converted in many ways: tables say .jpg where files are called .JPG or .png.
+    Tables may name a .jpg where the unpacked and converted set has a .JPG or .png.
     """
     found: dict[str, Path] = {}
     for file in photographs(folder):
@@ -147,10 +146,10 @@ def picture_of(name: str, pictures: Mapping[str, Path]) -> Path | None:
 
 
 def with_picture(rows: Sequence[Row], column: str, pictures: Mapping[str, Path], place: Path) -> list[tuple[Row, Path]]:
-    """Rows with the photograph that ``column`` names; those without one are left out, and the log says how many.
+    """Rows with the photograph that ``column`` names; rows without one are left out and counted in the log.
 
     Raises:
-        UserError: no row has a photograph, or two rows name one.
+        UserError: No row has a photograph, or two rows have the same one.
     """
     pairs = [(row, file) for row in rows if (file := picture_of(row[column], pictures)) is not None]
     if not pairs:
@@ -162,20 +161,27 @@ def with_picture(rows: Sequence[Row], column: str, pictures: Mapping[str, Path],
     first: dict[Path, int] = {}
     for row, file in pairs:
         if file in first:
-            raise UserError(
-                f"{row.file}, line {row.line}: {row[column]} stands on line {first[file]} already; drop one"
-            )
+            raise UserError(f"{row.file}, line {row.line}: {row[column]} is on line {first[file]} already; remove one")
         first[file] = row.line
     return pairs
 
 
 def report_count(what: str, found: int, published: int) -> None:
-    """Say how many of the published photographs are here; a subset is no error."""
+    """Log how many of the published photographs were found; a subset is not an error."""
     level = logging.INFO if found == published else logging.WARNING
     log.log(level, "%s: found %d, the published set has %d", what, found, published)
 
 
-def _csv(file: Path, delimiter: str) -> Iterator[tuple[int, list[str]]]:
+def report_findings(source: str, lesions: pd.DataFrame, findings: Iterable[str], count: int) -> None:
+    """Log in how many of ``count`` photographs each finding is present, absent or undecided by the lesions table."""
+    for finding in findings:
+        paths = lesions.loc[lesions["finding"] == finding, "path"]
+        present, absent = int((paths != "").sum()), int((paths == "").sum())
+        undecided = count - present - absent
+        log.info("%s %s: present %d, absent %d, undecided %d", source, finding, present, absent, undecided)
+
+
+def _read_csv(file: Path, delimiter: str) -> Iterator[tuple[int, list[str]]]:
     try:
         # utf-8-sig: spreadsheets put a byte order mark before the first column's name.
         with file.open(encoding="utf-8-sig", newline="") as stream:
@@ -186,7 +192,7 @@ def _csv(file: Path, delimiter: str) -> Iterator[tuple[int, list[str]]]:
         raise UserError(f"{file} cannot be read as CSV in UTF-8: {str(error).strip()}") from error
 
 
-def _excel(file: Path) -> Iterator[tuple[int, list[str]]]:
+def _read_excel(file: Path) -> Iterator[tuple[int, list[str]]]:
     try:
         table = pd.read_excel(file, header=None, dtype=object, engine="openpyxl")
     except ImportError:
@@ -194,14 +200,14 @@ def _excel(file: Path) -> Iterator[tuple[int, list[str]]]:
     except NO_WORKBOOK as error:
         raise UserError(f"{file} cannot be read as an Excel file: {str(error).strip()}") from error
     for line, cells in enumerate(table.itertuples(index=False, name=None), start=1):
-        yield line, [_text(cell) for cell in cells]
+        yield line, [_cell_text(cell) for cell in cells]
 
 
-def _text(cell: object) -> str:
+def _cell_text(cell: object) -> str:
     if cell is None or cell != cell:  # NaN, an empty cell
         return ""
     return str(int(cell)) if isinstance(cell, float) and cell.is_integer() else str(cell).strip()
 
 
-def _key(name: str) -> str:
+def _letters_and_digits(name: str) -> str:
     return re.sub(r"[^a-z0-9]", "", name.lower())
