@@ -21,7 +21,7 @@ from fundusnet.data.crop import crop_square, find_field
 from fundusnet.data.decode import read_photograph
 from fundusnet.data.manifest import Manifest, images_table
 from fundusnet.data.prepare import prepare
-from fundusnet.data.prepare_one import Job, develop
+from fundusnet.data.prepare_one import PrepareJob, prepare_one
 
 SIZE = 512
 UNKNOWN = (float("nan"),) * 4
@@ -36,13 +36,15 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(sys.argv[1]) if len(sys.argv) > 1 else _make(Path(name))
         files = sorted(folder.rglob("*.jpg"))[:40]
-        jobs = [Job(n, str(n), str(file.parent), file.name, UNKNOWN, {}, name, SIZE) for n, file in enumerate(files)]
-        develop(jobs[0])
+        jobs = [
+            PrepareJob(n, str(n), str(file.parent), file.name, UNKNOWN, {}, name, SIZE) for n, file in enumerate(files)
+        ]
+        prepare_one(jobs[0])
         fast, slow = 0.0, 0.0
         # In turns, so that a neighbour's load on the machine falls on both alike. Processor time, not the clock's.
         for job, file in zip(jobs, files, strict=True):
             start = time.process_time()
-            develop(job)
+            prepare_one(job)
             middle = time.process_time()
             whole = read_photograph(file)
             crop_square(whole, find_field(whole.pixels), SIZE)

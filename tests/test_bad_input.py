@@ -163,7 +163,7 @@ def test_a_spreadsheets_csv_with_points_outside(place: Path) -> None:
     assert main([*PREPARE, "data=csv", "data.root=photographs"]) == 0
     reasons = rejected(place / "set")
     assert reasons.keys() == {"ä 1.png", "ä 2.png"}
-    assert "optic disc (700, 48) lies outside the picture of 96x96 pixels" in reasons["ä 1.png"]
+    assert "optic disc (700, 48) lies outside the photograph of 96x96 pixels" in reasons["ä 1.png"]
     assert "fovea (40, -3) lies outside" in reasons["ä 2.png"]
     assert open_prepared(place / "set").manifest.images["image_id"].tolist() == ["a"]
 
@@ -226,7 +226,7 @@ def test_what_a_prepared_set_cannot_give_is_one_line(place: Path, capsys: pytest
         (
             ("data.fractions=[0.7,0.1]", "data.fractions=[0.7, 0.1] are no shares of train, val and test"),
             ("data.augment.scale=[2,1]", "augment.scale=[2, 1] is no range"),
-            ("finding=membrane", "known to have or lack 'membrane'; it knows of drusen"),
+            ("finding=membrane", "has a label of 'membrane'; it has labels of drusen"),
             ("seed=0", "has no positive image of 'drusen'"),
         )
     ):
@@ -238,7 +238,7 @@ def test_findings_of_a_set_with_grades_alone(place: Path, capsys: pytest.Capture
         (place / "photographs" / name).mkdir()
         Image.fromarray(eye(number)).save(place / "photographs" / name / "1.png")
     line = refusal(capsys, *TRAIN, "data=folder", "data.options.classes=[a,b]")
-    assert "knows of no finding; to learn grades give experiment=grading" in line
+    assert "has labels of no finding; to learn grades use experiment=grading" in line
 
 
 @pytest.mark.parametrize(
@@ -270,8 +270,8 @@ def test_a_users_own_file_is_checked_as_ours_are(
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("data=synthetic", "data.options.images=many"), "data.options.images=many is no number"),
-        (("data=folder", "data.root=photographs", "data.options.classes=a"), "data.options.classes=a is no list"),
+        (("data=synthetic", "data.options.images=many"), "data.options.images=many is not a number"),
+        (("data=folder", "data.root=photographs", "data.options.classes=a"), "data.options.classes=a is not a list"),
         (("data=folder", "data.root=photographs", "+data.options.clases=[a]"), "no option 'clases'"),
     ],
 )

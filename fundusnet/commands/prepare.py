@@ -13,7 +13,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from fundusnet.config.compose import as_list
-from fundusnet.data.merging import finished_parts, merge
+from fundusnet.data.merging import finished_parts, merge_parts
 from fundusnet.data.prepare import prepare
 from fundusnet.data.prepared import PreparedSet, open_prepared
 from fundusnet.data.sources import load_source
@@ -84,7 +84,7 @@ def prepare_folder(cfg: DictConfig) -> Path:
         raise UserError(f"merge puts finished parts together; leave out shard={shard}")
     parts = finished_parts(as_list(cfg.merge))
     _check_settings(cfg, *next(iter(parts.items())))
-    merged = merge(parts, prepared_folder(cfg))
+    merged = merge_parts(parts, prepared_folder(cfg))
     log.info("merged %d photographs of %d parts", len(merged), len(parts))
     return merged.folder
 

@@ -1,7 +1,7 @@
-"""How photographs look, in seven numbers, and whether one looks like those a network was trained on.
+"""Seven numbers that describe how a photograph looks, and whether it looks like those of a training set.
 
-A network answers whatever it is shown. What it was never taught on (another camera, a picture out of focus, no fundus
-at all) is therefore flagged beside its answer. The limits are those of the training set itself, kept in the checkpoint.
+A network answers for every input. Photographs unlike its training set (another camera, out of focus, not a fundus) are
+therefore flagged beside the answer. The limits are derived from the training set and kept in the checkpoint.
 """
 
 from __future__ import annotations
@@ -27,26 +27,28 @@ FLAGS = {
 }
 UNCHECKED = "unchecked"
 
-SIDE = 256  # pixels at which a picture is looked at
-SHARE = 0.995  # of pictures like those of the training set that are not flagged as unlike it
-RED, BLUE = 0.15, 0.0  # log of a channel's mean over green's: fundus photographs have more red and less blue
-LOWEST = 0.01  # quantile of the training set from which the limits of darkness and blur are taken
+SIDE = 256  # pixels, side at which a photograph is measured
+SHARE = 0.995  # of photographs like the training set that are not flagged as unlike it
+RED, BLUE = 0.15, 0.0  # log of a channel's mean over green's: a fundus has more red and less blue
+LOWEST = 0.01  # quantile of the training set on which the limits of darkness and blur are based
 DARK = 0.6  # times that quantile of the brightness
 BLUR = np.log(1.5)  # below that quantile of the detail, which is a logarithm
-# No spread is taken for smaller than this: sets from one camera would call every other picture strange.
+# Lower bound of the spread: with a set from one camera, every other photograph would be flagged.
 _FLOOR = np.array([0.03, 0.05, 0.05, 0.05, 0.10, 0.02, 0.02])
-_ENOUGH = 2 * len(NAMES)  # pictures
+_ENOUGH = 2 * len(NAMES)  # photographs
 
 
 @dataclass(frozen=True)
 class Appearance:
-    """The training set in ``NAMES``: what a checkpoint keeps, plain values only.
+    """Statistics of a training set in ``NAMES``, plain values only, as a checkpoint keeps them.
 
     Attributes:
-        mean: of each number. precision: inverse of their covariance.
-        limit: Mahalanobis distance beyond which a picture is unlike the set.
-        dark, blurred: values of brightness and detail below which a picture is flagged.
-        images: number of pictures they were taken from.
+        mean: Mean of each number.
+        precision: Inverse of their covariance.
+        limit: Mahalanobis distance beyond which a photograph is unlike the set.
+        dark: Brightness below which a photograph is flagged.
+        blurred: Detail below which a photograph is flagged.
+        images: Number of photographs they were taken from.
     """
 
     mean: list[float]
@@ -58,8 +60,8 @@ class Appearance:
 
     @classmethod
     def of(cls, values: NDArray[np.float64]) -> Appearance | None:
-        """The appearance of a set from its numbers ``(n, 7)``; None where there are too few to say anything."""
-        from scipy.stats import f as fisher  # slow to import, and only a training comes here
+        """The statistics of a set from its numbers ``(n, 7)``; None if there are too few photographs."""
+        from scipy.stats import f as fisher  # slow to import, and only training needs it
 
         count, width = values.shape
         if count < _ENOUGH:
@@ -68,7 +70,7 @@ class Appearance:
         spread = np.cov(values, rowvar=False) + np.diag(_FLOOR**2)
         precision: NDArray[np.float64] = np.linalg.inv(spread).astype(np.float64)
         own = _distance(values, mean, precision)
-        # Where a new picture of the same kind lies with this probability (Hotelling): few pictures, a wider limit.
+        # Limit for a new photograph of the same kind at this probability (Hotelling): wider for few photographs.
         new = width * (count**2 - 1) / (count * (count - width)) * fisher.ppf(SHARE, width, count - width)
         lowest = np.quantile(values, LOWEST, axis=0)
         return cls(
@@ -82,7 +84,7 @@ class Appearance:
 
     @classmethod
     def stored(cls, values: Mapping[str, Any] | None) -> Appearance | None:
-        """What ``plain`` wrote; None where there is none."""
+        """The statistics that ``plain`` returned; None for None."""
         return None if not values else cls(**values)
 
     def plain(self) -> dict[str, Any]:
@@ -90,35 +92,35 @@ class Appearance:
         return asdict(self)
 
     def flags(self, numbers: NDArray[np.float64]) -> tuple[str, ...]:
-        """Which of ``FLAGS`` a picture with these numbers ``(7,)`` earns; none = like the training set."""
+        """The ``FLAGS`` of a photograph with these numbers ``(7,)``; none = like the training set."""
         found = []
         distance = float(_distance(numbers[None], np.array(self.mean), np.array(self.precision))[0])
-        strange = distance > self.limit
-        # Not where the training set itself has other colours, as red-free photographs do.
-        if strange and _fundus_colours(np.array(self.mean)) and not _fundus_colours(numbers):
+        unlike = distance > self.limit
+        # Not if the training set has other colours, such as red-free photographs.
+        if unlike and _fundus_colours(np.array(self.mean)) and not _fundus_colours(numbers):
             found.append("not_fundus")
         if numbers[NAMES.index("brightness")] < self.dark:
             found.append("too_dark")
         if numbers[NAMES.index("detail")] < self.blurred:
             found.append("blurred")
-        if strange and not found:
+        if unlike and not found:
             found.append("unlike_training")
         return tuple(found)
 
 
 def numbers_of(pixels: Pixels) -> NDArray[np.float64]:
-    """The seven numbers of a prepared picture, uint8 RGB ``(S, S, 3)``.
+    """The seven numbers of a prepared photograph, uint8 RGB ``(S, S, 3)``.
 
     ``brightness``: mean of the brightest channel in the field, 0 to 1. ``red``, ``blue``: log of that channel's mean
     over green's. ``contrast``: log of green's spread over its mean. ``detail``: log of what a blur of 1.5 pixels at
-    256 takes away, over green's mean. ``corners``: brightness outside the inscribed circle over that inside.
+    256 removes, over green's mean. ``corners``: brightness outside the inscribed circle over that inside.
     ``extent``: share of the square that is lit.
     """
     way = cv2.INTER_AREA if len(pixels) > SIDE else cv2.INTER_LINEAR
     small = np.asarray(cv2.resize(pixels, (SIDE, SIDE), interpolation=way), dtype=np.uint8)
     bright = brightest_channel(small)
     lit = bright > max(0.1 * float(np.percentile(bright, 99)), 3.0)
-    # The edge of the field is no detail of the fundus.
+    # The edge of the field is not a detail of the fundus.
     inner = cv2.erode(lit.astype(np.uint8), np.ones((11, 11), np.uint8)).astype(bool)
     inner = inner if inner.any() else np.ones_like(lit)
     means = [float(small[:, :, channel][inner].mean()) + 1 for channel in range(3)]
@@ -139,7 +141,7 @@ def numbers_of(pixels: Pixels) -> NDArray[np.float64]:
 
 
 def appearance_of(pixels: Pixels, rows: NDArray[np.int64], most: int = 2000) -> Appearance | None:
-    """The appearance of these ``rows`` of prepared pixels ``(N, S, S, 3)``, from ``most`` of them, evenly spaced."""
+    """The statistics of these ``rows`` of prepared pixels ``(N, S, S, 3)``, from at most ``most``, evenly spaced."""
     chosen = rows[np.linspace(0, len(rows) - 1, min(len(rows), most)).astype(int)] if len(rows) else rows
     if not len(chosen):
         return None
@@ -147,7 +149,7 @@ def appearance_of(pixels: Pixels, rows: NDArray[np.int64], most: int = 2000) -> 
 
 
 def training_appearance(pixels: Pixels, rows: NDArray[np.int64]) -> dict[str, Any]:
-    """What a finished training stores beside its weights, so that predictions can tell strange pictures."""
+    """The checkpoint entry with which predictions flag photographs unlike the training set."""
     appearance = appearance_of(pixels, rows)
     return {"appearance": appearance.plain() if appearance else None}
 

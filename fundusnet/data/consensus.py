@@ -1,4 +1,4 @@
-"""What several annotators together say of an image: present, absent or undecided, and where (S1.2)."""
+"""The consensus of several annotators about an image: present, absent or undecided, and where (S1.2)."""
 
 from __future__ import annotations
 
@@ -16,14 +16,12 @@ def consensus(readings: pd.DataFrame, present: int = 2, findings: Iterable[str] 
 
     A finding is ``present`` when at least ``present`` annotators marked it, ``absent`` when none did and
     otherwise ``undecided``. Our reading of the paper's "more than 2 out of 3": ``consensus.present: 2``; 3 is
-    the strict one. Annotators are counted, not rows: one who marked a finding in several rows has marked it
-    once.
+    the strict one. Annotators are counted, not rows.
 
     Args:
-        readings: table with image_id, annotator_id, finding ("" = normal) and regions (names joined by ";").
-        present: how many annotators make a finding present, at least 1.
-        findings: findings to label beside those that occur in ``readings``; one nobody marked is absent
-            everywhere.
+        readings: Table with image_id, annotator_id, finding ("" = normal) and regions (names joined by ";").
+        present: Number of annotators that makes a finding present, at least 1.
+        findings: Findings to label besides those in ``readings``; one that nobody marked is absent everywhere.
 
     Returns:
         Table with image_id, finding, label and regions, the frozenset of names that any annotator marked: images

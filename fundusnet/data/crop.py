@@ -1,4 +1,10 @@
-"""The round field of view on its black background, and the frame that a photograph is moved into (S1.5)."""
+"""The round field of view on its black background, and the two frames of a photograph (S1.5).
+
+Points are pixels ``(x, y)``, x to the right and y down; the pixel in row i and column j has its centre at (j, i). The
+*original frame* is the photograph of the file at full size, turned upright by its EXIF orientation: points and masks of
+a source are in it. The *prepared frame* is the square of S pixels that the field of view is cropped and resized to:
+points, masks and cues of a prepared set are in it.
+"""
 
 from __future__ import annotations
 
@@ -10,21 +16,21 @@ import numpy.typing as npt
 
 from fundusnet.data.decode import Mask, Photograph, Pixels, Unreadable
 
-# Side at which the field is looked for: finer than a pixel of the usual prepared size, and quick.
+# Side at which the field is searched for: fine enough for the usual prepared size, and fast.
 _SEARCH = 512
 # A pixel belongs to the field when it is brighter than this share of the picture's bright end.
 _RELATIVE = 0.10
-# A picture whose bright end is below this grey level shows nothing.
+# A photograph whose bright end is below this grey level is black.
 _BLACK = 12.0
 
 
 @dataclass(frozen=True)
 class Frame:
-    """The affine map of pixel centres from the upright original to the prepared picture: ``x' = scale x + dx``.
+    """The affine map from the original to the prepared frame: ``x' = scale x + dx``, ``y' = scale y + dy``.
 
     Attributes:
-        scale: prepared pixels to one original pixel.
-        dx, dy: shift in prepared pixels.
+        scale: Prepared pixels per original pixel.
+        dx, dy: Shift in prepared pixels.
     """
 
     scale: float
@@ -32,15 +38,15 @@ class Frame:
     dy: float
 
     def point(self, x: float, y: float) -> tuple[float, float]:
-        """Original pixels to prepared pixels; NaN stays NaN."""
+        """A point of the original frame in the prepared frame; NaN stays NaN."""
         return self.scale * x + self.dx, self.scale * y + self.dy
 
     def original(self, x: float, y: float) -> tuple[float, float]:
-        """Prepared pixels to original pixels."""
+        """A point of the prepared frame in the original frame."""
         return (x - self.dx) / self.scale, (y - self.dy) / self.scale
 
     def mask(self, mask: Mask, size: int) -> Mask:
-        """A lesion mask ``(H, W)`` of the original in the prepared frame, bool ``(size, size)``.
+        """A lesion mask ``(H, W)`` of the original frame in the prepared frame, bool ``(size, size)``.
 
         A prepared pixel is set when any original lesion pixel falls in it, so that no lesion inside the field is lost.
         """
@@ -61,11 +67,11 @@ def find_field(pixels: Pixels) -> tuple[int, int, int, int]:
     """Bounding box ``(left, top, right, bottom)`` of the field of view in ``pixels`` (RGB ``(H, W, 3)``), right and
     bottom exclusive.
 
-    The field is the largest connected part brighter than a share of the picture's own bright end: labels burnt into
-    the border, hot pixels and compression noise in the black do not widen it.
+    The field is the largest connected part brighter than a share of the picture's own bright end, so labels burnt into
+    the border, hot pixels and compression noise do not widen it.
 
     Raises:
-        Unreadable: the picture is black.
+        Unreadable: The picture is black.
     """
     height, width = pixels.shape[:2]
     shrink = min(1.0, _SEARCH / max(height, width))

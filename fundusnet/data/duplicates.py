@@ -1,4 +1,4 @@
-"""Near-identical photographs: the same picture saved twice, found by content."""
+"""Near-identical photographs: the same photograph saved twice, found by its content."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from fundusnet.data.rows import read_header, write_header
 from fundusnet.system.progress import track
 
 HASH_DISTANCE = 8
-# Mean absolute grey difference of two standardised thumbnails below which two pictures are one.
+# Mean absolute grey difference of two standardised thumbnails below which two photographs are the same.
 THUMBNAIL_DIFFERENCE = 0.12
 _THUMBNAIL = 32
 FINGERPRINTS = ("hashes.npy", "thumbnails.npy")
 
 
 def write_fingerprints(folder: Path) -> None:
-    """Fingerprints of all pictures in ``pixels.npy`` of ``folder``, beside it: a million thumbnails are 4 GB."""
+    """Write fingerprints of all photographs in ``pixels.npy`` beside it: a million thumbnails take 4 GB."""
     hashes, thumbnails = (folder / name for name in FINGERPRINTS)
     numbers = []
     with (folder / "pixels.npy").open("rb") as pixels, thumbnails.open("wb") as out:
@@ -38,9 +38,14 @@ def write_fingerprints(folder: Path) -> None:
 
 
 def write_duplicates(folder: Path, image_ids: Iterable[str], distance: int) -> int:
-    """Write ``duplicates.csv`` from the fingerprints in ``folder``, of pictures with these ids; the number of groups.
+    """Write ``duplicates.csv`` from the fingerprints in ``folder``.
 
-    ``distance`` is that of ``duplicate_groups``.
+    Args:
+        image_ids: Ids of the photographs, in the order of the fingerprints.
+        distance: As in ``duplicate_groups``.
+
+    Returns:
+        The number of groups.
     """
     hashes, thumbnails = folder / FINGERPRINTS[0], folder / FINGERPRINTS[1]
     groups = duplicate_groups(np.load(hashes), np.load(thumbnails, mmap_mode="r"), distance)
@@ -51,7 +56,7 @@ def write_duplicates(folder: Path, image_ids: Iterable[str], distance: int) -> i
 
 
 def remove_fingerprints(folder: Path) -> None:
-    """Delete what only the search for duplicates needs."""
+    """Delete the files that only the search for duplicates needs."""
     for name in FINGERPRINTS:
         (folder / name).unlink()
 
@@ -62,7 +67,7 @@ def fingerprint(pixels: Pixels) -> tuple[int, npt.NDArray[np.float32]]:
     The hash is the sign of the 64 lowest cosine coefficients against their median. All fundus photographs share a
     disc on black, so hashes of different eyes are close: the thumbnail confirms.
     """
-    # The green channel shows vessels and lesions best; the wide blur's removal takes the shared disc shape away.
+    # The green channel shows vessels and lesions best; subtracting a wide blur removes the shared disc shape.
     green = cv2.resize(pixels[:, :, 1], (4 * _THUMBNAIL, 4 * _THUMBNAIL), interpolation=cv2.INTER_AREA)
     detail = green.astype(np.float32)
     detail -= cv2.GaussianBlur(detail, (0, 0), _THUMBNAIL / 2)
@@ -78,10 +83,10 @@ def duplicate_groups(
     thumbnails: npt.NDArray[np.float32],
     distance: int = HASH_DISTANCE,
 ) -> npt.NDArray[np.int64]:
-    """Group of each picture, -1 where it is alone; groups are numbered by first member.
+    """Group of each photograph, -1 if it is alone; groups are numbered by their first member.
 
-    Two pictures are the same when their hashes differ in at most ``distance`` bits and their thumbnails by less than
-    ``THUMBNAIL_DIFFERENCE``; a group is whatever is connected so.
+    Two photographs are the same if their hashes differ in at most ``distance`` bits and their thumbnails by less than
+    ``THUMBNAIL_DIFFERENCE``; a group is a connected component of such pairs.
     """
     pairs: list[tuple[int, int]] = []
     for first in range(len(hashes) - 1):

@@ -1,4 +1,4 @@
-"""The append-only record of a preparation under way: which rows are done, and proof that their pixels are there."""
+"""The append-only record of an unfinished preparation: which rows are done, with checksums of their pixels."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from typing import Any, BinaryIO, Self, TextIO
 import numpy as np
 
 from fundusnet.data.manifest import Manifest
-from fundusnet.data.prepare_one import Done, Job
+from fundusnet.data.prepare_one import PrepareJob, PrepareResult
 from fundusnet.data.rows import read_header
 
 
-def digest(manifest: Manifest, parameters: dict[str, Any]) -> str:
-    """A name for a preparation: the same tables, root and parameters give the same name."""
+def preparation_identity(manifest: Manifest, parameters: dict[str, Any]) -> str:
+    """A hash of the tables, their root and the parameters: equal for preparations with equal results."""
     state = hashlib.sha256(json.dumps(parameters, sort_keys=True).encode())
     state.update(str(manifest.root.resolve()).encode())
     state.update(json.dumps(manifest.classes).encode())
@@ -31,18 +31,18 @@ def digest(manifest: Manifest, parameters: dict[str, Any]) -> str:
 
 
 class Journal:
-    """Rows and outcomes in ``folder``: ``rows.npy`` takes the pixels, ``journal.jsonl`` a line a finished row.
+    """Rows and results in ``folder``: ``rows.npy`` holds the pixels, ``journal.jsonl`` one line for each finished row.
 
-    A folder left by another preparation (another ``identity``) is emptied. Lines torn by a crash, rows whose pixels
-    do not match their checksum, and files changed since are done again.
+    A folder left by another preparation (another ``identity``) is emptied. Rows with an incomplete line, with pixels
+    that do not match their checksum, or with files that changed since are done again.
     """
 
     def __init__(self, folder: Path, identity: str, count: int, size: int) -> None:
         self._folder, self._count = folder, count
         self._row_bytes = size * size * 3
-        self._done: dict[int, Done] = {}
+        self._results: dict[int, PrepareResult] = {}
         self._stamp: dict[int, list[int]] = {}
-        lines = _lines(folder / "journal.jsonl")
+        lines = _read_lines(folder / "journal.jsonl")
         fresh = not lines or lines[0].get("identity") != identity or not (folder / "rows.npy").is_file()
         if fresh:
             if folder.exists():
@@ -56,7 +56,7 @@ class Journal:
         if fresh:
             self._write({"identity": identity})
         else:
-            # Ends a line that a crash may have torn.
+            # A crash may have left the last line incomplete.
             self._file.write("\n")
             for line in lines[1:]:
                 self._restore(line)
@@ -70,27 +70,27 @@ class Journal:
         self._rows.close()
         self._file.close()
 
-    def holds(self, job: Job) -> bool:
-        """Whether the row is done and the photograph's file is still the one it was made of."""
-        return job.row in self._done and self._stamp[job.row] == _stamp(job)
+    def holds(self, job: PrepareJob) -> bool:
+        """Whether the row is done, and the photograph and its masks have not changed since."""
+        return job.row in self._results and self._stamp[job.row] == _file_stamp(job)
 
-    def add(self, done: Done, pixels: bytes, job: Job) -> None:
-        """Store a finished row: first its pixels, then the line that says so."""
+    def add(self, result: PrepareResult, pixels: bytes, job: PrepareJob) -> None:
+        """Store a finished row: first its pixels, then its line."""
         if pixels:
-            self._rows.seek(self._start + done.row * self._row_bytes)
+            self._rows.seek(self._start + result.row * self._row_bytes)
             self._rows.write(pixels)
             self._rows.flush()
-        self._done[done.row] = done
-        self._stamp[done.row] = _stamp(job)
-        self._write({"done": asdict(done), "stamp": self._stamp[done.row], "crc": zlib.crc32(pixels)})
+        self._results[result.row] = result
+        self._stamp[result.row] = _file_stamp(job)
+        self._write({"done": asdict(result), "stamp": self._stamp[result.row], "crc": zlib.crc32(pixels)})
 
-    def results(self) -> list[Done]:
-        """Outcomes in the order of the manifest, once every row is done."""
-        return [self._done[row] for row in range(self._count)]
+    def results(self) -> list[PrepareResult]:
+        """Results in the order of the manifest, once every row is done."""
+        return [self._results[row] for row in range(self._count)]
 
     @staticmethod
     def remove(folder: Path) -> None:
-        """Delete what only a preparation under way needs."""
+        """Delete the files that only an unfinished preparation needs."""
         (folder / "rows.npy").unlink()
         (folder / "journal.jsonl").unlink()
 
@@ -100,7 +100,7 @@ class Journal:
 
     def _restore(self, line: dict[str, Any]) -> None:
         cells = line["done"]
-        done = Done(
+        result = PrepareResult(
             row=cells["row"],
             image_id=cells["image_id"],
             path=cells["path"],
@@ -110,16 +110,16 @@ class Journal:
             rejected_masks=tuple((path, reason) for path, reason in cells["rejected_masks"]),
         )
         pixels = b""
-        if not done.reason:
-            self._rows.seek(self._start + done.row * self._row_bytes)
+        if not result.reason:
+            self._rows.seek(self._start + result.row * self._row_bytes)
             pixels = self._rows.read(self._row_bytes)
-        masks = (self._folder / "manifest" / path for path in done.lesions.values() if path)
+        masks = (self._folder / "manifest" / path for path in result.lesions.values() if path)
         if zlib.crc32(pixels) == line["crc"] and all(path.is_file() for path in masks):
-            self._done[done.row] = done
-            self._stamp[done.row] = line["stamp"]
+            self._results[result.row] = result
+            self._stamp[result.row] = line["stamp"]
 
 
-def _stamp(job: Job) -> list[int]:
+def _file_stamp(job: PrepareJob) -> list[int]:
     """Size and time of the photograph's file and of its masks; zeros for a file that is missing."""
     stamp: list[int] = []
     for path in (job.path, *(path for paths in job.masks.values() for path in paths if path)):
@@ -128,7 +128,7 @@ def _stamp(job: Job) -> list[int]:
     return stamp
 
 
-def _lines(file: Path) -> list[dict[str, Any]]:
+def _read_lines(file: Path) -> list[dict[str, Any]]:
     lines: list[dict[str, Any]] = []
     if file.is_file():
         for text in file.read_text(encoding="utf-8", errors="replace").splitlines():

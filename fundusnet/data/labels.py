@@ -1,4 +1,4 @@
-"""What a network is taught of each picture: labels, and the cues of the findings that are present (S1.2)."""
+"""Labels of each photograph, and the cues of the findings that are present (S1.2)."""
 
 from __future__ import annotations
 
@@ -10,22 +10,20 @@ from numpy.typing import NDArray
 
 from fundusnet.data.consensus import consensus
 from fundusnet.data.prepared import PreparedSet
-from fundusnet.data.regions import REGIONS, paint, region_id, regions_touched
+from fundusnet.data.regions import REGIONS, Point, paint, region_id, regions_touched
 from fundusnet.errors import UserError
-
-Point = tuple[float, float]
 
 
 @dataclass(frozen=True)
 class FindingLabels:
-    """Labels of N pictures and F findings.
+    """Labels of N photographs and F findings.
 
     Attributes:
         label: ``(N, F)`` float32; 1 present, 0 absent, NaN undecided.
-        cue_known: ``(N, F)`` bool; the guidance loss has something to say: absent, or present with a cue.
-        regions: for each picture and finding the names of the regions marked, or None where pixels or nothing are
+        cue_known: ``(N, F)`` bool; the finding is absent, or present with a cue: the guidance loss applies.
+        regions: For each photograph and finding the names of the marked regions, or None if only pixels or nothing are
             known.
-        points: for each picture optic disc and fovea (x, y) in the prepared frame, or None where either is unknown.
+        points: For each photograph optic disc and fovea (x, y) in the prepared frame, or None if either is unknown.
     """
 
     prepared: PreparedSet
@@ -36,14 +34,11 @@ class FindingLabels:
     points: list[tuple[Point, Point] | None]
 
     def cue(self, row: int) -> NDArray[np.bool_]:
-        """``(F, S, S)``: the cue masks of one picture at prepared size; empty where absent or unknown."""
+        """``(F, S, S)``: the cue masks of one photograph in the prepared frame; empty if absent or unknown."""
         return np.unpackbits(self.packed_cue(row), axis=0, count=len(self.findings)).view(np.bool_)
 
     def packed_cue(self, row: int) -> NDArray[np.uint8]:
-        """``(ceil(F / 8), S, S)``: ``np.packbits`` of ``cue`` over the findings, drawn without unpacking them.
-
-        Whoever moves a plane moves eight cues at once.
-        """
+        """``(ceil(F / 8), S, S)``: ``np.packbits`` of ``cue`` over the findings: a warp moves eight cues at once."""
         size = self.prepared.size
         packed = np.zeros((-(-len(self.findings) // 8), size, size), dtype=np.uint8)
         wanted = np.zeros((max(REGIONS) + 1, len(self.findings)), dtype=bool)
@@ -69,23 +64,23 @@ def finding_labels(
     cue: str = "regions",
     all_known: bool = True,
 ) -> FindingLabels:
-    """Labels and cues of every picture of a prepared set.
+    """Labels and cues of every photograph of a prepared set.
 
-    Readings decide by consensus. Where a finding was not read, a lesion mask decides: any pixel is present, a mask
-    without pixels or an examined-and-absent row is absent. No row at all is undecided.
+    Readings decide by consensus. If a finding was not read, its lesion mask decides: with any pixel it is present,
+    without one, or with an examined-and-absent row, it is absent. Without a row it is undecided.
 
     Args:
-        present: readings that must agree before a finding is present.
+        present: Number of annotators who must mark a finding before it is present.
         cue: "regions" (those annotated, or those the lesion touches; needs disc and fovea) or "pixels" (the lesion).
-        all_known: refuse a finding that the set knows nothing of; else it is undecided in every picture.
+        all_known: Refuse a finding that the set has no label of; else it is undecided in every photograph.
 
     Raises:
-        UserError: ``cue`` is neither, or the set knows nothing of a finding.
+        UserError: ``cue`` is neither, or the set has no label of a finding.
     """
     if cue not in ("regions", "pixels"):
         raise UserError(f"data.cue={cue} is unknown; use regions or pixels")
     readings, lesions = prepared.manifest.readings, prepared.manifest.lesions
-    table = consensus(readings, present=present, findings=_read_findings(readings, findings))
+    table = consensus(readings, present=present, findings=_marked_findings(readings, findings))
     read = {
         (image_id, finding): (label, regions)
         for image_id, finding, label, regions in table[["image_id", "finding", "label", "regions"]].itertuples(
@@ -97,7 +92,7 @@ def finding_labels(
     label = np.full(shape, np.nan, dtype=np.float32)
     known = np.zeros(shape, dtype=bool)
     regions: list[list[frozenset[str] | None]] = [[None] * shape[1] for _ in range(shape[0])]
-    points = _points(prepared)
+    points = _landmarks(prepared)
     for row, image_id in enumerate(prepared.manifest.images["image_id"]):
         landmarks = points[row]
         for column, finding in enumerate(findings):
@@ -125,8 +120,8 @@ def finding_labels(
     return FindingLabels(prepared, tuple(findings), label, known, regions, points)
 
 
-def _read_findings(readings: object, findings: Sequence[str]) -> list[str]:
-    """The findings somebody marked: silence about a finding nobody ever marks says nothing about it."""
+def _marked_findings(readings: object, findings: Sequence[str]) -> list[str]:
+    """The findings that some annotator marked; the others may not have been looked for."""
     marked = set(readings["finding"])  # type: ignore[index]
     return [finding for finding in findings if finding in marked]
 
@@ -137,14 +132,14 @@ def _check_known(label: NDArray[np.float32], findings: Sequence[str], prepared: 
             manifest = prepared.manifest
             have = sorted(({*manifest.readings["finding"], *manifest.lesions["finding"]}) - {""})
             known = (
-                f"it knows of {', '.join(have)}"
+                f"it has labels of {', '.join(have)}"
                 if have
-                else "it knows of no finding; to learn grades give experiment=grading"
+                else "it has labels of no finding; to learn grades use experiment=grading"
             )
-            raise UserError(f"no picture of {prepared.folder} is known to have or lack '{finding}'; {known}")
+            raise UserError(f"no photograph of {prepared.folder} has a label of '{finding}'; {known}")
 
 
-def _points(prepared: PreparedSet) -> list[tuple[Point, Point] | None]:
-    """Disc and fovea of every picture, None where either is unknown."""
+def _landmarks(prepared: PreparedSet) -> list[tuple[Point, Point] | None]:
+    """Disc and fovea of every photograph, None if either is unknown."""
     table = prepared.manifest.images[["disc_x", "disc_y", "fovea_x", "fovea_y"]].to_numpy(dtype=float)
     return [((a, b), (c, d)) if np.isfinite([a, b, c, d]).all() else None for a, b, c, d in table.tolist()]

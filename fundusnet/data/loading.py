@@ -1,4 +1,4 @@
-"""Training batches in an order that a resumed run finds again, whatever is in them."""
+"""Data loaders whose training order a resumed run reproduces."""
 
 from __future__ import annotations
 
@@ -30,12 +30,13 @@ def make_loader(
     """Batches of ``dataset``: every item once and in order, or, for training, in a new order every epoch.
 
     Args:
-        batch_size, num_workers: per process.
-        seed: of the order.
-        trainer: knows how many processes share an epoch, and where a resumed one goes on; None = one process.
+        batch_size: Items of a batch, per process.
+        num_workers: Processes that load items, per process; 0 = none.
+        seed: Seed of the order.
+        trainer: Gives the number of processes, and the position to resume from; None = one process.
 
     Raises:
-        UserError: there are more processes than items.
+        UserError: There are more processes than items.
     """
     rank, world = (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
     settings: dict[str, Any] = {
@@ -44,7 +45,7 @@ def make_loader(
         "collate_fn": collate,
         "worker_init_fn": die_with_parent,
         "pin_memory": torch.cuda.is_available(),
-        # Without a generator of its own a loader draws from the global one: dropout would differ after a resume.
+        # Without its own generator a loader draws from the global one: dropout would differ after a resume.
         "generator": torch.Generator().manual_seed(seed),
     }
     if not train:
@@ -52,7 +53,7 @@ def make_loader(
             return DataLoader(dataset, batch_sampler=ShareInOrder(dataset, batch_size, rank, world), **settings)
         return DataLoader(dataset, batch_size=batch_size, **settings)
     sampler = EpochSampler(dataset, num_replicas=world, rank=rank, seed=seed)
-    # Batch normalisation has nothing to normalise over in a batch of one.
+    # Batch normalisation needs more than one item.
     single = len(sampler) > batch_size > 1 and len(sampler) % batch_size == 1
     loader = ResumableLoader(dataset, sampler=sampler, batch_size=batch_size, drop_last=single, **settings)
     loader.trainer = trainer
@@ -60,16 +61,16 @@ def make_loader(
 
 
 def collate(items: Sequence[Item]) -> Batch:
-    """Items to a batch; pixels are put side by side once, in HWC order, and never transposed in memory."""
+    """Stack items to a batch; the image is a permuted view, so pixels stay in HWC order in memory."""
     batch = {name: torch.from_numpy(np.stack([item[name] for item in items])) for name in items[0]}
     return batch | {"image": batch["image"].permute(0, 3, 1, 2)}
 
 
 class EpochSampler(DistributedSampler[Item]):
-    """A new order every epoch, a function of (seed, epoch) alone; yields (position, epoch).
+    """A new order every epoch, which depends on (seed, epoch) only; yields (position, epoch).
 
-    The epoch travels with the position because workers that outlive an epoch hold a copy of the dataset that nobody
-    can tell about it. A DistributedSampler, so that Lightning leaves it in place.
+    The epoch is passed with the position because persistent workers hold a copy of the dataset that cannot be told of a
+    new epoch. A DistributedSampler, so that Lightning does not replace it.
     """
 
     skip = 0
@@ -83,16 +84,16 @@ class EpochSampler(DistributedSampler[Item]):
 
 
 class ShareInOrder(Sampler[list[int]]):
-    """Batches of one process's share of the items: each item in one process only, as many batches in every process.
+    """Batches of one process's share of the items: each item in one process only, the same number of batches in each.
 
-    DistributedSampler would hand out some items twice, which counts them twice in whatever is measured.
+    DistributedSampler repeats some items, which would count twice in metrics.
     """
 
     def __init__(self, dataset: Dataset[Item], batch_size: int, rank: int, world: int) -> None:
         size = len(dataset)  # type: ignore[arg-type]  # torch: Dataset has no __len__
         if size < world:
             raise UserError(f"{world} processes cannot share {size} photographs; use fewer devices")
-        # A batch is one larger than asked for rather than empty in the processes whose share is one smaller.
+        # Where shares differ by one, a batch may be one larger than ``batch_size``, so that none is empty.
         count = min(math.ceil(math.ceil(size / world) / batch_size), size // world)
         self.batches = [batch.tolist() for batch in np.array_split(np.arange(size)[rank::world], count)]
 
@@ -104,16 +105,16 @@ class ShareInOrder(Sampler[list[int]]):
 
 
 class ResumableLoader(DataLoader[Item]):
-    """Training batches that go on where the trainer's steps say, within an epoch too.
+    """Training batches that resume at the trainer's step, also within an epoch.
 
-    Lightning alone would go on counting from the batch reached but hand out the epoch's first batches again; and it
-    starts workers before it tells the sampler which epoch it is.
+    Lightning alone resumes its count of batches but repeats the first batches of the epoch, and starts workers before
+    it sets the sampler's epoch.
     """
 
     trainer: Trainer | None = None
 
     def position(self) -> tuple[int, int]:
-        """Epoch and batch that come next."""
+        """Epoch and batch to load next."""
         if self.trainer is None:
             return self.sampler.epoch if isinstance(self.sampler, EpochSampler) else 0, 0
         accumulated = self.trainer.accumulate_grad_batches
@@ -121,11 +122,11 @@ class ResumableLoader(DataLoader[Item]):
         return epoch, step * accumulated
 
     def state_dict(self) -> dict[str, int]:
-        """For the record: what is loaded is told from the trainer's steps, as workers may have fetched further."""
+        """The position, for the record; loading depends on the trainer's steps, as workers may have fetched more."""
         return dict(zip(("epoch", "batch"), self.position(), strict=True))
 
     def load_state_dict(self, state: Mapping[str, int]) -> None:
-        """Nothing to do; Lightning takes a loader without this method for one that cannot resume."""
+        """Nothing to do; without this method Lightning would not treat the loader as resumable."""
 
     def __iter__(self) -> Any:
         if isinstance(self.sampler, EpochSampler):

@@ -1,8 +1,8 @@
-"""The manifest: which photographs there are, whose they are, and what is known of each.
+"""The manifest: a list of photographs, their patients, and what is known of each.
 
 A manifest is a folder of up to three tables (``images.csv``, ``readings.csv``, ``lesions.csv``). Every source
-produces one, the annotation page exports one, and a user can write one with a spreadsheet: so everything in
-it is checked, and what is wrong is named by file and line.
+produces one, the annotation page exports one, and a user can write one with a spreadsheet. So everything in it is
+checked, and errors name file and line.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ EYES = ("left", "right", "")
 SPLITS = ("train", "val", "test")
 
 
-def empty(columns: tuple[str, ...]) -> pd.DataFrame:
+def empty_table(columns: tuple[str, ...]) -> pd.DataFrame:
     """A table of text columns without rows."""
     return pd.DataFrame({name: pd.Series(dtype=str) for name in columns})
 
@@ -35,45 +35,45 @@ class Manifest:
     """Tables of photographs, readings and lesion masks.
 
     Attributes:
-        root: folder that the ``path`` cells are relative to.
-        images: one row a photograph (``IMAGE_COLUMNS``); text unknown = "", numbers unknown = NaN; coordinates in
-            pixels of the original file, x to the right and y down.
-        readings: one row an annotator and finding (``READING_COLUMNS``); ``finding`` "" = a normal reading.
-        lesions: one row an examined finding (``LESION_COLUMNS``); ``path`` "" = examined and absent.
-        classes: names of the grades 0 … K-1, empty where nothing is graded.
-        lesion_above: grey level that lesions exceed in the mask files. 0 in everything written and read here; a source
-            whose masks count experts sets it, and the masks of a prepared set are plain again.
+        root: Folder that the ``path`` cells are relative to.
+        images: One row per photograph (``IMAGE_COLUMNS``); text unknown = "", numbers unknown = NaN; coordinates in
+            the original frame (``fundusnet.data.crop``), in a prepared set in the prepared frame.
+        readings: One row per annotator and finding (``READING_COLUMNS``); ``finding`` "" = a normal reading.
+        lesions: One row per examined finding (``LESION_COLUMNS``); masks in the frame of the coordinates; ``path`` "" =
+            examined and absent.
+        classes: Names of the grades 0 … K-1, empty where nothing is graded.
+        lesion_above: Grey level that lesions exceed in the mask files; above 0 only if a source's masks count experts.
     """
 
     root: Path
     images: pd.DataFrame
-    readings: pd.DataFrame = field(default_factory=lambda: empty(READING_COLUMNS))
-    lesions: pd.DataFrame = field(default_factory=lambda: empty(LESION_COLUMNS))
+    readings: pd.DataFrame = field(default_factory=lambda: empty_table(READING_COLUMNS))
+    lesions: pd.DataFrame = field(default_factory=lambda: empty_table(LESION_COLUMNS))
     classes: tuple[str, ...] = ()
     lesion_above: int = 0
 
 
 def read_manifest(folder: Path | str, classes: tuple[str, ...] = ()) -> Manifest:
-    """Read and check the manifest in ``folder``; space around cells and empty rows are dropped.
+    """Read and check the manifest in ``folder``; whitespace around cells and empty rows are dropped.
 
     Raises:
-        UserError: a table is missing or unreadable, a column or cell is wrong; names file and line.
+        UserError: A table is missing or unreadable, or a column or cell is wrong; names file and line.
     """
     root = Path(folder)
-    images = _read(root / "images.csv", IMAGE_COLUMNS, required=("image_id", "path"))
+    images = _read_table(root / "images.csv", IMAGE_COLUMNS, required=("image_id", "path"))
     _check_images(images, root / "images.csv")
     for name in (*COORDINATES, "grade"):
-        images[name] = _numbers(images[name], root / "images.csv", name)
+        images[name] = _parse_numbers(images[name], root / "images.csv", name)
     _check_grades(images["grade"], classes, root / "images.csv")
 
-    readings, lesions = empty(READING_COLUMNS), empty(LESION_COLUMNS)
+    readings, lesions = empty_table(READING_COLUMNS), empty_table(LESION_COLUMNS)
     known = set(images["image_id"])
     if (file := root / "readings.csv").exists():
-        readings = _read(file, READING_COLUMNS, required=READING_COLUMNS)
+        readings = _read_table(file, READING_COLUMNS, required=READING_COLUMNS)
         _check_known(readings["image_id"], known, file)
-        readings["regions"] = _regions(readings["regions"], file)
+        readings["regions"] = _clean_regions(readings["regions"], file)
     if (file := root / "lesions.csv").exists():
-        lesions = _read(file, LESION_COLUMNS, required=LESION_COLUMNS)
+        lesions = _read_table(file, LESION_COLUMNS, required=LESION_COLUMNS)
         _check_known(lesions["image_id"], known, file)
         _check_paths(lesions["path"], file)
     images, readings, lesions = (table.reset_index(drop=True) for table in (images, readings, lesions))
@@ -81,7 +81,7 @@ def read_manifest(folder: Path | str, classes: tuple[str, ...] = ()) -> Manifest
 
 
 def write_manifest(manifest: Manifest, folder: Path | str) -> None:
-    """Write the tables to ``folder`` (made if missing); one without rows is left out, the images never."""
+    """Write the tables to ``folder`` (created if missing); readings and lesions without rows are left out."""
     target = Path(folder)
     target.mkdir(parents=True, exist_ok=True)
     images = manifest.images[list(IMAGE_COLUMNS)].copy()
@@ -92,13 +92,13 @@ def write_manifest(manifest: Manifest, folder: Path | str) -> None:
         ("lesions.csv", manifest.lesions, LESION_COLUMNS),
     )
     for name, table, columns in tables:
-        (target / name).unlink(missing_ok=True)  # rows of an earlier manifest must not outlive it
+        (target / name).unlink(missing_ok=True)  # rows of an earlier manifest must not remain
         if len(table):
             table[list(columns)].to_csv(target / name, index=False)
 
 
 def images_table(rows: list[dict[str, object]]) -> pd.DataFrame:
-    """The images table from one dict a photograph; cells left out are unknown."""
+    """The images table from one dict per photograph; missing cells are unknown."""
     table = pd.DataFrame(rows).reindex(columns=list(IMAGE_COLUMNS))
     for name in ("image_id", "path", "patient_id", "eye", "split"):
         table[name] = table[name].astype(object).fillna("").astype(str)
@@ -107,7 +107,7 @@ def images_table(rows: list[dict[str, object]]) -> pd.DataFrame:
     return table
 
 
-def _read(file: Path, columns: tuple[str, ...], required: tuple[str, ...]) -> pd.DataFrame:
+def _read_table(file: Path, columns: tuple[str, ...], required: tuple[str, ...]) -> pd.DataFrame:
     if not file.is_file():
         raise UserError(
             f"{file} is missing: a manifest is a folder with images.csv (columns {', '.join(IMAGE_COLUMNS)})"
@@ -140,49 +140,49 @@ def _check_header(header: list[str], required: tuple[str, ...], file: Path) -> N
         if name not in header:
             raise UserError(f"{file}: column '{name}' is missing; it has {', '.join(filter(None, header)) or 'none'}")
         if header.count(name) > 1:
-            raise UserError(f"{file}: column '{name}' stands twice; drop one")
+            raise UserError(f"{file}: column '{name}' occurs twice; remove one")
 
 
-def _lines(column: pd.Series) -> list[tuple[int, str]]:
+def _numbered_cells(column: pd.Series) -> list[tuple[int, str]]:
     """Cells with their line in the file (the header is line 1): the index, while a table is checked."""
     return [(int(line), str(cell)) for line, cell in zip(column.index, column, strict=True)]
 
 
 def _check_images(images: pd.DataFrame, file: Path) -> None:
     seen: dict[str, int] = {}
-    for line, image_id in _lines(images["image_id"]):
+    for line, image_id in _numbered_cells(images["image_id"]):
         if not image_id:
-            raise UserError(f"{file}, line {line}: image_id is empty; every photograph needs one of its own")
+            raise UserError(f"{file}, line {line}: image_id is empty; every photograph needs its own")
         if "/" in image_id or "\\" in image_id or image_id.startswith("."):
             raise UserError(f"{file}, line {line}: image_id '{image_id}' must not hold a slash or begin with a dot")
         if image_id in seen:
-            raise UserError(f"{file}, line {line}: image_id '{image_id}' stands on line {seen[image_id]} already")
+            raise UserError(f"{file}, line {line}: image_id '{image_id}' is on line {seen[image_id]} already")
         seen[image_id] = line
-    for line, path in _lines(images["path"]):
+    for line, path in _numbered_cells(images["path"]):
         if not path:
             raise UserError(f"{file}, line {line}: path is empty; give the photograph's file relative to {file.parent}")
     _check_paths(images["path"], file)
     for name, allowed in (("eye", EYES), ("split", (*SPLITS, ""))):
-        for line, cell in _lines(images[name]):
+        for line, cell in _numbered_cells(images[name]):
             if cell not in allowed:
                 words = ", ".join(word for word in allowed if word)
-                raise UserError(f"{file}, line {line}: {name} '{cell}' is none of {words} (empty = unknown)")
+                raise UserError(f"{file}, line {line}: {name} '{cell}' is not one of {words} (empty = unknown)")
 
 
 def _check_paths(column: pd.Series, file: Path) -> None:
-    for line, cell in _lines(column):
+    for line, cell in _numbered_cells(column):
         # Both conventions, wherever it is read: a table made on Windows may be used on Linux and the reverse.
         windows, posix = PureWindowsPath(cell), PurePosixPath(cell)
         if windows.anchor or posix.is_absolute() or ".." in windows.parts or ".." in posix.parts:
             raise UserError(
-                f"{file}, line {line}: path '{cell}' leaves the folder; paths are relative to {file.parent}"
+                f"{file}, line {line}: path '{cell}' is outside the folder; paths are relative to {file.parent}"
             )
 
 
-def _regions(column: pd.Series, file: Path) -> pd.Series:
-    """Region names joined by ``;``, without the space and empty parts that a hand leaves between them."""
+def _clean_regions(column: pd.Series, file: Path) -> pd.Series:
+    """Region names joined by ``;``, without whitespace and empty names between them."""
     joined = []
-    for line, cell in _lines(column):
+    for line, cell in _numbered_cells(column):
         names = [part.strip() for part in cell.split(";") if part.strip()]
         for name in names:
             if name not in REGIONS.values():
@@ -193,9 +193,9 @@ def _regions(column: pd.Series, file: Path) -> pd.Series:
 
 
 def _check_known(column: pd.Series, known: set[str], file: Path) -> None:
-    for line, image_id in _lines(column):
+    for line, image_id in _numbered_cells(column):
         if image_id not in known:
-            raise UserError(f"{file}, line {line}: image_id '{image_id}' is not in images.csv; add it or drop the line")
+            raise UserError(f"{file}, line {line}: image_id '{image_id}' is not in images.csv; add it or remove this")
 
 
 def _check_grades(grades: pd.Series, classes: tuple[str, ...], file: Path) -> None:
@@ -207,9 +207,9 @@ def _check_grades(grades: pd.Series, classes: tuple[str, ...], file: Path) -> No
             raise UserError(f"{file}, line {line}: grade {grade:g} is not one of {top}")
 
 
-def _numbers(column: pd.Series, file: Path, name: str) -> pd.Series:
+def _parse_numbers(column: pd.Series, file: Path, name: str) -> pd.Series:
     values = []
-    for line, cell in _lines(column):
+    for line, cell in _numbered_cells(column):
         try:
             value = float(cell) if cell else float("nan")
         except ValueError:

@@ -1,7 +1,7 @@
-"""Parts of a prepared set that several machines made, put together: what one command over all would have made.
+"""Merging the parts of a prepared set, made on several machines, into the set that one command would have made.
 
-Parts are blocks of consecutive photographs, so tables and pixels follow one another as they are. Only near-identical
-pictures may lie in two parts: they are looked for again, by the fingerprints that each part keeps for this.
+Parts are blocks of consecutive photographs, so tables and pixels are concatenated. Only near-identical photographs
+may be in two parts: they are searched for again, by the fingerprints that each part keeps for this.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 
 from fundusnet.data.duplicates import FINGERPRINTS, remove_fingerprints, write_duplicates
-from fundusnet.data.prepare import finish, nothing_left, occupied, open_same
+from fundusnet.data.prepare import finish, is_occupied, no_photograph_error, open_same
 from fundusnet.data.prepared import PreparedSet, open_prepared
 from fundusnet.data.rows import concatenate
 from fundusnet.errors import UserError
@@ -31,23 +31,23 @@ REJECTED_COLUMNS = ("path", "reason")
 
 
 def finished_parts(patterns: Sequence[str]) -> dict[Path, dict[str, Any]]:
-    """All parts of one set, in order: their folders, and what ``prepared.yaml`` says there.
+    """All parts of one set in order: folder → contents of its ``prepared.yaml``.
 
     Args:
-        patterns: folders, or patterns such as ``parts/*``.
+        patterns: Folders or patterns such as ``parts/*``.
 
     Raises:
-        UserError: a part is missing, unfinished, damaged, there twice or of another set, or there is none.
+        UserError: A part is missing, unfinished, damaged, duplicated or of another set, or there is none.
     """
     for pattern in patterns:
         for partial in sorted(glob(pattern.rstrip("/") + ".partial")):  # noqa: PTH207 - the pattern may be absolute
             part = Path(partial.removesuffix(".partial"))
             if not part.exists():
-                raise UserError(f"{part} is not finished; run its command again, it goes on")
+                raise UserError(f"{part} is not finished; run its command again to resume it")
     folders = find_parts(
         patterns, lambda path: (path / "prepared.yaml").is_file(), "prepared part (a folder with prepared.yaml)"
     )
-    found = {part: _checked(part) for part in folders}
+    found = {part: _check_part(part) for part in folders}
     for part, info in found.items():
         if info["identity"] != found[folders[0]]["identity"]:
             raise UserError(
@@ -57,23 +57,23 @@ def finished_parts(patterns: Sequence[str]) -> dict[Path, dict[str, Any]]:
     return {part: found[part] for part in ordered}
 
 
-def merge(parts: Mapping[Path, Mapping[str, Any]], folder: Path) -> PreparedSet:
+def merge_parts(parts: Mapping[Path, Mapping[str, Any]], folder: Path) -> PreparedSet:
     """Merge all parts of a set, as ``finished_parts`` gives them, into ``folder`` and open it.
 
-    A set that is there already, made of the same with the same, is opened. Masks become hard links where the file
-    system has them, else copies.
+    A set that exists already and was made from the same photographs and settings is opened. Masks become hard links if
+    the file system has them, else copies.
 
     Raises:
-        UserError: no photograph of any part could be read, or ``folder`` holds something else.
+        UserError: No photograph of any part could be read, or ``folder`` holds something else.
     """
     info = {key: value for key, value in next(iter(parts.values())).items() if key != "shard"}
-    if occupied(folder):
+    if is_occupied(folder):
         return open_same(folder, info["identity"])
     counts = {name: sum(part["counts"][name] for part in parts.values()) for name in info["counts"]}
     if not counts["prepared"]:
-        raise nothing_left(info["root"], (reason for part in parts for _, reason in _rejected(part)))
+        raise no_photograph_error(info["root"], (reason for part in parts for _, reason in _read_rejected(part)))
 
-    # Not .partial, where one command over all may be on its way.
+    # Not .partial: one command over all photographs may be writing there.
     partial = folder.with_name(folder.name + ".merging")
     shutil.rmtree(partial, ignore_errors=True)
     (partial / "manifest").mkdir(parents=True)
@@ -92,28 +92,28 @@ def merge(parts: Mapping[Path, Mapping[str, Any]], folder: Path) -> PreparedSet:
         partial, images["image_id"], info["parameters"]["duplicates_distance"]
     )
     remove_fingerprints(partial)
-    return finish(partial, folder, info | {"counts": counts, "versions": _versions(list(parts.values()))})
+    return finish(partial, folder, info | {"counts": counts, "versions": _join_versions(list(parts.values()))})
 
 
-def _checked(part: Path) -> dict[str, Any]:
-    """What ``prepared.yaml`` of a part says, once everything that merging needs is found to be there."""
+def _check_part(part: Path) -> dict[str, Any]:
+    """The contents of a part's ``prepared.yaml``; raises UserError unless the part has all that merging needs."""
     prepared = open_prepared(part)
     if "shard" not in prepared.info:
-        raise UserError(f"{part} is a whole prepared set and no part of one; name parts alone")
+        raise UserError(f"{part} is a complete prepared set and not a part; give parts only")
     for name in FINGERPRINTS:
         try:
             rows = len(np.load(part / name, mmap_mode="r"))
         except (OSError, ValueError):
             rows = -1
         if rows != len(prepared):
-            raise UserError(f"{part} is damaged ({name} is missing or cut off): prepare it again")
+            raise UserError(f"{part} is damaged ({name} is missing or incomplete): prepare it again")
     if not (part / "rejected.csv").is_file():
         raise UserError(f"{part} is damaged (rejected.csv is missing): prepare it again")
     return prepared.info
 
 
 def _merge_tables(files: Sequence[Path], target: Path) -> None:
-    """Write the rows of those ``files`` that there are; a table without rows has no file."""
+    """Concatenate the ``files`` that exist; a table without rows has no file."""
     there = [file for file in files if file.is_file()]
     for number, file in enumerate(there):
         with file.open("rb") as source, target.open("ab") as out:
@@ -127,20 +127,20 @@ def _merge_rejected(parts: Mapping[Path, Mapping[str, Any]], target: Path) -> No
     with target.open("w", encoding="utf-8", newline="") as out:
         writer = csv.writer(out, lineterminator="\n")
         writer.writerow(REJECTED_COLUMNS)
-        # Photographs come first and masks last, in a part as in the whole.
+        # Photographs come first and masks last, in a part as in the complete set.
         for part, info in parts.items():
-            writer.writerows(islice(_rejected(part), info["counts"]["rejected"]))
+            writer.writerows(islice(_read_rejected(part), info["counts"]["rejected"]))
         for part, info in parts.items():
-            writer.writerows(islice(_rejected(part), info["counts"]["rejected"], None))
+            writer.writerows(islice(_read_rejected(part), info["counts"]["rejected"], None))
 
 
-def _rejected(part: Path) -> Iterator[list[str]]:
+def _read_rejected(part: Path) -> Iterator[list[str]]:
     with (part / "rejected.csv").open(encoding="utf-8", newline="") as stream:
         yield from islice(csv.reader(stream), 1, None)
 
 
-def _versions(infos: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """What the parts were made with; several versions of one program may give other pixels, so the log tells them."""
+def _join_versions(infos: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Versions that the parts were made with; a mixture is logged, because it may give other pixels."""
     names = dict.fromkeys(name for info in infos for name in info["versions"])
     found = {name: sorted({str(info["versions"].get(name)) for info in infos}) for name in names}
     for name, several in found.items():

@@ -1,4 +1,4 @@
-"""Photographs that stand in two prepared sets."""
+"""Photographs that occur in two prepared sets."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from fundusnet.system.progress import track
 def seen_before(
     new: PreparedSet, rows: NDArray[np.int64], known: PreparedSet, known_rows: NDArray[np.int64]
 ) -> NDArray[np.int64]:
-    """Those of ``rows`` of ``new`` whose picture is near-identical to one of ``known_rows`` of ``known``.
+    """Those of ``rows`` of ``new`` whose photograph is near-identical to one of ``known_rows`` of ``known``.
 
-    By the rule that finds near-identical pictures within a set (``fundusnet.data.duplicates``).
+    The rule is that of near-identical photographs within a set (``fundusnet.data.duplicates``).
     """
     hashes, thumbnails = _fingerprints(known, known_rows)
     found = []
-    for row, own, thumbnail in zip(rows, *_fingerprints(new, rows), strict=True):
-        close = np.bitwise_count(hashes ^ own) <= HASH_DISTANCE
+    for row, number, thumbnail in zip(rows, *_fingerprints(new, rows), strict=True):
+        close = np.bitwise_count(hashes ^ number) <= HASH_DISTANCE
         if (np.abs(thumbnails[close] - thumbnail).mean(axis=(1, 2)) < THUMBNAIL_DIFFERENCE).any():
             found.append(row)
     return np.array(found, dtype=np.int64)

@@ -1,7 +1,7 @@
 """From photographs of any size and format to a prepared set.
 
-Work goes on in ``<folder>.partial``, which is renamed when everything is there. A journal beside the pixels says
-which rows are done, so that an interrupted run goes on where it stopped and ends with the same bytes.
+Everything is written to ``<folder>.partial``, which is renamed when it is complete. A journal beside the pixels records
+which rows are done, so that an interrupted run resumes and ends with the same bytes.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ import pandas as pd
 import yaml
 
 from fundusnet.data.duplicates import HASH_DISTANCE, remove_fingerprints, write_duplicates, write_fingerprints
-from fundusnet.data.journal import Journal, digest
+from fundusnet.data.journal import Journal, preparation_identity
 from fundusnet.data.manifest import COORDINATES, LESION_COLUMNS, Manifest, write_manifest
-from fundusnet.data.prepare_one import Done, Job, develop
+from fundusnet.data.prepare_one import PrepareJob, PrepareResult, prepare_one
 from fundusnet.data.prepared import PreparedSet, open_prepared
 from fundusnet.data.rows import read_header, write_header
 from fundusnet.errors import UserError
@@ -48,25 +48,26 @@ def prepare(
     """Crop every photograph of ``manifest`` to its field of view, resize it to ``size`` pixels and open the result.
 
     Args:
-        folder: the prepared set to make; one that is there already, made of the same with the same, is opened.
-        workers: processes beside this one; 0 works in this one.
-        source, options: name and options of the source, for the record.
-        duplicates_distance: bits in which hashes of two near-identical pictures may differ, 0 to 64.
-        shard: this part alone, a block of consecutive rows; ``fundusnet.data.merging.merge`` puts parts together.
-            A part may be empty, because of photographs that cannot be read.
+        folder: The prepared set to make; one made from the same photographs and settings is opened instead.
+        workers: Processes that prepare photographs; 0 = this one.
+        source: Name of the source, for the record.
+        options: Options of the source, for the record.
+        duplicates_distance: Bits in which the hashes of two near-identical photographs may differ, 0 to 64.
+        shard: Prepare this part only, a block of consecutive rows, for ``fundusnet.data.merging.merge_parts``. A part
+            may be empty, if none of its photographs can be read.
 
     Raises:
-        UserError: no photograph survives, there are fewer of them than parts, or ``folder`` holds something else.
+        UserError: No photograph can be prepared, there are fewer of them than parts, or ``folder`` is another set.
     """
     target = Path(folder)
     if size < 16:
         raise UserError(f"size={size} is too small for a photograph; use 512")
     findings = set(manifest.lesions["finding"])
     if wrong := sorted(name for name in findings if not name or "/" in name or "\\" in name or name.startswith(".")):
-        raise UserError(f"lesions.csv: finding '{wrong[0]}' cannot name a folder; use a name such as hard_exudate")
+        raise UserError(f"lesions.csv: finding '{wrong[0]}' cannot be a folder name; use a name such as hard_exudate")
     parameters = {"size": size, "duplicates_distance": duplicates_distance}
-    identity = digest(manifest, parameters | {"source": source})
-    if occupied(target):
+    identity = preparation_identity(manifest, parameters | {"source": source})
+    if is_occupied(target):
         return open_same(target, identity, shard)
 
     if shard:
@@ -77,23 +78,23 @@ def prepare(
     jobs = _jobs(manifest, partial, size)
     with Journal(partial, f"{identity} {shard}" if shard else identity, len(jobs), size) as journal:
         waiting = [job for job in jobs if not journal.holds(job)]
-        for done, pixels in track(_work(waiting, workers), "preparing", total=len(waiting)):
-            journal.add(done, pixels, jobs[done.row])
+        for result, pixels in track(_run_jobs(waiting, workers), "preparing", total=len(waiting)):
+            journal.add(result, pixels, jobs[result.row])
         results = journal.results()
-    kept = [row for row, done in enumerate(results) if not done.reason]
+    kept = [row for row, result in enumerate(results) if not result.reason]
     if not kept and not shard:
         shutil.rmtree(partial)
-        raise nothing_left(manifest.root, (done.reason for done in results))
+        raise no_photograph_error(manifest.root, (result.reason for result in results))
 
-    _compact(partial, kept)
-    moved = _moved(manifest, results, kept)
+    _write_pixels(partial, kept)
+    moved = _move_manifest(manifest, results, kept)
     write_manifest(moved, partial / "manifest")
     write_fingerprints(partial)
     groups = write_duplicates(partial, moved.images["image_id"], duplicates_distance)
     if not shard:
         remove_fingerprints(partial)
-    rejected = [(done.path, done.reason) for done in results if done.reason]
-    rejected += [pair for done in results if not done.reason for pair in done.rejected_masks]
+    rejected = [(result.path, result.reason) for result in results if result.reason]
+    rejected += [pair for result in results if not result.reason for pair in result.rejected_masks]
     pd.DataFrame(rejected, columns=["path", "reason"]).to_csv(partial / "rejected.csv", index=False)
     info = {
         "source": source,
@@ -117,7 +118,7 @@ def prepare(
 
 
 def finish(partial: Path, target: Path, info: Mapping[str, Any]) -> PreparedSet:
-    """Write ``prepared.yaml`` into a set that is whole but for it, and move it to its place."""
+    """Write ``prepared.yaml``, the last file of a set, and move the set to its place."""
     (partial / "prepared.yaml").write_text(
         yaml.safe_dump(dict(info), sort_keys=False, allow_unicode=True), encoding="utf-8"
     )
@@ -128,7 +129,7 @@ def finish(partial: Path, target: Path, info: Mapping[str, Any]) -> PreparedSet:
 
 
 def open_same(target: Path, identity: str, shard: Shard | None = None) -> PreparedSet:
-    """Open what is there already; raises UserError where it is something else."""
+    """Open the set that exists already; raises UserError if it was made from other photographs or settings."""
     if not target.is_dir() or not (target / "prepared.yaml").is_file():
         raise UserError(f"{target} exists and is not a prepared set; choose another folder or remove it")
     prepared = open_prepared(target)
@@ -138,19 +139,19 @@ def open_same(target: Path, identity: str, shard: Shard | None = None) -> Prepar
     return prepared
 
 
-def occupied(folder: Path) -> bool:
-    """Whether there is something in the place of a set to be made."""
+def is_occupied(folder: Path) -> bool:
+    """Whether ``folder`` exists and is not an empty folder."""
     return folder.exists() and not (folder.is_dir() and not any(folder.iterdir()))
 
 
-def nothing_left(root: Path | str, reasons: Iterable[str]) -> UserError:
-    """What to say where every photograph was rejected for one of these reasons."""
+def no_photograph_error(root: Path | str, reasons: Iterable[str]) -> UserError:
+    """The error if every photograph was rejected, with the most frequent of ``reasons``."""
     reason = Counter(reasons).most_common(1)
-    why = f"most often: {reason[0][0]}" if reason else "the manifest names none"
+    why = f"most often: {reason[0][0]}" if reason else "the manifest lists none"
     return UserError(f"no photograph under {root} can be prepared ({why}); check the source and its root")
 
 
-def _jobs(manifest: Manifest, partial: Path, size: int) -> list[Job]:
+def _jobs(manifest: Manifest, partial: Path, size: int) -> list[PrepareJob]:
     masks: dict[str, dict[str, list[str]]] = {}
     rows = zip(manifest.lesions["image_id"], manifest.lesions["finding"], manifest.lesions["path"], strict=True)
     for image_id, finding, path in rows:
@@ -158,7 +159,7 @@ def _jobs(manifest: Manifest, partial: Path, size: int) -> list[Job]:
     points = manifest.images[list(COORDINATES)].to_numpy(dtype=float)
     pairs = zip(manifest.images["image_id"], manifest.images["path"], strict=True)
     return [
-        Job(
+        PrepareJob(
             row,
             image_id,
             str(manifest.root),
@@ -173,17 +174,17 @@ def _jobs(manifest: Manifest, partial: Path, size: int) -> list[Job]:
     ]
 
 
-def _work(jobs: list[Job], workers: int) -> Iterator[tuple[Done, bytes]]:
-    """Results of ``jobs`` as they come; never more than a few pictures in memory, however long the list."""
+def _run_jobs(jobs: list[PrepareJob], workers: int) -> Iterator[tuple[PrepareResult, bytes]]:
+    """Results of ``jobs`` as they finish; never more than a few photographs in memory, however long the list."""
     if workers <= 0:
-        yield from map(develop, jobs)
+        yield from map(prepare_one, jobs)
         return
-    running: set[Future[tuple[Done, bytes]]] = set()
+    running: set[Future[tuple[PrepareResult, bytes]]] = set()
     queue = iter(jobs)
     with worker_pool(workers) as pool:
         while True:
             while len(running) < 2 * workers and (job := next(queue, None)) is not None:
-                running.add(pool.submit(develop, job))
+                running.add(pool.submit(prepare_one, job))
             if not running:
                 return
             finished, running = wait(running, return_when=FIRST_COMPLETED)
@@ -191,8 +192,8 @@ def _work(jobs: list[Job], workers: int) -> Iterator[tuple[Done, bytes]]:
                 yield future.result()
 
 
-def _compact(partial: Path, kept: list[int]) -> None:
-    """Make ``pixels.npy`` of the rows that survived, in order; ``rows.npy`` stays until the set is whole."""
+def _write_pixels(partial: Path, kept: list[int]) -> None:
+    """Write ``pixels.npy`` from the rows in ``kept``, in order; ``rows.npy`` stays until the set is complete."""
     with (partial / "pixels.npy").open("wb") as out, (partial / "rows.npy").open("rb") as source:
         shape, dtype = read_header(source)
         write_header(out, (len(kept), *shape[1:]), dtype)
@@ -202,8 +203,8 @@ def _compact(partial: Path, kept: list[int]) -> None:
             out.write(source.read(length))
 
 
-def _moved(manifest: Manifest, results: list[Done], kept: list[int]) -> Manifest:
-    """The tables of the photographs that survived, all in their order; points in the prepared frame."""
+def _move_manifest(manifest: Manifest, results: list[PrepareResult], kept: list[int]) -> Manifest:
+    """The tables of the photographs in ``kept``, in the order of the images; points in the prepared frame."""
     images = manifest.images.iloc[kept].reset_index(drop=True)
     images[list(COORDINATES)] = np.array([results[row].points for row in kept], dtype=float).reshape(-1, 4)
     place = pd.Series(range(len(images)), index=images["image_id"])

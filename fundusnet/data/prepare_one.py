@@ -1,4 +1,4 @@
-"""One photograph with its points and masks, moved into the prepared frame: what a worker process does."""
+"""One photograph with its points and masks, moved to the prepared frame: the work of one process."""
 
 from __future__ import annotations
 
@@ -13,8 +13,18 @@ from fundusnet.data.decode import Mask, Photograph, Unreadable, picture_size, re
 
 
 @dataclass(frozen=True)
-class Job:
-    """A photograph to prepare: its row, its file, its points (disc x, y, fovea x, y; NaN unknown) and mask files."""
+class PrepareJob:
+    """A photograph to prepare.
+
+    Attributes:
+        row: Its row in the manifest's images.
+        path: Its file, relative to ``root``.
+        points: Disc x and y, fovea x and y in the original frame; NaN = unknown.
+        masks: Finding → mask files relative to ``root``, in the original frame; "" = examined and absent.
+        partial: Folder of the set under way.
+        size: Side of the prepared frame in pixels.
+        lesion_above: Grey level that lesions exceed in the mask files.
+    """
 
     row: int
     image_id: str
@@ -28,12 +38,14 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Done:
-    """What became of a photograph; plain values only, so that the journal can hold it.
+class PrepareResult:
+    """The outcome for one photograph; plain values only, so that the journal can hold it.
 
-    ``reason`` is empty for a prepared photograph, else says why it was rejected. ``points`` are in the prepared frame;
-    ``lesions`` maps findings to mask files relative to ``manifest/`` ("" = absent); ``rejected_masks`` holds
-    (path, reason).
+    Attributes:
+        reason: Why it was rejected; "" = it was prepared.
+        points: As in ``PrepareJob``, in the prepared frame.
+        lesions: Finding → mask file relative to ``manifest/``, in the prepared frame; "" = absent.
+        rejected_masks: (path, reason) of mask files that cannot be used.
     """
 
     row: int
@@ -45,24 +57,24 @@ class Done:
     rejected_masks: tuple[tuple[str, str], ...] = ()
 
 
-def develop(job: Job) -> tuple[Done, bytes]:
+def prepare_one(job: PrepareJob) -> tuple[PrepareResult, bytes]:
     """Prepare one photograph: its outcome, and its uint8 pixels ``(size, size, 3)`` as bytes (none if rejected)."""
     try:
         photograph, box = read_field(Path(job.root) / job.path, job.size)
         _check_points(job.points, photograph)
         pixels, frame = crop_square(photograph, box, job.size)
     except Unreadable as error:
-        return Done(job.row, job.image_id, job.path, str(error)), b""
+        return PrepareResult(job.row, job.image_id, job.path, str(error)), b""
     disc, fovea = frame.point(*job.points[:2]), frame.point(*job.points[2:])
     lesions, rejected = _move_masks(job, photograph, frame)
-    done = Done(job.row, job.image_id, job.path, "", (*disc, *fovea), lesions, tuple(rejected))
-    return done, pixels.tobytes()
+    result = PrepareResult(job.row, job.image_id, job.path, "", (*disc, *fovea), lesions, tuple(rejected))
+    return result, pixels.tobytes()
 
 
 def read_field(path: Path, size: int) -> tuple[Photograph, tuple[int, int, int, int]]:
     """A photograph and the box of its field of view, decoded as small as the prepared size allows.
 
-    Where the field fills little of the picture it is decoded again, larger. Raises ``Unreadable``.
+    If the field fills little of the picture, it is decoded again at a larger size. Raises ``Unreadable``.
     """
     shorter = min(picture_size(path))
     reduction = next((power for power in (8, 4, 2) if shorter // power >= size), 1)
@@ -80,10 +92,10 @@ def _check_points(points: tuple[float, ...], photograph: Photograph) -> None:
             raise Unreadable(f"{name} has one coordinate only")
         if not np.isnan(x) and not (0 <= x <= photograph.width and 0 <= y <= photograph.height):
             size = f"{photograph.width}x{photograph.height}"
-            raise Unreadable(f"{name} ({x:g}, {y:g}) lies outside the picture of {size} pixels")
+            raise Unreadable(f"{name} ({x:g}, {y:g}) lies outside the photograph of {size} pixels")
 
 
-def _move_masks(job: Job, photograph: Photograph, frame: Frame) -> tuple[dict[str, str], list[tuple[str, str]]]:
+def _move_masks(job: PrepareJob, photograph: Photograph, frame: Frame) -> tuple[dict[str, str], list[tuple[str, str]]]:
     lesions: dict[str, str] = {}
     rejected: list[tuple[str, str]] = []
     for finding, paths in job.masks.items():
@@ -101,7 +113,7 @@ def _move_masks(job: Job, photograph: Photograph, frame: Frame) -> tuple[dict[st
                 continue
             whole |= frame.mask(mask, job.size)
         if not good:
-            # A finding with a broken mask is unknown in this picture, not absent.
+            # A finding with a broken mask is unknown in this photograph, not absent.
             continue
         lesions[finding] = ""
         if whole.any():

@@ -1,4 +1,4 @@
-"""A prepared set: photographs of one size in one memory-mapped file, with all that is known of them."""
+"""A prepared set: photographs of one size in one memory-mapped file, with their tables and masks."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ class PreparedSet:
     """An opened prepared set.
 
     Attributes:
-        folder: where it lies.
-        manifest: its tables; rows of ``manifest.images`` go with rows of ``pixels``; points in the prepared frame.
+        folder: Its folder.
+        manifest: Its tables; row n of ``images`` is row n of ``pixels``; points and masks in the prepared frame.
         pixels: uint8 RGB ``(N, S, S, 3)``, memory-mapped, read only.
-        info: contents of ``prepared.yaml``.
-        duplicate_group: int ``(N,)``, pictures of one number are near-identical; -1 = like no other.
+        info: Contents of ``prepared.yaml``.
+        duplicate_group: int ``(N,)``, photographs of one number are near-identical; -1 = unlike any other.
     """
 
     folder: Path
@@ -38,28 +38,28 @@ class PreparedSet:
 
     @property
     def size(self) -> int:
-        """Side of the prepared pictures in pixels."""
+        """Side S of the prepared frame in pixels."""
         return int(self.pixels.shape[1])
 
     def __len__(self) -> int:
         return len(self.pixels)
 
     def check_shard(self, shard: Shard | None) -> None:
-        """Refuse a part in place of the whole set (None), and the whole or another part in place of a part."""
+        """Raise UserError unless this is the part ``shard``, or the complete set for None."""
         there = self.info.get("shard")
         if there == (shard and str(shard)):
             return
         if not there:
-            raise UserError(f"{self.folder} is a whole prepared set and not its part {shard}; choose another folder")
+            raise UserError(f"{self.folder} is a complete prepared set and not its part {shard}; choose another folder")
         if shard:
             raise UserError(f"{self.folder} is part {there} and not part {shard}; choose another folder")
         raise UserError(
-            f"{self.folder} is only part {there} of a prepared set; put the parts together with "
-            "`fundusnet prepare merge=…` and use the whole"
+            f"{self.folder} is only part {there} of a prepared set; merge the parts with "
+            "`fundusnet prepare merge=…` and use the complete set"
         )
 
     def lesion_mask(self, image_id: str, finding: str) -> Mask | None:
-        """Lesion pixels, bool ``(S, S)``; zeros where examined and absent, None where never examined."""
+        """Lesion pixels in the prepared frame, bool ``(S, S)``; none if examined and absent; None if never examined."""
         path = self._lesions.get((image_id, finding))
         if path is None:
             return None
@@ -76,13 +76,13 @@ def open_prepared(folder: Path | str) -> PreparedSet:
     """Open the prepared set in ``folder``.
 
     Raises:
-        UserError: the folder is no prepared set, was never finished, or its parts do not go together.
+        UserError: The folder is not a prepared set, unfinished, or damaged.
     """
     root = Path(folder)
     if not (root / "prepared.yaml").is_file():
         partial = root.with_name(root.name + ".partial").is_dir()
         state = (
-            "was not finished: run the same prepare command again and it resumes"
+            "was not finished: run the same prepare command again to resume it"
             if partial
             else ("is not a prepared set (no prepared.yaml): make one with `fundusnet prepare`")
         )

@@ -1,8 +1,8 @@
 """The eight anatomical regions that annotators click, derived from optic disc and fovea (S1.1).
 
 With the origin at the disc, ``u`` runs from disc to fovea (temporal is +), ``v`` is perpendicular to it
-(superior is +), and the distance D between disc and fovea is 1. All coordinates that come in or go out are
-pixels ``(x, y)``, x to the right and y down; the pixel in row i and column j is the point (j, i), its centre.
+(superior is +), and the distance D between disc and fovea is 1. All coordinates that come in or go out are pixels
+``(x, y)`` of one frame, as ``fundusnet.data.crop`` defines them.
 """
 
 from __future__ import annotations
@@ -45,39 +45,38 @@ def region_map(shape: tuple[int, int], disc: Point, fovea: Point) -> NDArray[np.
     """The region of every pixel (S1.1).
 
     Superior is up in the picture, for either eye: of the two perpendiculars to disc→fovea, v is the one that
-    points to smaller y. Our reading: where disc and fovea stand exactly above each other neither does, and v
-    is taken as though the fovea lay a hair to the right of the disc (fovea below: superior is right; above:
-    left).
+    points to smaller y. Our reading: where disc and fovea are exactly above each other neither does, and v is taken
+    as if the fovea were slightly to the right of the disc (fovea below: superior is right; above: left).
 
     Args:
         shape: (H, W) of the frame in pixels.
-        disc, fovea: centres (x, y) in pixels of that frame; they may lie outside it.
+        disc, fovea: Centres (x, y) in pixels of that frame; they may lie outside it.
 
     Returns:
         uint8 (H, W) of ids 1–8, see ``REGIONS``.
 
     Raises:
-        UserError: the points coincide, or one of them is not finite.
+        UserError: The points coincide, or one of them is not finite.
     """
     return paint(shape, disc, fovea, np.arange(max(REGIONS) + 1, dtype=np.uint8))
 
 
 def paint(shape: tuple[int, int], disc: Point, fovea: Point, values: NDArray[_Value]) -> NDArray[_Value]:
-    """``values[region_map(shape, disc, fovea)]``, (H, W), for the price of the map or less.
+    """``values[region_map(shape, disc, fovea)]``, (H, W), at no more than the cost of the map.
 
     Args:
-        shape, disc, fovea: as for ``region_map``.
-        values: (9,), what stands at a pixel of each region id; ids start at 1, so the first value is never used.
+        shape, disc, fovea: As for ``region_map``.
+        values: (9,), the value of a pixel of each region id; ids start at 1, so the first value is never used.
 
     Raises:
-        UserError: as ``region_map``.
+        UserError: As ``region_map``.
     """
-    frame = _Frame.of(disc, fovea)
+    axes = _Axes.of(disc, fovea)
     height, width = shape
-    y = np.arange(height, dtype=np.float64)[:, None] - frame.disc[1]
-    starts = _starts(width, y, frame)
+    y = np.arange(height, dtype=np.float64)[:, None] - axes.disc[1]
+    starts = _run_starts(width, y, axes)
     lengths = np.diff(starts, axis=1, append=width)
-    regions = _regions_at(starts.astype(np.float64) - frame.disc[0], y, frame)
+    regions = _regions_at(starts.astype(np.float64) - axes.disc[0], y, axes)
     return np.repeat(values[regions.ravel()], lengths.ravel()).reshape(shape)
 
 
@@ -85,14 +84,14 @@ def cue_mask(shape: tuple[int, int], disc: Point, fovea: Point, regions: Iterabl
     """Where the given regions lie: the cue mask M of a finding annotated with them (S1.2).
 
     Args:
-        shape, disc, fovea: as for ``region_map``.
-        regions: names or ids, in any mixture; none gives a mask without a pixel.
+        shape, disc, fovea: As for ``region_map``.
+        regions: Names or ids, in any mixture; none gives a mask without a pixel.
 
     Returns:
         bool (H, W).
 
     Raises:
-        UserError: as ``region_map``, or a region is unknown.
+        UserError: As ``region_map``, or a region is unknown.
     """
     wanted = np.zeros(max(REGIONS) + 1, dtype=np.bool_)
     for region in (regions,) if isinstance(regions, str) else regions:
@@ -104,7 +103,7 @@ def region_id(region: str | int) -> int:
     """The id, 1 to 8, of a region given by name or id.
 
     Raises:
-        UserError: there is no such region.
+        UserError: There is no such region.
     """
     number = _IDS.get(region, 0) if isinstance(region, str) else int(region)
     if number not in REGIONS:
@@ -116,7 +115,7 @@ def regions_touched(mask: NDArray[np.bool_], disc: Point, fovea: Point) -> froze
     """Names of the regions in which ``mask``, bool (H, W) in the frame of the two points, has a pixel (S1.2).
 
     Raises:
-        UserError: as ``region_map``.
+        UserError: As ``region_map``.
     """
     if mask.ndim != 2:
         raise ValueError(f"a mask is (H, W), this one has shape {mask.shape}")
@@ -147,7 +146,7 @@ class Segment:
 
 @dataclass(frozen=True)
 class HalfLine:
-    """From ``start`` without end along ``direction`` (unit length); clip it at the frame to draw it."""
+    """From ``start`` without end along ``direction`` (unit length); clip it at the edge of the frame to draw it."""
 
     start: Point
     direction: Point
@@ -163,53 +162,53 @@ def outlines(disc: Point, fovea: Point) -> tuple[Outline, ...]:
     inferior tangent of the macula, the superior and the inferior part of the perpendicular through the disc.
 
     Raises:
-        UserError: as ``region_map``.
+        UserError: As ``region_map``.
     """
-    frame = _Frame.of(disc, fovea)
-    distance = math.sqrt(frame.square)
-    temporal, superior = frame.direction(1, 0), frame.direction(0, 1)
-    nasal, inferior = frame.direction(-1, 0), frame.direction(0, -1)
-    angle = math.atan2(frame.along[1], frame.along[0])
+    axes = _Axes.of(disc, fovea)
+    distance = math.sqrt(axes.square)
+    temporal, superior = axes.direction(1, 0), axes.direction(0, 1)
+    nasal, inferior = axes.direction(-1, 0), axes.direction(0, -1)
+    angle = math.atan2(axes.along[1], axes.along[0])
     # Half the angle under which each centre sees the chord.
     at_disc = math.acos(CHORD / DISC_RADIUS)
     at_fovea = math.acos((1 - CHORD) / MACULA_RADIUS)
     opposite = angle - math.pi
     half_chord = math.sqrt(DISC_RADIUS**2 - CHORD**2)
     return (
-        Arc(frame.point(0, 0), DISC_RADIUS * distance, angle + at_disc, angle + 2 * math.pi - at_disc),
-        Arc(frame.point(1, 0), MACULA_RADIUS * distance, opposite + at_fovea, angle + math.pi - at_fovea),
-        Segment(frame.point(CHORD, half_chord), frame.point(CHORD, -half_chord)),
-        HalfLine(frame.point(CHORD, 0), nasal),
-        HalfLine(frame.point(1, MACULA_RADIUS), temporal),
-        HalfLine(frame.point(1, -MACULA_RADIUS), temporal),
-        HalfLine(frame.point(0, DISC_RADIUS), superior),
-        HalfLine(frame.point(0, -DISC_RADIUS), inferior),
+        Arc(axes.point(0, 0), DISC_RADIUS * distance, angle + at_disc, angle + 2 * math.pi - at_disc),
+        Arc(axes.point(1, 0), MACULA_RADIUS * distance, opposite + at_fovea, angle + math.pi - at_fovea),
+        Segment(axes.point(CHORD, half_chord), axes.point(CHORD, -half_chord)),
+        HalfLine(axes.point(CHORD, 0), nasal),
+        HalfLine(axes.point(1, MACULA_RADIUS), temporal),
+        HalfLine(axes.point(1, -MACULA_RADIUS), temporal),
+        HalfLine(axes.point(0, DISC_RADIUS), superior),
+        HalfLine(axes.point(0, -DISC_RADIUS), inferior),
     )
 
 
-def _starts(width: int, y: NDArray[np.float64], frame: _Frame) -> NDArray[np.intp]:
+def _run_starts(width: int, y: NDArray[np.float64], axes: _Axes) -> NDArray[np.intp]:
     """Columns (H, 21), sorted along each row, between two of which the region does not change.
 
-    A row of pixels meets each of ten curves once. Where it does is known to a fraction of a pixel, and which pixel is
-    the first beyond is left to ``_regions_at``: the nearest one and the one after it both start a run.
+    A row of pixels meets each of ten curves once. The crossing is known to a fraction of a pixel; ``_regions_at``
+    decides which pixel is the first beyond it, so the nearest one and the one after it both start a run.
     """
-    (along_x, along_y), (up_x, up_y), square = frame.along, frame.up, frame.square
+    (along_x, along_y), (up_x, up_y), square = axes.along, axes.up, axes.square
     with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
         # The lines u = 0, chord, 1 and v = 0, ±2/3, then the circles: infinite or NaN where a row meets them nowhere.
         u = (np.array([0, CHORD, 1]) * square - y * along_y) / along_x
         v = (np.array([-MACULA_RADIUS, 0, MACULA_RADIUS]) * square - y * up_y) / up_x
         disc = np.sqrt(DISC_RADIUS**2 * square - y**2)
         macula = np.sqrt(MACULA_RADIUS**2 * square - (y - along_y) ** 2)
-    meets = np.concatenate([u, v, -disc, disc, along_x - macula, along_x + macula], axis=1) + frame.disc[0]
+    meets = np.concatenate([u, v, -disc, disc, along_x - macula, along_x + macula], axis=1) + axes.disc[0]
     nearest = np.rint(np.nan_to_num(meets, nan=0.0).clip(-1, width)).astype(np.intp)
     starts = np.concatenate([np.zeros((len(y), 1), np.intp), nearest, nearest + 1], axis=1).clip(0, width)
     starts.sort(axis=1)
     return starts
 
 
-def _regions_at(x: NDArray[np.float64], y: NDArray[np.float64], frame: _Frame) -> NDArray[np.uint8]:
+def _regions_at(x: NDArray[np.float64], y: NDArray[np.float64], axes: _Axes) -> NDArray[np.uint8]:
     """The regions of points, in pixels right of and below the disc; the definition itself (S1.1)."""
-    (along_x, along_y), (up_x, up_y), square = frame.along, frame.up, frame.square
+    (along_x, along_y), (up_x, up_y), square = axes.along, axes.up, axes.square
 
     # u, v and squared distances are left in units of D² (px²): no division, so that whole coordinates give
     # exact results and a pixel on a line is on it.
@@ -232,7 +231,7 @@ def _regions_at(x: NDArray[np.float64], y: NDArray[np.float64], frame: _Frame) -
 
 
 @dataclass(frozen=True)
-class _Frame:
+class _Axes:
     """Disc-centred axes: ``along`` is disc→fovea and ``up`` its superior perpendicular, both D px long."""
 
     disc: Point
@@ -241,12 +240,12 @@ class _Frame:
     square: float
 
     @classmethod
-    def of(cls, disc: Point, fovea: Point) -> _Frame:
+    def of(cls, disc: Point, fovea: Point) -> _Axes:
         """The axes of two checked points."""
         for name, point in (("disc", disc), ("fovea", fovea)):
             # Written so that NaN, which compares false with everything, is refused too.
             if not all(abs(coordinate) <= _FARTHEST for coordinate in point):
-                raise UserError(f"{name} is at ({point[0]}, {point[1]}): no pixel; give both centres")
+                raise UserError(f"{name} is at ({point[0]}, {point[1]}), which is not a pixel; give both centres")
         (disc_x, disc_y), (fovea_x, fovea_y) = map(float, disc), map(float, fovea)
         x, y = fovea_x - disc_x, fovea_y - disc_y
         if math.hypot(x, y) < _NEAREST:

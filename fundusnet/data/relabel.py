@@ -1,4 +1,4 @@
-"""A prepared set in the words of a run that was trained on another: its findings renamed, its grades renumbered."""
+"""Mapping a prepared set to the labels of a run that was trained on another: findings renamed, grades renumbered."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from fundusnet.errors import UserError
 
 
 def relabelling(config: Mapping[str, Any]) -> Callable[[PreparedSet], PreparedSet] | None:
-    """What puts the set of an evaluation into the words of its run; None where it is the run's own set.
+    """The function that maps an evaluated set to the labels of its run; None for the run's own set.
 
-    ``config`` is that of a run or of an evaluation: the latter's ``evaluated`` says what is called what.
+    Args:
+        config: The configuration of a run or of an evaluation; the latter has ``evaluated``, the names to map.
     """
     evaluated = config.get("evaluated")
     if not evaluated:
@@ -29,39 +30,39 @@ def relabelling(config: Mapping[str, Any]) -> Callable[[PreparedSet], PreparedSe
 
 
 def with_findings(prepared: PreparedSet, findings: Sequence[str], labels: Mapping[str, str]) -> PreparedSet:
-    """The set with its findings under the run's names.
+    """The set with its findings under the names of the run.
 
     Args:
-        findings: of the run.
-        labels: the run's name of a finding → what the set calls it; a finding that is not named keeps its name.
+        findings: The findings of the run.
+        labels: The run's name of a finding → the set's name; other findings keep their name.
 
     Raises:
-        UserError: a name in ``labels`` is not the run's or not the set's, or none of the run's findings is in the set.
+        UserError: ``labels`` has a name that the run or the set lacks, or none of the run's findings is in the set.
     """
     manifest = prepared.manifest
     known = sorted({*manifest.readings["finding"], *manifest.lesions["finding"]} - {""})
     for ours, theirs in labels.items():
         if ours not in findings:
-            raise UserError(f"labels names {ours}, which the run does not tell; it tells {', '.join(findings)}")
+            raise UserError(f"labels names {ours}, which the run does not predict; it predicts {', '.join(findings)}")
         if theirs not in known:
             raise UserError(
-                f"labels says {ours} is called {theirs} in {prepared.folder}, which knows of "
+                f"labels maps {ours} to {theirs}, which {prepared.folder} does not have; it has "
                 f"{', '.join(known) or 'no finding'}"
             )
     ours_of = {labels.get(name, name): name for name in findings}
     if len(ours_of) < len(findings):
         twice = next(labels[name] for name in labels if ours_of[labels[name]] != name)
-        raise UserError(f"labels gives {twice} to two findings of the run; each needs one of its own")
+        raise UserError(f"labels gives {twice} to two findings of the run; give each its own")
     if not set(ours_of) & set(known):
         raise UserError(
-            f"{prepared.folder} knows of {', '.join(known) or 'no finding'}, the run tells {', '.join(findings)}; "
-            "say what is what with labels={NAME_IN_THE_RUN: NAME_IN_THE_SET}"
+            f"{prepared.folder} has {', '.join(known) or 'no finding'}, the run predicts {', '.join(findings)}; "
+            "map the names with labels={NAME_IN_THE_RUN: NAME_IN_THE_SET}"
         )
 
     def renamed(name: str) -> str:
         if name in ours_of:
             return ours_of[name]
-        # A reader who marked this alone has read the image: the row stays, under a name the run does not take for its.
+        # A reader who marked only this has read the image: keep the row, under a name that is not one of the run's.
         return f"their {name}" if name in findings else name
 
     readings, lesions = (
@@ -75,11 +76,11 @@ def with_grades(prepared: PreparedSet, classes: Sequence[str], grades: Sequence[
     """The set with the grades 0 … K-1 of the run.
 
     Args:
-        classes: names of the run's K grades.
-        grades: for each grade of the set the run's, None = left out; None = they are the same.
+        classes: Names of the run's K grades.
+        grades: The run's grade for each grade of the set, None = left out; None = the grades are the same.
 
     Raises:
-        UserError: the grades do not go together.
+        UserError: The set has no grades, or its grades do not fit the run's.
     """
     manifest = prepared.manifest
     grade = manifest.images["grade"].to_numpy(dtype=float)
@@ -87,18 +88,18 @@ def with_grades(prepared: PreparedSet, classes: Sequence[str], grades: Sequence[
     if not len(known):
         raise UserError(f"{prepared.folder} has no grades; choose a graded set, or fill the column grade of its source")
     theirs = manifest.classes or tuple(str(k) for k in range(int(known.max()) + 1))
-    what = f"{prepared.folder} holds the grades {', '.join(theirs)}, the run tells {', '.join(classes)}"
+    what = f"{prepared.folder} holds the grades {', '.join(theirs)}, the run predicts {', '.join(classes)}"
     if grades is None:
         named = bool(manifest.classes) and not all(name.isdigit() for name in classes)
         if len(theirs) > len(classes) or (named and list(theirs) != list(classes)):
             example = ",".join(str(min(k, len(classes) - 1)) for k in range(len(theirs)))
-            raise UserError(f"{what}; say which grade of the run each of the set's is, such as grades=[{example}]")
+            raise UserError(f"{what}; map each grade of the set to one of the run, such as grades=[{example}]")
         grades = list(range(len(theirs)))
     if len(grades) != len(theirs):
         raise UserError(f"{what}; grades={list(grades)} needs one number for each of the set's {len(theirs)}")
     for value in grades:
         if value is not None and value not in range(len(classes)):
-            raise UserError(f"{what}; {value} in grades is none of 0 to {len(classes) - 1} (null leaves a grade out)")
+            raise UserError(f"{what}; {value} in grades is not 0 to {len(classes) - 1} (null leaves a grade out)")
     table = np.array([np.nan if value is None else value for value in grades], dtype=float)
     renumbered = np.full(len(grade), np.nan)
     renumbered[np.isfinite(grade)] = table[known]

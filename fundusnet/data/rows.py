@@ -1,6 +1,6 @@
 """Arrays in ``.npy`` files that are written and read a few rows at a time.
 
-With plain seeks, not through a map: pages of a map would count as this process's memory, all of them by the end.
+They use plain reads rather than a memory map, whose pages would all count as memory of this process.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ _PIECE = 1 << 24  # bytes
 
 
 def write_header(file: BinaryIO, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
-    """Begin a file for an array of this ``shape``, whose rows are to follow."""
+    """Write the header of an array of this ``shape``; its rows follow."""
     header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
     np.lib.format.write_array_header_1_0(file, header)
 
 
 def read_header(file: BinaryIO) -> tuple[tuple[int, ...], np.dtype[Any]]:
-    """Shape and type of the array in a file; the first row comes next."""
+    """Shape and type of the array in a file; leaves the file at the first row."""
     np.lib.format.read_magic(file)
     shape, _, dtype = np.lib.format.read_array_header_1_0(file)
     return shape, dtype
 
 
 def concatenate(files: Sequence[Path], target: Path) -> None:
-    """Write the rows of all ``files``, one file after the other, as one array."""
+    """Write the rows of all ``files`` in order as one array."""
     count, pieces = 0, 0
     for file in files:
         with file.open("rb") as stream:

@@ -1,4 +1,4 @@
-"""Training, validation and test images (S1.5): nobody's eye, and no picture saved twice, on both sides of a border."""
+"""Training, validation and test images (S1.5), without a patient or a near-identical photograph in two splits."""
 
 from __future__ import annotations
 
@@ -22,34 +22,34 @@ def make_splits(
     seed: int = 0,
     by: Literal["patient", "image"] = "patient",
 ) -> npt.NDArray[np.str_]:
-    """Split of each image: "train", "val", "test", or "" for one that has to be left out.
+    """Split of each image: "train", "val", "test", or "" for one that must be left out.
 
-    Official splits are kept. A split that nobody made officially is carved out of the official training images (and
-    of the images without an official split) by ``fractions``; images without an official split never enter an
-    official validation or test set. Where a patient or a near-identical pair stands on both sides of an *official*
-    border, the side of test (then val, then train) is kept and the others are left out.
+    Official splits are kept. A split without an official one is drawn from the official training images (and the
+    images without an official split) by ``fractions``; images without an official split never enter an official
+    validation or test set. If a patient or a near-identical pair is in several *official* splits, the images in test
+    (then val, then train) are kept and the others are left out.
 
     Args:
-        images: rows of ``images.csv`` with ``patient_id`` ("" = nobody else's) and ``split`` ("" = none official).
+        images: Rows of ``images.csv`` with ``patient_id`` ("" = unknown) and ``split`` ("" = no official one).
         labels: ``(N,)`` or ``(N, C)`` to balance over the splits; NaN = unknown, not counted.
-        groups: ``(N,)`` near-identical pictures by number, -1 = like no other; they stay together whatever ``by`` says.
-        fractions: of train, val, test; not negative, train positive; used in proportion.
+        groups: ``(N,)``, near-identical photographs have one number, -1 = unlike any other; they always stay together.
+        fractions: Shares of train, val and test, at least 0, train above 0; need not sum to 1.
         by: "patient" keeps a patient's images together, "image" does not.
 
     Raises:
-        UserError: fractions or ``by`` make no sense.
+        UserError: ``fractions`` or ``by`` is invalid.
     """
     share = np.asarray(fractions, dtype=float)
     if share.shape != (3,) or not np.isfinite(share).all() or (share < 0).any() or share[0] <= 0:
-        raise UserError(f"fractions={tuple(fractions)}: give three numbers not below 0, the first (train) above 0")
+        raise UserError(f"fractions={tuple(fractions)}: give three numbers of at least 0, the first (train) above 0")
     if by not in ("patient", "image"):
-        raise UserError(f"by={by!r} is neither 'patient' nor 'image'")
+        raise UserError(f"by={by!r} is not valid; use 'patient' or 'image'")
     official = images["split"].to_numpy(dtype=object).astype(str)
     component = components(images["patient_id"].tolist() if by == "patient" else [""] * len(images), groups)
 
     split = official.astype("<U5")
     open_names = [name for name in SPLITS if name == "train" or name not in official]
-    # Strongest first: test is what numbers are reported on, so it is the last to lose an image.
+    # Test goes last and wins: results are reported on it, so it keeps its images.
     taken = np.full(len(images), "", dtype="<U5")
     for name in ("train", "val", "test"):
         taken[np.isin(component, component[official == name])] = name
@@ -57,14 +57,14 @@ def make_splits(
     split[fixed] = np.where(official[fixed] == taken[fixed], taken[fixed], "")
     loose = ~fixed
     if loose.any():
-        wished = {name: part for name, part in zip(SPLITS, share, strict=True) if name in open_names and part > 0}
-        given = deal(component[loose], labels[loose], np.array([*wished.values()]), seed)
-        split[loose] = np.array([*wished], dtype="<U5")[given]
+        targets = {name: part for name, part in zip(SPLITS, share, strict=True) if name in open_names and part > 0}
+        given = deal(component[loose], labels[loose], np.array([*targets.values()]), seed)
+        split[loose] = np.array([*targets], dtype="<U5")[given]
     return split
 
 
 def components(patients: list[str], groups: npt.NDArray[np.integer]) -> npt.NDArray[np.int64]:
-    """What has to stay together: images joined by a patient, by a duplicate, or by a chain of both, as numbers."""
+    """One number for images that must stay together: joined by patient, by duplicate, or by a chain of both."""
     first: dict[tuple[str, object], int] = {}
     pairs: list[tuple[int, int]] = []
     for row, (patient, group) in enumerate(zip(patients, groups.tolist(), strict=True)):
@@ -79,12 +79,12 @@ def deal(
 ) -> npt.NDArray[np.int64]:
     """Part 0 … P-1 of each image: whole components, so that each part gets its share of the images and of each label.
 
-    Greedy: rarest and largest first, each to where it brings the counts nearest to the wished ones.
+    Greedy: the rarest and largest components first, each to the part whose counts it brings closest to its share.
 
     Args:
-        component: ``(N,)``, images of one number stay together.
+        component: ``(N,)``, images with the same number stay together.
         labels: ``(N,)`` or ``(N, C)`` to balance over the parts; NaN = unknown, not counted.
-        share: ``(P,)`` wished sizes, positive, in proportion.
+        share: ``(P,)`` shares of the parts, above 0; need not sum to 1.
     """
     share = share / share.sum()
     features = _features(labels)
@@ -93,16 +93,16 @@ def deal(
     np.add.at(counts, group, features)
     total = np.maximum(counts.sum(axis=0), 1)
     counts /= total
-    wish = share[:, None] * (counts.sum(axis=0) > 0)
+    target = share[:, None] * (counts.sum(axis=0) > 0)
 
     rng = np.random.default_rng(seed)
     order = rng.permutation(len(members))
     order = order[np.argsort(-counts[order].sum(axis=1), kind="stable")]
-    have = np.zeros_like(wish)
+    have = np.zeros_like(target)
     choice = np.zeros(len(members), dtype=int)
     for item in order:
-        # Growth of the squared distance to the wish, relative to the part's size as in a chi-square.
-        missing = wish - have
+        # Growth of the squared distance to the target, relative to the part's size as in a chi-square.
+        missing = target - have
         growth = ((missing - counts[item]) ** 2 - missing**2).sum(axis=1) / share
         choice[item] = int(np.argmin(growth))
         have[choice[item]] += counts[item]
@@ -112,7 +112,7 @@ def deal(
 
 
 def _features(labels: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
-    """What to balance: a column of ones for the images, and a column a value of each label."""
+    """What to balance: a column of ones for the images, and a column for each value of each label."""
     table = np.asarray(labels, dtype=float)
     table = table.reshape(len(table), -1)
     columns = [np.ones(len(table))]
@@ -122,7 +122,7 @@ def _features(labels: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
 
 
 def _fill_empty(choice: npt.NDArray[np.int64], sizes: npt.NDArray[np.float64], count: int) -> None:
-    """Give a part that came out empty the smallest component of the part with the most of them."""
+    """Give each empty part the smallest component of the part with the most components."""
     for part in range(count):
         if not (choice == part).any():
             richest = np.bincount(choice, minlength=count).argmax()

@@ -23,10 +23,10 @@ def assign_folds(
     Args:
         grades: ``(N,)`` in 0 … K-1.
         component: ``(N,)``, images of one number stay together: a patient's, and near-identical ones.
-        classes: names of the K grades, for the error.
+        classes: Names of the K grades, for the error.
 
     Raises:
-        UserError: fewer than two folds or too many, or all images of a grade lie in one fold, so that the model fitted
+        UserError: Fewer than two folds or too many, or all images of a grade lie in one fold, so that the model fitted
             on the others would never see it.
     """
     groups = len(np.unique(component))

@@ -102,11 +102,11 @@ def test_findings_of_another_name_are_mapped(run: Path, place: Path, there: Path
 
 def test_what_does_not_go_together_is_refused_in_one_line(run: Path, place: Path, there: Path, tmp_path: Path) -> None:
     theirs = renamed(place, tmp_path / "theirs", {"drusen": "soft_drusen"})
-    with pytest.raises(UserError, match=r"knows of hemorrhage, soft_drusen, the run tells drusen; .*labels="):
+    with pytest.raises(UserError, match=r"has hemorrhage, soft_drusen, the run predicts drusen; .*labels="):
         elsewhere(run, theirs, tmp_path / "out")
-    with pytest.raises(UserError, match=r"labels says drusen is called druse in .*which knows of hemorrhage"):
+    with pytest.raises(UserError, match=r"labels maps drusen to druse, which .* does not have; it has hemorrhage"):
         elsewhere(run, theirs, tmp_path / "out", "labels={drusen: druse}")
-    with pytest.raises(UserError, match="labels names exudate, which the run does not tell"):
+    with pytest.raises(UserError, match="labels names exudate, which the run does not predict"):
         elsewhere(run, theirs, tmp_path / "out", "labels={exudate: soft_drusen}")
     with pytest.raises(UserError, match=r"grades=.* says nothing about findings"):
         elsewhere(run, theirs, tmp_path / "out", "grades=[0,1]")
@@ -222,11 +222,11 @@ def test_grades_of_another_scale_are_mapped(graded_run: Path, tmp_path: Path, mo
     monkeypatch.setattr("fundusnet.grading.explained.IMAGES", 2)
     # The other set has four steps; the run's middle one is their 1 and 2, and images of their 3 are left out.
     graded_set(tmp_path / "other", [0, 1, 2, 3] * 4, ("none", "mild", "moderate", "severe"))
-    with pytest.raises(UserError, match=r"none, mild, moderate, severe, the run tells normal, .*grades=\[0,1,2,2\]"):
+    with pytest.raises(UserError, match=r"none, mild, moderate, severe, the run predicts normal, .*grades=\[0,1,2,2\]"):
         elsewhere(graded_run, tmp_path / "other", tmp_path / "out")
     with pytest.raises(UserError, match="needs one number for each of the set's 4"):
         elsewhere(graded_run, tmp_path / "other", tmp_path / "out", "grades=[0,1]")
-    with pytest.raises(UserError, match="7 in grades is none of 0 to 2"):
+    with pytest.raises(UserError, match="7 in grades is not 0 to 2"):
         elsewhere(graded_run, tmp_path / "other", tmp_path / "out", "grades=[0,1,1,7]")
     more = ["grades=[0,1,1,null]", "evaluation.faithfulness=true", "evaluation.subgroups=[grade]"]
     folder = elsewhere(graded_run, tmp_path / "other", tmp_path / "out", *more)

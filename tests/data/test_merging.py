@@ -125,23 +125,23 @@ def test_a_part_goes_on_where_it_was_cut_short(place: Path, monkeypatch: pytest.
         file.write_bytes(file.read_bytes().ljust(20_000, b"\0"))
         os.utime(file, (0, 0))
     (place / "source" / "lesions.csv").unlink()
-    work = preparation.develop
+    work = preparation.prepare_one
     done: list[int] = []
 
-    def develop(job: preparation.Job) -> object:
+    def prepare_one(job: preparation.PrepareJob) -> object:
         if len(done) == 3:
             raise KeyboardInterrupt
         done.append(job.row)
         return work(job)
 
-    monkeypatch.setattr(preparation, "develop", develop)
+    monkeypatch.setattr(preparation, "prepare_one", prepare_one)
     with pytest.raises(KeyboardInterrupt):
         prepare_folder(config("shard=2/2", "data.folder=parts/2"))
-    with pytest.raises(UserError, match=r"parts/2 is not finished; run its command again, it goes on"):
+    with pytest.raises(UserError, match=r"parts/2 is not finished; run its command again to resume it"):
         prepare_folder(config("merge=parts/*", "data.folder=merged"))
     # What was begun of one part is none of another.
     shutil.copytree("parts", "others")
-    monkeypatch.setattr(preparation, "develop", lambda job: (done.append(job.row), work(job))[1])
+    monkeypatch.setattr(preparation, "prepare_one", lambda job: (done.append(job.row), work(job))[1])
     prepare_folder(config("shard=2/2", "data.folder=parts/2"))
     assert done == [0, 1, 2, 3, 4, 5]
     prepare_folder(config("shard=1/2", "data.folder=others/2"))
@@ -170,8 +170,8 @@ def test_what_is_not_all_parts_of_one_set_is_refused(place: Path) -> None:
         (("merge=[parts/*,halves/1]",), "parts/1 is part 1/3 and halves/1 part 1/2; merge parts of one division"),
         (("merge=halves/*",), "halves/2 is not finished; run its command again"),
         (("merge=[parts/1,halves/2]",), "halves/2 is not finished; run its command again"),
-        (("merge=[parts/1,parts/2,damaged]",), r"damaged is damaged \(thumbnails.npy is missing or cut off\)"),
-        (("merge=whole",), "whole is a whole prepared set and no part of one"),
+        (("merge=[parts/1,parts/2,damaged]",), r"damaged is damaged \(thumbnails.npy is missing or incomplete\)"),
+        (("merge=whole",), "whole is a complete prepared set and not a part"),
         (("merge=letters",), "merge=letters names no prepared part"),
         (("merge=nowhere/*",), "names no prepared part .*; check the path"),
         (("merge=[]",), "merge=.* names no prepared part"),
@@ -184,7 +184,7 @@ def test_what_is_not_all_parts_of_one_set_is_refused(place: Path) -> None:
         (("merge=parts/*", "data=folder", "data.root=source"), "was prepared with data.source=csv"),
         (("shard=4/3",), "shard=4/3 is no part i/n"),
         (("shard=1/13",), "shard=1/13 of 12 photographs leaves parts empty; use fewer parts"),
-        (("shard=1/3", "data.folder=whole"), "whole is a whole prepared set and not its part 1/3"),
+        (("shard=1/3", "data.folder=whole"), "whole is a complete prepared set and not its part 1/3"),
         (("shard=1/3", "data.folder=parts/2"), "parts/2 is part 2/3 and not part 1/3; choose another folder"),
         (("data.folder=parts/2",), "parts/2 is only part 2/3 .*fundusnet prepare merge="),
     ):
@@ -203,6 +203,6 @@ def test_nothing_is_trained_on_a_part(place: Path, capsys: pytest.CaptureFixture
     assert capsys.readouterr().out.strip() == "part"
     assert main(["train", *COMMON, "data.folder=part", "run_dir=run", "finding=drusen"]) == 2
     line = capsys.readouterr().err.strip().splitlines()[-1]
-    assert line.startswith("fundusnet: ") and "part is only part 1/2 of a prepared set; put the parts together" in line
+    assert line.startswith("fundusnet: ") and "part is only part 1/2 of a prepared set; merge the parts" in line
     assert main(["prepare", *COMMON, "merge=part", "data.folder=whole"]) == 2
     assert capsys.readouterr().err.strip() == "fundusnet: part 2/2 is missing; prepare it, or name it too"

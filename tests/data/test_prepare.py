@@ -123,7 +123,7 @@ def test_bad_photographs_are_named_and_the_rest_goes_on(manifest: Manifest, tmp_
         "text.jpg": "not a picture",
         "black.png": "black",
         "absent.jpg": "missing",
-        "é1.jpg": "outside the picture",
+        "é1.jpg": "outside the photograph",
     }
     assert len(reasons) == len(words)
     for path, word in words.items():
@@ -154,7 +154,7 @@ def test_workers_and_a_damaged_journal_end_in_the_same_bytes(manifest: Manifest,
     prepare(manifest, tmp_path / "one", size=64, workers=2)
     whole = fingerprints(tmp_path / "one")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("fundusnet.data.prepare._compact", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr("fundusnet.data.prepare._write_pixels", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             prepare(manifest, tmp_path / "two", size=64)
     partial = tmp_path / "two.partial"
@@ -172,8 +172,8 @@ def test_killed_half_way_it_resumes_to_the_same_bytes(manifest: Manifest, tmp_pa
     write_manifest(manifest, manifest.root)
     code = (
         "import sys, time, fundusnet.data.prepare as p, fundusnet.data.manifest as m\n"
-        "real = p.develop\n"
-        "p.develop = lambda job: (time.sleep(0.5), real(job))[1]\n"
+        "real = p.prepare_one\n"
+        "p.prepare_one = lambda job: (time.sleep(0.5), real(job))[1]\n"
         "p.prepare(m.read_manifest(sys.argv[1]), sys.argv[2], size=64)\n"
     )
     child = subprocess.Popen([sys.executable, "-c", code, str(manifest.root), str(tmp_path / "set")])

@@ -17,7 +17,7 @@ from fundusnet.data.regions import (
     Outline,
     Point,
     Segment,
-    _Frame,
+    _Axes,
     _regions_at,
     cue_mask,
     outlines,
@@ -139,8 +139,8 @@ def geometries(draw: st.DrawFn) -> tuple[Point, Point]:
 def test_runs_give_each_pixel_what_the_definition_gives_it_alone(
     shape: tuple[int, int], points: tuple[Point, Point]
 ) -> None:
-    frame, (y, x) = _Frame.of(*points), np.mgrid[: shape[0], : shape[1]].astype(np.float64)
-    alone = _regions_at(x - frame.disc[0], y - frame.disc[1], frame)
+    axes, (y, x) = _Axes.of(*points), np.mgrid[: shape[0], : shape[1]].astype(np.float64)
+    alone = _regions_at(x - axes.disc[0], y - axes.disc[1], axes)
     np.testing.assert_array_equal(region_map(shape, *points), alone)
     values = np.random.default_rng(0).integers(0, 256, 9, dtype=np.uint8)
     np.testing.assert_array_equal(paint(shape, *points, values), values[alone])
