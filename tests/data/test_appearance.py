@@ -1,4 +1,4 @@
-"""What is out of the ordinary is flagged, and what is like the training set is not."""
+"""Photographs unlike the training set are flagged, and photographs like it are not."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_pictures_like_those_of_the_training_set_pass(appearance: Appearance) ->
     assert len(flagged) <= 1
 
 
-def test_what_is_wrong_is_named(appearance: Appearance) -> None:
+def test_each_fault_has_its_flag(appearance: Appearance) -> None:
     eye = drawn_eye(200)
     rng = np.random.default_rng(0)
     page = np.full_like(eye, 255)
@@ -55,7 +55,7 @@ def test_what_is_wrong_is_named(appearance: Appearance) -> None:
         assert expected in flags and set(flags) <= set(FLAGS), (expected, flags)
 
 
-def test_a_grey_training_set_calls_no_grey_picture_another_kind() -> None:
+def test_grey_photographs_are_not_flagged_after_a_grey_training_set() -> None:
     grey = np.stack([np.repeat(drawn_eye(number)[..., 1:2], 3, axis=2) for number in range(30)])
     appearance = appearance_of(grey, np.arange(30))
     assert appearance is not None
@@ -68,7 +68,7 @@ def test_a_black_picture_has_finite_numbers() -> None:
         assert np.isfinite(numbers_of(np.full((64, 64, 3), value, np.uint8))).all()
 
 
-def test_numbers_do_not_hang_on_the_prepared_size() -> None:
+def test_numbers_do_not_depend_on_the_prepared_size() -> None:
     eye = drawn_eye(3)
     large = cv2.resize(eye, (2 * SIZE, 2 * SIZE), interpolation=cv2.INTER_LINEAR)
     np.testing.assert_allclose(numbers_of(large), numbers_of(eye), atol=0.2)
@@ -85,7 +85,7 @@ def test_the_limit_holds_for_new_pictures_of_the_same_kind() -> None:
     assert 0.002 < np.mean(beyond) < 0.008
 
 
-def test_too_few_pictures_say_nothing_and_values_come_back() -> None:
+def test_too_few_photographs_have_no_statistics_and_values_round_trip() -> None:
     values = np.random.default_rng(0).normal(size=(30, len(NAMES)))
     assert Appearance.of(values[:13]) is None
     found = Appearance.of(values)

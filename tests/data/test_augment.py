@@ -18,7 +18,7 @@ from fundusnet.data.augment import A, Augment, Warp, augment_from_ranges
 from fundusnet.errors import UserError
 
 STILL = {"hflip": False, "scale": (1, 1), "rotate": 0, "translate": 0, "shear": 0}
-# The example of the docstring, which is what conf/data/default.yaml holds, and a transform of another house.
+# The example of the docstring, which is what conf/data/default.yaml holds, and a transform of albumentations.
 DEFAULT: dict[str, Any] = yaml.safe_load((inspect.getdoc(Augment) or "").partition("::\n")[2])
 AFFINE = {"scale": (0.8, 1.2), "rotate": (-45, 45), "translate_percent": (-0.1, 0.1), "shear": (-10, 10), "p": 0.9}
 
@@ -50,7 +50,7 @@ def picture(seed: int = 0, side: int = 33) -> tuple[np.ndarray, np.ndarray]:
     return rng.integers(0, 256, (side, side, 3), dtype=np.uint8), rng.random((3, side, side)) < 0.3
 
 
-def test_nothing_to_draw_changes_nothing() -> None:
+def test_a_warp_without_any_range_changes_nothing() -> None:
     image, masks = picture()
     moved, moved_masks = warp(**STILL)(image, masks, np.random.default_rng(0))
     assert np.array_equal(moved, image)
@@ -137,7 +137,7 @@ def test_the_default_gain_is_uniform_between_its_limits() -> None:
 
 
 @pytest.mark.parametrize("name", pipelines())
-def test_randomness_is_the_generators_alone(name: str) -> None:
+def test_the_result_depends_on_the_generator_only(name: str) -> None:
     image, masks = picture()
     augment = pipelines()[name]
     first = augment(image, masks, np.random.default_rng(5))
@@ -167,7 +167,7 @@ def test_workers_draw_what_one_process_draws() -> None:
     assert all(np.array_equal(alone, shared) for alone, shared in zip(*loaders, strict=True))
 
 
-def test_what_comes_in_is_left_alone() -> None:
+def test_the_inputs_are_not_changed() -> None:
     image, masks = picture()
     image.flags.writeable = masks.flags.writeable = False
     before = image.copy(), masks.copy()

@@ -44,7 +44,7 @@ def test_two_of_three_make_a_finding_present() -> None:
     }
 
 
-def test_the_strict_reading_wants_all_three() -> None:
+def test_the_strict_reading_needs_all_three() -> None:
     assert labels(consensus(THREE_READERS, present=3))["i1", "drusen"][0] == "undecided"
     assert labels(consensus(THREE_READERS, present=1))["i2", "membrane"][0] == "present"
 
@@ -54,7 +54,7 @@ def test_one_annotator_in_several_rows_counts_once() -> None:
     assert labels(consensus(table)) == {("i", "drusen"): ("undecided", frozenset({"macula", "temporal"}))}
 
 
-def test_findings_nobody_marked_are_absent_where_asked_for() -> None:
+def test_unmarked_findings_are_absent_if_asked_for() -> None:
     table = consensus(THREE_READERS, findings=["rnfl_defect", "drusen"])
     assert table["finding"].tolist() == ["rnfl_defect", "drusen", "membrane"] * 2
     assert labels(table)["i1", "rnfl_defect"] == ("absent", frozenset())

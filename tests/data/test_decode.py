@@ -74,7 +74,7 @@ def test_sixteen_bits_grey_palette_alpha_and_cmyk_become_rgb(tmp_path: Path) -> 
     assert np.abs(read_photograph(tmp_path / "cmyk.jpg").pixels.astype(int) - pixels).mean() < 4
 
 
-def test_bad_files_say_what_is_wrong(tmp_path: Path) -> None:
+def test_errors_name_what_is_wrong_with_a_file(tmp_path: Path) -> None:
     Image.fromarray(gradient(200, 300)).save(tmp_path / "whole.jpg")
     Image.fromarray(gradient(200, 300)).save(tmp_path / "whole.png")
     whole = (tmp_path / "whole.jpg").read_bytes()
@@ -109,7 +109,7 @@ def test_thumbnail_does_not_hide_a_truncated_jpeg(tmp_path: Path) -> None:
         read_photograph(tmp_path / "a.jpg")
 
 
-def test_bytes_after_the_end_of_a_jpeg_do_no_harm(tmp_path: Path) -> None:
+def test_bytes_after_the_end_of_a_jpeg_are_ignored(tmp_path: Path) -> None:
     Image.fromarray(gradient()).save(tmp_path / "a.jpg")
     with (tmp_path / "a.jpg").open("ab") as file:
         file.write(b"\0" * 4096)
@@ -140,6 +140,6 @@ def test_field_ignores_labels_hot_pixels_and_noise() -> None:
     assert np.abs(np.array(box) - (150, 50, 451, 351)).max() <= 4
 
 
-def test_damaged_camera_notes_do_not_cost_the_picture(tmp_path: Path) -> None:
+def test_a_photograph_with_damaged_exif_is_read(tmp_path: Path) -> None:
     Image.fromarray(gradient()).save(tmp_path / "a.jpg", exif=b"Exif\0\0not a TIFF header at all")
     assert read_photograph(tmp_path / "a.jpg").pixels.shape == (60, 90, 3)

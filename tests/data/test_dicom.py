@@ -81,7 +81,7 @@ def test_grey_inverted_and_sixteen_bits(tmp_path: Path) -> None:
         np.testing.assert_array_equal(pixels, np.repeat(grey[..., None], 3, axis=2))
 
 
-def test_a_file_without_a_suffix_is_told_by_its_mark(tmp_path: Path) -> None:
+def test_a_file_without_a_suffix_is_recognised_by_its_mark(tmp_path: Path) -> None:
     file = write_dicom(tmp_path / "IM000001", eye(), ImageLaterality="", PatientID="")
     (tmp_path / "README").write_text("x" * 200)
     assert dicom.looks_like_dicom(file) and not dicom.looks_like_dicom(tmp_path / "README")
@@ -89,7 +89,7 @@ def test_a_file_without_a_suffix_is_told_by_its_mark(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_photograph(file).pixels, eye())
 
 
-def test_a_file_that_bears_its_uid_as_name_is_told_by_its_mark_too(tmp_path: Path) -> None:
+def test_a_file_named_by_its_uid_is_recognised_by_its_mark(tmp_path: Path) -> None:
     assert dicom.looks_like_dicom(write_dicom(tmp_path / "1.2.840.10008.55", eye()))
     (tmp_path / "table.1").write_text("x" * 200)
     assert not dicom.looks_like_dicom(tmp_path / "table.1")
@@ -108,7 +108,7 @@ def test_the_header_is_read_without_the_pixels(tmp_path: Path) -> None:
     assert bytes_read() - before < 200_000 < file.stat().st_size
 
 
-def test_what_is_no_single_picture_says_so(
+def test_a_file_without_a_single_picture_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     several = write_dicom(tmp_path / "several.dcm", eye(), NumberOfFrames=3)

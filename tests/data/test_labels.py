@@ -1,4 +1,4 @@
-"""Labels and cues by hand: what readers agree on, what a mask shows, and what nobody knows."""
+"""Labels and cues worked by hand: from consensus, from lesion masks, and unknown ones."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_labels_by_hand(prepared: PreparedSet) -> None:
     assert np.isnan(strict.label[:2, 0]).all(), "two of three are undecided for the strict"
 
 
-def test_cues_are_known_only_where_somebody_said_where(prepared: PreparedSet) -> None:
+def test_cues_are_known_only_where_regions_or_lesions_are(prepared: PreparedSet) -> None:
     labels = finding_labels(prepared, FINDINGS)
     expected = [
         [True, False, False],
@@ -116,7 +116,7 @@ def test_packed_cues_are_the_cues(prepared: PreparedSet, count: int) -> None:
             assert np.array_equal(packed[column // 8] >> (7 - column % 8) & 1, expected)
 
 
-def test_unknown_words_are_refused(prepared: PreparedSet) -> None:
+def test_unknown_cue_and_finding_are_refused(prepared: PreparedSet) -> None:
     with pytest.raises(UserError, match="cue"):
         finding_labels(prepared, FINDINGS, cue="boxes")
     with pytest.raises(UserError, match="macular_hole"):

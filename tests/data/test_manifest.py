@@ -42,7 +42,7 @@ def test_spreadsheet_export_with_bom_crlf_spaces_and_empty_rows_reads_like_a_cle
     assert set(images["eye"]) == set(images["patient_id"]) == {""}
 
 
-def test_words_that_pandas_takes_for_missing_are_ids_like_any_other(tmp_path: Path) -> None:
+def test_ids_that_pandas_reads_as_missing_are_kept(tmp_path: Path) -> None:
     images = read_manifest(write(tmp_path, "image_id,path,patient_id\nNA,a.jpg,007\nnull,b.jpg,1e3\n")).images
     assert images["image_id"].tolist() == ["NA", "null"]
     assert images["patient_id"].tolist() == ["007", "1e3"]
@@ -103,7 +103,7 @@ def test_readings_and_lesions_are_checked_too(tmp_path: Path, tables: dict[str, 
         read_manifest(write(tmp_path, "image_id,path\na,a.jpg\n", **tables))
 
 
-def test_spaces_between_region_names_do_not_reach_whoever_splits_them(tmp_path: Path) -> None:
+def test_spaces_between_region_names_are_dropped(tmp_path: Path) -> None:
     readings = "image_id,annotator_id,finding,regions\na,1,drusen, macula ;temporal;\n"
     manifest = read_manifest(write(tmp_path, "image_id,path\na,a.jpg\n", readings=readings))
     assert manifest.readings["regions"].tolist() == ["macula;temporal"]

@@ -1,4 +1,4 @@
-"""Preparation shared among machines: parts, what becomes of them, and which of them are refused."""
+"""Preparation shared among machines: parts, how they are merged, and which are refused."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def prepare_parts(count: int) -> None:
 
 
 @pytest.mark.parametrize("count", [1, 4, 5, 12])
-def test_parts_put_together_are_the_whole(place: Path, count: int) -> None:
+def test_merged_parts_equal_the_complete_set(place: Path, count: int) -> None:
     prepare_parts(count)
     whole = prepare_folder(config("data.folder=whole"))
     merged = prepare_folder(config("merge=parts/*", "data.folder=merged"))
@@ -89,7 +89,7 @@ def test_parts_put_together_are_the_whole(place: Path, count: int) -> None:
     assert not list(place.glob("*.merging")) and len(list((place / "parts").iterdir())) == count
 
 
-def test_without_folders_everything_finds_its_place(place: Path) -> None:
+def test_default_folders_are_found_without_naming_them(place: Path) -> None:
     parts = [prepare_folder(config(f"shard={number}/3")) for number in (3, 1, 2)]
     name = parts[0].name.removesuffix(".shard-3-of-3")
     assert [part.name for part in parts] == [f"{name}.shard-{number}-of-3" for number in (3, 1, 2)]
@@ -109,7 +109,7 @@ def test_a_part_of_broken_photographs_is_an_empty_part(place: Path) -> None:
     assert part.info["counts"]["rejected"] == 3 and part.info["shard"] == "2/4"
 
 
-def test_when_all_parts_are_empty_the_whole_is_refused_as_by_one_command(place: Path) -> None:
+def test_all_parts_empty_is_refused_as_by_one_command(place: Path) -> None:
     for file in (place / "source").glob("*.jpg"):
         file.write_bytes(b"")
     prepare_parts(2)
@@ -118,7 +118,7 @@ def test_when_all_parts_are_empty_the_whole_is_refused_as_by_one_command(place: 
     assert not (place / "merged").exists()
 
 
-def test_a_part_goes_on_where_it_was_cut_short(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_part_resumes(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # Of one size and time, as uncompressed files out of an archive are: neither tells that it is another file.
     files = sorted((place / "source").glob("*.jpg"))
     for file in files:
@@ -151,7 +151,7 @@ def test_a_part_goes_on_where_it_was_cut_short(place: Path, monkeypatch: pytest.
     assert fingerprints(merged) == fingerprints(prepare_folder(config("data.folder=whole")))
 
 
-def test_what_is_not_all_parts_of_one_set_is_refused(place: Path) -> None:
+def test_incomplete_or_mixed_parts_are_refused(place: Path) -> None:
     prepare_parts(3)
     shutil.copytree("parts/1", "again")
     shutil.copytree("parts/3", "damaged")

@@ -1,4 +1,4 @@
-"""Preparation: the frame, the bad apples, twins, and an interruption that leaves no trace."""
+"""Preparation: the prepared frame, unreadable files, near-identical photographs, and resuming."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def test_readings_come_in_the_order_of_their_photographs(manifest: Manifest, tmp
     assert list(prepared.manifest.readings.itertuples(index=False, name=None)) == expected
 
 
-def test_bad_photographs_are_named_and_the_rest_goes_on(manifest: Manifest, tmp_path: Path) -> None:
+def test_bad_photographs_are_named_and_the_rest_is_prepared(manifest: Manifest, tmp_path: Path) -> None:
     root = manifest.root
     whole = (root / "é0.jpg").read_bytes()
     bad = {"half.jpg": whole[:2000], "empty.jpg": b"", "text.jpg": b"not found"}
@@ -168,7 +168,7 @@ def test_workers_and_a_damaged_journal_end_in_the_same_bytes(manifest: Manifest,
     assert not partial.exists()
 
 
-def test_killed_half_way_it_resumes_to_the_same_bytes(manifest: Manifest, tmp_path: Path) -> None:
+def test_a_killed_preparation_resumes_to_the_same_bytes(manifest: Manifest, tmp_path: Path) -> None:
     write_manifest(manifest, manifest.root)
     code = (
         "import sys, time, fundusnet.data.prepare as p, fundusnet.data.manifest as m\n"

@@ -136,9 +136,7 @@ def geometries(draw: st.DrawFn) -> tuple[Point, Point]:
 
 @settings(max_examples=600, deadline=None)
 @given(shape, geometries())
-def test_runs_give_each_pixel_what_the_definition_gives_it_alone(
-    shape: tuple[int, int], points: tuple[Point, Point]
-) -> None:
+def test_runs_equal_the_definition_at_every_pixel(shape: tuple[int, int], points: tuple[Point, Point]) -> None:
     axes, (y, x) = _Axes.of(*points), np.mgrid[: shape[0], : shape[1]].astype(np.float64)
     alone = _regions_at(x - axes.disc[0], y - axes.disc[1], axes)
     np.testing.assert_array_equal(region_map(shape, *points), alone)
@@ -177,7 +175,7 @@ def test_turning_the_eye_turns_its_regions(u: float, v: float, angle: float, d: 
     assert REGIONS[int(region_map((1, 1), disc, fovea)[0, 0])] == table(u, v)
 
 
-def test_an_upright_axis_is_read_as_a_fovea_a_hair_to_the_right() -> None:
+def test_an_upright_axis_is_read_as_a_fovea_slightly_to_the_right() -> None:
     for fovea in ((50.0, 70.0), (50.0, 30.0)):
         hair = region_map((101, 101), (50.0, 50.0), (fovea[0] + 1e-9, fovea[1]))
         upright = region_map((101, 101), (50.0, 50.0), fovea)

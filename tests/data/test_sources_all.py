@@ -1,4 +1,4 @@
-"""What holds for every source: a configuration, a page that names its command, and options that are its own."""
+"""Facts of every source: its configuration, its page, and its options."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""DDR: graded and segmented parts in miniature, with the folder that is named otherwise and the ungradable grade."""
+"""DDR: graded and segmented parts in miniature, with a folder of another name and the ungradable grade."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_masks_are_found_in_either_folder_and_a_missing_one_is_undecided(
     assert "DDR lesion_segmentation train: found 1, the published set has 383" in caplog.text
 
 
-def test_healthy_eyes_are_absent_of_everything_where_asked_for(root: Path) -> None:
+def test_healthy_eyes_lack_every_finding_if_asked_for(root: Path) -> None:
     manifest = load(root, negatives="both")
     healthy = manifest.lesions[manifest.lesions["image_id"].str.startswith("G_")]
     assert set(healthy["image_id"]) == {"G_train_007-0001-000", "G_test_007-0005-000"}

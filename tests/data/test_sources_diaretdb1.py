@@ -74,13 +74,13 @@ def test_the_prepared_mask_holds_only_pixels_that_enough_experts_marked(root: Pa
     assert prepared.manifest.lesion_above == 0
 
 
-def test_other_options_are_other_preparations(root: Path, tmp_path: Path) -> None:
+def test_other_options_make_another_preparation(root: Path, tmp_path: Path) -> None:
     prepare(load_source("diaretdb1", root, {"experts": 3}), tmp_path / "prepared", size=64, source="diaretdb1")
     with pytest.raises(UserError, match="was prepared from other photographs or settings"):
         prepare(load_source("diaretdb1", root, {"experts": 4}), tmp_path / "prepared", size=64, source="diaretdb1")
 
 
-def test_splits_are_the_official_ones_and_a_subset_is_told_of(root: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_splits_are_the_official_ones_and_a_subset_is_logged(root: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         images = load_source("diaretdb1", root).images.set_index("image_id")
     assert images["split"].to_dict() == {"image001": "", "image002": "", "image003": "test", "image004": "test"}

@@ -1,4 +1,4 @@
-"""Sources that are no more than folders: the dispatcher, class folders, manifests, and KEH."""
+"""Sources that are plain folders: the dispatcher, class folders, manifests, and KEH."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def test_absent_or_empty_class_folders_are_refused_with_what_was_found(graded: P
         load_source("folder", graded, {"classes": ["normal", "normal"]})
 
 
-def test_dicom_files_bring_their_patients_and_eyes(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_patients_and_eyes_are_read_from_dicom_headers(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     root = touch(tmp_path / "set", "ill/plain.png", "ill/README", "ill/.hidden.dcm")
     (root / "ill" / "series").mkdir()
     write_dicom(root / "ill" / "series" / "IM0001", eye(), PatientID="P-1", ImageLaterality="R")

@@ -208,7 +208,7 @@ def test_an_unreadable_picture_matches_nothing_and_stops_nothing(tree: Tree) -> 
     assert images.loc["A_IDRiD_01", "grade"] == 3
 
 
-def test_parts_that_were_not_unpacked_leave_cells_unknown_and_a_word_in_the_log(
+def test_parts_that_were_not_unpacked_leave_cells_unknown_and_are_logged(
     tree: Tree, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tree.root / "C. Localization").rename(tree.root / "elsewhere")

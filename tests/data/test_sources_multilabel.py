@@ -44,7 +44,7 @@ def odir(tmp_path: Path) -> Path:
     return touch(tmp_path, "A_reduced/0_left.jpg")
 
 
-def test_each_eye_is_told_by_its_own_keywords(odir: Path) -> None:
+def test_each_eye_is_read_from_its_own_keywords(odir: Path) -> None:
     manifest = load_source("odir", odir)
     assert sorted(manifest.readings[["image_id", "finding"]].itertuples(index=False, name=None)) == [
         ("0_left", "cataract"), ("0_right", ""), ("1_left", "diabetic_retinopathy"), ("1_left", "membrane"),
@@ -55,7 +55,9 @@ def test_each_eye_is_told_by_its_own_keywords(odir: Path) -> None:
     assert images.loc["0_left", "path"].startswith("ODIR-5K_Training_Images/")
 
 
-def test_what_is_suspected_or_shows_no_fundus_is_left_out(odir: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_suspected_findings_and_photographs_without_fundus_are_left_out(
+    odir: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     with caplog.at_level(logging.INFO):
         names = set(load_source("odir", odir).images["image_id"])
     assert names == {"0_left", "0_right", "1_left", "1_right", "2_right", "3_right"}

@@ -70,7 +70,7 @@ def test_disc_is_the_mean_of_the_experts_areas_without_stray_copies(root: Path) 
     assert images.loc["RET002OS", ["disc_x", "fovea_x"]].isna().all()
 
 
-def test_a_subset_is_told_of_not_refused(root: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_subset_is_logged_not_refused(root: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         load_source("papila", root)
     assert "PAPILA healthy: found 2, the published set has 333" in caplog.text

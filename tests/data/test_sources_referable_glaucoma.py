@@ -16,7 +16,7 @@ FEATURES = ("ANRS", "ANRI", "RNFLDS", "RNFLDI", "BCLVS", "BCLVI", "NVT", "DH", "
 GRADERS = ("G1", "G2", "G3")
 
 
-def test_airogs_grades_by_class_wherever_the_pictures_lie(tmp_path: Path) -> None:
+def test_airogs_grades_by_class_wherever_the_photographs_are(tmp_path: Path) -> None:
     text(tmp_path / "train_labels.csv", "challenge_id,class\nTRAIN000000,NRG\nTRAIN000001,RG\n")
     touch(tmp_path, "0/TRAIN000000.jpg", "1/TRAIN000001.JPG")
     manifest = load_source("airogs", tmp_path)
@@ -91,7 +91,7 @@ def test_each_grader_who_called_it_referable_gives_a_reading(root: Path) -> None
     assert table["TRAIN000004", "large_cup"] == "absent"
 
 
-def test_whoever_called_it_not_referable_saw_nothing_where_asked_for(root: Path) -> None:
+def test_not_referable_counts_as_no_feature_if_asked_for(root: Path) -> None:
     manifest = load(root, negatives="both")
     assert len(manifest.images) == 5
     rows = manifest.readings.set_index("image_id")

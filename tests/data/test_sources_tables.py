@@ -1,4 +1,4 @@
-"""Tables as public sets write them: spellings, notes above the header, marks, and what is said of a wrong cell."""
+"""Tables as public sets write them: spellings, notes above the header, marks, and errors of wrong cells."""
 
 from __future__ import annotations
 

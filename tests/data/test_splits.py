@@ -1,4 +1,4 @@
-"""Nobody stands on both sides of a border, and both sides look alike."""
+"""No patient is in two splits, and splits are alike."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def table(patients: list[str], official: list[str] | None = None) -> pd.DataFram
     ),
     st.integers(0, 5),
 )
-def test_no_patient_and_no_twin_straddles(rows: list[tuple[str, int, float, str]], seed: int) -> None:
+def test_no_patient_and_no_twin_is_in_two_splits(rows: list[tuple[str, int, float, str]], seed: int) -> None:
     patients, groups, labels, official = (list(column) for column in zip(*rows, strict=True))
     split = make_splits(table(patients, official), np.array(labels), np.array(groups), seed=seed)
     for keys in (patients, groups):
@@ -62,7 +62,7 @@ def test_labels_are_balanced_although_rare_and_partly_unknown() -> None:
             assert abs((column[split == name] == 1).sum() - part * positives) <= 2 + 0.02 * positives
 
 
-def test_validation_is_carved_out_of_official_training_only() -> None:
+def test_validation_is_drawn_from_official_training_only() -> None:
     official = ["train"] * 90 + ["test"] * 30
     split = make_splits(table([""] * 120, official), np.zeros(120), np.full(120, -1), fractions=(0.9, 0.1, 0.3))
     assert (split[90:] == "test").all()
@@ -76,7 +76,7 @@ def test_a_twin_of_a_test_picture_leaves_the_training_set() -> None:
     assert split.tolist() == ["", "train", "train", "train", "test", "val"]
 
 
-def test_by_image_parts_patients_but_never_twins() -> None:
+def test_by_image_separates_patients_but_never_twins() -> None:
     images = table(["a"] * 40)
     groups = np.repeat(np.arange(20), 2)
     assert set(make_splits(images, np.zeros(40), np.full(40, -1))) == {"train"}
@@ -86,6 +86,6 @@ def test_by_image_parts_patients_but_never_twins() -> None:
 
 
 @pytest.mark.parametrize("fractions", [(0, 0.5, 0.5), (0.5, -0.1, 0.6), (float("nan"), 1, 1)])
-def test_fractions_without_sense_are_refused(fractions: tuple[float, float, float]) -> None:
+def test_invalid_fractions_are_refused(fractions: tuple[float, float, float]) -> None:
     with pytest.raises(UserError, match="fractions"):
         make_splits(table(["", ""]), np.zeros(2), np.full(2, -1), fractions=fractions)

@@ -1,4 +1,4 @@
-"""The synthetic eye: what it says of a photograph is what it drew."""
+"""The synthetic eye: its labels, readings and masks match the drawn photograph."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_same_seed_same_files_whatever_the_processes(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["one", "other", "two"]  # no building folder left
 
 
-def test_reused_when_equal_refused_when_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_equal_parameters_are_reused_and_others_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     load(tmp_path / "eyes", images=2, size=64)
     with pytest.raises(UserError, match=r"images 2 instead of 4.*delete it"):
         load(tmp_path / "eyes", images=4, size=64)

@@ -99,7 +99,7 @@ def test_a_cell_of_a_cue_is_one_where_any_pixel_under_it_is_after_the_warp(folde
         assert item["cue"].dtype == np.float32
 
 
-def test_where_nobody_said_where_the_cue_is_unknown(folder: Path) -> None:
+def test_a_present_finding_without_regions_has_an_unknown_cue(folder: Path) -> None:
     module = make(folder)
     # Image 0 shows both findings; 23 was examined for nothing.
     known = module.labels.cue_known.copy()
@@ -110,7 +110,7 @@ def test_where_nobody_said_where_the_cue_is_unknown(folder: Path) -> None:
     assert np.isnan(dataset[1]["cue"]).all() and np.isnan(dataset[1]["label"]).all()
 
 
-def test_splits_share_no_image_and_leave_out_what_nobody_examined(folder: Path) -> None:
+def test_splits_share_no_image_and_leave_out_unexamined_ones(folder: Path) -> None:
     module = make(folder)
     together = np.concatenate(list(module.rows.values()))
     assert sorted(together) == list(range(23))  # the 24th is examined for nothing
@@ -220,7 +220,7 @@ def test_a_split_without_a_positive_is_named(folder: Path, monkeypatch: pytest.M
         make(folder)
 
 
-def test_an_empty_split_is_refused_unless_none_was_asked_for(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_empty_split_is_refused_unless_its_share_is_zero(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     split_by_hand(monkeypatch, *["train"] * 4)
     with pytest.raises(UserError, match=r"split 'val' of .* has no image"):
         make(folder)

@@ -81,7 +81,7 @@ def test_a_fold_is_left_out_of_training_and_of_nothing_else(prepared: PreparedSe
     assert sorted(left_out) == sorted(whole.rows["train"])
 
 
-def test_folds_never_part_a_patient_or_twins(tmp_path: Path) -> None:
+def test_folds_never_separate_a_patient_or_twins(tmp_path: Path) -> None:
     prepared = graded_set(tmp_path, GRADES)
     # Twins: the first and last photograph, of different patients.
     prepared.duplicate_group[[0, 47]] = 0
@@ -141,7 +141,7 @@ def test_masks_do_not_change_the_augmentation_of_the_image(prepared: PreparedSet
         ([0, 0, 1, 1, 0, 0, 0, 0], ("normal", "early"), r"split '(val|test)' has no image of grade 1 \(early\)"),
     ],
 )
-def test_grades_nobody_can_learn_from_are_refused(
+def test_missing_grades_are_refused(
     grades: list[int | None], classes: tuple[str, ...], message: str, tmp_path: Path
 ) -> None:
     with pytest.raises(UserError, match=message) as refused:
@@ -149,7 +149,7 @@ def test_grades_nobody_can_learn_from_are_refused(
     assert "\n" not in str(refused.value)
 
 
-def test_two_patients_cannot_be_five_folds(prepared: PreparedSet) -> None:
+def test_more_folds_than_patients_are_refused(prepared: PreparedSet) -> None:
     with pytest.raises(UserError, match="folds=40 is not possible"):
         make(prepared, folds=40)
 

@@ -1,4 +1,4 @@
-"""Facts of the folds: everybody in one, nobody in two, grades alike."""
+"""Facts of the folds: every image in exactly one, with grades alike."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from fundusnet.grading.folds import assign_folds
 
 @given(seed=st.integers(0, 10_000), folds=st.integers(2, 6))
 @settings(max_examples=80, deadline=None)
-def test_who_belongs_together_stays_together(seed: int, folds: int) -> None:
+def test_images_of_a_component_stay_together(seed: int, folds: int) -> None:
     rng = np.random.default_rng(seed)
     component = rng.integers(0, 30, 80)
     fold = assign_folds(rng.integers(0, 3, 80), component, folds, ("a", "b", "c"), seed)
@@ -37,7 +37,7 @@ def test_the_seed_decides() -> None:
 
 
 @pytest.mark.parametrize("folds", [1, 5, 100])
-def test_a_number_of_folds_that_cannot_be_is_refused(folds: int) -> None:
+def test_an_impossible_number_of_folds_is_refused(folds: int) -> None:
     with pytest.raises(UserError, match=f"folds={folds} is not possible with 4 patients"):
         assign_folds(np.arange(8) % 2, np.arange(8) // 2, folds, ("no", "yes"))
 
