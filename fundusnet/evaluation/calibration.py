@@ -82,13 +82,13 @@ def expected_error(labels: ArrayLike, probabilities: ArrayLike) -> Statistic:
     As it is commonly given: few images lift it above 0 even where every probability is right, and resamples lift its
     interval once more. ``squared_error`` has that taken off.
     """
-    sums_of, needs = _gaps(labels, probabilities)
+    sums_of, requires = _gaps(labels, probabilities)
 
-    def of(weights: Floats) -> Floats:
+    def compute(weights: Floats) -> Floats:
         gaps, mass = sums_of(weights)
         return intervals.ratio(np.abs(gaps).sum(axis=1), mass.sum(axis=1))
 
-    return Statistic(of, needs)
+    return Statistic(compute, requires)
 
 
 def squared_error(labels: ArrayLike, probabilities: ArrayLike) -> Statistic:
@@ -97,14 +97,14 @@ def squared_error(labels: ArrayLike, probabilities: ArrayLike) -> Statistic:
     The bootstrap's counterpart of the debiased estimate of Kumar, Liang and Ma (2019), for patients with several images
     too.
     """
-    sums_of, needs = _gaps(labels, probabilities)
+    sums_of, requires = _gaps(labels, probabilities)
 
-    def of(weights: Floats) -> Floats:
+    def compute(weights: Floats) -> Floats:
         gaps, mass = sums_of(weights)
         squares = np.divide(gaps**2, mass, out=np.zeros_like(gaps), where=mass > 0)
         return intervals.ratio(squares.sum(axis=1), mass.sum(axis=1))
 
-    return Statistic(of, needs, squared=True)
+    return Statistic(compute, requires, squared=True)
 
 
 def reliability_curve(

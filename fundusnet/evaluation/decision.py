@@ -53,24 +53,24 @@ def roc_sensitivity(labels: ArrayLike, scores: ArrayLike, specificity: float) ->
 
     In each resample off its own curve. Optimistic, as the threshold is chosen on what it is scored on.
     """
-    curve, needs = _roc(labels, scores)
+    curve, requires = _roc(labels, scores)
 
-    def of(weights: Floats) -> Floats:
+    def compute(weights: Floats) -> Floats:
         false_alarms, hits = curve(weights)
         with np.errstate(invalid="ignore"):
             allowed = false_alarms <= 1 - specificity + 1e-9
         best = np.where(allowed, hits, -1.0).max(axis=1)
         return np.where(best < 0, np.nan, best)
 
-    return Statistic(of, needs)
+    return Statistic(compute, requires)
 
 
 def partial_auroc(labels: ArrayLike, scores: ArrayLike, specificity: float = PARTIAL) -> Statistic:
     """The area under the ROC curve from ``specificity`` to 1, standardised by McClish: 0.5 is chance, 1 perfect."""
-    curve, needs = _roc(labels, scores)
+    curve, requires = _roc(labels, scores)
     widest = 1 - specificity
 
-    def of(weights: Floats) -> Floats:
+    def compute(weights: Floats) -> Floats:
         false_alarms, hits = curve(weights)
         left, right = false_alarms[:, :-1], false_alarms[:, 1:]
         inside = np.clip(np.minimum(right, widest) - left, 0, None)
@@ -80,7 +80,7 @@ def partial_auroc(labels: ArrayLike, scores: ArrayLike, specificity: float = PAR
         least = widest**2 / 2
         return np.asarray(0.5 * (1 + (area - least) / (widest - least)))
 
-    return Statistic(of, needs)
+    return Statistic(compute, requires)
 
 
 def net_benefit(labels: ArrayLike, probabilities: ArrayLike, threshold: float) -> Statistic:

@@ -25,14 +25,14 @@ DRAWS_PER_RESAMPLE = 50  # then give up: such a statistic has no interval worth 
 class Statistic:
     """A number computed from weighted images.
 
-    ``of`` maps weights ``(R, N)`` to ``(R,)`` values, NaN where undefined. ``needs`` names the images it
+    ``compute`` maps weights ``(R, N)`` to ``(R,)`` values, NaN where undefined. ``requires`` names the images it
     cannot do without, as ``(N,)`` masks: an empty one is the reason when the number is undefined, and fewer
     than ten patients in one make the interval unreliable. ``squared`` marks the square of a distance, which noise alone
     lifts above 0: a resample lifts it by as much once more, which is taken off, and the root is what is reported.
     """
 
-    of: Callable[[Floats], Floats]
-    needs: Mapping[str, Mask] = field(default_factory=dict)
+    compute: Callable[[Floats], Floats]
+    requires: Mapping[str, Mask] = field(default_factory=dict)
     squared: bool = False
 
 
@@ -68,12 +68,12 @@ def bootstrap(statistic: Statistic, patients: ArrayLike, *, n: int = 2000, seed:
     identities, patient_of = np.unique(np.asarray(patients), return_inverse=True)
     patient_of = patient_of.ravel()
     count = len(identities)
-    empty = [name for name, mask in statistic.needs.items() if not mask.any()]
-    value = float("nan") if empty or not count else float(statistic.of(np.ones((1, len(patient_of))))[0])
+    empty = [name for name, mask in statistic.requires.items() if not mask.any()]
+    value = float("nan") if empty or not count else float(statistic.compute(np.ones((1, len(patient_of))))[0])
     if not np.isfinite(value):
         reason = "no " + " and no ".join(empty) if empty else "undefined on these images"
         return Interval(None, None, None, reason=reason)
-    involved = [len(np.unique(patient_of[mask])) for mask in statistic.needs.values()] or [count]
+    involved = [len(np.unique(patient_of[mask])) for mask in statistic.requires.values()] or [count]
     unreliable = min(involved) < RELIABLE_PATIENTS
     if count < 2:
         alone = value**0.5 if statistic.squared else value
@@ -87,7 +87,7 @@ def bootstrap(statistic: Statistic, patients: ArrayLike, *, n: int = 2000, seed:
     for _ in rounds:
         wanted = min(block, n - len(kept))
         drawn = generator.multinomial(count, np.full(count, 1 / count), size=wanted)
-        values = statistic.of(drawn[:, patient_of].astype(np.float64))
+        values = statistic.compute(drawn[:, patient_of].astype(np.float64))
         defined = values[np.isfinite(values)]
         redrawn += wanted - len(defined)
         kept = np.concatenate([kept, defined])
@@ -149,8 +149,8 @@ def pooled(statistics: Sequence[Statistic], patients: Sequence[ArrayLike], *, n:
     identities, flat = np.unique(np.concatenate([np.asarray(who) for who in patients]), return_inverse=True)
     patient_of = np.split(flat.ravel(), np.cumsum([len(np.asarray(who)) for who in patients])[:-1])
     involved = [
-        len(np.unique(np.concatenate([who[s.needs[name]] for s, who in zip(statistics, patient_of, strict=True)])))
-        for name in statistics[0].needs
+        len(np.unique(np.concatenate([who[s.requires[name]] for s, who in zip(statistics, patient_of, strict=True)])))
+        for name in statistics[0].requires
     ]
     unreliable = min(involved or [len(identities)]) < RELIABLE_PATIENTS
 
@@ -163,7 +163,7 @@ def pooled(statistics: Sequence[Statistic], patients: Sequence[ArrayLike], *, n:
         runs = generator.multinomial(len(statistics), np.full(len(statistics), 1 / len(statistics)), size=wanted)
         drawn = generator.multinomial(len(identities), np.full(len(identities), 1 / len(identities)), size=wanted)
         each = np.stack(
-            [s.of(drawn[:, who].astype(np.float64)) for s, who in zip(statistics, patient_of, strict=True)], axis=1
+            [s.compute(drawn[:, who].astype(np.float64)) for s, who in zip(statistics, patient_of, strict=True)], axis=1
         )
         # A run that was not drawn takes no part, and need not be defined.
         means = np.where(runs > 0, each * runs, 0.0).sum(axis=1) / len(statistics)
@@ -185,12 +185,12 @@ def paired_difference(
 
 def difference_of(first: Statistic, second: Statistic) -> Statistic:
     """Return the statistic ``second - first`` of the same images."""
-    needs = {**first.needs}
-    for name, mask in second.needs.items():
+    requires = {**first.requires}
+    for name, mask in second.requires.items():
         # One name can stand for other images in each model (its own true positives): the scarcer one decides.
-        if name not in needs or mask.sum() < needs[name].sum():
-            needs[name] = mask
-    return Statistic(lambda weights: second.of(weights) - first.of(weights), needs)
+        if name not in requires or mask.sum() < requires[name].sum():
+            requires[name] = mask
+    return Statistic(lambda weights: second.compute(weights) - first.compute(weights), requires)
 
 
 def auroc(labels: ArrayLike, scores: ArrayLike) -> Statistic:
@@ -203,7 +203,7 @@ def auroc(labels: ArrayLike, scores: ArrayLike) -> Statistic:
     ordered = score[order]
     starts = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]]) if len(order) else np.empty(0, np.intp)
 
-    def of(weights: Floats) -> Floats:
+    def compute(weights: Floats) -> Floats:
         if not len(order):
             return np.full(len(weights), np.nan)
         ranked = weights[:, order]
@@ -212,7 +212,7 @@ def auroc(labels: ArrayLike, scores: ArrayLike) -> Statistic:
         below = negative.cumsum(axis=1) - negative / 2
         return ratio((positive * below).sum(axis=1), positive.sum(axis=1) * negative.sum(axis=1))
 
-    return Statistic(of, {"present images": present, "absent images": absent})
+    return Statistic(compute, {"present images": present, "absent images": absent})
 
 
 def mean(values: ArrayLike, among: Mask, name: str) -> Statistic:
@@ -223,11 +223,11 @@ def mean(values: ArrayLike, among: Mask, name: str) -> Statistic:
     # One product with both columns: the sum of the values and the number of images.
     columns = np.stack([filled, known.astype(np.float64)], axis=1)
 
-    def of(weights: Floats) -> Floats:
+    def compute(weights: Floats) -> Floats:
         sums = weights @ columns
         return ratio(sums[:, 0], sums[:, 1])
 
-    return Statistic(of, {name: known})
+    return Statistic(compute, {name: known})
 
 
 def ratio(numerator: Floats, denominator: Floats) -> Floats:

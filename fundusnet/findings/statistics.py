@@ -71,7 +71,9 @@ def finding_statistics(rows: pd.DataFrame) -> dict[str, Statistic]:
     air_tp = intervals.mean(air, detected, "true positives with a cue")
     compared = detected & np.isfinite(air)
     fraction_tp = intervals.mean(fraction, compared, "true positives with a cue")
-    lift = Statistic(lambda weights: intervals.ratio(air_tp.of(weights), fraction_tp.of(weights)), air_tp.needs)
+    lift = Statistic(
+        lambda weights: intervals.ratio(air_tp.compute(weights), fraction_tp.compute(weights)), air_tp.requires
+    )
     return {
         "auroc": intervals.auroc(label, column(rows, "probability")),
         "sensitivity": intervals.mean(predicted, present, "present images"),

@@ -68,13 +68,13 @@ def kappa_quadratic(grade: ArrayLike, predicted: ArrayLike, classes: int) -> Sta
     steps = np.arange(classes)
     distance = (steps[:, None] - steps[None, :]).astype(np.float64) ** 2
 
-    def of(weights: Floats) -> Floats:
+    def compute(weights: Floats) -> Floats:
         matrix = confusion_matrix(true, guess, classes, weights)
         rows, columns = matrix.sum(axis=2), matrix.sum(axis=1)
         observed = (matrix * distance).sum(axis=(1, 2)) * rows.sum(axis=1)
         return 1 - intervals.ratio(observed, np.einsum("ri,ij,rj->r", rows, distance, columns))
 
-    return Statistic(of, {"images": np.ones(len(true), dtype=bool)})
+    return Statistic(compute, {"images": np.ones(len(true), dtype=bool)})
 
 
 def auroc_macro(grade: ArrayLike, p: ArrayLike, names: Sequence[str]) -> Statistic:
@@ -86,8 +86,8 @@ def auroc_macro(grade: ArrayLike, p: ArrayLike, names: Sequence[str]) -> Statist
     true = _grades(grade)
     scores = class_probabilities(_tensor(p)).numpy()
     areas = [intervals.auroc(true == k, scores[:, k]) for k in range(len(names))]
-    needs = {f"images of grade {name}": true == k for k, name in enumerate(names)}
-    return Statistic(lambda weights: np.mean([area.of(weights) for area in areas], axis=0), needs)
+    requires = {f"images of grade {name}": true == k for k, name in enumerate(names)}
+    return Statistic(lambda weights: np.mean([area.compute(weights) for area in areas], axis=0), requires)
 
 
 def violation_rate(p: ArrayLike) -> Statistic:

@@ -24,7 +24,7 @@ def right(images: int, seed: int = 0) -> tuple[Floats, Floats]:
 
 
 def whole(statistic: Statistic, images: int) -> float:
-    return float(statistic.of(np.ones((1, images)))[0])
+    return float(statistic.compute(np.ones((1, images)))[0])
 
 
 def test_the_temperature_is_that_of_a_logistic_regression_without_intercept() -> None:
@@ -99,8 +99,8 @@ def test_an_error_worked_by_hand() -> None:
     assert whole(statistic, 20) == pytest.approx((0.2 + 0.1) / 2)
     assert whole(square, 20) == pytest.approx((0.04 + 0.01) / 2)
     weights = np.r_[np.full(10, 3.0), np.ones(10)][None]
-    assert statistic.of(weights)[0] == pytest.approx((3 * 0.2 + 0.1) / 4)
-    assert square.of(weights)[0] == pytest.approx((3 * 0.04 + 0.01) / 4)
+    assert statistic.compute(weights)[0] == pytest.approx((3 * 0.2 + 0.1) / 4)
+    assert square.compute(weights)[0] == pytest.approx((3 * 0.04 + 0.01) / 4)
 
 
 def test_the_error_of_a_calibrated_model_is_none_but_for_noise() -> None:
@@ -110,7 +110,7 @@ def test_the_error_of_a_calibrated_model_is_none_but_for_noise() -> None:
         interval = intervals.bootstrap(calibration.squared_error(label, p), np.arange(300), n=200)
         draws = np.random.default_rng(seed).multinomial(300, np.full(300, 1 / 300), size=200).astype(float)
         statistic = calibration.squared_error(label, p)
-        squares.append((whole(statistic, 300), 2 * whole(statistic, 300) - statistic.of(draws).mean()))
+        squares.append((whole(statistic, 300), 2 * whole(statistic, 300) - statistic.compute(draws).mean()))
         covered += interval.low == 0
     plain, debiased = np.mean(squares, axis=0)
     assert plain > 5 * abs(debiased)

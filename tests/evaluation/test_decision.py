@@ -21,7 +21,7 @@ def scored(images: int = 300, seed: int = 0, steps: int = 0) -> tuple[Floats, Fl
 
 
 def whole(statistic: Statistic, images: int) -> float:
-    return float(statistic.of(np.ones((1, images)))[0])
+    return float(statistic.compute(np.ones((1, images)))[0])
 
 
 def test_net_benefit_by_hand() -> None:
@@ -59,7 +59,7 @@ def test_a_weight_is_as_many_images() -> None:
     again = np.repeat(np.arange(40), weights)
     for make in (decision.partial_auroc, lambda y, s: decision.roc_sensitivity(y, s, 0.85)):
         repeated = whole(make(label[again], p[again]), len(again))
-        assert make(label, p).of(weights[None].astype(float))[0] == pytest.approx(repeated)
+        assert make(label, p).compute(weights[None].astype(float))[0] == pytest.approx(repeated)
 
 
 @pytest.mark.parametrize("specificity", [0.85, 0.95])

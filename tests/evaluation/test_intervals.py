@@ -14,7 +14,7 @@ from fundusnet.evaluation.intervals import Interval, auroc, bootstrap, mean, pai
 @given(st.lists(st.tuples(st.integers(0, 1), st.integers(0, 5), st.integers(0, 3)), min_size=4, max_size=40))
 def test_weighted_auroc_is_scikit_learns_on_repeated_rows(rows: list[tuple[int, int, int]]) -> None:
     label, score, weight = (np.array(column) for column in zip(*rows, strict=True))
-    [value] = auroc(label, score).of(weight[None].astype(float))
+    [value] = auroc(label, score).compute(weight[None].astype(float))
     repeated = np.repeat(label, weight)
     if len(np.unique(repeated)) < 2:
         assert np.isnan(value)

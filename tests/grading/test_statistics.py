@@ -70,7 +70,7 @@ def test_equal_to_scikit_learn(data: st.DataObject, classes: int, size: int) -> 
     names = [str(k) for k in range(classes)]
     rows = table(grade.tolist(), predicted.tolist(), p.tolist())
     once = np.ones((1, len(grade)))
-    found = {name: statistic.of(once)[0] for name, statistic in run_statistics(rows, names).items()}
+    found = {name: statistic.compute(once)[0] for name, statistic in run_statistics(rows, names).items()}
     assert found["kappa_quadratic"] == pytest.approx(cohen_kappa_score(grade, predicted, weights="quadratic"))
     assert [found[f"recall_{name}"] for name in names] == pytest.approx(recall_score(grade, predicted, average=None))
     scores, options = (softmax[:, 1], {}) if classes == 2 else (softmax, {"multi_class": "ovr", "average": "macro"})
@@ -86,8 +86,8 @@ def test_weights_are_repeated_images(predictions: pd.DataFrame) -> None:
     repeated = predictions.loc[np.repeat(predictions.index, weights[0])].reset_index(drop=True)
     once = run_statistics(repeated, CLASSES)
     for name, statistic in run_statistics(predictions, CLASSES).items():
-        expected = once[name].of(np.ones((1, len(repeated))))
-        assert statistic.of(weights.astype(float)) == pytest.approx(expected), name
+        expected = once[name].compute(np.ones((1, len(repeated))))
+        assert statistic.compute(weights.astype(float)) == pytest.approx(expected), name
 
 
 def test_a_grade_nobody_has_is_a_reason_and_not_a_number(predictions: pd.DataFrame) -> None:
