@@ -23,7 +23,7 @@ from omegaconf import DictConfig, OmegaConf
 from fundusnet.data.appearance import training_appearance
 from fundusnet.data.relabel import relabelling
 from fundusnet.errors import UserError
-from fundusnet.evaluation.use import fit_on_validation, grading_tasks
+from fundusnet.evaluation.binary_tasks import fit_on_validation
 from fundusnet.fitting.processes import Fit
 from fundusnet.grading.datamodule import GradingDataModule
 from fundusnet.grading.masks import write_masks
@@ -31,6 +31,7 @@ from fundusnet.grading.panels import validation_panels as validation_panels
 from fundusnet.grading.report import write_report as write_report
 from fundusnet.grading.scoring import score, write_results
 from fundusnet.grading.stage import RankingStage, load_stage
+from fundusnet.grading.statistics import grading_tasks
 from fundusnet.grading.two_stage import TwoStage
 from fundusnet.runs.checkpoints import load_checkpoint, load_module, read_metadata, update_metadata, write_checkpoint
 

@@ -131,7 +131,7 @@ def test_what_does_not_go_together_is_refused_in_one_line(run: Path, place: Path
 def test_a_finding_the_set_lacks_is_left_out_with_a_line(
     place: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fundusnet.findings.explained.IMAGES", 2)
+    monkeypatch.setattr("fundusnet.evaluation.faithfulness.IMAGES", 2)
     overrides = [word for word in tiny_overrides(place) if not word.startswith("finding=")]
     both = [
         "data.fractions=[0.5,0.25,0.25]",
@@ -144,7 +144,7 @@ def test_a_finding_the_set_lacks_is_left_out_with_a_line(
     theirs = renamed(place, tmp_path / "theirs", {"drusen": "soft_drusen"})
     with caplog.at_level(logging.WARNING):
         folder = elsewhere(run, theirs, tmp_path / "out", "evaluation.faithfulness=true")
-    assert "knows nothing of drusen: left out" in caplog.text
+    assert "has no label for drusen: left out" in caplog.text
     assert metrics(folder)["findings"] == ["hemorrhage"] and "auroc" in metrics(folder)["metrics"]
     table = pd.read_csv(folder / "predictions.csv")
     with np.load(folder / "maps.npz") as stored:
@@ -190,7 +190,7 @@ def test_subgroups_stand_in_the_results_and_on_the_page(run: Path, place: Path, 
     folder = evaluate(compose([*cfg, f"evaluation.attributes={own}"], "evaluate"))
     rows = metrics(folder)["subgroups"]["drusen"]
     assert {row["value"] for row in rows} <= {"north", "south"} and rows[0]["small"] is True
-    assert "too few patients to say" in (folder / "report.html").read_text()
+    assert "too few patients to be reliable" in (folder / "report.html").read_text()
 
 
 GRADES = [number // 2 % 3 for number in range(36)]
@@ -219,7 +219,7 @@ def graded_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_grades_of_another_scale_are_mapped(graded_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fundusnet.grading.explained.IMAGES", 2)
+    monkeypatch.setattr("fundusnet.evaluation.faithfulness.IMAGES", 2)
     # The other set has four steps; the run's middle one is their 1 and 2, and images of their 3 are left out.
     graded_set(tmp_path / "other", [0, 1, 2, 3] * 4, ("none", "mild", "moderate", "severe"))
     with pytest.raises(UserError, match=r"none, mild, moderate, severe, the run tells normal, .*grades=\[0,1,2,2\]"):

@@ -5,14 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from answered import run
 from numpy.typing import NDArray
 from scipy.stats import norm
 
-from fundusnet.evaluation.comparison import read_runs
-from fundusnet.evaluation.delong import delong, delong_rows, placements
+from fundusnet.evaluation.binary_tasks_report import delong_rows
+from fundusnet.evaluation.delong import delong, placements
 from fundusnet.evaluation.groups import group_runs
+from fundusnet.evaluation.runs import read_runs
+from fundusnet.findings.statistics import FINDINGS
 
 Floats = NDArray[np.float64]
 
@@ -82,19 +85,20 @@ def test_the_same_model_is_rejected_as_often_as_the_level_says() -> None:
 def test_what_cannot_be_tested_says_why() -> None:
     assert delong([1, 0, 0], [1, 0, 0], [0, 1, 0]).reason == "fewer than two present images"
     same = delong([1, 1, 0, 0], [3, 1, 2, 0], [30, 10, 20, 0])
-    assert same.p is None and same.difference == 0 and "alike" in same.reason
+    assert same.p is None and same.difference == 0 and "rank the images the same way" in same.reason
 
 
 def test_two_runs_on_the_page(tmp_path: Path) -> None:
-    runs = read_runs([run(tmp_path / "a", 0, "guided"), run(tmp_path / "b", 0, "other")])
+    runs = read_runs([run(tmp_path / "a", 0, "guided"), run(tmp_path / "b", 0, "other")], FINDINGS)
     noise = np.random.default_rng(0).normal(0, 0.2, 120)
-    runs[1].predictions["probability"] = (runs[1].predictions["probability"] + noise).clip(0, 1)
-    runs[1].predictions.loc[:3, "image_id"] = ["x1", "x2", "x3", "x4"]
+    rows = runs[1].predictions["drusen"]
+    rows["probability"] = (rows["probability"] + noise).clip(0, 1)
+    rows.index = pd.Index(["x1", "x2", "x3", "x4", *rows.index[4:]])
     (row,) = delong_rows(group_runs(runs), "drusen", "drusen")
     assert "other against guided: -0." in row["text"] and "p " in row["text"]
     assert "116 images of 58 patients" in row["text"] and row["clustered"]
 
 
 def test_runs_over_several_seeds_are_not_tested(tmp_path: Path) -> None:
-    groups = group_runs(read_runs([run(tmp_path / str(seed), seed) for seed in range(2)]))
+    groups = group_runs(read_runs([run(tmp_path / str(seed), seed) for seed in range(2)], FINDINGS))
     assert len(groups) == 1 and not list(delong_rows(groups, "drusen", "drusen"))

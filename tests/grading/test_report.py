@@ -122,7 +122,7 @@ def test_runs_of_other_grades_are_refused(prepared: Path, tmp_path: Path) -> Non
         made(tmp_path / "a", prepared, "a"),
         made(tmp_path / "b", prepared, "b", classes=("none", "mild", "severe")),
     ]
-    with pytest.raises(UserError, match=r"b tells the grades none, mild, severe, .*a tells normal"):
+    with pytest.raises(UserError, match=r"b has the grades none, mild, severe, .*a has normal"):
         write_report(runs, tmp_path / "page.html")
 
 

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import cohen_kappa_score, confusion_matrix, recall_score, roc_auc_score
 
-from fundusnet.grading.statistics import grading_metrics, read_predictions, run_statistics
+from fundusnet.grading.statistics import grading_metrics, read_grades, run_statistics
 
 CLASSES = ("normal", "suspicious", "glaucoma")
 
@@ -114,6 +114,6 @@ def test_patients_and_not_images_are_drawn(predictions: pd.DataFrame) -> None:
 def test_the_grade_that_chose_the_mask_is_scored_beside(predictions: pd.DataFrame, tmp_path: Path) -> None:
     path = tmp_path / "predictions.csv"
     predictions.assign(stage1_predicted=[0, 0, 0, 1, 1, 2, 2, 0], patient_id=["007"] * 8).to_csv(path, index=False)
-    read = read_predictions(path)
+    read = read_grades(path)["grade"]
     assert list(read["patient_id"]) == ["007"] * 8
     assert values(grading_metrics(read, CLASSES, n=20))["stage1_accuracy"] == 7 / 8
