@@ -57,7 +57,7 @@ def task_section(groups: Sequence[Group], target: str, task: str) -> dict[str, A
     used = {curve["decision_of"] for curve in curves.values()}
     each = [_entries(group, target, task) for group in shown]
     return {
-        "title": task.replace("_", " "),
+        "title": next(iter(first.values())).binary_tasks(target)[task].title.replace("_", " "),
         "labels": [group.label for group in shown],
         "reliability": page.picture(reliability_figure(reliability)),
         "decision": page.picture(decision_figure({label: curve["decision"] for label, curve in curves.items()})),

@@ -28,6 +28,8 @@ class System:
         statistics: Maps the rows of a target and the run's ``metrics.json`` to its metrics by name.
         binary_tasks: Maps the rows of a target and the choices made on validation to its yes-or-no tasks.
         title: Maps a metric's name to its title in tables.
+        truth: Column of the true class, 0 …, NaN where undecided; ``predicted`` is the predicted one.
+        class_names: Maps the run's ``metrics.json`` to the names of the classes.
         own_keys: Config keys (dotted) of a single run, which do not make it another method.
         target_keys: Config keys that follow from the target; between targets they do not make another method either.
     """
@@ -36,6 +38,8 @@ class System:
     statistics: Callable[[pd.DataFrame, Mapping[str, Any]], dict[str, Statistic]]
     binary_tasks: Callable[[pd.DataFrame, Mapping[str, Any]], list[BinaryTask]]
     title: Callable[[str], str]
+    truth: str
+    class_names: Callable[[Mapping[str, Any]], list[str]]
     own_keys: tuple[str, ...] = ()
     target_keys: tuple[str, ...] = ()
 

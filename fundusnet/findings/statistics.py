@@ -141,6 +141,7 @@ def finding_tasks(predictions: pd.DataFrame, chosen: Mapping[str, Any] | None = 
         BinaryTask(
             target=finding,
             name=finding,
+            title=finding,
             label=column(rows, "label"),
             probability=column(rows, "probability"),
             patients=patient_clusters(rows),
@@ -165,6 +166,8 @@ FINDINGS = System(
     statistics=lambda rows, results: finding_statistics(rows),
     binary_tasks=finding_tasks,
     title=lambda name: TITLES[name],
+    truth="label",
+    class_names=lambda results: ["absent", "present"],
     own_keys=("finding",),
     target_keys=("model.network.dilations", "model.network.pool"),  # set by the finding
 )

@@ -96,6 +96,7 @@ def grading_tasks(predictions: pd.DataFrame, chosen: Mapping[str, Any] | None = 
         BinaryTask(
             target=GRADE,
             name=name,
+            title=f"grade > {k}",
             label=np.where(np.isnan(grade), np.nan, grade > k).astype(np.float64),
             probability=column(predictions, f"p_{name}"),
             patients=patient_clusters(predictions),
@@ -120,5 +121,7 @@ GRADING = System(
     statistics=lambda rows, results: run_statistics(rows, results.get("classes", [])),
     binary_tasks=grading_tasks,
     title=title,
+    truth="grade",
+    class_names=lambda results: list(results.get("classes", [])),
     own_keys=("model.stage1.checkpoint",),
 )

@@ -31,11 +31,12 @@ from fundusnet.grading.panels import validation_panels as validation_panels
 from fundusnet.grading.report import write_report as write_report
 from fundusnet.grading.scoring import score, write_results
 from fundusnet.grading.stage import RankingStage, load_stage
-from fundusnet.grading.statistics import grading_tasks
+from fundusnet.grading.statistics import GRADING, grading_tasks
 from fundusnet.grading.two_stage import TwoStage
 from fundusnet.runs.checkpoints import load_checkpoint, load_module, read_metadata, update_metadata, write_checkpoint
 
 log = logging.getLogger(__name__)
+SYSTEM = GRADING
 
 
 def fit_and_score(cfg: DictConfig, run: Path, fit: Fit) -> dict[str, object]:
