@@ -10,7 +10,7 @@ import yaml
 
 from fundusnet.evaluation.binary_tasks import fit_on_validation
 from fundusnet.evaluation.results import write_results
-from fundusnet.findings.statistics import by_finding, finding_tasks, findings_metrics, subgroup_statistics
+from fundusnet.findings.statistics import FINDINGS, by_finding, finding_tasks, findings_metrics
 
 
 def predictions(seed: int, images: int = 120, finding: str = "drusen") -> pd.DataFrame:
@@ -38,17 +38,8 @@ def run(folder: Path, seed: int, name: str = "guided") -> Path:
     table = predictions(seed)
     chosen = fit_on_validation(finding_tasks(predictions(seed + 100)))
     table.to_csv(folder / "predictions.csv", index=False)
-    write_results(
-        folder,
-        findings_metrics(table, n=50),
-        by_finding(table),
-        finding_tasks(table, chosen),
-        attributes=pd.DataFrame(),
-        subgroup_statistics=subgroup_statistics,
-        faithfulness=None,
-        chosen=chosen,
-        n=50,
-    )
+    results = findings_metrics(table, n=50)
+    write_results(folder, FINDINGS, by_finding(table), results, attributes=pd.DataFrame(), chosen=chosen, n=50)
     (folder / "config.yaml").write_text(
         yaml.safe_dump({"name": name, "seed": seed, "task": "findings", "model": {"name": name}})
     )

@@ -20,14 +20,10 @@ def draw_panels(
     rows: Iterable[int],
     draw: Callable[[int, Pixels, Tensor], Figure | None],
 ) -> dict[str, Figure]:
-    """Draw photographs of a prepared set by image id, with ``module`` in evaluation mode meanwhile.
+    """Draw photographs of a prepared set, by image id, while ``module`` is in evaluation mode.
 
-    Args:
-        module: The network that ``draw`` uses.
-        prepared: The prepared set.
-        rows: Which of its photographs.
-        draw: Maps the row, its pixels uint8 ``(S, S, 3)``, and these as a batch uint8 ``(1, 3, S, S)`` on the network's
-            device to a figure; None where there is nothing to show.
+    ``draw`` maps a row, its pixels uint8 ``(S, S, 3)``, and these as a batch ``(1, 3, S, S)`` on the module's device to
+    a figure; None where there is nothing to show.
     """
     device = next(module.parameters()).device
     training = module.training

@@ -26,6 +26,7 @@ class System:
     Attributes:
         read: Reads ``predictions.csv``: a table for each target, one row per image.
         statistics: Maps the rows of a target and the run's ``metrics.json`` to its metrics by name.
+        subgroup_statistics: Likewise, those of them that subgroups have.
         binary_tasks: Maps the rows of a target and the choices made on validation to its yes-or-no tasks.
         title: Maps a metric's name to its title in tables.
         truth: Column of the true class, 0 …, NaN where undecided; ``predicted`` is the predicted one.
@@ -36,6 +37,7 @@ class System:
 
     read: Callable[[Path], dict[str, pd.DataFrame]]
     statistics: Callable[[pd.DataFrame, Mapping[str, Any]], dict[str, Statistic]]
+    subgroup_statistics: Callable[[pd.DataFrame, Mapping[str, Any]], dict[str, Statistic]]
     binary_tasks: Callable[[pd.DataFrame, Mapping[str, Any]], list[BinaryTask]]
     title: Callable[[str], str]
     truth: str

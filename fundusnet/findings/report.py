@@ -12,20 +12,12 @@ from sklearn.metrics import roc_auc_score
 
 from fundusnet.data.labels import finding_labels
 from fundusnet.data.prepared import PreparedSet
-from fundusnet.evaluation import page
+from fundusnet.evaluation import page, report
 from fundusnet.evaluation.binary_tasks_report import delong_rows, task_section
 from fundusnet.evaluation.faithfulness_report import faithfulness_sections
 from fundusnet.evaluation.figures import roc
 from fundusnet.evaluation.groups import Group, group_differences, group_runs
-from fundusnet.evaluation.report import (
-    Differences,
-    Entries,
-    first_runs,
-    pictures_wanted,
-    pooled_entries,
-    prepared_set,
-    shared_values,
-)
+from fundusnet.evaluation.report import Differences, Entries
 from fundusnet.evaluation.runs import Run, read_runs
 from fundusnet.evaluation.subgroups import subgroup_tables
 from fundusnet.findings import tables
@@ -53,7 +45,7 @@ def write_report(runs: list[Path], output: Path) -> Path:
     page.check_suffix(output)
     groups = group_runs(read_runs(runs, FINDINGS))
     findings = list(dict.fromkeys(finding for group in groups for finding in group.targets))
-    entries, differences = pooled_entries(groups, METRIC_NAMES), group_differences(groups)
+    entries, differences = report.pooled_entries(groups, METRIC_NAMES), group_differences(groups)
     render = tables.markdown if output.suffix == ".md" else _page
     return page.write(render(groups, findings, entries, differences), output)
 
@@ -69,8 +61,8 @@ def maps_of(run: Run, finding: str) -> dict[str, np.ndarray]:
 def _page(groups: Sequence[Group], findings: Sequence[str], entries: Entries, differences: Differences) -> str:
     sections, without_pictures = [], ""
     for finding in findings:
-        shown = first_runs(groups, finding)
-        prepared, why_not = prepared_set(next(iter(shown.values())))
+        shown = report.first_runs(groups, finding)
+        prepared, why_not = report.prepared_set(next(iter(shown.values())))
         without_pictures = without_pictures or why_not
         sections.append(
             {
@@ -89,7 +81,7 @@ def _page(groups: Sequence[Group], findings: Sequence[str], entries: Entries, di
     return page.render(
         "fundusnet.findings",
         "report_findings.html.j2",
-        **shared_values(groups, _scores(findings, entries), _validation_auroc, losses),
+        **report.shared_values(groups, _scores(findings, entries), _validation_auroc, losses),
         overview=list(tables.overview_table(groups, findings, entries, differences)) if several else [],
         overview_titles=[TITLES[name] for name in tables.OVERVIEW],
         sections=sections,
@@ -155,7 +147,7 @@ def _pictures(groups: Sequence[Group], finding: str, prepared: PreparedSet) -> I
         known = members[members["image_id"].isin(row_of) & members["image_id"].isin(maps[groups[0].label])]
         clearest = known.sort_values(["probability", "image_id"], ascending=[predicted == 0, True])
         shown = []
-        for image_id, probability in clearest["probability"][: pictures_wanted(first)].items():
+        for image_id, probability in clearest["probability"][: report.pictures_wanted(first)].items():
             row = row_of[image_id]
             tiles = panel_tiles(
                 np.asarray(prepared.pixels[row]),

@@ -23,13 +23,7 @@ from fundusnet.findings.datamodule import FindingsDataModule
 from fundusnet.findings.faithfulness import map_faithfulness
 from fundusnet.findings.metrics import activation_in_regions, cue_fraction, pointing_hit
 from fundusnet.findings.module import GuidedModule
-from fundusnet.findings.statistics import (
-    by_finding,
-    finding_tasks,
-    findings_metrics,
-    subgroup_statistics,
-    with_predicted,
-)
+from fundusnet.findings.statistics import FINDINGS, by_finding, findings_metrics, with_predicted
 from fundusnet.system.progress import track
 
 log = logging.getLogger(__name__)
@@ -85,11 +79,10 @@ def write_results(
     tables = by_finding(predictions)
     return results.write_results(
         folder,
-        {**findings_metrics(predictions, split=split, n=resamples), "operating_points": points},
+        FINDINGS,
         tables,
-        finding_tasks(predictions, chosen),
+        {**findings_metrics(predictions, split=split, n=resamples), "operating_points": points},
         attributes=attributes,
-        subgroup_statistics=subgroup_statistics,
         faithfulness=map_faithfulness(module, datamodule, split, list(tables)) if options.get("faithfulness") else None,
         chosen=chosen,
         n=resamples,

@@ -164,6 +164,7 @@ def read_findings(path: Path) -> dict[str, pd.DataFrame]:
 FINDINGS = System(
     read=read_findings,
     statistics=lambda rows, results: finding_statistics(rows),
+    subgroup_statistics=lambda rows, results: subgroup_statistics(rows),
     binary_tasks=finding_tasks,
     title=lambda name: TITLES[name],
     truth="label",

@@ -12,19 +12,11 @@ from numpy.typing import NDArray
 
 from fundusnet.data.prepared import PreparedSet
 from fundusnet.errors import UserError
-from fundusnet.evaluation import page
+from fundusnet.evaluation import page, report
 from fundusnet.evaluation.binary_tasks_report import delong_rows, task_section
 from fundusnet.evaluation.faithfulness_report import faithfulness_sections
 from fundusnet.evaluation.groups import Group, group_differences, group_runs
-from fundusnet.evaluation.report import (
-    Differences,
-    Entries,
-    first_runs,
-    pictures_wanted,
-    pooled_entries,
-    prepared_set,
-    shared_values,
-)
+from fundusnet.evaluation.report import Differences, Entries
 from fundusnet.evaluation.runs import Run, read_runs
 from fundusnet.evaluation.subgroups import subgroup_tables
 from fundusnet.evaluation.tables import NOT_MEASURED, cell, markdown_cell, markdown_table
@@ -52,7 +44,7 @@ def write_report(runs: list[Path], output: Path) -> Path:
     # The columns of Table 1: the paper's four first.
     order = ["accuracy", *(f"recall_{name}" for name in classes), *(name for name in TITLES if name != "accuracy")]
     names = [name for name in order if any(name in run.results["metrics"] for run in read)]
-    entries = pooled_entries(groups, names)
+    entries = report.pooled_entries(groups, names)
     table = list(_table(groups, names, entries, group_differences(groups)))
     titles, counts = [title(name) for name in names], _counts(read, classes)
     if output.suffix == ".md":
@@ -60,12 +52,12 @@ def write_report(runs: list[Path], output: Path) -> Path:
         return page.write(f"{markdown_table(['method', *titles], rows)}\n{counts}\n", output)
 
     two_stage = [group for group in groups if (group.runs[0].folder / "masks.npz").is_file()]
-    prepared, why_not = prepared_set(two_stage[0].runs[0]) if two_stage else (None, "")
-    first = first_runs(groups, GRADE)
+    prepared, why_not = report.prepared_set(two_stage[0].runs[0]) if two_stage else (None, "")
+    first = report.first_runs(groups, GRADE)
     content = page.render(
         "fundusnet.grading",
         "report_grading.html.j2",
-        **shared_values(groups, _scores(groups, entries), _validation_accuracy, figures.losses),
+        **report.shared_values(groups, _scores(groups, entries), _validation_accuracy, figures.losses),
         titles=titles,
         table=table,
         counts=counts,
@@ -168,7 +160,7 @@ def _pictures(groups: Sequence[Group], classes: Sequence[str], prepared: Prepare
         ordered = certainty[grade][rows["grade"] == grade].sort_values(ascending=False, kind="stable")
         known = [image_id for image_id in ordered.index if image_id in row_of and image_id in masks[groups[0].label]]
         shown = []
-        for image_id in known[: pictures_wanted(first)]:
+        for image_id in known[: report.pictures_wanted(first)]:
             pixels = np.asarray(prepared.pixels[row_of[image_id]])
             large = {
                 label: upsampled(found[image_id], pixels.shape[:2])

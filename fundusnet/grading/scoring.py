@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from fundusnet.evaluation.subgroups import attributes_asked
 from fundusnet.grading.datamodule import GradingDataModule
 from fundusnet.grading.faithfulness import mask_faithfulness
 from fundusnet.grading.stage import RankingStage
-from fundusnet.grading.statistics import GRADE, grading_metrics, grading_tasks, subgroup_statistics
+from fundusnet.grading.statistics import GRADE, GRADING, grading_metrics, grading_tasks
 from fundusnet.system.progress import track
 
 log = logging.getLogger(__name__)
@@ -69,8 +68,7 @@ def write_results(
     attributes = attributes_asked(options, datamodule.prepared)
     resamples = int(options.bootstrap)
     scored = score(module, datamodule, split)
-    tasks = grading_tasks(scored.predictions, chosen)
-    calibrated = {f"calibrated_{task.name}": task.calibrated for task in tasks}
+    calibrated = {f"calibrated_{task.name}": task.calibrated for task in grading_tasks(scored.predictions, chosen)}
     scored.predictions.assign(**calibrated).to_csv(folder / "predictions.csv", index=False)
     if scored.masks is not None:
         image_ids = scored.predictions["image_id"].to_numpy(dtype=str)
@@ -80,11 +78,10 @@ def write_results(
         log.warning("evaluation.faithfulness: this stage has a hidden layer and therefore no maps to test")
     return results.write_results(
         folder,
-        grading_metrics(scored.predictions, datamodule.classes, split=split, n=resamples),
+        GRADING,
         {GRADE: scored.predictions},
-        tasks,
+        grading_metrics(scored.predictions, datamodule.classes, split=split, n=resamples),
         attributes=attributes,
-        subgroup_statistics=partial(subgroup_statistics, classes=datamodule.classes),
         faithfulness=faithfulness,
         chosen=chosen,
         n=resamples,

@@ -119,6 +119,7 @@ def title(name: str) -> str:
 GRADING = System(
     read=read_grades,
     statistics=lambda rows, results: run_statistics(rows, results.get("classes", [])),
+    subgroup_statistics=lambda rows, results: subgroup_statistics(rows, results["classes"]),
     binary_tasks=grading_tasks,
     title=title,
     truth="grade",
