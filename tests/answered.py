@@ -1,4 +1,4 @@
-"""Made-up answers of a network that is too sure of itself, and finished runs that hold them."""
+"""Made-up predictions of an overconfident network, and finished runs with them."""
 
 from __future__ import annotations
 

@@ -62,6 +62,7 @@ def losses(history: pd.DataFrame) -> Figure:
                 marker = "o" if len(known) < 3 else None
                 axes.plot(known["epoch"], known[key], color=color, linewidth=1.5, marker=marker, label=stage)
         axes.set(title=name, xlabel="epoch")
+        axes.xaxis.get_major_locator().set_params(integer=True)
         if axes.get_legend_handles_labels()[0]:
             axes.legend(frameon=False, fontsize=8)
     return tidy(figure)

@@ -61,6 +61,7 @@ def losses(history: pd.DataFrame) -> Figure:
                 best = int(rows[part].argmin())
                 axes.plot(rows["epoch"].iloc[best], rows[part].iloc[best], "o", color=color, markersize=4)
         axes.set(title=panel, xlabel="epoch")
+        axes.xaxis.get_major_locator().set_params(integer=True)
         axes.legend(frameon=False, fontsize=8)
     return tidy(figure)
 

@@ -26,7 +26,7 @@ def test_choices_are_plain_and_made_for_each_finding() -> None:
     assert chosen["drusen"]["sp85"] < chosen["drusen"]["sp95"]
 
 
-def test_calibration_helps_where_the_logits_are_too_sure() -> None:
+def test_calibration_helps_an_overconfident_network() -> None:
     chosen = fit_on_validation(finding_tasks(predictions(5, images=2000)))
     (task,) = finding_tasks(predictions(6, images=2000), chosen)
     assert chosen["drusen"]["temperature"] > 1.2

@@ -1,4 +1,4 @@
-"""Net benefit by hand, and the ends of ROC curves beside scikit-learn."""
+"""Net benefit by hand, and partial ROC curves against scikit-learn."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_treating_all_and_none_are_limits_of_the_model() -> None:
 
 @pytest.mark.parametrize("steps", [0, 12])
 @pytest.mark.parametrize("seed", range(4))
-def test_the_partial_area_is_scikit_learns(steps: int, seed: int) -> None:
+def test_the_partial_area_equals_scikit_learn(steps: int, seed: int) -> None:
     label, p = scored(seed=seed, steps=steps)
     expected = roc_auc_score(label, p, max_fpr=0.1)
     assert whole(decision.partial_auroc(label, p), 300) == pytest.approx(expected)
@@ -53,7 +53,7 @@ def test_the_partial_area_is_scikit_learns(steps: int, seed: int) -> None:
     assert whole(undecided, 301) == pytest.approx(expected)
 
 
-def test_a_weight_is_as_many_images() -> None:
+def test_a_weight_equals_repeated_images() -> None:
     label, p = scored(40, steps=15)
     weights = np.random.default_rng(0).integers(0, 4, 40)
     again = np.repeat(np.arange(40), weights)

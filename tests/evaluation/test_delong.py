@@ -1,4 +1,4 @@
-"""DeLong's test beside its definition, computed pair by pair, and beside what simulation says."""
+"""DeLong's test against its definition, computed pair by pair, and against simulation."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def scores(images: int, seed: int, steps: int = 0) -> tuple[Floats, Floats, Floa
 
 @pytest.mark.parametrize("steps", [0, 1])
 @pytest.mark.parametrize("seed", range(3))
-def test_it_is_the_definition(seed: int, steps: int) -> None:
+def test_it_equals_the_definition(seed: int, steps: int) -> None:
     label, first, second = scores(50, seed, steps)
     difference, variance = pairwise(label, first, second)
     found = delong(label, first, second)
@@ -69,20 +69,20 @@ def test_worked_by_hand() -> None:
     assert found.p == pytest.approx(2 * norm.sf(0.25 / (1 / 8 / 2 + 1 / 8 / 2) ** 0.5))
 
 
-def test_it_turns_round_with_its_arguments_and_leaves_undecided_images_out() -> None:
+def test_it_is_antisymmetric_and_leaves_undecided_images_out() -> None:
     label, first, second = scores(60, 1)
     there, back = delong(label, first, second), delong(label, second, first)
     assert there.difference == -back.difference and there.p == back.p and there.low == -back.high
     assert delong(np.r_[label, np.nan], np.r_[first, 9], np.r_[second, -9]) == there
 
 
-def test_the_same_model_is_rejected_as_often_as_the_level_says() -> None:
+def test_equal_models_are_rejected_at_the_nominal_level() -> None:
     values = [delong(*scores(90, seed)).p for seed in range(400)]
     rejected = np.mean([value is not None and value < 0.05 for value in values])
     assert 0.02 < rejected < 0.09
 
 
-def test_what_cannot_be_tested_says_why() -> None:
+def test_an_undefined_test_gives_the_reason() -> None:
     assert delong([1, 0, 0], [1, 0, 0], [0, 1, 0]).reason == "fewer than two present images"
     same = delong([1, 1, 0, 0], [3, 1, 2, 0], [30, 10, 20, 0])
     assert same.p is None and same.difference == 0 and "rank the images the same way" in same.reason

@@ -1,4 +1,4 @@
-"""Maps that are right, wrong or blind by construction, and the measures beside plain definitions."""
+"""Maps that are right, wrong or constant by construction, and similarity measures against their definitions."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def test_deletion_ends_where_insertion_begins() -> None:
         np.testing.assert_array_equal(curve, again)
 
 
-def test_measures_of_likeness() -> None:
+def test_similarity_measures() -> None:
     generator = np.random.default_rng(0)
     first, second = generator.random((9, 9)), np.round(generator.random((9, 9)), 1)
     assert rank_correlation(first, second) == pytest.approx(spearmanr(first.ravel(), second.ravel()).statistic)
@@ -121,7 +121,7 @@ def test_measures_of_likeness() -> None:
     )
 
 
-def test_ssim_of_one_window_is_its_formula() -> None:
+def test_ssim_equals_its_formula() -> None:
     generator = np.random.default_rng(1)
     a, b = (generator.random((15, 15)) for _ in range(2))
     a, b = ((one - one.min()) / np.ptp(one) for one in (a, b))
@@ -171,7 +171,7 @@ def trained(seed: int = 0) -> Explanation:
     )
 
 
-def test_shuffled_weights_leave_little_of_a_map_and_the_network_as_it_was() -> None:
+def test_shuffling_destroys_the_map_and_leaves_the_network_unchanged() -> None:
     subject = trained()
     before = {name: value.clone() for name, value in subject.network.state_dict().items()}
     tested = measure_faithfulness(subject, pictures(), [0] * 6)
@@ -189,7 +189,7 @@ def test_a_map_that_shows_the_picture_alone_does_not_change() -> None:
     np.testing.assert_allclose(tested.similarity, 1)
 
 
-def test_numbers_with_intervals_by_patients_and_files(tmp_path: Path) -> None:
+def test_metrics_with_patient_intervals_and_their_files(tmp_path: Path) -> None:
     tested = measure_faithfulness(explained(1.0), pictures(), [0] * 6)
     images = pd.DataFrame({"image_id": [*"abcdef"], "patient_id": [*"xxyyzz"]})
     found = write_faithfulness(tmp_path, {"drusen": (images, tested)}, n=100)["drusen"]

@@ -1,4 +1,4 @@
-"""Heat maps and overlays beside their definitions, and ROC curves."""
+"""Heat maps and overlays against their definitions, and ROC curves."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_the_blur_is_a_gaussian_of_the_kernels_sigma() -> None:
     assert np.abs(heat - reference).max() < 0.06
 
 
-def test_cold_places_keep_the_photograph() -> None:
+def test_an_overlay_keeps_the_photograph_where_heat_is_zero() -> None:
     image = np.random.default_rng(0).integers(0, 256, (40, 40, 3), dtype=np.uint8)
     heat = np.zeros((40, 40), np.float32)
     heat[20:] = 1
@@ -45,7 +45,7 @@ def test_cold_places_keep_the_photograph() -> None:
     assert (shown[20:] != image[20:]).any()
 
 
-def test_an_overlay_is_the_mixture_that_its_formula_says() -> None:
+def test_an_overlay_equals_its_formula() -> None:
     rng = np.random.default_rng(1)
     image = rng.integers(0, 256, (60, 70, 3), dtype=np.uint8)
     heat = rng.integers(0, 256, (60, 70)).astype(np.float32) / np.float32(255)

@@ -1,4 +1,4 @@
-"""Sweeps read back: which runs belong together, and what their mean over seeds says."""
+"""Grouping the runs of a sweep, and their means over seeds."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_repeated_runs_are_not_pooled(tmp_path: Path) -> None:
     assert len({group.label for group in groups}) == 2
 
 
-def test_the_number_over_seeds_is_the_mean_of_each_seeds(tmp_path: Path) -> None:
+def test_the_value_over_seeds_is_the_mean_of_the_seeds(tmp_path: Path) -> None:
     folders = [run_folder(tmp_path, seed=seed) for seed in (0, 1, 2)]
     (group,) = group_runs(read_runs(folders, FINDINGS))
     tables = [pd.read_csv(folder / "predictions.csv") for folder in folders]
@@ -96,7 +96,7 @@ def test_the_spread_between_seeds_widens_the_interval() -> None:
     assert narrow.high - narrow.low == pytest.approx(alone.high - alone.low, rel=0.2)  # type: ignore[operator]
 
 
-def test_a_number_that_one_seed_lacks_has_a_reason() -> None:
+def test_a_metric_undefined_for_one_seed_has_a_reason() -> None:
     known = Statistic(lambda weights: weights.mean(axis=1), {"images": np.ones(3, bool)})
     unknown = Statistic(lambda weights: np.full(len(weights), np.nan), {"images": np.zeros(3, bool)})
     interval = pooled([known, unknown], [np.arange(3)] * 2)

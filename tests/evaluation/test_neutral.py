@@ -49,5 +49,5 @@ def test_no_module_names_a_column_of_one_system(file: Path) -> None:
         "def late():\n    from fundusnet.findings import task",
     ],
 )
-def test_such_an_import_is_noticed(source: str) -> None:
+def test_such_an_import_is_detected(source: str) -> None:
     assert knows_a_system(source)

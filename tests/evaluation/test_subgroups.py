@@ -30,7 +30,7 @@ def images() -> pd.DataFrame:
     return images_table(rows)
 
 
-def test_a_group_is_what_its_images_alone_give(images: pd.DataFrame) -> None:
+def test_a_subgroup_has_the_metrics_of_its_images(images: pd.DataFrame) -> None:
     table = predictions(0)
     rows = subgroup_rows(table, attributes_of(images, ["eye"]), finding_statistics, n=50)
     assert [(row["column"], row["value"], row["n_images"]) for row in rows] == [
@@ -45,7 +45,7 @@ def test_a_group_is_what_its_images_alone_give(images: pd.DataFrame) -> None:
     assert "small" not in rows[0]
 
 
-def test_a_small_group_says_so_and_an_empty_class_why(images: pd.DataFrame) -> None:
+def test_a_small_subgroup_is_marked_and_an_empty_class_has_a_reason(images: pd.DataFrame) -> None:
     last = subgroup_rows(predictions(0), attributes_of(images, ["eye"]), finding_statistics, n=50)[-1]
     assert last["small"] is True and last["n_patients"] == 1
     assert last["metrics"]["auroc"]["value"] is None and "no " in last["metrics"]["auroc"]["reason"]

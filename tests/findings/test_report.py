@@ -102,7 +102,7 @@ def test_a_difference_uses_the_shared_images_only(tmp_path: Path) -> None:
     assert not group_differences(group_runs(read_runs(runs, FINDINGS)), n=50)
 
 
-def test_labels_fall_back_to_the_folder_and_stay_apart(tmp_path: Path) -> None:
+def test_labels_fall_back_to_the_folder_and_stay_distinct(tmp_path: Path) -> None:
     runs = read_runs(
         [made_up_run(tmp_path / name, label) for name, label in (("a", ""), ("b", "x"), ("c", "x"))], FINDINGS
     )

@@ -1,4 +1,4 @@
-"""Every number against scikit-learn, with the weights of a resample, and undefined ones by name."""
+"""Every metric against scikit-learn, with the weights of a resample, and the reasons of undefined ones."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_against_scikit_learn(graded) -> None:  # type: ignore[no-untyped-def]
     assert set(values) == {*expected, "rank_violations"}
 
 
-def test_macro_area_is_the_library_s_one_against_rest() -> None:
+def test_macro_auroc_equals_scikit_learn_one_against_rest() -> None:
     rng = np.random.default_rng(0)
     grade = rng.integers(0, 4, 60)
     p = np.sort(rng.uniform(0, 1, (60, 3)))[:, ::-1]
@@ -104,7 +104,7 @@ def test_violations() -> None:
     assert violation_rate(p).compute(np.array([[1, 1, 1, 1], [3, 1, 0, 0.0]])).tolist() == [0.5, 0.25]
 
 
-def test_undefined_numbers_say_so() -> None:
+def test_undefined_metrics_have_reasons() -> None:
     grade, predicted, p = [0, 0, 1, 1], [0, 1, 1, 1], [[0.1, 0.0], [0.8, 0.1], [0.6, 0.2], [0.9, 0.3]]
     statistics = grading_statistics(grade, predicted, p, ["normal", "suspicious", "glaucoma"])
     entries = {name: bootstrap(s, list("abcd"), n=50).as_metric() for name, s in statistics.items()}
@@ -118,7 +118,7 @@ def test_undefined_numbers_say_so() -> None:
     assert not any(math.isnan(x) for x in numbers)
 
 
-def test_kappa_of_one_grade_alone_is_undefined() -> None:
+def test_kappa_of_a_single_grade_is_undefined() -> None:
     assert np.isnan(kappa_quadratic([1, 1, 1], [1, 1, 1], 3).compute(np.ones((1, 3)))[0])
     assert bootstrap(kappa_quadratic([1, 1, 1], [1, 1, 1], 3), [1, 2, 3]).value is None
     # All right, over two grades: full agreement.
@@ -128,7 +128,7 @@ def test_kappa_of_one_grade_alone_is_undefined() -> None:
     assert values[0] == 1 and np.isnan(values[1])
 
 
-def test_a_resample_without_a_grade_has_no_macro_area() -> None:
+def test_a_resample_without_a_grade_has_no_macro_auroc() -> None:
     p = [[0.1, 0.0], [0.8, 0.1], [0.6, 0.2], [0.9, 0.7]]
     values = auroc_macro([0, 0, 1, 2], p, list("abc")).compute(np.array([[1, 1, 1, 1], [2, 1, 1, 0.0]]))
     assert np.isfinite(values[0]) and np.isnan(values[1])

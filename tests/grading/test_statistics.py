@@ -90,7 +90,7 @@ def test_weights_are_repeated_images(predictions: pd.DataFrame) -> None:
         assert statistic.compute(weights.astype(float)) == pytest.approx(expected), name
 
 
-def test_a_grade_nobody_has_is_a_reason_and_not_a_number(predictions: pd.DataFrame) -> None:
+def test_a_grade_without_images_gives_a_reason(predictions: pd.DataFrame) -> None:
     metrics: Any = grading_metrics(predictions[predictions["grade"] != 1], CLASSES, n=20)["metrics"]
     assert metrics["recall_suspicious"]["value"] is None
     assert metrics["recall_suspicious"]["reason"] == "no images of grade suspicious"
@@ -111,7 +111,7 @@ def test_patients_and_not_images_are_drawn(predictions: pd.DataFrame) -> None:
     assert same["accuracy"]["ci95"] == pytest.approx(few["accuracy"]["ci95"])
 
 
-def test_the_grade_that_chose_the_mask_is_scored_beside(predictions: pd.DataFrame, tmp_path: Path) -> None:
+def test_the_grade_of_the_first_stage_is_scored_too(predictions: pd.DataFrame, tmp_path: Path) -> None:
     path = tmp_path / "predictions.csv"
     predictions.assign(stage1_predicted=[0, 0, 0, 1, 1, 2, 2, 0], patient_id=["007"] * 8).to_csv(path, index=False)
     read = read_grades(path)["grade"]
