@@ -1,17 +1,16 @@
-"""Made-up answers of a network that is too sure of itself, and finished runs that hold them."""
+"""Made-up predictions of an overconfident network, and finished runs with them."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import yaml
 
-from fundusnet.evaluation.use import finding_tasks, fit_on_validation, use_metrics, write_curves
-from fundusnet.findings.statistics import findings_metrics
+from fundusnet.evaluation.binary_tasks import fit_on_validation
+from fundusnet.evaluation.results import write_results
+from fundusnet.findings.statistics import FINDINGS, by_finding, finding_tasks, findings_metrics
 
 
 def predictions(seed: int, images: int = 120, finding: str = "drusen") -> pd.DataFrame:
@@ -34,17 +33,13 @@ def predictions(seed: int, images: int = 120, finding: str = "drusen") -> pd.Dat
 
 
 def run(folder: Path, seed: int, name: str = "guided") -> Path:
-    """A finished run whose validation and test images are told apart by their seed alone."""
+    """A finished run whose validation and test images are differ only in their seed."""
     folder.mkdir(parents=True)
     table = predictions(seed)
     chosen = fit_on_validation(finding_tasks(predictions(seed + 100)))
-    questions = finding_tasks(table, chosen)
-    document: dict[str, Any] = findings_metrics(table, n=50)
-    document["metrics"].update(use_metrics(questions, n=50)["drusen"])
-    document["validation"] = chosen
-    write_curves(folder, questions, n=50)
     table.to_csv(folder / "predictions.csv", index=False)
-    (folder / "metrics.json").write_text(json.dumps(document, allow_nan=False))
+    results = findings_metrics(table, n=50)
+    write_results(folder, FINDINGS, by_finding(table), results, attributes=pd.DataFrame(), chosen=chosen, n=50)
     (folder / "config.yaml").write_text(
         yaml.safe_dump({"name": name, "seed": seed, "task": "findings", "model": {"name": name}})
     )

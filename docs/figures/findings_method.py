@@ -16,21 +16,24 @@ from matplotlib.figure import Figure
 
 from fundusnet.data.labels import finding_labels
 from fundusnet.data.prepared import open_prepared
-from fundusnet.evaluation.comparison import maps_of, read_runs
-from fundusnet.evaluation.figures import encode, panel_tiles
+from fundusnet.evaluation.figures import encode
+from fundusnet.evaluation.runs import read_runs
 from fundusnet.findings.datamodule import FindingsDataset
+from fundusnet.findings.figures import panel_tiles
+from fundusnet.findings.report import maps_of
+from fundusnet.findings.statistics import FINDINGS
 
 LABELS = {1: "present", 0: "absent"}
 
 
 def main(without: Path, with_guidance: Path, output: Path) -> None:
     """Three test images: a clear case, one the shortcut hides, and one it feigns."""
-    runs = read_runs([without, with_guidance])
-    finding = runs[0].findings[0]
+    runs = read_runs([without, with_guidance], FINDINGS)
+    finding = runs[0].targets[0]
     prepared = open_prepared(Path(runs[0].config["data"]["folder"]))
     labels = finding_labels(prepared, [finding])
     maps = [maps_of(run, finding) for run in runs]
-    rows = [run.rows(finding) for run in runs]
+    rows = [run.predictions[finding] for run in runs]
     row_of = {image_id: row for row, image_id in enumerate(prepared.manifest.images["image_id"])}
 
     figure = Figure(figsize=(11.5, 7.4), dpi=110, layout="constrained")

@@ -12,24 +12,23 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from fundusnet.data.prepared import open_prepared
-from fundusnet.evaluation.comparison import read_runs
 from fundusnet.evaluation.figures import encode
+from fundusnet.evaluation.runs import read_runs
 from fundusnet.grading.datamodule import upsampled
 from fundusnet.grading.figures import panel_tiles
-from fundusnet.grading.statistics import read_predictions
+from fundusnet.grading.statistics import GRADE, GRADING
 
 TITLES = ("photograph", "mask of stage 1's grade", "what stage 2 sees")
 
 
 def main(folder: Path, output: Path) -> None:
     """For each grade the first test image that both stages grade rightly."""
-    (run,) = read_runs([folder], lambda file: read_predictions(file).assign(finding="grade"))
+    (run,) = read_runs([folder], GRADING)
     classes = run.results["classes"]
     prepared = open_prepared(Path(run.config["data"]["folder"]))
     row_of = {image_id: row for row, image_id in enumerate(prepared.manifest.images["image_id"])}
-    with np.load(folder / "masks.npz", allow_pickle=False) as stored:
-        masks = dict(zip(stored["image_id"].tolist(), stored["mask"].astype(np.float32), strict=True))
-    rows = run.rows("grade")
+    masks = run.stored_maps("masks.npz", "mask")
+    rows = run.predictions[GRADE]
     right = rows[(rows["grade"] == rows["predicted"]) & (rows["grade"] == rows["stage1_predicted"])]
 
     figure = Figure(figsize=(7.2, 2.55 * len(classes)), dpi=110, layout="constrained")

@@ -1,4 +1,4 @@
-"""Scoring a finished run again, on its own data or on another set: what the ``evaluate`` verb does."""
+"""The ``evaluate`` verb: score a finished run again, on its own data or on another set."""
 
 from __future__ import annotations
 
@@ -21,34 +21,36 @@ log = logging.getLogger(__name__)
 
 
 def evaluate(cfg: DictConfig) -> Path:
-    """Score the best checkpoint of ``cfg.run`` again; returns the folder with the results and a ``report.html``.
+    """Score the best checkpoint of ``cfg.run`` again.
 
-    With ``cfg.data`` a set of another place is scored, prepared at the size of the run's pictures, at the run's
-    operating points and temperatures; ``cfg.labels`` or ``cfg.grades`` say what is called what there.
+    With ``cfg.data`` another set is scored, prepared at the size of the run's pictures, at the run's operating points
+    and temperatures; ``cfg.labels`` or ``cfg.grades`` map its labels to those of the run.
 
-    Raises
-    ------
-    UserError: the run is missing or unfinished, the split is unknown, or the other set does not go with the run.
+    Returns:
+        The folder with the results and a ``report.html``.
+
+    Raises:
+        UserError: The run is missing or unfinished, the split is unknown, or the other set does not fit the run.
     """
     run = Path(cfg.run)
     if not (run / "config.yaml").is_file():
-        raise UserError(f"run={run} is no run folder (it has no config.yaml); give the folder that train printed")
+        raise UserError(f"run={run} is not a run folder (it has no config.yaml); give the folder that train printed")
     trained: Any = OmegaConf.load(run / "config.yaml")
     if "evaluated" in trained:
-        raise UserError(f"run={run} is an evaluation; give the run it was made from, {trained.evaluated.run}")
+        raise UserError(f"run={run} is an evaluation; give the run it evaluates, {trained.evaluated.run}")
     split = cfg.split or ("test" if cfg.data is None else "all")
     if cfg.data is None:
-        _check_own(cfg, split)
+        _check_own_data(cfg, split)
         scored = trained.copy()
     else:
-        scored = elsewhere(cfg, trained, run, split)
+        scored = config_for_other_set(cfg, trained, run, split)
     OmegaConf.set_struct(scored, False)
     scored.evaluation = cfg.evaluation
     folder = Path(cfg.output) if cfg.output else run / "evaluations" / _name(cfg, split)
     folder.mkdir(parents=True, exist_ok=True)
     task = task_of(trained)
     result = task.score_again(scored, run, split, folder, cfg.evaluation)
-    if not cfg.evaluation.faithfulness:  # those of an earlier evaluation whose place this one takes
+    if not cfg.evaluation.faithfulness:  # left by an earlier evaluation in this folder
         for stale in (folder / "faithfulness.csv", *folder.glob("figures/faithfulness_*.png")):
             stale.unlink(missing_ok=True)
     if cfg.data is not None:
@@ -59,10 +61,10 @@ def evaluate(cfg: DictConfig) -> Path:
     return folder
 
 
-def elsewhere(cfg: DictConfig, trained: DictConfig, run: Path, split: str) -> DictConfig:
-    """The config of a run with the data of ``cfg`` in place of its own, prepared where that is not done yet.
+def config_for_other_set(cfg: DictConfig, trained: DictConfig, run: Path, split: str) -> DictConfig:
+    """Return the config of a run with the data of ``cfg`` in place of its own; prepares the data if needed.
 
-    Its ``evaluated`` says whose run it is, and what is called what.
+    Its ``evaluated`` names the run and how labels are mapped.
     """
     own = trained.data
     data: Any = cfg.copy()
@@ -71,14 +73,14 @@ def elsewhere(cfg: DictConfig, trained: DictConfig, run: Path, split: str) -> Di
         there = open_prepared(data.data.folder).size
         if there != own.size:
             raise UserError(
-                f"data.folder={data.data.folder} holds pictures of {there} pixels, and the run was trained on "
-                f"{own.size}; leave data.folder out, and the set is prepared at that size"
+                f"data.folder={data.data.folder} holds pictures of {there} pixels, but the run was trained on "
+                f"{own.size}; leave data.folder out to prepare the set at that size"
             )
     data.data.size = own.size
     OmegaConf.resolve(data)
     prepare_once(data)
     data.data.folder = str(prepared_folder(data).resolve())
-    # How pictures travel is the machine's business, and the run knows it.
+    # These depend on the machine, not on the set.
     data.data.batch_size, data.data.num_workers = own.batch_size, own.num_workers
     evaluated = {"run": str(run), "split": split, "trained_on": str(own.source)}
     if trained.task == "findings":
@@ -96,9 +98,10 @@ def elsewhere(cfg: DictConfig, trained: DictConfig, run: Path, split: str) -> Di
 
 
 def also_in_training(task: Task, trained: DictConfig, scored: DictConfig, split: str) -> dict[str, object]:
-    """Which of the scored images stand among those the run was trained and chosen on, by their pictures.
+    """Find the scored images that are also in the run's training or validation split, by perceptual hash.
 
-    ``image_ids``; None with a ``reason`` where the run's own set is gone. Says so in a line, too.
+    Returns:
+        ``image_ids``; None with a ``reason`` where the run's own set is gone. Either is logged.
     """
     own, other = (task.make_datamodule(each) for each in (trained, scored))
     new: Any = other
@@ -107,24 +110,24 @@ def also_in_training(task: Task, trained: DictConfig, scored: DictConfig, split:
         known: Any = own
         known.setup("test")
     except UserError as error:
-        log.warning("whether these images were trained on cannot be told: %s", error)
+        log.warning("cannot check whether these images were used in training: %s", error)
         return {"image_ids": None, "reason": str(error)}
     seen = np.concatenate([known.rows[name] for name in ("train", "val")])
     rows = seen_before(new.prepared, new.rows[split], known.prepared, seen)
     found = [str(name) for name in new.prepared.manifest.images["image_id"].iloc[rows]]
     if found:
         log.warning(
-            "%d of the %d images also stand in the training or validation images of the run (such as %s): scores are "
-            "too good by that; metrics.json names them all", len(found), len(new.rows[split]), found[0],
+            "%d of the %d images are also in the training or validation split of the run (such as %s), which makes the "
+            "scores too good; metrics.json names them all", len(found), len(new.rows[split]), found[0],
         )  # fmt: skip
     return {"image_ids": found}
 
 
-def _check_own(cfg: DictConfig, split: str) -> None:
+def _check_own_data(cfg: DictConfig, split: str) -> None:
     if split not in ("val", "test"):
         raise UserError(
-            f"split={split} is not for a run's own data, which holds what it was trained on; use val or test, or "
-            "data=NAME for another set"
+            f"split={split} cannot be scored on a run's own data, which includes its training images; use val or test, "
+            "or data=NAME for another set"
         )
     for key in ("labels", "grades"):
         _refuse(cfg[key], key, "data=NAME", "the run's own data")
@@ -132,13 +135,13 @@ def _check_own(cfg: DictConfig, split: str) -> None:
 
 def _refuse(value: Any, key: str, instead: str, what: str) -> None:
     if value is not None:
-        raise UserError(f"{key}={value} says nothing about {what}; leave it out, or use {instead}")
+        raise UserError(f"{key}={value} does not apply to {what}; leave it out, or use {instead}")
 
 
 def _name(cfg: DictConfig, split: str) -> str:
     if cfg.data is None:
         return split
     source = str(cfg.data.source)
-    if source in ("csv", "folder"):  # not the name of one set
+    if source in ("csv", "folder"):  # not a name of a set
         source = f"{source}-{Path(cfg.data.root).resolve().name}"
     return source if split == "all" else f"{source}-{split}"

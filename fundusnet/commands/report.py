@@ -1,4 +1,4 @@
-"""One page over several finished runs: what the ``report`` verb does."""
+"""The ``report`` verb: one page on several finished runs."""
 
 from __future__ import annotations
 
@@ -12,11 +12,10 @@ from fundusnet.fitting.tasks import task_of
 
 
 def report(cfg: DictConfig) -> Path:
-    """Write ``cfg.output`` from the run folders ``cfg.runs`` names; returns the page.
+    """Write ``cfg.output`` from the run folders that ``cfg.runs`` names, and return it.
 
-    Raises
-    ------
-    UserError: a pattern matches nothing, a folder is no finished run, or the runs are of both tasks.
+    Raises:
+        UserError: A pattern matches nothing, a folder is not a finished run, or the runs are of both tasks.
     """
     runs = find_runs([cfg.runs] if isinstance(cfg.runs, str) else list(cfg.runs))
     configs = {run: _config(run) for run in runs}
@@ -44,9 +43,10 @@ def _finished(folder: Path) -> bool:
 
 
 def find_runs(patterns: list[str]) -> list[Path]:
-    """Run folders of ``patterns`` (a folder, a sweep's folder, or a pattern such as ``outputs/findings/*``), in order.
+    """Return the finished run folders of ``patterns``, in order.
 
-    What is no finished run is passed over, unless nothing is left of a pattern.
+    A pattern is a run folder, the folder of a sweep, or a glob such as ``outputs/findings/*``. Unfinished runs are
+    skipped, unless a pattern has no finished one.
     """
     runs: dict[Path, None] = {}
     for pattern in patterns:
@@ -54,7 +54,7 @@ def find_runs(patterns: list[str]) -> list[Path]:
         jobs = [job for path in found for job in ([path] if _finished(path) else sorted(path.glob("*/")))]
         finished = [path for path in jobs if _finished(path)]
         if not finished:
-            raise UserError(f"runs={pattern} holds no finished run (a folder with metrics.json); check the path")
+            raise UserError(f"runs={pattern} matches no finished run (a folder with metrics.json); check the path")
         runs.update(dict.fromkeys(finished))
     if not runs:
         raise UserError("runs=[] names no run; give run folders or a pattern such as 'outputs/findings/*'")

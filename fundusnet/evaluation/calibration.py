@@ -1,7 +1,7 @@
-"""Whether a probability means what it says: temperature, calibration error, reliability curve.
+"""Calibration of probabilities: temperature, calibration error, reliability curve.
 
-Our addition to S1.6 and S2.6. A temperature T, fitted on validation, divides the logit: it changes no order, so no
-AUROC and no operating point, and brings down probabilities that are too sure (T > 1).
+Our addition to S1.6 and S2.6. A temperature T, fitted on validation, divides the logit. It keeps the order of images,
+so AUROC and operating point stay the same; T > 1 lowers the confidence of an overconfident network.
 """
 
 from __future__ import annotations
@@ -19,31 +19,35 @@ from fundusnet.evaluation import figures, intervals
 from fundusnet.evaluation.intervals import Floats, Mask, Statistic
 
 BINS = 10
-IMAGES_A_BIN = 10  # fewer bins where there are fewer images than this in each
-SATURATED = 1e-6  # float32 says 0 or 1 where the logit is far out
+IMAGES_PER_BIN = 10  # at least; with few images there are fewer bins
+SATURATED = 1e-6  # float32 rounds a probability to 0 or 1 where the logit is large
 HOTTEST = 20.0
 
 
 @dataclass(frozen=True)
 class Temperature:
-    """What divides the logits, or None and why there is none."""
+    """What divides the logits; None where it is undefined, with the reason."""
 
     value: float | None
     reason: str = ""
 
 
 def fit_temperature(labels: ArrayLike, probabilities: ArrayLike) -> Temperature:
-    """The temperature with the least cross-entropy on (validation) images; labels 1, 0, or NaN for images left out.
+    """Return the temperature between 1/20 and 20 with the lowest cross-entropy on (validation) images.
 
-    None where there is one class only, or where every present image scores above every absent one: then the colder the
-    better, without end. Sought from 1/20 to 20.
+    Undefined for a single class, and where every present image scores above every absent one: then the loss falls
+    without end as T goes to 0.
+
+    Args:
+        labels: ``(N,)``: 1, 0, or NaN (left out).
+        probabilities: ``(N,)``.
     """
     label, p = np.asarray(labels, dtype=np.float64), np.asarray(probabilities, dtype=np.float64)
     present, absent = label == 1, label == 0
     if not present.any() or not absent.any():
         return Temperature(None, f"validation has no {'absent' if present.any() else 'present'} image")
     if p[present].min() > p[absent].max():
-        return Temperature(None, "validation images are told apart without an error, so the colder the better")
+        return Temperature(None, "validation images are separated without an error, so the best temperature is 0")
     logit = _logit(p[present | absent])
     sign = np.where(label[present | absent] == 1, -1.0, 1.0)
     # Unimodal: the loss is convex in 1/T.
@@ -57,7 +61,7 @@ def fit_temperature(labels: ArrayLike, probabilities: ArrayLike) -> Temperature:
 
 
 def at_temperature(probabilities: ArrayLike, temperature: float | None) -> Floats:
-    """Probabilities with their logits divided by ``temperature``; NaN where that is None."""
+    """Return probabilities with their logits divided by ``temperature``; NaN where that is None."""
     p = np.asarray(probabilities, dtype=np.float64)
     if temperature is None:
         return np.full(p.shape, np.nan)
@@ -65,54 +69,54 @@ def at_temperature(probabilities: ArrayLike, temperature: float | None) -> Float
 
 
 def brier(labels: ArrayLike, probabilities: ArrayLike) -> Statistic:
-    """The mean squared distance of probability and label."""
+    """Return the mean squared difference of probability and label."""
     label, p = np.asarray(labels, dtype=np.float64), np.asarray(probabilities, dtype=np.float64)
     return intervals.mean((p - label) ** 2, _decided(label), "decided images")
 
 
 def mean_gap(labels: ArrayLike, probabilities: ArrayLike) -> Statistic:
-    """Mean probability minus the share of present images: calibration in the large."""
+    """Return the mean probability minus the share of present images: calibration in the large."""
     label, p = np.asarray(labels, dtype=np.float64), np.asarray(probabilities, dtype=np.float64)
     return intervals.mean(p - label, _decided(label), "decided images")
 
 
 def expected_error(labels: ArrayLike, probabilities: ArrayLike) -> Statistic:
-    """The expected calibration error (ECE) over bins of equal mass, which are those of all images in every resample.
+    """Return the expected calibration error (ECE) over bins of equal mass, the same bins in every resample.
 
-    As it is commonly given: few images lift it above 0 even where every probability is right, and resamples lift its
-    interval once more. ``squared_error`` has that taken off.
+    This is the usual estimate: with few images it is above 0 even for perfect calibration, and resampling raises its
+    interval further. ``squared_error`` corrects for both.
     """
-    sums_of, needs = _gaps(labels, probabilities)
+    sums_of, requires = _gaps(labels, probabilities)
 
-    def of(weights: Floats) -> Floats:
+    def compute(weights: Floats) -> Floats:
         gaps, mass = sums_of(weights)
         return intervals.ratio(np.abs(gaps).sum(axis=1), mass.sum(axis=1))
 
-    return Statistic(of, needs)
+    return Statistic(compute, requires)
 
 
 def squared_error(labels: ArrayLike, probabilities: ArrayLike) -> Statistic:
-    """The mean squared gap of the same bins; the bootstrap takes the noise off it and reports the root.
+    """Return the mean squared calibration error of the same bins; the bootstrap subtracts noise and reports the root.
 
-    The bootstrap's counterpart of the debiased estimate of Kumar, Liang and Ma (2019), for patients with several images
-    too.
+    It corresponds to the debiased estimate of Kumar, Liang and Ma (2019), and also holds for patients with several
+    images.
     """
-    sums_of, needs = _gaps(labels, probabilities)
+    sums_of, requires = _gaps(labels, probabilities)
 
-    def of(weights: Floats) -> Floats:
+    def compute(weights: Floats) -> Floats:
         gaps, mass = sums_of(weights)
         squares = np.divide(gaps**2, mass, out=np.zeros_like(gaps), where=mass > 0)
         return intervals.ratio(squares.sum(axis=1), mass.sum(axis=1))
 
-    return Statistic(of, needs, squared=True)
+    return Statistic(compute, requires, squared=True)
 
 
 def reliability_curve(
     labels: ArrayLike, probabilities: ArrayLike, patients: ArrayLike, *, n: int = 2000, seed: int = 0
 ) -> dict[str, list[Any]]:
-    """Each bin's mean ``probability``, share of ``observed`` present images with ``low`` and ``high``, and ``images``.
+    """Return for each bin the mean ``probability``, the ``observed`` share of present images, and the count ``images``.
 
-    Pointwise 95% patient-clustered intervals; None where a bin has none.
+    ``low`` and ``high`` are pointwise 95% patient-clustered intervals; None where undefined.
     """
     label, p = np.asarray(labels, dtype=np.float64), np.asarray(probabilities, dtype=np.float64)
     decided = _decided(label)
@@ -133,16 +137,16 @@ def reliability_curve(
 
 
 def equal_mass_bins(probabilities: ArrayLike) -> NDArray[np.intp]:
-    """The bin of each probability: ten of equal mass, fewer where images are few; equal ones share a bin."""
+    """Return the bin of each probability: ten of equal mass, fewer with few images; equal values share a bin."""
     p = np.asarray(probabilities, dtype=np.float64)
-    count = int(np.clip(len(p) // IMAGES_A_BIN, 1, BINS))
+    count = int(np.clip(len(p) // IMAGES_PER_BIN, 1, BINS))
     edges = np.quantile(p, np.linspace(0, 1, count + 1))
     bins = np.searchsorted(edges[1:-1], p)
     return np.unique(bins, return_inverse=True)[1].ravel()
 
 
 def reliability_figure(curves: Mapping[str, Mapping[str, list[Any]]]) -> Figure:
-    """Reliability curves by name, as ``reliability_curve`` returns them, with the images of each bin below."""
+    """Draw reliability curves by name, as ``reliability_curve`` returns them."""
     figure = Figure(figsize=(4.4, 4.2), dpi=150)
     axes = figure.subplots()
     axes.plot([0, 1], [0, 1], color="grey", linewidth=0.8, linestyle=":")
@@ -154,7 +158,7 @@ def reliability_figure(curves: Mapping[str, Mapping[str, list[Any]]]) -> Figure:
             x, y, yerr=(np.maximum(y - low, 0), np.maximum(high - y, 0)),
             color=color, marker="o", markersize=4, linewidth=1.4, elinewidth=0.8, label=name,
         )  # fmt: skip
-    axes.set(xlabel="probability", ylabel="share of present images", xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
+    axes.set(xlabel="probability", ylabel="observed share", xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
     axes.set_aspect("equal")
     if axes.get_legend_handles_labels()[0]:
         axes.legend(loc="upper left", framealpha=0.7, edgecolor="none", fontsize=8)
@@ -162,14 +166,14 @@ def reliability_figure(curves: Mapping[str, Mapping[str, list[Any]]]) -> Figure:
 
 
 def plain(values: ArrayLike) -> list[float | None]:
-    """Numbers for a JSON file, at five digits: None where not finite."""
+    """Return numbers for a JSON file, rounded to five digits; None where not finite."""
     return [round(value, 5) if np.isfinite(value) else None for value in np.asarray(values, dtype=np.float64).tolist()]
 
 
 def _gaps(
     labels: ArrayLike, probabilities: ArrayLike
 ) -> tuple[Callable[[Floats], tuple[Floats, Floats]], dict[str, Mask]]:
-    """From weights ``(R, N)`` to each bin's sum of probability minus label, and its mass, both ``(R, B)``."""
+    """Return a function from weights ``(R, N)`` to each bin's sum of probability minus label and mass, ``(R, B)``."""
     label, p = np.asarray(labels, dtype=np.float64), np.asarray(probabilities, dtype=np.float64)
     decided = _decided(label)
     members = _members(p, decided)
@@ -187,7 +191,7 @@ def _decided(label: Floats) -> Mask:
 
 
 def _members(p: Floats, decided: Mask) -> Floats:
-    """``(N, B)``: 1 where a decided image lies in the bin."""
+    """Return ``(N, B)``: 1 where a decided image lies in the bin."""
     rows = np.flatnonzero(decided)
     bins = equal_mass_bins(p[rows]) if len(rows) else np.empty(0, np.intp)
     members = np.zeros((len(p), int(bins.max(initial=-1)) + 1))

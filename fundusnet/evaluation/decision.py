@@ -1,4 +1,4 @@
-"""What a probability is worth to who acts on it: net benefit, and sensitivity where false alarms are few.
+"""The value of a probability for decisions: net benefit, and sensitivity at high specificity.
 
 Our addition to S1.6 and S2.6.
 """
@@ -17,14 +17,14 @@ from fundusnet.evaluation.calibration import plain
 from fundusnet.evaluation.intervals import Floats, Statistic
 
 SPECIFICITIES = {"sp85": 0.85, "sp95": 0.95}
-PARTIAL = 0.90  # the partial area lies between this specificity and 1
+PARTIAL = 0.90  # the partial AUROC is between this specificity and 1
 THRESHOLDS = np.round(np.arange(0.02, 0.99, 0.02), 2)
 
 
 def threshold_at_specificity(labels: ArrayLike, scores: ArrayLike, specificity: float) -> float | None:
-    """The lowest threshold at which at least ``specificity`` of the absent images are called absent; positive is >=.
+    """Return the lowest threshold with at least this specificity; positive is score >= threshold.
 
-    One of the scores, or just above the highest where none of them will do. None without an absent image.
+    It is one of the scores, or just above the highest where none of them suffices. None without an absent image.
     """
     label, score = np.asarray(labels, dtype=np.float64), np.asarray(scores, dtype=np.float64)
     absent = np.sort(score[label == 0])
@@ -37,40 +37,40 @@ def threshold_at_specificity(labels: ArrayLike, scores: ArrayLike, specificity: 
 
 
 def sensitivity_at(labels: ArrayLike, scores: ArrayLike, threshold: float) -> Statistic:
-    """The share of present images at or above ``threshold``."""
+    """Return the share of present images at or above ``threshold``."""
     label, score = np.asarray(labels, dtype=np.float64), np.asarray(scores, dtype=np.float64)
     return intervals.mean(score >= threshold, label == 1, "present images")
 
 
 def specificity_at(labels: ArrayLike, scores: ArrayLike, threshold: float) -> Statistic:
-    """The share of absent images below ``threshold``."""
+    """Return the share of absent images below ``threshold``."""
     label, score = np.asarray(labels, dtype=np.float64), np.asarray(scores, dtype=np.float64)
     return intervals.mean(score < threshold, label == 0, "absent images")
 
 
 def roc_sensitivity(labels: ArrayLike, scores: ArrayLike, specificity: float) -> Statistic:
-    """The sensitivity read off the ROC curve of these very images: the highest with at least this specificity.
+    """Return the highest sensitivity with at least this specificity on the ROC curve of the same images.
 
-    In each resample off its own curve. Optimistic, as the threshold is chosen on what it is scored on.
+    Each resample has its own curve. Optimistic, because the threshold is chosen on the images it is scored on.
     """
-    curve, needs = _roc(labels, scores)
+    curve, requires = _roc(labels, scores)
 
-    def of(weights: Floats) -> Floats:
+    def compute(weights: Floats) -> Floats:
         false_alarms, hits = curve(weights)
         with np.errstate(invalid="ignore"):
             allowed = false_alarms <= 1 - specificity + 1e-9
         best = np.where(allowed, hits, -1.0).max(axis=1)
         return np.where(best < 0, np.nan, best)
 
-    return Statistic(of, needs)
+    return Statistic(compute, requires)
 
 
 def partial_auroc(labels: ArrayLike, scores: ArrayLike, specificity: float = PARTIAL) -> Statistic:
-    """The area under the ROC curve from ``specificity`` to 1, standardised by McClish: 0.5 is chance, 1 perfect."""
-    curve, needs = _roc(labels, scores)
+    """Return the area under the ROC curve from ``specificity`` to 1, standardised (McClish): chance is 0.5."""
+    curve, requires = _roc(labels, scores)
     widest = 1 - specificity
 
-    def of(weights: Floats) -> Floats:
+    def compute(weights: Floats) -> Floats:
         false_alarms, hits = curve(weights)
         left, right = false_alarms[:, :-1], false_alarms[:, 1:]
         inside = np.clip(np.minimum(right, widest) - left, 0, None)
@@ -80,11 +80,11 @@ def partial_auroc(labels: ArrayLike, scores: ArrayLike, specificity: float = PAR
         least = widest**2 / 2
         return np.asarray(0.5 * (1 + (area - least) / (widest - least)))
 
-    return Statistic(of, needs)
+    return Statistic(compute, requires)
 
 
 def net_benefit(labels: ArrayLike, probabilities: ArrayLike, threshold: float) -> Statistic:
-    """True minus weighted false positives an image: who treats from ``threshold`` on holds one worth t / (1 - t)."""
+    """Return true positives minus t / (1 - t) times false positives, per image, at ``threshold`` t."""
     label = np.asarray(labels, dtype=np.float64)
     treated = np.asarray(probabilities, dtype=np.float64) >= threshold
     return intervals.mean(_benefit(label, treated, threshold), (label == 1) | (label == 0), "decided images")
@@ -93,9 +93,9 @@ def net_benefit(labels: ArrayLike, probabilities: ArrayLike, threshold: float) -
 def decision_curve(
     labels: ArrayLike, probabilities: ArrayLike, patients: ArrayLike, *, n: int = 2000, seed: int = 0
 ) -> dict[str, list[Any]]:
-    """Net benefit over the thresholds: ``model`` with pointwise 95% ``low`` and ``high``, and of treating ``all``.
+    """Return the net benefit at each threshold, of the ``model`` and of treating ``all``; treating none has 0.
 
-    Treating none has a net benefit of 0.
+    ``low`` and ``high`` are pointwise 95% patient-clustered intervals of the former.
     """
     label, p = np.asarray(labels, dtype=np.float64), np.asarray(probabilities, dtype=np.float64)
     decided = (label == 1) | (label == 0)
@@ -113,7 +113,7 @@ def decision_curve(
 
 
 def decision_figure(curves: Mapping[str, Mapping[str, list[Any]]]) -> Figure:
-    """Decision curves by name, as ``decision_curve`` returns them, against treating all (dashed) and none."""
+    """Draw decision curves by name, as ``decision_curve`` returns them, with treating all (dashed) and none."""
     figure = Figure(figsize=(4.4, 4.2), dpi=150)
     axes = figure.subplots()
     highest = 0.05
@@ -135,14 +135,14 @@ def decision_figure(curves: Mapping[str, Mapping[str, list[Any]]]) -> Figure:
 
 
 def _benefit(label: Floats, treated: Any, threshold: float) -> Floats:
-    """Each image's part in the net benefit; undecided images have a number that is not looked at."""
+    """Return the contribution of each image to the net benefit; that of undecided images is meaningless."""
     return np.where(treated, np.where(label == 1, 1.0, -threshold / (1 - threshold)), 0.0)
 
 
 def _roc(labels: ArrayLike, scores: ArrayLike) -> tuple[Callable[[Floats], tuple[Floats, Floats]], dict[str, Any]]:
-    """From weights ``(R, N)`` to the corners of R curves, false alarms and hits ``(R, G + 1)``, from (0, 0) to (1, 1).
+    """Return a function from weights ``(R, N)`` to R ROC curves, and the images they require.
 
-    NaN where a resample has one class only.
+    A curve goes from (0, 0) to (1, 1): false alarms and hits, ``(R, G + 1)`` each; NaN for a resample of one class.
     """
     label, score = np.asarray(labels, dtype=np.float64), np.asarray(scores, dtype=np.float64)
     present, absent = label == 1, label == 0
@@ -159,7 +159,7 @@ def _roc(labels: ArrayLike, scores: ArrayLike) -> tuple[Callable[[Floats], tuple
                 continue
             steps = np.add.reduceat(weights[:, order] * members[order], starts, axis=1).cumsum(axis=1)
             share = intervals.ratio(steps, np.broadcast_to(steps[:, -1:], steps.shape))
-            # The whole row is NaN without a member, the corner (0, 0) too.
+            # Without a member the whole row is NaN, including the corner (0, 0).
             corners.append(np.hstack([share[:, -1:] - share[:, -1:], share]))
         return corners[0], corners[1]
 

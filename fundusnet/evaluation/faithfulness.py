@@ -1,9 +1,9 @@
-"""Whether a map shows what the network decides by: deletion, insertion, and what is left when the weights are gone.
+"""Whether a map shows what a network's decision rests on: deletion, insertion, and shuffled weights.
 
-Deletion blurs the cells of a map away, the highest first, and insertion brings them back into the blurred picture, the
-highest first (Petsiuk et al. 2018): with a faithful map the probability falls early and rises early. The same in random
-order is what any map would give. The sanity check (Adebayo et al. 2018) takes the layers' weights away one after the
-other, from the head to the first: a map that stays as it was shows the picture, and not what was learnt.
+Deletion blurs the picture under the cells of a map, the highest first; insertion starts from the blurred picture and
+restores them, the highest first (Petsiuk et al. 2018). With a faithful map the probability falls early and rises early.
+The same in random order is the baseline. The sanity check (Adebayo et al. 2018) shuffles the weights layer by layer,
+from the head to the first: a map that stays the same shows the picture, not what was learnt.
 """
 
 from __future__ import annotations
@@ -12,36 +12,38 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
-from functools import partial
 
 import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.ndimage import uniform_filter
-from scipy.stats import rankdata
+from scipy.stats import spearmanr
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torchmetrics.functional.image import structural_similarity_index_measure
 
 from fundusnet.evaluation.intervals import Floats
 from fundusnet.system.progress import track
 
 Pictures = Sequence[NDArray[np.uint8]]
+IMAGES = 64  # of each target: each takes hundreds of passes through the network
 STEPS = 16
-LEVELS = 7  # stops of the cascade at which the maps are compared
+LEVELS = 7  # numbers of shuffled layers at which the maps are compared
 BATCH = 16
-BLUR = 1 / 16  # sigma of the baseline, as a share of the width
+BLUR = 1 / 16  # sigma of the blurred picture, as a share of the width
 WINDOW = 7  # cells: side of SSIM's window
 TESTS = ("deletion", "deletion_random", "insertion", "insertion_random")
 
 
 @dataclass(frozen=True)
-class Explained:
-    """A network and the maps that are said to explain it.
+class Explanation:
+    """A network and maps that claim to explain its probabilities.
 
-    ``score(network, pictures (B, 3, H, W) in [0, 1], targets (B,))`` is the probability ``(B,)`` that the maps explain,
-    ``maps(network, pictures, targets)`` are they, ``(B, h, w)``. A target is what a probability is of: a finding, a
-    grade.
+    Attributes:
+        network: The network.
+        score: Maps the network, pictures ``(B, 3, H, W)`` in [0, 1] and targets ``(B,)`` to the explained probabilities
+            ``(B,)``. A target is the number of a finding or a grade.
+        maps: Maps the same to the maps ``(B, h, w)``.
     """
 
     network: nn.Module
@@ -50,12 +52,14 @@ class Explained:
 
 
 @dataclass(frozen=True)
-class Tested:
-    """What the maps of N pictures make of both tests.
+class Faithfulness:
+    """The outcome of both tests for the maps of N pictures.
 
-    ``curves`` ``(N, 4, STEPS + 1)``: the probability after each share of the cells, in the order of ``TESTS``. For each
-    level of the cascade ``levels`` is the share of layers shuffled, ``correlation`` and ``similarity`` ``(N, L)`` are
-    rank correlation and SSIM of the map with the one before, NaN where either is constant.
+    Attributes:
+        curves: ``(N, 4, STEPS + 1)``, the probability after each share of the cells, in the order of ``TESTS``.
+        levels: L shares of layers whose weights are shuffled.
+        correlation: ``(N, L)``, rank correlation of the map with the original one; NaN where either is constant.
+        similarity: ``(N, L)``, their structural similarity (SSIM), likewise.
     """
 
     curves: Floats
@@ -64,70 +68,91 @@ class Tested:
     similarity: Floats
 
 
+def sample_rows(rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return at most ``IMAGES`` of ``rows``, always the same, in their order."""
+    if len(rows) <= IMAGES:
+        return rows
+    return np.sort(np.random.default_rng(0).choice(rows, IMAGES, replace=False))
+
+
 @torch.no_grad()
-def faithfulness(explained: Explained, pictures: Pictures, targets: Sequence[int], seed: int = 0) -> Tested:
-    """Put the maps of pictures, uint8 ``(S, S, 3)`` each, to both tests; a picture's random order hangs on ``seed``."""
-    device = next(explained.network.parameters()).device
+def measure_faithfulness(
+    explanation: Explanation, pictures: Pictures, targets: Sequence[int], seed: int = 0
+) -> Faithfulness:
+    """Run both tests on the maps of pictures, uint8 ``(S, S, 3)`` each; ``seed`` sets the random orders."""
+    device = next(explanation.network.parameters()).device
     target = torch.tensor(list(targets), device=device)
-    before = _maps(explained, explained.network, pictures, target)
+    before = _in_batches(explanation.maps, explanation.network, pictures, target)
     curves = [
-        perturbed(explained, picture, before[number], int(target[number]), seed + number)
+        perturbation_curves(explanation, picture, before[number], int(target[number]), seed + number)
         for number, picture in enumerate(track(pictures, "deletion, insertion", total=len(pictures)))
     ]
     levels, correlation, similarity = [], [], []
-    for share, network in track(shuffled(explained, pictures, target, seed), "shuffle weights", total=LEVELS):
-        after = _maps(explained, network, pictures, target)
+    shuffled = shuffle_weights(explanation, pictures, target, seed)
+    for share, network in track(shuffled, "shuffle weights", total=LEVELS):
+        after = _in_batches(explanation.maps, network, pictures, target)
         levels.append(share)
         correlation.append([rank_correlation(a, b) for a, b in zip(before, after, strict=True)])
-        similarity.append([ssim(a, b) for a, b in zip(before, after, strict=True)])
-    return Tested(np.array(curves), levels, np.array(correlation).T, np.array(similarity).T)
+        similarity.append([structural_similarity(a, b) for a, b in zip(before, after, strict=True)])
+    return Faithfulness(np.array(curves), levels, np.array(correlation).T, np.array(similarity).T)
 
 
 @torch.no_grad()
-def perturbed(
-    explained: Explained, picture: NDArray[np.uint8], activation: Floats, target: int, seed: int = 0
+def perturbation_curves(
+    explanation: Explanation, picture: NDArray[np.uint8], activation: Floats, target: int, seed: int = 0
 ) -> Floats:
-    """``(4, STEPS + 1)`` probabilities of one picture, in the order of ``TESTS``; ties in the map fall at random."""
-    device = next(explained.network.parameters()).device
+    """Return the probabilities ``(4, STEPS + 1)`` of one picture, in the order of ``TESTS``.
+
+    Args:
+        explanation: The network.
+        picture: uint8 ``(S, S, 3)``.
+        activation: Its map ``(h, w)``; cells of equal height are ordered at random.
+        target: What the probability is of.
+        seed: Of the random orders.
+    """
+    device = next(explanation.network.parameters()).device
     generator = np.random.default_rng(seed)
     chance = generator.permutation(activation.size)
     by_map = chance[np.argsort(-activation.ravel()[chance], kind="stable")]
-    original, blurred = (_tensor([one], device) for one in (picture, baseline(picture)))
+    original, blurred = (_tensor([one], device) for one in (picture, blur(picture)))
     shown = []
     for start, end in ((original, blurred), (blurred, original)):
         for order in (by_map, generator.permutation(activation.size)):
-            turn = np.empty(activation.size)
-            turn[order] = np.arange(activation.size)
+            rank_of_cell = np.empty(activation.size)
+            rank_of_cell[order] = np.arange(activation.size)
             counts = np.round(np.linspace(0, activation.size, STEPS + 1))[:, None, None]
-            changed = torch.from_numpy(turn.reshape(activation.shape)[None] < counts)[:, None].to(device)
+            changed = torch.from_numpy(rank_of_cell.reshape(activation.shape)[None] < counts)[:, None].to(device)
             cells = nn.functional.interpolate(changed.float(), size=picture.shape[:2], mode="nearest")
             shown.append(torch.where(cells > 0, end, start))
     pictures = torch.cat(shown)
     targets = torch.full((len(pictures),), target, device=device)
     scores = [
-        explained.score(explained.network, some, wanted).float()
+        explanation.score(explanation.network, some, wanted).float()
         for some, wanted in zip(torch.split(pictures, BATCH), torch.split(targets, BATCH), strict=True)
     ]
     return torch.cat(scores).cpu().numpy().astype(np.float64).reshape(len(TESTS), STEPS + 1)
 
 
-def baseline(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """What stands for nothing to see: the picture blurred, its lesions gone and its light kept."""
+def blur(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Blur a picture so far that lesions disappear and brightness stays."""
     blurred = cv2.GaussianBlur(picture, (0, 0), picture.shape[1] * BLUR, borderType=cv2.BORDER_REPLICATE)
     return np.asarray(blurred, dtype=np.uint8)
 
 
-def shuffled(
-    explained: Explained, pictures: Pictures, targets: Tensor, seed: int = 0
+def shuffle_weights(
+    explanation: Explanation, pictures: Pictures, targets: Tensor, seed: int = 0
 ) -> Iterator[tuple[float, nn.Module]]:
-    """The network with more and more layers' weights shuffled, from the head on, and the share of them that are.
+    """Shuffle the weights of more and more layers, starting at the head.
 
-    Shuffled within each tensor, so that their sizes stay those of trained ones; batch-norm statistics of shuffled
-    layers are taken anew from the pictures, or activations would vanish or run away. It is one network, which changes.
+    Weights are shuffled within each tensor, so that their distribution stays that of trained ones. Batch-norm
+    statistics of shuffled layers are estimated again from the pictures, or activations would vanish or explode.
+
+    Yields:
+        The share of shuffled layers, and the network: the same object each time, changed in place.
     """
-    network = deepcopy(explained.network).eval()
+    network = deepcopy(explanation.network).eval()
     generator = torch.Generator().manual_seed(seed)
-    layers = layers_from_head(network, lambda: _scores(explained, network, pictures[:1], targets[:1]))
+    layers = layers_from_head(network, lambda: _in_batches(explanation.score, network, pictures[:1], targets[:1]))
     stops = np.unique(np.geomspace(1, len(layers), LEVELS).round().astype(int)).tolist()
     norms: list[_BatchNorm] = []
     for done, stop in zip([0, *stops], stops, strict=False):
@@ -137,27 +162,31 @@ def shuffled(
                 weight.copy_(weight.flatten()[order].view_as(weight))
             if isinstance(layer, _BatchNorm) and layer.track_running_stats:
                 norms.append(layer)
-        _estimate(norms, lambda: _scores(explained, network, pictures, targets))
+        _reestimate(norms, lambda: _in_batches(explanation.score, network, pictures, targets))
         yield stop / len(layers), network
 
 
 def layers_from_head(network: nn.Module, run: Callable[[], object]) -> list[list[nn.Module]]:
-    """The layers with weights, the last to work first; ``run`` sends a picture through the network.
+    """Return the layers that have weights, the last to be executed first.
 
-    Those that stand at the same place of several heads or members are in one group.
+    Layers at the same place in several heads or members form one group.
+
+    Args:
+        network: The network.
+        run: Sends a picture through it.
     """
     order: dict[str, list[nn.Module]] = {}
     leaves = {name: one for name, one in network.named_modules() if any(True for _ in one.parameters(recurse=False))}
 
-    def noting(name: str, layer: nn.Module) -> Callable[..., None]:
-        def note(*_: object) -> None:
+    def recorder(name: str, layer: nn.Module) -> Callable[..., None]:
+        def record(*_: object) -> None:
             group = order.setdefault(re.sub(r"\b(heads|members)\.\d+", r"\1", name), [])
             if not any(layer is other for other in group):
                 group.append(layer)
 
-        return note
+        return record
 
-    hooks = [layer.register_forward_pre_hook(noting(name, layer)) for name, layer in leaves.items()]
+    hooks = [layer.register_forward_pre_hook(recorder(name, layer)) for name, layer in leaves.items()]
     try:
         run()
     finally:
@@ -167,47 +196,39 @@ def layers_from_head(network: nn.Module, run: Callable[[], object]) -> list[list
 
 
 def rank_correlation(first: Floats, second: Floats) -> float:
-    """Spearman's correlation of two maps ``(h, w)``; NaN where one is constant."""
+    """Return Spearman's correlation of two maps ``(h, w)``; NaN where one is constant."""
     if np.ptp(first) == 0 or np.ptp(second) == 0:
         return float("nan")
-    return float(np.corrcoef(rankdata(first.ravel()), rankdata(second.ravel()))[0, 1])
+    return float(spearmanr(first.ravel(), second.ravel()).statistic)
 
 
-def ssim(first: Floats, second: Floats) -> float:
-    """Structural similarity of two maps ``(h, w)``, each stretched to [0, 1]; NaN where one is constant.
+def structural_similarity(first: Floats, second: Floats) -> float:
+    """Return the SSIM of two maps ``(h, w)``, each stretched to [0, 1]; NaN where one is constant.
 
     Wang et al. 2004 with a flat window of seven cells, mirrored at the border.
     """
     if np.ptp(first) == 0 or np.ptp(second) == 0:
         return float("nan")
-    a, b = ((one - one.min()) / np.ptp(one) for one in (first, second))
-    size = min(WINDOW, *a.shape)
-
-    def mean(values: Floats) -> Floats:
-        return np.asarray(uniform_filter(values, size, mode="reflect"))
-
-    of_a, of_b = mean(a), mean(b)
-    spread_a, spread_b, common = mean(a * a) - of_a**2, mean(b * b) - of_b**2, mean(a * b) - of_a * of_b
-    light = (2 * of_a * of_b + 1e-4) / (of_a**2 + of_b**2 + 1e-4)
-    return float((light * (2 * common + 9e-4) / (spread_a + spread_b + 9e-4)).mean())
+    # torchmetrics mirrors maps too, but not those smaller than its window.
+    edge = WINDOW // 2
+    padded = (np.pad((one - one.min()) / np.ptp(one), edge, mode="symmetric") for one in (first, second))
+    a, b = (torch.from_numpy(one)[None, None] for one in padded)
+    _, cells = structural_similarity_index_measure(
+        a, b, gaussian_kernel=False, kernel_size=WINDOW, data_range=1.0, return_full_image=True
+    )
+    return float(cells[..., edge:-edge, edge:-edge].mean())
 
 
-def _maps(explained: Explained, network: nn.Module, pictures: Pictures, targets: Tensor) -> Floats:
-    return _passed(partial(explained.maps, network), pictures, targets)
-
-
-def _scores(explained: Explained, network: nn.Module, pictures: Pictures, targets: Tensor) -> Floats:
-    return _passed(partial(explained.score, network), pictures, targets)
-
-
-def _passed(through: Callable[[Tensor, Tensor], Tensor], pictures: Pictures, targets: Tensor) -> Floats:
+def _in_batches(
+    function: Callable[[nn.Module, Tensor, Tensor], Tensor], network: nn.Module, pictures: Pictures, targets: Tensor
+) -> Floats:
     batches = [slice(start, start + BATCH) for start in range(0, len(pictures), BATCH)]
-    found = [through(_tensor(pictures[some], targets.device), targets[some]) for some in batches]
+    found = [function(network, _tensor(pictures[some], targets.device), targets[some]) for some in batches]
     return torch.cat(found).float().cpu().numpy().astype(np.float64)
 
 
-def _estimate(norms: Sequence[_BatchNorm], run: Callable[[], object]) -> None:
-    """Take the running statistics of batch-norm layers anew from what ``run`` sends through the network."""
+def _reestimate(norms: Sequence[_BatchNorm], run: Callable[[], object]) -> None:
+    """Estimate the running statistics of batch-norm layers from what ``run`` sends through the network."""
     for norm in norms:
         norm.reset_running_stats()
         norm.momentum = None  # the plain mean over batches

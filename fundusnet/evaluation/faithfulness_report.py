@@ -1,4 +1,4 @@
-"""What comes of the tests of faithfulness: a table, numbers with intervals, a figure, and a part of the report."""
+"""Faithfulness in a run folder and on its page: a table per image, metrics with intervals, a figure."""
 
 from __future__ import annotations
 
@@ -12,11 +12,10 @@ from matplotlib.figure import Figure
 
 from fundusnet.evaluation import figures, intervals, page, tables
 from fundusnet.evaluation.calibration import plain
-from fundusnet.evaluation.comparison import Run
-from fundusnet.evaluation.faithfulness import STEPS, TESTS, Tested
-from fundusnet.findings.statistics import patient_clusters
+from fundusnet.evaluation.faithfulness import STEPS, TESTS, Faithfulness
+from fundusnet.evaluation.predictions import patient_clusters
+from fundusnet.evaluation.runs import Run
 
-IMAGES = 64  # of each finding: hundreds of passes through the network each
 METRICS = {
     "deletion": "Area under deletion, by the map",
     "deletion_random": "Area under deletion, in random order",
@@ -24,23 +23,29 @@ METRICS = {
     "insertion": "Area under insertion, by the map",
     "insertion_random": "Area under insertion, in random order",
     "insertion_gain": "Insertion gain: map minus random order",
-    "correlation_head": "Rank correlation with the map before, head shuffled",
-    "ssim_head": "SSIM with the map before, head shuffled",
-    "correlation_all": "Rank correlation, all layers shuffled",
-    "ssim_all": "SSIM, all layers shuffled",
+    "correlation_head": "Rank correlation with the original map, head shuffled",
+    "ssim_head": "SSIM with the original map, head shuffled",
+    "correlation_all": "Rank correlation with the original map, all layers shuffled",
+    "ssim_all": "SSIM with the original map, all layers shuffled",
 }
 
 
 def write_faithfulness(
-    folder: Path, tested: Mapping[str, tuple[pd.DataFrame, Tested]], *, n: int
+    folder: Path, measured: Mapping[str, tuple[pd.DataFrame, Faithfulness]], *, n: int
 ) -> dict[str, dict[str, Any]]:
-    """Write ``faithfulness.csv`` and a figure for each key to ``folder``; returns what ``metrics.json`` says of them.
+    """Write ``faithfulness.csv`` and a figure for each target to ``folder``.
 
-    ``tested`` gives for each finding (or ``grade``) the images, with ``image_id`` and ``patient_id``, and their tests.
+    Args:
+        folder: Where to write.
+        measured: For each target its images, with ``image_id`` and ``patient_id``, and the outcome of their tests.
+        n: Number of resamples.
+
+    Returns:
+        What ``summary`` returns for each target, for ``metrics.json``.
     """
     per_image, found = [], {}
     (folder / "figures").mkdir(parents=True, exist_ok=True)
-    for key, (images, tests) in tested.items():
+    for target, (images, tests) in measured.items():
         values = per_image_values(tests)
         levels = {
             f"{name}_{share:.2f}": column
@@ -48,15 +53,15 @@ def write_faithfulness(
             for share, column in zip(tests.levels, table.T, strict=True)
         }
         areas = {name: values[name] for name in TESTS}
-        per_image.append(images[["image_id", "patient_id"]].assign(finding=key, **areas, **levels))
-        found[key] = summary(images, tests, n=n)
-        (folder / "figures" / f"faithfulness_{key}.png").write_bytes(figures.encode(figure(found[key]["curves"])))
+        per_image.append(images[["image_id", "patient_id"]].assign(finding=target, **areas, **levels))
+        found[target] = summary(images, tests, n=n)
+        (folder / "figures" / f"faithfulness_{target}.png").write_bytes(figures.encode(figure(found[target]["curves"])))
     pd.concat(per_image).to_csv(folder / "faithfulness.csv", index=False, float_format="%.5f")
     return found
 
 
-def per_image_values(tests: Tested) -> dict[str, np.ndarray]:
-    """Each image's part in every number of ``METRICS``; an area is the mean of its curve, in [0, 1]."""
+def per_image_values(tests: Faithfulness) -> dict[str, np.ndarray]:
+    """Return every metric of each image; an area is the mean of its curve, in [0, 1]."""
     areas = np.asarray(np.trapezoid(tests.curves, dx=1 / STEPS, axis=2))
     values = dict(zip(TESTS, areas.T, strict=True))
     values["deletion_gain"] = values["deletion_random"] - values["deletion"]
@@ -67,8 +72,8 @@ def per_image_values(tests: Tested) -> dict[str, np.ndarray]:
     return values
 
 
-def summary(images: pd.DataFrame, tests: Tested, *, n: int) -> dict[str, Any]:
-    """``n_images``, ``n_patients``, ``metrics`` and ``curves`` with patient-clustered intervals, as plain values."""
+def summary(images: pd.DataFrame, tests: Faithfulness, *, n: int) -> dict[str, Any]:
+    """Return ``n_images``, ``n_patients``, and ``metrics`` and ``curves`` with patient-clustered intervals."""
     patients = patient_clusters(images)
     everyone = np.ones(len(images), dtype=bool)
     metrics = {
@@ -99,13 +104,13 @@ def summary(images: pd.DataFrame, tests: Tested, *, n: int) -> dict[str, Any]:
 
 
 def figure(curves: Mapping[str, Any]) -> Figure:
-    """Deletion and insertion by the map and in random order, and the maps' likeness as layers are shuffled."""
+    """Draw deletion and insertion, by the map and in random order, and the maps' similarity as layers are shuffled."""
     drawn = Figure(figsize=(9.6, 3.1), dpi=150)
     panels = drawn.subplots(1, 3)
     for axes, test in zip(panels[:2], ("deletion", "insertion"), strict=True):
         for name, label, color in ((test, "by the map", figures.COLORS[0]), (f"{test}_random", "random order", "grey")):
             _band(axes, curves["cells"], curves[name], label, color)
-        done = "blurred" if test == "deletion" else "brought back"
+        done = "blurred" if test == "deletion" else "restored"
         axes.set(title=test.capitalize(), xlabel=f"share of cells {done}", ylabel="probability", ylim=(-0.02, 1.02))
     for name, label, color in (
         ("correlation", "rank correlation", figures.COLORS[1]),
@@ -113,17 +118,19 @@ def figure(curves: Mapping[str, Any]) -> Figure:
     ):
         _band(panels[2], [0, *curves["layers"]], {k: [1, *v] for k, v in curves[name].items()}, label, color)
     panels[2].axhline(0, color="grey", linewidth=0.8, linestyle=":")
-    panels[2].set(title="Weights shuffled", xlabel="share of layers, from the head", ylabel="likeness of the map")
+    panels[2].set(
+        title="Weights shuffled", xlabel="share of layers, from the head", ylabel="similarity to the original map"
+    )
     for axes in panels:
         axes.legend(frameon=False, fontsize=8)
     return figures.tidy(drawn)
 
 
-def faithfulness_sections(runs: Mapping[str, Run], key: str) -> list[dict[str, Any]]:
-    """What the template shows: a figure and a table for each labelled run whose maps were tested."""
+def faithfulness_sections(runs: Mapping[str, Run], target: str) -> list[dict[str, Any]]:
+    """Return what the template shows of a target: a figure and a table for each labelled run whose maps were tested."""
     shown = []
     for label, run in runs.items():
-        found = (run.results.get("faithfulness") or {}).get(key)
+        found = (run.results.get("faithfulness") or {}).get(target)
         if found:
             shown.append(
                 {

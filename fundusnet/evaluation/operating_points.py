@@ -12,7 +12,7 @@ from fundusnet.errors import UserError
 
 @dataclass(frozen=True)
 class OperatingPoint:
-    """A threshold and what it yields where it was chosen; positive is score >= threshold."""
+    """A threshold, and its sensitivity and specificity where it was chosen; positive is score >= threshold."""
 
     threshold: float
     sensitivity: float
@@ -22,11 +22,15 @@ class OperatingPoint:
 def operating_point(labels: ArrayLike, scores: ArrayLike) -> OperatingPoint:
     """Return the threshold whose sensitivity and specificity have the greatest harmonic mean (S1.6).
 
-    ``labels`` ``(N,)`` are 1 present, 0 absent, NaN undecided (left out); ``scores`` ``(N,)`` are finite and
-    grow with the belief in presence. The threshold is always one of the scores. Among equal harmonic means
-    the lowest threshold wins: in screening a missed finding costs more than a false alarm.
+    The threshold is always one of the scores. Among equal harmonic means the lowest threshold wins: in screening a
+    missed finding costs more than a false alarm.
 
-    Raises ``UserError`` when only one class is there, or a score is not finite.
+    Args:
+        labels: ``(N,)``: 1 present, 0 absent, NaN undecided (left out).
+        scores: ``(N,)``, finite, higher for presence.
+
+    Raises:
+        UserError: There is only one class, or a score is not finite.
     """
     label = np.asarray(labels, dtype=np.float64)
     score = np.asarray(scores, dtype=np.float64)
@@ -49,7 +53,7 @@ def operating_point(labels: ArrayLike, scores: ArrayLike) -> OperatingPoint:
     absent = np.bincount(group, weights=label == 0)
     true_positives = present[::-1].cumsum()[::-1]
     true_negatives = absent.cumsum() - absent
-    # Counts stay whole numbers up to the one division, so that equal means compare as equal.
+    # Unlike rates from sklearn's roc_curve, whole numbers up to one division make equal means compare as equal.
     denominator = true_positives * negatives + true_negatives * positives
     harmonic = np.zeros(len(thresholds))
     np.divide(2 * true_positives * true_negatives, denominator, out=harmonic, where=denominator > 0)

@@ -1,4 +1,4 @@
-"""What a sweep found: a score against each swept value, all of them at once, and the run to go on with."""
+"""The part of a report on a sweep: scores against swept values, and the run that is best on validation."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from fundusnet.evaluation import page
-from fundusnet.evaluation.comparison import Run
 from fundusnet.evaluation.figures import COLORS, tidy
 from fundusnet.evaluation.groups import Group, setting, short_key, swept_keys
+from fundusnet.evaluation.runs import Run
 from fundusnet.runs.folder import command_of
 
-FEWEST = 3  # methods; of two the table says all
-PAPER = {"facecolor": "white", "edgecolor": "none", "alpha": 0.85, "pad": 1}  # under words that lines would cross
+FEWEST = 3  # methods; for two the table is enough
+PAPER = {"facecolor": "white", "edgecolor": "none", "alpha": 0.85, "pad": 1}  # behind text that lines cross
 Entries = Mapping[str, Mapping[str, Any]]  # a metric by group label
 
 
 @dataclass(frozen=True)
 class Best:
-    """The method that validation prefers, and how to have it again."""
+    """The method that is best on validation, and the command that repeats it."""
 
     label: str
     validation: float
@@ -33,10 +33,10 @@ class Best:
 
 
 def best_on_validation(groups: Sequence[Group], score: Callable[[pd.DataFrame], float]) -> Best | None:
-    """The group with the highest ``score``, the mean over its runs, on their ``predictions_val.csv``.
+    """Return the group with the highest ``score`` on ``predictions_val.csv``, the mean over its runs.
 
-    Test scores choose nothing: the best of many on the test split is too good by chance. None where a run keeps no
-    predictions on validation.
+    Never chosen on the test split, where the best of many is too good by chance. None where a run has no predictions
+    on validation.
     """
     found = []
     for group in groups:
@@ -49,26 +49,29 @@ def best_on_validation(groups: Sequence[Group], score: Callable[[pd.DataFrame], 
 
 
 def sweep_section(groups: Sequence[Group], scores: Mapping[str, Entries], best: Best | None) -> dict[str, Any] | None:
-    """The values of the template ``sweep.html.j2``; None where too little was swept for a picture.
+    """Return the values of the template ``sweep.html.j2``; None where too little was swept for a figure.
 
     Args:
-        scores: for each thing measured (its title) the entry of every group; the first is what the lines show.
+        groups: The methods.
+        scores: For each metric (its title) the entry of every group.
+        best: What ``best_on_validation`` returned.
     """
     runs = [run for group in groups for run in group.runs]
     keys = [key for key in swept_keys(runs) if len(_values(runs, key)) > 1]
     if len(groups) < FEWEST or not keys:
         return None
     return {
-        "lines": page.picture(lines(groups, keys, scores)),
-        "parallel": page.picture(parallel(groups, keys, scores)) if len(keys) > 1 else "",
+        "lines": page.picture(line_plots(groups, keys, scores)),
+        "parallel": page.picture(parallel_coordinates(groups, keys, scores)) if len(keys) > 1 else "",
         "best": best,
+        "measure": next(iter(scores), "").partition(",")[0],
     }
 
 
-def lines(groups: Sequence[Group], keys: Sequence[str], scores: Mapping[str, Entries]) -> Figure:
-    """A row of plots for each score, a plot for each swept key: the score with its 95% interval against the value.
+def line_plots(groups: Sequence[Group], keys: Sequence[str], scores: Mapping[str, Entries]) -> Figure:
+    """Plot each score with its 95% interval (rows) against each swept key (columns).
 
-    Groups that agree in every other key are joined by a line.
+    A line joins groups that agree in every other key.
     """
     figure = Figure(figsize=(4.2 * len(keys), 2.9 * len(scores)), dpi=150)
     grid = figure.subplots(len(scores), len(keys), squeeze=False, sharey="row")
@@ -81,8 +84,8 @@ def lines(groups: Sequence[Group], keys: Sequence[str], scores: Mapping[str, Ent
     return tidy(figure)
 
 
-def parallel(groups: Sequence[Group], keys: Sequence[str], scores: Mapping[str, Entries]) -> Figure:
-    """Parallel coordinates: an axis for each swept key and each score, a line for each group."""
+def parallel_coordinates(groups: Sequence[Group], keys: Sequence[str], scores: Mapping[str, Entries]) -> Figure:
+    """Draw parallel coordinates: an axis for each swept key and each score, a line for each group."""
     runs = [run for group in groups for run in group.runs]
     names = [*(short_key(key, keys) for key in keys), *scores]
     shown = [group for group in groups if all(_value(entries, group) is not None for entries in scores.values())]
@@ -113,27 +116,27 @@ def parallel(groups: Sequence[Group], keys: Sequence[str], scores: Mapping[str, 
 def _line_plot(
     axes: Axes, groups: Sequence[Group], keys: Sequence[str], key: str, entries: Entries, values: Sequence[Any]
 ) -> None:
-    """One key against one score; values stand side by side at equal distances, for numbers are swept by orders."""
+    """Plot one score against one key; values are equally spaced, since sweeps often go by orders of magnitude."""
     joined: dict[str, list[tuple[int, Group]]] = {}
     for group in groups:
         if _value(entries, group) is not None:
             others = {other: setting(group.runs[0], other) for other in keys if other != key}
             label = ", ".join(f"{short_key(other, keys)}={_text(value)}" for other, value in others.items())
             joined.setdefault(label, []).append((values.index(setting(group.runs[0], key)), group))
-    told_apart = len(joined) <= len(COLORS)
+    colored = len(joined) <= len(COLORS)
     for number, (label, members) in enumerate(joined.items()):
         members.sort(key=lambda pair: pair[0])
-        aside = (number - (len(joined) - 1) / 2) * 0.24 / len(joined)  # so that intervals do not cover each other
+        offset = (number - (len(joined) - 1) / 2) * 0.24 / len(joined)  # keeps intervals from overlapping
         heights = [float(entries[group.label]["value"]) for _, group in members]
         bounds = [entries[group.label]["ci95"] for _, group in members]
         low = [0.0 if pair[0] is None else height - pair[0] for height, pair in zip(heights, bounds, strict=True)]
         high = [0.0 if pair[1] is None else pair[1] - height for height, pair in zip(heights, bounds, strict=True)]
         axes.errorbar(
-            [place + aside for place, _ in members],
+            [place + offset for place, _ in members],
             heights,
             yerr=np.maximum([low, high], 0),
-            color=COLORS[number if told_apart else 0],
-            alpha=1 if told_apart else 0.4,
+            color=COLORS[number if colored else 0],
+            alpha=1 if colored else 0.4,
             marker="o",
             markersize=4,
             linewidth=1.4,
@@ -143,12 +146,12 @@ def _line_plot(
         )
     axes.set_xticks(range(len(values)), [_text(value) for value in values])
     axes.set_xlim(-0.5, len(values) - 0.5)
-    if len(joined) > 1 and told_apart:
+    if len(joined) > 1 and colored:
         axes.legend(frameon=False, fontsize=7)
 
 
 def _values(runs: Sequence[Run], key: str) -> list[Any]:
-    """The values a key takes, numbers in their order, words as they come."""
+    """Return the values of a key: numbers sorted, others in order of appearance."""
     found: list[Any] = []
     for run in runs:
         value = setting(run, key)
@@ -164,7 +167,7 @@ def _value(entries: Entries, group: Group) -> float | None:
 
 
 def _spread(column: Sequence[float]) -> list[float]:
-    """Heights in [0, 1]; half way where there is one value only."""
+    """Return heights in [0, 1]; one half where there is only one value."""
     low, high = min(column, default=0), max(column, default=0)
     return [0.5 if high == low else (value - low) / (high - low) for value in column]
 

@@ -13,7 +13,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from omegaconf import OmegaConf
 
 from fundusnet.errors import UserError
-from fundusnet.evaluation.tables import cell, markdown_cell, patients_of
+from fundusnet.evaluation.tables import cell, describe_images, markdown_cell
 from fundusnet.prediction.networks import Network
 
 
@@ -43,7 +43,7 @@ def write_card(network: Network, run: Path, file: Path) -> None:
         counts=yaml.safe_load(prepared.read_text())["counts"] if prepared.is_file() else None,
         splits=list(_splits(run, results["split"])),
         results=results,
-        scored_on=patients_of(results),
+        scored_on=describe_images(results),
         metrics={name: markdown_cell(cell(entry)) for name, entry in results["metrics"].items()},
         status=status,
         versions=", ".join(f"{name} {version}" for name, version in status["versions"].items()),

@@ -1,4 +1,4 @@
-"""How much of an activation map lies where it should (S1.6)."""
+"""Where the activation of a map lies: regions and lesions (S1.6)."""
 
 from __future__ import annotations
 
@@ -7,9 +7,7 @@ from torch import Tensor
 
 
 def activation_in_regions(activation: Tensor, cue: Tensor) -> Tensor:
-    """Share of the activation inside the cue: AIR.
-
-    A flat map scores the share of the picture that the cue covers.
+    """Return the share of the activation inside the cue (AIR); a flat map scores the share that the cue covers.
 
     Args:
         activation: ``(B, F, h, w)``, not negative.
@@ -24,20 +22,19 @@ def activation_in_regions(activation: Tensor, cue: Tensor) -> Tensor:
 
 
 def cue_fraction(cue: Tensor) -> Tensor:
-    """``(B, F, h, w)`` → ``(B, F)``: share of the picture that the cue covers."""
+    """Return the share of the picture that the cue covers, ``(B, F, h, w)`` → ``(B, F)``."""
     return cue.mean(dim=(2, 3))
 
 
 def pointing_hit(activation: Tensor, lesion: Tensor) -> Tensor:
-    """Whether the strongest cell of the map touches a lesion (pointing game).
+    """Return whether the highest cell of the map touches a lesion (pointing game).
 
     Args:
-        activation, lesion: ``(B, F, h, w)``; ``lesion`` is 1 where any pixel under the cell is lesion. Where several
-            cells share the maximum the score is the share of them that hit, so that a flat map gains nothing by its
-            order.
+        activation: ``(B, F, h, w)``.
+        lesion: ``(B, F, h, w)``, 1 where any pixel under the cell is lesion.
 
     Returns:
-        ``(B, F)`` in [0, 1].
+        ``(B, F)``. Where several cells share the maximum, the share of them that hit, in [0, 1].
     """
     peak = activation == activation.amax(dim=(2, 3), keepdim=True)
     return (peak * lesion).sum(dim=(2, 3)) / peak.sum(dim=(2, 3))

@@ -1,41 +1,33 @@
-"""A few validation photographs with the maps of the network as it is now."""
+"""Validation photographs with the activation maps of the network during training."""
 
 from __future__ import annotations
 
-import numpy as np
-import torch
 from matplotlib.figure import Figure
+from torch import Tensor
 
-from fundusnet.evaluation import figures
+from fundusnet.evaluation.figures import Pixels, panel
+from fundusnet.evaluation.panels import draw_panels
 from fundusnet.findings.datamodule import FindingsDataModule
+from fundusnet.findings.figures import panel_tiles
 from fundusnet.findings.module import GuidedModule
 
 
-@torch.no_grad()
 def validation_panels(module: GuidedModule, datamodule: FindingsDataModule, count: int) -> dict[str, Figure]:
-    """``count`` panels by image id, the same in every epoch: half with the first finding, half without."""
-    rows = datamodule.rows["val"]
-    label = datamodule.labels.label[rows, 0]
+    """Return ``count`` panels by image id, the same in every epoch: half with the first finding, half without."""
+    prepared, labels, rows = datamodule.prepared, datamodule.labels, datamodule.rows["val"]
+    label = labels.label[rows, 0]
     present, absent = rows[label == 1][: count - count // 2], rows[label == 0][: count // 2]
-    training = module.training
-    module.eval()
-    panels = {}
-    for row in [*present, *absent]:
-        pixels = np.asarray(datamodule.prepared.pixels[row])
-        picture = torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None].to(module.device)
+
+    def draw(row: int, pixels: Pixels, picture: Tensor) -> Figure:
         activation, probability = (values[0].float().cpu().numpy() for values in module(picture))
-        known = datamodule.labels.cue_known[row, 0] and datamodule.labels.label[row, 0] == 1
         names = [f"{name} {p:.2f}" for name, p in zip(module.findings, probability, strict=True)]
-        tiles = figures.panel_tiles(
+        image_id = str(prepared.manifest.images["image_id"].iloc[row])
+        tiles = panel_tiles(
             pixels,
             dict(zip(names, activation, strict=True)),
-            cue=datamodule.labels.cue(row)[0] if known else None,
-            lesion=datamodule.prepared.lesion_mask(_image_id(datamodule, row), module.findings[0]),
+            cue=labels.cue(row)[0] if labels.cue_known[row, 0] and labels.label[row, 0] == 1 else None,
+            lesion=prepared.lesion_mask(image_id, module.findings[0]),
         )
-        panels[_image_id(datamodule, row)] = figures.panel(tiles)
-    module.train(training)
-    return panels
+        return panel(tiles)
 
-
-def _image_id(datamodule: FindingsDataModule, row: int) -> str:
-    return str(datamodule.prepared.manifest.images["image_id"].iloc[row])
+    return draw_panels(module, prepared, [*present, *absent], draw)

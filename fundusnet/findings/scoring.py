@@ -1,8 +1,7 @@
-"""Scoring a trained network: predictions, metrics with intervals, maps (S1.6)."""
+"""Score a trained network on a split: predictions, maps, metrics with intervals (S1.6)."""
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,15 +16,14 @@ from omegaconf import DictConfig
 
 from fundusnet.data.prepared import PreparedSet
 from fundusnet.errors import UserError
+from fundusnet.evaluation import results
 from fundusnet.evaluation.calibration import at_temperature
-from fundusnet.evaluation.faithfulness_report import write_faithfulness
-from fundusnet.evaluation.subgroups import attributes_asked, finding_subgroups
-from fundusnet.evaluation.use import finding_tasks, use_metrics, write_curves
+from fundusnet.evaluation.subgroups import attributes_asked
 from fundusnet.findings.datamodule import FindingsDataModule
-from fundusnet.findings.explained import tested_maps
+from fundusnet.findings.faithfulness import map_faithfulness
 from fundusnet.findings.metrics import activation_in_regions, cue_fraction, pointing_hit
 from fundusnet.findings.module import GuidedModule
-from fundusnet.findings.statistics import findings_metrics, with_predicted
+from fundusnet.findings.statistics import FINDINGS, by_finding, findings_metrics, with_predicted
 from fundusnet.system.progress import track
 
 log = logging.getLogger(__name__)
@@ -33,11 +31,17 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Scored:
-    """Predictions on one split: a row an image and finding, and the maps they rest on."""
+    """Predictions on one split.
+
+    Attributes:
+        predictions: One row per image and finding.
+        image_ids: Of the N images.
+        maps: Their activation maps, ``(N, F, h, w)``.
+    """
 
     predictions: pd.DataFrame
     image_ids: list[str]
-    maps: NDArray[np.float16]  # (N, F, h, w)
+    maps: NDArray[np.float16]
 
 
 def write_results(
@@ -48,45 +52,56 @@ def write_results(
     points: dict[str, float],
     options: DictConfig,
     chosen: Mapping[str, Any] | None = None,
-) -> dict[str, object]:
-    """Score ``split`` and write ``predictions.csv``, ``maps.npz``, ``metrics.json`` and ``curves.json`` to ``folder``.
+) -> dict[str, Any]:
+    """Score ``split`` and write ``predictions.csv``, ``maps.npz``, ``curves.json`` and ``metrics.json`` to ``folder``.
 
-    ``points`` are the operating points; ``options`` are those of ``conf/evaluation``; ``chosen`` is what validation
-    says on calibration and thresholds, as ``fundusnet.evaluation.use.choose`` returns it.
+    Args:
+        folder: Where to write.
+        module: The trained network.
+        datamodule: Its data.
+        split: train, val, test or all.
+        points: The operating point of each finding.
+        options: Those of ``conf/evaluation``.
+        chosen: What ``fundusnet.evaluation.binary_tasks.fit_on_validation`` returned.
+
+    Returns:
+        The content of ``metrics.json``.
     """
     datamodule.setup("test")
     attributes = attributes_asked(options, datamodule.prepared)
-    scored, resamples = known_alone(score(module, datamodule, split), datamodule.folder), int(options.bootstrap)
+    scored, resamples = (
+        drop_unknown_findings(score(module, datamodule, split), datamodule.folder),
+        int(options.bootstrap),
+    )
     predictions = with_calibrated(with_predicted(scored.predictions, points), chosen or {})
     predictions.to_csv(folder / "predictions.csv", index=False)
     np.savez_compressed(folder / "maps.npz", image_id=np.array(scored.image_ids), map=scored.maps)
-    result: dict[str, Any] = findings_metrics(predictions, split=split, n=resamples)
-    questions = finding_tasks(predictions, chosen)
-    for finding, entries in use_metrics(questions, n=resamples).items():
-        prefix = f"{finding}/" if len(questions) > 1 else ""
-        result["metrics"].update({prefix + name: entry for name, entry in entries.items()})
-    write_curves(folder, questions, n=resamples)
-    if len(attributes.columns):
-        result["subgroups"] = finding_subgroups(predictions, attributes, n=resamples)
-    if options.get("faithfulness"):
-        tested = tested_maps(module, datamodule, split, [question.name for question in questions])
-        result["faithfulness"] = write_faithfulness(folder, tested, n=resamples) if tested else {}
-    result["operating_points"] = points
-    result["validation"] = dict(chosen or {})
-    (folder / "metrics.json").write_text(json.dumps(result, indent=2) + "\n")
-    return result
+    tables = by_finding(predictions)
+    return results.write_results(
+        folder,
+        FINDINGS,
+        tables,
+        {**findings_metrics(predictions, split=split, n=resamples), "operating_points": points},
+        attributes=attributes,
+        faithfulness=map_faithfulness(module, datamodule, split, list(tables)) if options.get("faithfulness") else None,
+        chosen=chosen,
+        n=resamples,
+    )
 
 
-def known_alone(scored: Scored, folder: Path) -> Scored:
-    """Leave out the findings that a set of another place knows nothing of, and say so."""
+def drop_unknown_findings(scored: Scored, folder: Path) -> Scored:
+    """Leave out, with a warning, the findings of which another set has no label."""
     findings = scored.predictions["finding"].unique()
     known = scored.predictions.groupby("finding", sort=False)["label"].apply(lambda label: label.notna().any())
     missing = [finding for finding in findings if not known[finding]]
     if not missing:
         return scored
     if len(missing) == len(findings):
-        raise UserError(f"no picture of this split of {folder} is known to have or lack {', '.join(missing)}")
-    log.warning("%s knows nothing of %s: left out (labels={...} says what is called what)", folder, ", ".join(missing))
+        names = ", ".join(missing)
+        raise UserError(
+            f"no image of this split of {folder} has a label for {names}; map its labels with labels={{...}}"
+        )
+    log.warning("%s has no label for %s: left out (map its labels with labels={...})", folder, ", ".join(missing))
     kept = [column for column, finding in enumerate(findings) if known[finding]]
     predictions = scored.predictions[~scored.predictions["finding"].isin(missing)].reset_index(drop=True)
     return Scored(predictions, scored.image_ids, scored.maps[:, kept])
@@ -103,7 +118,7 @@ def with_calibrated(predictions: pd.DataFrame, chosen: Mapping[str, Any]) -> pd.
 
 @torch.inference_mode()
 def score(module: GuidedModule, datamodule: FindingsDataModule, split: str) -> Scored:
-    """Predictions of ``module`` on ``split``, on one device, each picture once and without augmentation."""
+    """Predict ``split`` on one device, each image once and without augmentation."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     module = module.to(device).eval()
     datamodule.setup("test")
@@ -134,7 +149,7 @@ def score(module: GuidedModule, datamodule: FindingsDataModule, split: str) -> S
 
 
 def _lesion_cells(prepared: PreparedSet, index: list[int], findings: list[str], h: int, w: int) -> torch.Tensor:
-    """``(B, F, h, w)``: the share of each cell that is lesion; NaN where no outline is known or nothing is outlined."""
+    """Return the lesion share of each cell, ``(B, F, h, w)``; NaN where no lesion is outlined."""
     cells = torch.full((len(index), len(findings), h, w), torch.nan)
     for i, row in enumerate(index):
         image_id = str(prepared.manifest.images["image_id"].iloc[row])

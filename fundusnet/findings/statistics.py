@@ -1,67 +1,80 @@
-"""From a table of predictions to the numbers of Table 1 (S1.6)."""
+"""The metrics of Table 1, from a table of predictions (S1.6)."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from fundusnet.errors import UserError
 from fundusnet.evaluation import intervals
+from fundusnet.evaluation.binary_tasks import BinaryTask
 from fundusnet.evaluation.intervals import Statistic
 from fundusnet.evaluation.operating_points import OperatingPoint, operating_point
+from fundusnet.evaluation.predictions import column, count_images, patient_clusters, read_predictions
+from fundusnet.evaluation.runs import System, metric_key
 from fundusnet.system.progress import track
 
-METRIC_NAMES = (
-    "auroc", "sensitivity", "specificity",
-    "air_tp", "air_fn", "cue_fraction", "lift_tp",
-    "pointing_game", "lesion_energy",
-)  # fmt: skip
+TITLES = {
+    "auroc": "AUROC",
+    "sensitivity": "Sensitivity",
+    "specificity": "Specificity",
+    "air_tp": "AIR, true positives",
+    "air_fn": "AIR, false negatives",
+    "cue_fraction": "Cue fraction",
+    "lift_tp": "Lift, true positives",
+    "pointing_game": "Pointing game",
+    "lesion_energy": "Lesion energy",
+}
+METRIC_NAMES = tuple(TITLES)
 COLUMNS = ("image_id", "patient_id", "finding", "label", "probability", "predicted", "air", "cue_fraction")
 
 
-def findings_metrics(
-    predictions: pd.DataFrame, *, split: str = "test", n: int = 2000, seed: int = 0
-) -> dict[str, object]:
-    """Return the contents of ``metrics.json`` for a table with a row per image and finding.
+def findings_metrics(predictions: pd.DataFrame, *, split: str = "test", n: int = 2000, seed: int = 0) -> dict[str, Any]:
+    """Return the content of ``metrics.json``.
 
-    ``label`` is 1 present, 0 absent, NaN undecided; ``predicted`` is 0 or 1 at the operating point; ``air``,
-    ``cue_fraction``, ``pointing_hit`` and ``lesion_energy`` are NaN where unknown. Every metric is
-    ``{"value", "ci95": [low, high]}`` with a ``reason`` where undefined, ``unreliable`` where a class has
-    fewer than ten patients, and ``redrawn`` resamples. With several findings its key is ``<finding>/<name>``.
+    Args:
+        predictions: One row per image and finding. ``label`` is 1 present, 0 absent, NaN undecided; ``predicted`` is 0
+            or 1 at the operating point; ``air``, ``cue_fraction``, ``pointing_hit`` and ``lesion_energy`` are NaN where
+            unknown.
+        split: What the images are.
+        n: Number of resamples.
+        seed: Of the resampling.
+
+    Returns:
+        Counts and ``metrics``. A metric is ``{"value", "ci95": [low, high]}`` with a ``reason`` where undefined,
+        ``unreliable`` where a class has fewer than ten patients, and the number of ``redrawn`` resamples. With several
+        findings its key is ``<finding>/<name>``.
     """
-    findings = list(dict.fromkeys(predictions["finding"]))
-    statistics: list[tuple[str, Statistic, np.ndarray]] = []
-    counts: dict[str, dict[str, int]] = {}
-    for finding in findings:
-        rows = predictions[predictions["finding"] == finding]
-        prefix = f"{finding}/" if len(findings) > 1 else ""
-        counts[finding] = count_images(rows)
-        patients = patient_clusters(rows)
-        statistics += [(prefix + name, each, patients) for name, each in finding_statistics(rows).items()]
-    metrics = {
-        name: intervals.bootstrap(statistic, patients, n=n, seed=seed).as_metric()
-        for name, statistic, patients in track(statistics, "bootstrap")
-    }
+    tables = by_finding(predictions)
+    statistics = [
+        (metric_key(finding, name, list(tables)), statistic, patient_clusters(rows))
+        for finding, rows in tables.items()
+        for name, statistic in finding_statistics(rows).items()
+    ]
     return {
         "task": "findings",
         "split": split,
-        **counted(predictions),
-        "findings": findings,
-        "counts": counts,
-        "metrics": metrics,
+        **count_images(predictions),
+        "findings": list(tables),
+        "counts": {finding: count_labels(rows) for finding, rows in tables.items()},
+        "metrics": {
+            key: intervals.bootstrap(statistic, patients, n=n, seed=seed).as_metric()
+            for key, statistic, patients in track(statistics, "bootstrap")
+        },
     }
 
 
 def finding_statistics(rows: pd.DataFrame) -> dict[str, Statistic]:
-    """Return every metric of one finding by name, from its rows (one an image).
+    """Return every metric of one finding by name, from its rows (one per image).
 
-    AIR is averaged over images, apart for true positives and false negatives. Our reading: ``cue_fraction``
-    is the mean over all present images with a cue; ``lift_tp`` is the mean AIR of the true positives over the
-    mean cue fraction of the same images, since a mean of ratios would hang on the few images with the
-    smallest cues. Localisation in lesions is scored on present images, detected or not.
+    AIR is averaged over images, separately for true positives and false negatives. Our reading: ``cue_fraction`` is the
+    mean over all present images with a cue; ``lift_tp`` is the mean AIR of the true positives over the mean cue
+    fraction of the same images, since a mean of ratios would depend on the few images with the smallest cues.
+    Localisation in lesions is scored on present images, detected or not.
     """
     label = column(rows, "label")
     predicted = column(rows, "predicted")
@@ -71,7 +84,9 @@ def finding_statistics(rows: pd.DataFrame) -> dict[str, Statistic]:
     air_tp = intervals.mean(air, detected, "true positives with a cue")
     compared = detected & np.isfinite(air)
     fraction_tp = intervals.mean(fraction, compared, "true positives with a cue")
-    lift = Statistic(lambda weights: intervals.ratio(air_tp.of(weights), fraction_tp.of(weights)), air_tp.needs)
+    lift = Statistic(
+        lambda weights: intervals.ratio(air_tp.compute(weights), fraction_tp.compute(weights)), air_tp.requires
+    )
     return {
         "auroc": intervals.auroc(label, column(rows, "probability")),
         "sensitivity": intervals.mean(predicted, present, "present images"),
@@ -85,8 +100,14 @@ def finding_statistics(rows: pd.DataFrame) -> dict[str, Statistic]:
     }
 
 
-def count_images(rows: pd.DataFrame) -> dict[str, int]:
-    """Return how many images of one finding are present, absent, undecided, and present without a cue."""
+def subgroup_statistics(rows: pd.DataFrame) -> dict[str, Statistic]:
+    """Return the metrics that subgroups have."""
+    every = finding_statistics(rows)
+    return {name: every[name] for name in ("auroc", "sensitivity", "specificity")}
+
+
+def count_labels(rows: pd.DataFrame) -> dict[str, int]:
+    """Count the images in which one finding is present, absent, undecided, and present without a cue."""
     label = column(rows, "label")
     without = (label == 1) & np.isnan(column(rows, "cue_fraction"))
     return {
@@ -98,11 +119,11 @@ def count_images(rows: pd.DataFrame) -> dict[str, int]:
 
 
 def operating_points(predictions: pd.DataFrame) -> dict[str, OperatingPoint]:
-    """Return the operating point of every finding on (validation) predictions; errors name it."""
+    """Return the operating point of every finding on (validation) predictions; errors name the finding."""
     points = {}
-    for finding, rows in predictions.groupby("finding", sort=False):
+    for finding, rows in by_finding(predictions).items():
         try:
-            points[str(finding)] = operating_point(column(rows, "label"), column(rows, "probability"))
+            points[finding] = operating_point(column(rows, "label"), column(rows, "probability"))
         except UserError as error:
             raise UserError(f"{finding}: {error}") from error
     return points
@@ -114,39 +135,40 @@ def with_predicted(predictions: pd.DataFrame, thresholds: Mapping[str, float]) -
     return predictions.assign(predicted=(predictions["probability"] >= threshold).astype(int))
 
 
-def read_predictions(path: Path, columns: Sequence[str] = COLUMNS) -> pd.DataFrame:
-    """Read ``predictions.csv``; ids stay text (``007`` is not 7), empty numbers become NaN."""
-    if not path.is_file():
-        raise UserError(f"{path} is missing: evaluate the run first (fundusnet evaluate)")
-    ids = {"image_id", "patient_id", "finding"}
-    table = pd.read_csv(path, dtype=str, keep_default_na=False)
-    absent = [name for name in columns if name not in table]
-    if absent:
-        raise UserError(f"{path} lacks the column(s) {', '.join(absent)}: evaluate the run again")
-    numbers = [str(name) for name in table if name not in ids]
-    flags = {"True": "1", "False": "0", "": "nan"}
-    try:
-        return table.assign(**{name: table[name].replace(flags).astype(np.float64) for name in numbers})
-    except ValueError as error:
-        raise UserError(f"{path} holds a cell that is no number ({error}): evaluate the run again") from error
+def finding_tasks(predictions: pd.DataFrame, chosen: Mapping[str, Any] | None = None) -> list[BinaryTask]:
+    """Return the yes-or-no task of each finding; ``chosen`` is what ``fit_on_validation`` returned."""
+    return [
+        BinaryTask(
+            target=finding,
+            name=finding,
+            title=finding,
+            label=column(rows, "label"),
+            probability=column(rows, "probability"),
+            patients=patient_clusters(rows),
+            chosen=(chosen or {}).get(finding) or {},
+        )
+        for finding, rows in by_finding(predictions).items()
+    ]
 
 
-def patient_clusters(rows: pd.DataFrame) -> np.ndarray:
-    """Return per row what the bootstrap draws: the patient, or the image where the patient is unknown."""
-    patient = rows["patient_id"].fillna("").astype(str)
-    return np.asarray(("patient:" + patient).where(patient != "", "image:" + rows["image_id"].astype(str)), dtype=str)
+def by_finding(predictions: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Return the rows of each finding, in their order."""
+    return {str(finding): rows for finding, rows in predictions.groupby("finding", sort=False)}
 
 
-def counted(rows: pd.DataFrame) -> dict[str, int]:
-    """Return ``n_images``, ``n_patients``, and ``n_without_patient``: images of unknown patients, each one of these."""
-    images = rows.drop_duplicates("image_id")
-    clusters = patient_clusters(images)
-    unknown = int(np.char.startswith(clusters, "image:").sum())
-    return {"n_images": len(images), "n_patients": len(np.unique(clusters)), "n_without_patient": unknown}
+def read_findings(path: Path) -> dict[str, pd.DataFrame]:
+    """Read ``predictions.csv``: the rows of each finding."""
+    return by_finding(read_predictions(path, COLUMNS, ("image_id", "patient_id", "finding")))
 
 
-def column(rows: pd.DataFrame, name: str) -> np.ndarray:
-    """Return a numeric column as floats; all NaN where the table does not have it."""
-    if name not in rows:
-        return np.full(len(rows), np.nan)
-    return rows[name].to_numpy(dtype=np.float64, na_value=np.nan)
+FINDINGS = System(
+    read=read_findings,
+    statistics=lambda rows, results: finding_statistics(rows),
+    subgroup_statistics=lambda rows, results: subgroup_statistics(rows),
+    binary_tasks=finding_tasks,
+    title=lambda name: TITLES[name],
+    truth="label",
+    class_names=lambda results: ["absent", "present"],
+    own_keys=("finding",),
+    target_keys=("model.network.dilations", "model.network.pool"),  # set by the finding
+)

@@ -12,17 +12,18 @@ from omegaconf import DictConfig, OmegaConf
 from fundusnet.data.appearance import training_appearance
 from fundusnet.data.augment import augment_from_ranges
 from fundusnet.data.relabel import relabelling
-from fundusnet.evaluation.use import finding_tasks, fit_on_validation
+from fundusnet.evaluation.binary_tasks import fit_on_validation
 from fundusnet.findings.datamodule import FindingsDataModule
 from fundusnet.findings.module import GuidedModule, map_size
 from fundusnet.findings.panels import validation_panels as validation_panels
 from fundusnet.findings.report import write_report as write_report
 from fundusnet.findings.scoring import score, write_results
-from fundusnet.findings.statistics import operating_points
+from fundusnet.findings.statistics import FINDINGS, finding_tasks, operating_points
 from fundusnet.fitting.processes import Fit
 from fundusnet.runs.checkpoints import load_module, read_metadata, update_metadata
 
 log = logging.getLogger(__name__)
+SYSTEM = FINDINGS
 
 
 def fit_and_score(cfg: DictConfig, run: Path, fit: Fit) -> dict[str, object]:

@@ -1,4 +1,4 @@
-"""The end of a training for its loggers: curves, confusion matrix, predictions with pictures, metrics, the model."""
+"""What a scored run sends to its loggers: metrics, curves, confusion matrices, predictions with pictures, the model."""
 
 from __future__ import annotations
 
@@ -12,14 +12,17 @@ import pandas as pd
 from omegaconf import DictConfig
 
 from fundusnet.data.prepared import PreparedSet, open_prepared
+from fundusnet.evaluation.binary_tasks import BinaryTask
+from fundusnet.evaluation.runs import Run, read_runs
 from fundusnet.fitting.loggers import open_wandb
+from fundusnet.fitting.tasks import task_of
 
 THUMBNAIL = 96  # pixels: side of a picture in the table
-ROWS = 500  # of the table; all predictions are in predictions.csv
+ROWS = 500  # rows of the table; predictions.csv has all
 
 
 def log_outcome(cfg: DictConfig, run: Path) -> None:
-    """Report the metrics and predictions of a scored run to W&B and TensorBoard, as ``cfg.logger`` says."""
+    """Report the metrics and predictions of a scored run to the loggers that ``cfg.logger`` names."""
     if cfg.logger.tensorboard:
         _to_tensorboard(run)
     if cfg.logger.wandb:
@@ -27,7 +30,7 @@ def log_outcome(cfg: DictConfig, run: Path) -> None:
 
 
 def flat_metrics(run: Path) -> dict[str, float]:
-    """``test/<metric>`` → value, of those that are defined."""
+    """Return the values of all defined metrics by ``test/<metric>``."""
     metrics = json.loads((run / "metrics.json").read_text())["metrics"]
     return {f"test/{name}": entry["value"] for name, entry in metrics.items() if entry["value"] is not None}
 
@@ -40,68 +43,59 @@ def _to_tensorboard(run: Path) -> None:
             writer.add_scalar(name, value)
 
 
-def _to_wandb(cfg: DictConfig, run: Path) -> None:
+def _to_wandb(cfg: DictConfig, folder: Path) -> None:
     import wandb
 
     watched = open_wandb(cfg)
-    ids = {"image_id": str, "patient_id": str}
-    predictions = pd.read_csv(run / "predictions.csv", dtype=ids, keep_default_na=True)
-    results = json.loads((run / "metrics.json").read_text())
-    watched.summary.update(flat_metrics(run))
-    for name, point in results.get("operating_points", {}).items():
+    (run,) = read_runs([folder], task_of(cfg).SYSTEM)
+    watched.summary.update(flat_metrics(folder))
+    for name, point in run.results.get("operating_points", {}).items():
         watched.summary[f"operating_point/{name}"] = point
-    watched.log(_finding_charts(predictions) if "finding" in predictions else _grading_charts(predictions))
+    watched.log(_charts(run))
+    ids = {"image_id": str, "patient_id": str}
+    predictions = pd.read_csv(folder / "predictions.csv", dtype=ids)
     watched.log({"predictions": _table(predictions, open_prepared(Path(cfg.data.folder)))})
     if cfg.logger.artifact:
-        artifact = wandb.Artifact(f"model-{cfg.logger.id}", type="model", metadata=flat_metrics(run))
-        artifact.add_file(str(run / "checkpoints" / "best.ckpt"))
+        artifact = wandb.Artifact(f"model-{cfg.logger.id}", type="model", metadata=flat_metrics(folder))
+        artifact.add_file(str(folder / "checkpoints" / "best.ckpt"))
         watched.log_artifact(artifact)
 
 
-def _finding_charts(predictions: pd.DataFrame) -> dict[str, Any]:
+def _charts(run: Run) -> dict[str, Any]:
+    """Return ROC and precision-recall curves of every yes-or-no task, and the confusion matrix of every target."""
+    import wandb
+
     charts: dict[str, Any] = {}
-    for finding, rows in predictions.dropna(subset=["label"]).groupby("finding"):
-        truth = rows["label"].astype(int).tolist()
-        charts.update(_binary_charts(str(finding), truth, rows["probability"].to_numpy()))
-        charts[f"confusion/{finding}"] = _confusion(
-            truth, rows["predicted"].astype(int).tolist(), ["absent", "present"], str(finding)
+    for target, rows in run.predictions.items():
+        for task in run.binary_tasks(target).values():
+            charts.update(_curves(task))
+        decided = rows.dropna(subset=[run.system.truth])
+        charts[f"confusion/{target}"] = wandb.plot.confusion_matrix(
+            y_true=decided[run.system.truth].astype(int).tolist(),
+            preds=decided["predicted"].astype(int).tolist(),
+            class_names=run.system.class_names(run.results),
+            title=f"Confusion, {target}",
         )
     return charts
 
 
-def _grading_charts(predictions: pd.DataFrame) -> dict[str, Any]:
-    rows = predictions.dropna(subset=["grade"])
-    grade = rows["grade"].astype(int)
-    charts: dict[str, Any] = {}
-    columns = [str(name) for name in rows if str(name).startswith("p_gt_")]
-    for k, column in enumerate(columns):
-        charts.update(_binary_charts(f"grade > {k}", (grade > k).astype(int).tolist(), rows[column].to_numpy()))
-    names = [str(k) for k in range(len(columns) + 1)]
-    charts["confusion/grade"] = _confusion(grade.tolist(), rows["predicted"].astype(int).tolist(), names, "grade")
-    return charts
-
-
-def _binary_charts(name: str, truth: list[int], score: Any) -> dict[str, Any]:
+def _curves(task: BinaryTask) -> dict[str, Any]:
     import wandb
 
+    decided = ~np.isnan(task.label)
+    truth, score = task.label[decided].astype(int).tolist(), task.probability[decided]
     if len(set(truth)) < 2:
-        return {}  # no curve: metrics.json gives the reason
+        return {}  # undefined: metrics.json gives the reason
     both = np.stack([1 - score, score], axis=1).tolist()
-    of: Any = {"y_true": truth, "y_probas": both, "classes_to_plot": [1], "labels": ["no", "yes"]}
+    shared: Any = {"y_true": truth, "y_probas": both, "classes_to_plot": [1], "labels": ["no", "yes"]}
     return {
-        f"roc/{name}": wandb.plot.roc_curve(**of, title=f"ROC, {name}"),
-        f"pr/{name}": wandb.plot.pr_curve(**of, title=f"Precision and recall, {name}"),
+        f"roc/{task.title}": wandb.plot.roc_curve(**shared, title=f"ROC, {task.title}"),
+        f"pr/{task.title}": wandb.plot.pr_curve(**shared, title=f"Precision and recall, {task.title}"),
     }
 
 
-def _confusion(truth: list[int], predicted: list[int], names: list[str], title: str) -> Any:
-    import wandb
-
-    return wandb.plot.confusion_matrix(y_true=truth, preds=predicted, class_names=names, title=f"Confusion, {title}")
-
-
 def _table(predictions: pd.DataFrame, prepared: PreparedSet) -> Any:
-    """The predictions, each with its photograph."""
+    """Return the predictions, each with its photograph."""
     import wandb
 
     row_of = {str(name): row for row, name in enumerate(prepared.manifest.images["image_id"])}

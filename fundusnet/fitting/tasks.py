@@ -10,11 +10,18 @@ from matplotlib.figure import Figure
 from omegaconf import DictConfig
 
 from fundusnet.errors import UserError
+from fundusnet.evaluation.runs import System
 from fundusnet.fitting.processes import Fit
 
 
 class Task(Protocol):
-    """Fulfilled by the modules ``fundusnet.findings.task`` and ``fundusnet.grading.task``."""
+    """Fulfilled by the modules ``fundusnet.findings.task`` and ``fundusnet.grading.task``.
+
+    Attributes:
+        SYSTEM: What the evaluation needs to know of the task.
+    """
+
+    SYSTEM: System
 
     def make_datamodule(self, cfg: DictConfig) -> pl.LightningDataModule:
         """The DataModule of a config whose set is prepared already."""

@@ -1,4 +1,4 @@
-"""The figures of grading runs: confusion matrices, losses of the stages, masks and what they leave (S2.6)."""
+"""The figures of grading: confusion matrices, loss curves of the stages, masks and regions of interest (S2.6)."""
 
 from __future__ import annotations
 
@@ -9,16 +9,15 @@ import pandas as pd
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from fundusnet.evaluation.figures import COLORS, Mask, Pixels, outlined
+from fundusnet.evaluation.figures import COLORS, OUTLINE_COLORS, Mask, Pixels, outlined, tidy
 
-DISC_COLOR = (120, 220, 255)
-CUP_COLOR = (90, 255, 120)
+DISC_COLOR, CUP_COLOR = OUTLINE_COLORS
 
 
 def confusion_matrices(matrices: Mapping[str, NDArray[np.floating]], classes: list[str]) -> Figure:
-    """Return confusion matrices ``(K, K)`` by name, three in a row: true grades down, predicted ones across.
+    """Draw confusion matrices ``(K, K)`` by name, three in a row: true grades in rows, predicted ones in columns.
 
-    A cell's shade is its share of the row, the number in it the count of images.
+    The shade of a cell is its share of the row, its number the count of images.
     """
     across = min(3, len(matrices))
     down = -(-len(matrices) // across)
@@ -41,15 +40,15 @@ def confusion_matrices(matrices: Mapping[str, NDArray[np.floating]], classes: li
 
 
 def losses(history: pd.DataFrame) -> Figure:
-    """Return the loss curves of ``history.csv``, a panel a stage: each sub-classifier in train (thin) and validation.
+    """Draw the loss curves of ``history.csv``, one panel per stage: training thin, validation thick.
 
-    A dot marks the epoch whose weights were kept. Folds share a panel.
+    Each sub-classifier has a curve; a dot marks the epoch whose weights were kept. Folds share a panel.
     """
     stages = history["stage"] if "stage" in history else pd.Series("training", index=history.index)
     panels: dict[str, list[pd.DataFrame]] = {}
     for name in dict.fromkeys(stages.astype(str)):
         panels.setdefault("folds" if name.startswith("fold_") else name, []).append(history[stages == name])
-    figure = Figure(figsize=(3.3 * len(panels), 2.9), dpi=150, layout="constrained")
+    figure = Figure(figsize=(3.3 * len(panels), 2.9), dpi=150)
     for axes, (panel, fits) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
         for number, rows in enumerate(fits):
             parts = [str(key) for key in rows if str(key).startswith("val/loss_gt_")] or ["val/loss"]
@@ -61,12 +60,10 @@ def losses(history: pd.DataFrame) -> Figure:
                 axes.plot(rows["epoch"], rows[part], color=color, linewidth=thick, label=None if number else called)
                 best = int(rows[part].argmin())
                 axes.plot(rows["epoch"].iloc[best], rows[part].iloc[best], "o", color=color, markersize=4)
-        axes.set_title(panel, fontsize=10)
-        axes.set_xlabel("epoch", fontsize=8)
-        axes.tick_params(labelsize=8)
-        axes.spines[["top", "right"]].set_visible(False)
+        axes.set(title=panel, xlabel="epoch")
+        axes.xaxis.get_major_locator().set_params(integer=True)
         axes.legend(frameon=False, fontsize=8)
-    return figure
+    return tidy(figure)
 
 
 def panel_tiles(
@@ -74,25 +71,28 @@ def panel_tiles(
 ) -> dict[str, Pixels]:
     """Return the pictures of Fig. 2 by name: photograph, and for each model its mask and the region of interest.
 
-    ``image`` is uint8 ``(S, S, 3)``, ``masks`` ``(S, S)`` in [0, 1] by model name, ``disc`` and ``cup`` expert
-    outlines, drawn on the photograph and the masks (Fig. 5) where they are known.
+    Args:
+        image: uint8 ``(S, S, 3)``.
+        masks: ``(S, S)`` in [0, 1] by model name.
+        disc: Expert outline of the optic disc, bool ``(S, S)``, drawn on photograph and masks (Fig. 5); None = unknown.
+        cup: Likewise of the cup.
     """
 
-    def drawn(pixels: Pixels) -> Pixels:
+    def outline_disc_and_cup(pixels: Pixels) -> Pixels:
         for outline, color in ((disc, DISC_COLOR), (cup, CUP_COLOR)):
             pixels = pixels if outline is None else outlined(pixels, outline, color)
         return pixels
 
-    tiles: dict[str, Pixels] = {"photograph": drawn(image)}
+    tiles: dict[str, Pixels] = {"photograph": outline_disc_and_cup(image)}
     for name, mask in masks.items():
         prefix = f"{name}: " if len(masks) > 1 else ""
         grey = np.repeat(np.rint(mask * 255).astype(np.uint8)[..., None], 3, axis=2)
-        tiles[f"{prefix}mask"] = drawn(grey)
+        tiles[f"{prefix}mask"] = outline_disc_and_cup(grey)
         tiles[f"{prefix}ROI"] = np.rint(image * mask[..., None]).astype(np.uint8)
     return tiles
 
 
 def energy_inside(mask: NDArray[np.floating], outline: Mask) -> float:
-    """Return the share of a mask ``(S, S)`` that lies inside an outline ``(S, S)``; NaN where the mask is empty."""
+    """Return the share of a mask ``(S, S)`` inside an outline, bool ``(S, S)``; NaN where the mask is empty."""
     total = float(mask.sum())
     return float(mask[outline].sum()) / total if total > 0 else float("nan")

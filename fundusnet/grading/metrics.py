@@ -1,7 +1,6 @@
-"""How well ordered grades are told (S2.6), as statistics over weighted images that the bootstrap can resample.
+"""The metrics of predicted grades (S2.6), as statistics over weighted images that the bootstrap can resample.
 
-Each function returns a ``fundusnet.evaluation.intervals.Statistic``: many resamples at once, NaN where a resample
-leaves it undefined, and the images it needs by name.
+They equal those of scikit-learn, which takes one resample at a time.
 """
 
 from __future__ import annotations
@@ -22,12 +21,13 @@ Grades = NDArray[np.int64]
 def grading_statistics(
     grade: ArrayLike, predicted: ArrayLike, p: ArrayLike, names: Sequence[str]
 ) -> dict[str, Statistic]:
-    """Every number of Table 1 and those beside it, by name.
+    """Return every metric of S2.6 by name.
 
     Args:
-        grade, predicted: ``(N,)`` integers in 0 … K-1.
+        grade: ``(N,)`` integers in 0 … K-1.
+        predicted: ``(N,)``, likewise.
         p: ``(N, K-1)`` probabilities of "grade > k".
-        names: of the K grades, from the lowest: recall is reported as ``recall_<name>``. For glaucoma these are the
+        names: Of the K grades, from the lowest. Recall is reported as ``recall_<name>``; for glaucoma these are the
             paper's Sp, SeS and SeG.
     """
     classes = len(names)
@@ -42,56 +42,56 @@ def grading_statistics(
 
 
 def accuracy(grade: ArrayLike, predicted: ArrayLike) -> Statistic:
-    """Share of images whose predicted grade is the true one."""
+    """Return the share of images whose predicted grade is the true one."""
     true, guess = _grades(grade), _grades(predicted)
     return intervals.mean(true == guess, np.ones(len(true), dtype=bool), "images")
 
 
 def recall(grade: ArrayLike, predicted: ArrayLike, k: int, name: str) -> Statistic:
-    """Share of the images of grade ``k`` that are predicted so; undefined without such images."""
+    """Return the share of the images of grade ``k`` that are predicted so; undefined without such images."""
     true, guess = _grades(grade), _grades(predicted)
     return intervals.mean(guess == k, true == k, f"images of grade {name}")
 
 
 def mean_absolute_error(grade: ArrayLike, predicted: ArrayLike) -> Statistic:
-    """Mean number of grades between the predicted and the true one."""
+    """Return the mean number of grades between the predicted and the true one."""
     true, guess = _grades(grade), _grades(predicted)
     return intervals.mean(np.abs(true - guess), np.ones(len(true), dtype=bool), "images")
 
 
 def kappa_quadratic(grade: ArrayLike, predicted: ArrayLike, classes: int) -> Statistic:
-    """Cohen's kappa with quadratic weights: 1 - observed / expected squared distance of the two grades.
+    """Return Cohen's kappa with quadratic weights: 1 - observed / expected squared distance of the two grades.
 
-    Undefined where all images are of one grade and are predicted so: chance alone would agree as well.
+    Undefined where all images are of one grade and predicted so: chance would agree as well.
     """
     true, guess = _grades(grade), _grades(predicted)
     steps = np.arange(classes)
     distance = (steps[:, None] - steps[None, :]).astype(np.float64) ** 2
 
-    def of(weights: Floats) -> Floats:
+    def compute(weights: Floats) -> Floats:
         matrix = confusion_matrix(true, guess, classes, weights)
         rows, columns = matrix.sum(axis=2), matrix.sum(axis=1)
         observed = (matrix * distance).sum(axis=(1, 2)) * rows.sum(axis=1)
         return 1 - intervals.ratio(observed, np.einsum("ri,ij,rj->r", rows, distance, columns))
 
-    return Statistic(of, {"images": np.ones(len(true), dtype=bool)})
+    return Statistic(compute, {"images": np.ones(len(true), dtype=bool)})
 
 
 def auroc_macro(grade: ArrayLike, p: ArrayLike, names: Sequence[str]) -> Statistic:
-    """Mean over the grades of the area under the curve of one grade against all others.
+    """Return the mean over the grades of the AUROC of one grade against all others.
 
-    The score of a grade is its probability as ``fundusnet.grading.ranking.class_probabilities`` reads it from ``p``
-    ``(N, K-1)``. Undefined where a grade has no image, and not the mean over the others: tables would not compare.
+    The score of a grade is its probability according to ``class_probabilities`` of ``p`` ``(N, K-1)``. Undefined where
+    a grade has no image; a mean over the others would not be comparable.
     """
     true = _grades(grade)
     scores = class_probabilities(_tensor(p)).numpy()
     areas = [intervals.auroc(true == k, scores[:, k]) for k in range(len(names))]
-    needs = {f"images of grade {name}": true == k for k, name in enumerate(names)}
-    return Statistic(lambda weights: np.mean([area.of(weights) for area in areas], axis=0), needs)
+    requires = {f"images of grade {name}": true == k for k, name in enumerate(names)}
+    return Statistic(lambda weights: np.mean([area.compute(weights) for area in areas], axis=0), requires)
 
 
 def violation_rate(p: ArrayLike) -> Statistic:
-    """Share of images on which some sub-classifier says no and a later one yes (S2.1)."""
+    """Return the share of images on which some sub-classifier says no and a later one yes (S2.1)."""
     broken = rank_violations(_tensor(p)).numpy()
     return intervals.mean(broken, np.ones(len(broken), dtype=bool), "images")
 
@@ -99,7 +99,7 @@ def violation_rate(p: ArrayLike) -> Statistic:
 def confusion_matrix(
     grade: ArrayLike, predicted: ArrayLike, classes: int, weights: Floats | None = None
 ) -> NDArray[np.float64]:
-    """Images of true grade i (rows) predicted as j (columns): ``(K, K)``, or ``(R, K, K)`` for ``(R, N)`` weights."""
+    """Return the images of true grade i (rows) predicted as j (columns): ``(K, K)``, or R of them with weights."""
     cell = _grades(grade) * classes + _grades(predicted)
     if weights is None:
         return np.bincount(cell, minlength=classes**2).reshape(classes, classes).astype(np.float64)

@@ -1,8 +1,7 @@
-"""Scoring a trained grading model: predictions, metrics with intervals, masks (S2.6)."""
+"""Score a trained grading network on a split: predictions, masks, metrics with intervals (S2.6)."""
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,13 +14,12 @@ import torch
 from numpy.typing import NDArray
 from omegaconf import DictConfig
 
-from fundusnet.evaluation.faithfulness_report import write_faithfulness
-from fundusnet.evaluation.subgroups import attributes_asked, grading_subgroups
-from fundusnet.evaluation.use import grading_tasks, use_metrics, write_curves
+from fundusnet.evaluation import results
+from fundusnet.evaluation.subgroups import attributes_asked
 from fundusnet.grading.datamodule import GradingDataModule
-from fundusnet.grading.explained import tested_maps
+from fundusnet.grading.faithfulness import mask_faithfulness
 from fundusnet.grading.stage import RankingStage
-from fundusnet.grading.statistics import grading_metrics
+from fundusnet.grading.statistics import GRADE, GRADING, grading_metrics, grading_tasks
 from fundusnet.system.progress import track
 
 log = logging.getLogger(__name__)
@@ -29,10 +27,15 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Scored:
-    """Predictions on one split, a row an image, and the masks it was seen through, before upsampling."""
+    """Predictions on one split.
+
+    Attributes:
+        predictions: One row per image.
+        masks: The masks of the N images before upsampling, ``(N, h, w)``; None without a first stage.
+    """
 
     predictions: pd.DataFrame
-    masks: NDArray[np.float16] | None  # (n, h, w); None where there is no first stage
+    masks: NDArray[np.float16] | None
 
 
 def write_results(
@@ -42,45 +45,52 @@ def write_results(
     split: str,
     options: DictConfig,
     chosen: Mapping[str, Any] | None = None,
-) -> dict[str, object]:
-    """Score ``split`` and write ``predictions.csv``, ``metrics.json``, ``curves.json``, ``masks.npz`` to ``folder``.
+) -> dict[str, Any]:
+    """Score ``split`` and write ``predictions.csv``, ``masks.npz``, ``curves.json`` and ``metrics.json`` to ``folder``.
 
-    ``predictions.csv``: ``image_id, patient_id, grade, predicted, stage1_predicted, p_gt_0 … p_gt_{K-2}``, where
-    ``p_gt_k`` is the probability of "grade > k", which every head gives. Grades are 0 … K-1; ``stage1_predicted`` is
-    empty where there is no first stage, and there are no masks then. A ranking, CORAL and CORN predict how many of
-    these exceed 0.5, a K-way softmax its most probable grade. ``calibrated_gt_k`` is ``p_gt_k`` at the temperature in
-    ``chosen``, which is what validation says as ``fundusnet.evaluation.use.choose`` returns it. ``options`` are
-    those of ``conf/evaluation``.
+    ``predictions.csv`` has ``image_id, patient_id, grade, predicted, stage1_predicted, p_gt_0 … p_gt_{K-2}`` and
+    ``calibrated_gt_0 …``. Grades are 0 … K-1; without a first stage ``stage1_predicted`` is empty and there are no
+    masks. ``p_gt_k`` is the probability of "grade > k", which every head gives: a ranking, CORAL and CORN predict how
+    many of these exceed 0.5, a K-way softmax its most probable grade.
+
+    Args:
+        folder: Where to write.
+        module: The trained network.
+        datamodule: Its data.
+        split: train, val, test or all.
+        options: Those of ``conf/evaluation``.
+        chosen: What ``fundusnet.evaluation.binary_tasks.fit_on_validation`` returned.
+
+    Returns:
+        The content of ``metrics.json``.
     """
     datamodule.setup("test")
     attributes = attributes_asked(options, datamodule.prepared)
     resamples = int(options.bootstrap)
     scored = score(module, datamodule, split)
-    questions = grading_tasks(scored.predictions, chosen)
-    calibrated = {f"calibrated_{question.name}": question.calibrated for question in questions}
+    calibrated = {f"calibrated_{task.name}": task.calibrated for task in grading_tasks(scored.predictions, chosen)}
     scored.predictions.assign(**calibrated).to_csv(folder / "predictions.csv", index=False)
     if scored.masks is not None:
         image_ids = scored.predictions["image_id"].to_numpy(dtype=str)
         np.savez_compressed(folder / "masks.npz", image_id=image_ids, mask=scored.masks)
-    result: dict[str, Any] = grading_metrics(scored.predictions, datamodule.classes, split=split, n=resamples)
-    for question, entries in use_metrics(questions, n=resamples).items():
-        result["metrics"].update({f"{name}_{question}": entry for name, entry in entries.items()})
-    write_curves(folder, questions, n=resamples)
-    if len(attributes.columns):
-        result["subgroups"] = grading_subgroups(scored.predictions, attributes, datamodule.classes, n=resamples)
-    if options.get("faithfulness"):
-        tested = tested_maps(module, datamodule, split)
-        if not tested:
-            log.warning("evaluation.faithfulness: this stage has a hidden layer and no maps; nothing to test")
-        result["faithfulness"] = write_faithfulness(folder, tested, n=resamples) if tested else {}
-    result["validation"] = dict(chosen or {})
-    (folder / "metrics.json").write_text(json.dumps(result, indent=2) + "\n")
-    return result
+    faithfulness = mask_faithfulness(module, datamodule, split) if options.get("faithfulness") else None
+    if faithfulness == {}:
+        log.warning("evaluation.faithfulness: this stage has a hidden layer and therefore no maps to test")
+    return results.write_results(
+        folder,
+        GRADING,
+        {GRADE: scored.predictions},
+        grading_metrics(scored.predictions, datamodule.classes, split=split, n=resamples),
+        attributes=attributes,
+        faithfulness=faithfulness,
+        chosen=chosen,
+        n=resamples,
+    )
 
 
 @torch.inference_mode()
 def score(module: RankingStage, datamodule: GradingDataModule, split: str) -> Scored:
-    """Predictions of ``module`` on ``split``, on one device, each picture once and without augmentation."""
+    """Predict ``split`` on one device, each image once and without augmentation."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     module = module.to(device).eval()
     datamodule.setup("test")

@@ -1,32 +1,51 @@
-"""From a table of predicted grades to the numbers of S2.6."""
+"""The metrics of S2.6, from a table of predicted grades."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from fundusnet.evaluation import intervals
+from fundusnet.evaluation.binary_tasks import BinaryTask
 from fundusnet.evaluation.intervals import Statistic
-from fundusnet.findings.statistics import column, counted, patient_clusters
-from fundusnet.findings.statistics import read_predictions as read_table
+from fundusnet.evaluation.predictions import column, count_images, patient_clusters, read_predictions
+from fundusnet.evaluation.runs import System
 from fundusnet.grading.metrics import accuracy, confusion_matrix, grading_statistics
 from fundusnet.system.progress import track
 
 COLUMNS = ("image_id", "patient_id", "grade", "predicted", "stage1_predicted", "p_gt_0")
+GRADE = "grade"  # the one target of a grading run
+TITLES = {
+    "accuracy": "Accuracy",
+    "kappa_quadratic": "Kappa",
+    "mae": "Mean error",
+    "auroc_macro": "AUROC",
+    "rank_violations": "Rank violations",
+    "stage1_accuracy": "Accuracy of stage 1",
+}
 
 
 def grading_metrics(
     predictions: pd.DataFrame, classes: Sequence[str], *, split: str = "test", n: int = 2000, seed: int = 0
-) -> dict[str, object]:
-    """Return the contents of ``metrics.json`` for a table with a row an image.
+) -> dict[str, Any]:
+    """Return the content of ``metrics.json``.
 
-    ``grade`` is 0 … K-1, ``predicted`` likewise, ``p_gt_k`` the probability of "grade > k", ``stage1_predicted`` the
-    grade that chose the mask, NaN where there is no first stage. ``classes`` names the K grades. Every metric is
-    ``{"value", "ci95": [low, high]}`` with a ``reason`` where undefined, ``unreliable`` where fewer than ten patients
-    bear it, and ``redrawn`` resamples. ``confusion`` has a row for each true grade, a column for each predicted one.
+    Args:
+        predictions: One row per image. ``grade`` and ``predicted`` are 0 … K-1, ``p_gt_k`` is the probability of
+            "grade > k", ``stage1_predicted`` the grade that chose the mask (NaN without a first stage).
+        classes: Names of the K grades.
+        split: What the images are.
+        n: Number of resamples.
+        seed: Of the resampling.
+
+    Returns:
+        Counts, ``confusion`` (a row for each true grade, a column for each predicted one) and ``metrics``. A metric is
+        ``{"value", "ci95": [low, high]}`` with a ``reason`` where undefined, ``unreliable`` where it rests on fewer
+        than ten patients, and the number of ``redrawn`` resamples.
     """
     patients = patient_clusters(predictions)
     statistics = run_statistics(predictions, classes)
@@ -35,7 +54,7 @@ def grading_metrics(
     return {
         "task": "grading",
         "split": split,
-        **counted(predictions),
+        **count_images(predictions),
         "classes": list(classes),
         "counts": dict(zip(classes, np.bincount(grade, minlength=len(classes)).tolist(), strict=True)),
         "confusion": confusion_matrix(grade, predicted, len(classes)).astype(int).tolist(),
@@ -47,7 +66,7 @@ def grading_metrics(
 
 
 def run_statistics(rows: pd.DataFrame, classes: Sequence[str]) -> dict[str, Statistic]:
-    """Return every metric of a run by name: S2.6, and the accuracy of the grade that chose the mask where there is one.
+    """Return every metric of a run by name: those of S2.6, and the accuracy of the first stage where there is one.
 
     ``recall_<class>`` are the paper's Sp, SeS and SeG.
     """
@@ -60,6 +79,50 @@ def run_statistics(rows: pd.DataFrame, classes: Sequence[str]) -> dict[str, Stat
     return found
 
 
-def read_predictions(path: Path) -> pd.DataFrame:
-    """Read a grading run's ``predictions.csv``; ids stay text, an empty ``stage1_predicted`` becomes NaN."""
-    return read_table(path, COLUMNS)
+def subgroup_statistics(rows: pd.DataFrame, classes: Sequence[str]) -> dict[str, Statistic]:
+    """Return the metrics that subgroups have: accuracy and the recall of each grade."""
+    every = run_statistics(rows, classes)
+    return {name: every[name] for name in ("accuracy", *(f"recall_{name}" for name in classes))}
+
+
+def grading_tasks(predictions: pd.DataFrame, chosen: Mapping[str, Any] | None = None) -> list[BinaryTask]:
+    """Return the yes-or-no tasks "is the grade above k?": ``gt_0`` … ``gt_{K-2}``.
+
+    ``chosen`` is what ``fit_on_validation`` returned.
+    """
+    names = [str(name).removeprefix("p_") for name in predictions if str(name).startswith("p_gt_")]
+    grade = column(predictions, "grade")
+    return [
+        BinaryTask(
+            target=GRADE,
+            name=name,
+            title=f"grade > {k}",
+            label=np.where(np.isnan(grade), np.nan, grade > k).astype(np.float64),
+            probability=column(predictions, f"p_{name}"),
+            patients=patient_clusters(predictions),
+            chosen=(chosen or {}).get(name) or {},
+        )
+        for k, name in enumerate(names)
+    ]
+
+
+def read_grades(path: Path) -> dict[str, pd.DataFrame]:
+    """Read a grading run's ``predictions.csv``; an empty ``stage1_predicted`` becomes NaN."""
+    return {GRADE: read_predictions(path, COLUMNS, ("image_id", "patient_id"))}
+
+
+def title(name: str) -> str:
+    """Return the title of a metric in tables."""
+    return TITLES.get(name) or f"Recall of {name.removeprefix('recall_').replace('_', ' ')}"
+
+
+GRADING = System(
+    read=read_grades,
+    statistics=lambda rows, results: run_statistics(rows, results.get("classes", [])),
+    subgroup_statistics=lambda rows, results: subgroup_statistics(rows, results["classes"]),
+    binary_tasks=grading_tasks,
+    title=title,
+    truth="grade",
+    class_names=lambda results: list(results.get("classes", [])),
+    own_keys=("model.stage1.checkpoint",),
+)

@@ -24,7 +24,7 @@ from fundusnet.data.appearance import training_appearance
 from fundusnet.data.augment import augment_from_ranges
 from fundusnet.data.relabel import relabelling
 from fundusnet.errors import UserError
-from fundusnet.evaluation.use import fit_on_validation, grading_tasks
+from fundusnet.evaluation.binary_tasks import fit_on_validation
 from fundusnet.fitting.processes import Fit
 from fundusnet.grading.datamodule import GradingDataModule
 from fundusnet.grading.masks import write_masks
@@ -32,10 +32,12 @@ from fundusnet.grading.panels import validation_panels as validation_panels
 from fundusnet.grading.report import write_report as write_report
 from fundusnet.grading.scoring import score, write_results
 from fundusnet.grading.stage import RankingStage, load_stage
+from fundusnet.grading.statistics import GRADING, grading_tasks
 from fundusnet.grading.two_stage import TwoStage
 from fundusnet.runs.checkpoints import load_checkpoint, load_module, read_metadata, update_metadata, write_checkpoint
 
 log = logging.getLogger(__name__)
+SYSTEM = GRADING
 
 
 def fit_and_score(cfg: DictConfig, run: Path, fit: Fit) -> dict[str, object]:

@@ -124,7 +124,7 @@ def write_page(folder: Path, output: Path, pictures: int) -> Path:
         "tiles": list(_tiles(folder, record, tally.chosen())),
         "drawn": (folder / FOLDER).is_dir() and any((folder / FOLDER).iterdir()),
     }
-    return page.write(page.render("predictions.html.j2", **values), output)
+    return page.write(page.render("fundusnet.prediction", "predictions.html.j2", **values), output)
 
 
 def _found(rows: Sequence[dict[str, str]]) -> Shown:

@@ -190,5 +190,5 @@ def test_runs_are_found_once_and_only_when_finished(tmp_path: Path) -> None:
         (tmp_path / name / "metrics.json").write_text("{}")
     assert find_runs([str(tmp_path / "b"), str(tmp_path / "*")]) == [tmp_path / "b", tmp_path / "a"]
     assert find_runs([str(tmp_path)]) == [tmp_path / "a", tmp_path / "b"]  # a sweep's folder: its jobs
-    with pytest.raises(UserError, match="broken holds no finished run"):
+    with pytest.raises(UserError, match="broken matches no finished run"):
         find_runs([str(tmp_path / "broken")])

@@ -1,4 +1,4 @@
-"""Scoring a run on another set: its own size and thresholds, its names, and what does not go together."""
+"""Scoring a run on another set: at its own size and thresholds, with labels mapped, or refused."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_every_image_of_another_set_is_scored_at_the_runs_threshold(run: Path, p
     assert OmegaConf.load(folder / "config.yaml").evaluated.run == str(run)
 
 
-def test_the_default_folder_bears_the_name_of_the_source(run: Path, place: Path) -> None:
+def test_the_default_folder_is_named_after_the_source(run: Path, place: Path) -> None:
     where = ["data=csv", f"data.root={place}/other/raw", f"data.folder={place}/other/prepared"]
     folder = evaluate(compose([f"run={run}", *where, "split=test", "evaluation.bootstrap=5"], "evaluate"))
     assert folder == run / "evaluations" / "csv-raw-test"
@@ -100,7 +100,7 @@ def test_findings_of_another_name_are_mapped(run: Path, place: Path, there: Path
     assert metrics(mapped)["metrics"] == metrics(there)["metrics"]
 
 
-def test_what_does_not_go_together_is_refused_in_one_line(run: Path, place: Path, there: Path, tmp_path: Path) -> None:
+def test_a_set_that_does_not_fit_is_refused_in_one_line(run: Path, place: Path, there: Path, tmp_path: Path) -> None:
     theirs = renamed(place, tmp_path / "theirs", {"drusen": "soft_drusen"})
     with pytest.raises(UserError, match=r"has hemorrhage, soft_drusen, the run predicts drusen; .*labels="):
         elsewhere(run, theirs, tmp_path / "out")
@@ -108,11 +108,11 @@ def test_what_does_not_go_together_is_refused_in_one_line(run: Path, place: Path
         elsewhere(run, theirs, tmp_path / "out", "labels={drusen: druse}")
     with pytest.raises(UserError, match="labels names exudate, which the run does not predict"):
         elsewhere(run, theirs, tmp_path / "out", "labels={exudate: soft_drusen}")
-    with pytest.raises(UserError, match=r"grades=.* says nothing about findings"):
+    with pytest.raises(UserError, match=r"grades=.* does not apply to findings"):
         elsewhere(run, theirs, tmp_path / "out", "grades=[0,1]")
-    with pytest.raises(UserError, match="split=all is not for a run's own data"):
+    with pytest.raises(UserError, match="split=all cannot be scored on a run's own data"):
         evaluate(compose([f"run={run}", "split=all"], "evaluate"))
-    with pytest.raises(UserError, match=r"labels=.* says nothing about the run's own data"):
+    with pytest.raises(UserError, match=r"labels=.* does not apply to the run's own data"):
         evaluate(compose([f"run={run}", "labels={drusen: x}"], "evaluate"))
     part = shutil.copytree(place / "other", tmp_path / "part")
     with (part / "prepared" / "prepared.yaml").open("a") as record:
@@ -122,16 +122,16 @@ def test_what_does_not_go_together_is_refused_in_one_line(run: Path, place: Path
     shutil.copytree(place / "other", tmp_path / "small")
     pixels = tmp_path / "small" / "prepared" / "pixels.npy"
     np.save(pixels, np.load(pixels)[:, ::2, ::2])
-    with pytest.raises(UserError, match="holds pictures of 32 pixels, and the run was trained on 64"):
+    with pytest.raises(UserError, match="holds pictures of 32 pixels, but the run was trained on 64"):
         elsewhere(run, tmp_path / "small", tmp_path / "out")
-    with pytest.raises(UserError, match="is an evaluation; give the run it was made from"):
+    with pytest.raises(UserError, match="is an evaluation; give the run it evaluates"):
         evaluate(compose([f"run={there}"], "evaluate"))
 
 
-def test_a_finding_the_set_lacks_is_left_out_with_a_line(
+def test_a_finding_the_set_lacks_is_left_out_with_a_warning(
     place: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fundusnet.findings.explained.IMAGES", 2)
+    monkeypatch.setattr("fundusnet.evaluation.faithfulness.IMAGES", 2)
     overrides = [word for word in tiny_overrides(place) if not word.startswith("finding=")]
     both = [
         "data.fractions=[0.5,0.25,0.25]",
@@ -144,7 +144,7 @@ def test_a_finding_the_set_lacks_is_left_out_with_a_line(
     theirs = renamed(place, tmp_path / "theirs", {"drusen": "soft_drusen"})
     with caplog.at_level(logging.WARNING):
         folder = elsewhere(run, theirs, tmp_path / "out", "evaluation.faithfulness=true")
-    assert "knows nothing of drusen: left out" in caplog.text
+    assert "has no label for drusen: left out" in caplog.text
     assert metrics(folder)["findings"] == ["hemorrhage"] and "auroc" in metrics(folder)["metrics"]
     table = pd.read_csv(folder / "predictions.csv")
     with np.load(folder / "maps.npz") as stored:
@@ -169,11 +169,11 @@ def test_pictures_the_run_was_trained_on_are_counted(
     scored_before = set(pd.read_csv(run / "predictions.csv")["image_id"])
     everything = set(pd.read_csv(same / "predictions.csv")["image_id"])
     assert set(metrics(same)["also_in_training"]["image_ids"]) == everything - scored_before
-    assert "also stand in the training or validation images" in caplog.text
+    assert "are also in the training or validation split" in caplog.text
     assert "of them also among the images it was trained on" in (same / "report.html").read_text()
 
 
-def test_without_the_runs_own_set_the_check_says_so(run: Path, place: Path, tmp_path: Path) -> None:
+def test_without_the_runs_own_set_the_check_gives_the_reason(run: Path, place: Path, tmp_path: Path) -> None:
     moved = tmp_path / "run"
     shutil.copytree(run, moved)
     cfg = OmegaConf.load(moved / "config.yaml")
@@ -183,20 +183,20 @@ def test_without_the_runs_own_set_the_check_says_so(run: Path, place: Path, tmp_
     assert results["also_in_training"]["image_ids"] is None and "gone" in results["also_in_training"]["reason"]
 
 
-def test_subgroups_stand_in_the_results_and_on_the_page(run: Path, place: Path, tmp_path: Path) -> None:
+def test_subgroups_are_in_the_results_and_on_the_page(run: Path, place: Path, tmp_path: Path) -> None:
     own = tmp_path / "own.csv"
     own.write_text("patient_id,site\n" + "".join(f"patient{i:02},{'north' if i % 2 else 'south'}\n" for i in range(12)))
     cfg = [f"run={run}", f"output={tmp_path}/out", "evaluation.bootstrap=20", "evaluation.subgroups=[site]"]
     folder = evaluate(compose([*cfg, f"evaluation.attributes={own}"], "evaluate"))
     rows = metrics(folder)["subgroups"]["drusen"]
     assert {row["value"] for row in rows} <= {"north", "south"} and rows[0]["small"] is True
-    assert "too few patients to say" in (folder / "report.html").read_text()
+    assert "too few patients to be reliable" in (folder / "report.html").read_text()
 
 
 GRADES = [number // 2 % 3 for number in range(36)]
 
 
-def test_a_second_evaluation_leaves_nothing_of_the_first_behind(run: Path, place: Path, tmp_path: Path) -> None:
+def test_a_second_evaluation_removes_what_the_first_left(run: Path, place: Path, tmp_path: Path) -> None:
     elsewhere(run, place / "other", tmp_path / "out", "evaluation.faithfulness=true")
     stale = {tmp_path / "out" / "faithfulness.csv", *(tmp_path / "out" / "figures").iterdir()}
     assert len(stale) == 2 and all(file.is_file() for file in stale)
@@ -219,7 +219,7 @@ def graded_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_grades_of_another_scale_are_mapped(graded_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fundusnet.grading.explained.IMAGES", 2)
+    monkeypatch.setattr("fundusnet.evaluation.faithfulness.IMAGES", 2)
     # The other set has four steps; the run's middle one is their 1 and 2, and images of their 3 are left out.
     graded_set(tmp_path / "other", [0, 1, 2, 3] * 4, ("none", "mild", "moderate", "severe"))
     with pytest.raises(UserError, match=r"none, mild, moderate, severe, the run predicts normal, .*grades=\[0,1,2,2\]"):

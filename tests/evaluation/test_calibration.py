@@ -1,4 +1,4 @@
-"""Calibration beside scikit-learn and SciPy, worked examples, and probabilities that are right by construction."""
+"""Calibration against scikit-learn and SciPy, worked examples, and probabilities calibrated by construction."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def right(images: int, seed: int = 0) -> tuple[Floats, Floats]:
 
 
 def whole(statistic: Statistic, images: int) -> float:
-    return float(statistic.of(np.ones((1, images)))[0])
+    return float(statistic.compute(np.ones((1, images)))[0])
 
 
 def test_the_temperature_is_that_of_a_logistic_regression_without_intercept() -> None:
@@ -35,7 +35,7 @@ def test_the_temperature_is_that_of_a_logistic_regression_without_intercept() ->
     assert found.value == pytest.approx(2, rel=0.2)
 
 
-def test_a_temperature_undoes_what_made_the_logits_hot() -> None:
+def test_a_temperature_undoes_the_scaling_of_logits() -> None:
     p = np.array([0.02, 0.4, 0.5, 0.97])
     np.testing.assert_allclose(calibration.at_temperature(expit(2.5 * logit(p)), 2.5), p, rtol=1e-4)
     np.testing.assert_array_equal(calibration.at_temperature([0.5, 0.2], 1.7)[0], 0.5)
@@ -43,7 +43,7 @@ def test_a_temperature_undoes_what_made_the_logits_hot() -> None:
     assert np.isnan(calibration.at_temperature([0.5], None)).all()
 
 
-def test_undecided_images_take_no_part_in_the_temperature() -> None:
+def test_undecided_images_do_not_change_the_temperature() -> None:
     label, p = right(200)
     more = np.r_[label, np.full(50, np.nan)], np.r_[p, np.full(50, 0.999)]
     assert calibration.fit_temperature(*more) == calibration.fit_temperature(label, p)
@@ -62,7 +62,7 @@ def test_where_no_temperature_fits_the_reason_is_given(label: list[float], p: li
     assert found.value is None and reason in found.reason
 
 
-def test_brier_is_scikit_learns() -> None:
+def test_brier_equals_scikit_learn() -> None:
     label, p = right(100)
     known = np.r_[label, np.nan]
     assert whole(calibration.brier(known, np.r_[p, 0.5]), 101) == pytest.approx(brier_score_loss(label, p))
@@ -99,18 +99,18 @@ def test_an_error_worked_by_hand() -> None:
     assert whole(statistic, 20) == pytest.approx((0.2 + 0.1) / 2)
     assert whole(square, 20) == pytest.approx((0.04 + 0.01) / 2)
     weights = np.r_[np.full(10, 3.0), np.ones(10)][None]
-    assert statistic.of(weights)[0] == pytest.approx((3 * 0.2 + 0.1) / 4)
-    assert square.of(weights)[0] == pytest.approx((3 * 0.04 + 0.01) / 4)
+    assert statistic.compute(weights)[0] == pytest.approx((3 * 0.2 + 0.1) / 4)
+    assert square.compute(weights)[0] == pytest.approx((3 * 0.04 + 0.01) / 4)
 
 
-def test_the_error_of_a_calibrated_model_is_none_but_for_noise() -> None:
+def test_the_error_of_a_calibrated_model_is_zero_up_to_noise() -> None:
     squares, covered = [], 0
     for seed in range(40):
         label, p = right(300, seed)
         interval = intervals.bootstrap(calibration.squared_error(label, p), np.arange(300), n=200)
         draws = np.random.default_rng(seed).multinomial(300, np.full(300, 1 / 300), size=200).astype(float)
         statistic = calibration.squared_error(label, p)
-        squares.append((whole(statistic, 300), 2 * whole(statistic, 300) - statistic.of(draws).mean()))
+        squares.append((whole(statistic, 300), 2 * whole(statistic, 300) - statistic.compute(draws).mean()))
         covered += interval.low == 0
     plain, debiased = np.mean(squares, axis=0)
     assert plain > 5 * abs(debiased)
@@ -130,7 +130,7 @@ def test_a_known_error_is_found_without_the_noise() -> None:
     assert np.mean(found) == pytest.approx(0.15, abs=0.01)
 
 
-def test_a_square_over_seeds_is_brought_down_as_one_over_patients_is() -> None:
+def test_the_noise_is_subtracted_over_seeds_as_over_patients() -> None:
     label, p = right(200)
     statistic = calibration.squared_error(label, p)
     pooled = intervals.pooled([statistic, statistic], [np.arange(200)] * 2, n=200)
@@ -139,7 +139,7 @@ def test_a_square_over_seeds_is_brought_down_as_one_over_patients_is() -> None:
     assert alone.low is None and alone.value == pytest.approx(whole(statistic, 200) ** 0.5)
 
 
-def test_means_of_many_columns_are_those_of_one_at_a_time() -> None:
+def test_means_of_many_columns_equal_those_of_each_column() -> None:
     generator = np.random.default_rng(0)
     patients = generator.integers(0, 25, 80)
     values, among = generator.random((80, 3)), generator.random((80, 3)) < 0.6
@@ -161,7 +161,7 @@ def test_patients_widen_the_intervals_of_the_curve() -> None:
     assert width[1] > 1.5 * width[0]
 
 
-def test_nothing_decided_gives_no_curve_and_no_number() -> None:
+def test_without_decided_images_there_is_no_curve_and_no_value() -> None:
     label = np.full(5, np.nan)
     assert calibration.reliability_curve(label, np.full(5, 0.5), np.arange(5))["images"] == []
     missing = intervals.bootstrap(calibration.squared_error(label, np.full(5, 0.5)), np.arange(5), n=20)

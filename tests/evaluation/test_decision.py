@@ -1,4 +1,4 @@
-"""Net benefit by hand, and the ends of ROC curves beside scikit-learn."""
+"""Net benefit by hand, and partial ROC curves against scikit-learn."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def scored(images: int = 300, seed: int = 0, steps: int = 0) -> tuple[Floats, Fl
 
 
 def whole(statistic: Statistic, images: int) -> float:
-    return float(statistic.of(np.ones((1, images)))[0])
+    return float(statistic.compute(np.ones((1, images)))[0])
 
 
 def test_net_benefit_by_hand() -> None:
@@ -45,7 +45,7 @@ def test_treating_all_and_none_are_limits_of_the_model() -> None:
 
 @pytest.mark.parametrize("steps", [0, 12])
 @pytest.mark.parametrize("seed", range(4))
-def test_the_partial_area_is_scikit_learns(steps: int, seed: int) -> None:
+def test_the_partial_area_equals_scikit_learn(steps: int, seed: int) -> None:
     label, p = scored(seed=seed, steps=steps)
     expected = roc_auc_score(label, p, max_fpr=0.1)
     assert whole(decision.partial_auroc(label, p), 300) == pytest.approx(expected)
@@ -53,13 +53,13 @@ def test_the_partial_area_is_scikit_learns(steps: int, seed: int) -> None:
     assert whole(undecided, 301) == pytest.approx(expected)
 
 
-def test_a_weight_is_as_many_images() -> None:
+def test_a_weight_equals_repeated_images() -> None:
     label, p = scored(40, steps=15)
     weights = np.random.default_rng(0).integers(0, 4, 40)
     again = np.repeat(np.arange(40), weights)
     for make in (decision.partial_auroc, lambda y, s: decision.roc_sensitivity(y, s, 0.85)):
         repeated = whole(make(label[again], p[again]), len(again))
-        assert make(label, p).of(weights[None].astype(float))[0] == pytest.approx(repeated)
+        assert make(label, p).compute(weights[None].astype(float))[0] == pytest.approx(repeated)
 
 
 @pytest.mark.parametrize("specificity", [0.85, 0.95])

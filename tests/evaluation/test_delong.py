@@ -1,18 +1,21 @@
-"""DeLong's test beside its definition, computed pair by pair, and beside what simulation says."""
+"""DeLong's test against its definition, computed pair by pair, and against simulation."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from answered import run
 from numpy.typing import NDArray
 from scipy.stats import norm
 
-from fundusnet.evaluation.comparison import read_runs
-from fundusnet.evaluation.delong import delong, delong_rows, placements
+from fundusnet.evaluation.binary_tasks_report import delong_rows
+from fundusnet.evaluation.delong import delong, placements
 from fundusnet.evaluation.groups import group_runs
+from fundusnet.evaluation.runs import read_runs
+from fundusnet.findings.statistics import FINDINGS
 
 Floats = NDArray[np.float64]
 
@@ -46,7 +49,7 @@ def scores(images: int, seed: int, steps: int = 0) -> tuple[Floats, Floats, Floa
 
 @pytest.mark.parametrize("steps", [0, 1])
 @pytest.mark.parametrize("seed", range(3))
-def test_it_is_the_definition(seed: int, steps: int) -> None:
+def test_it_equals_the_definition(seed: int, steps: int) -> None:
     label, first, second = scores(50, seed, steps)
     difference, variance = pairwise(label, first, second)
     found = delong(label, first, second)
@@ -66,35 +69,36 @@ def test_worked_by_hand() -> None:
     assert found.p == pytest.approx(2 * norm.sf(0.25 / (1 / 8 / 2 + 1 / 8 / 2) ** 0.5))
 
 
-def test_it_turns_round_with_its_arguments_and_leaves_undecided_images_out() -> None:
+def test_it_is_antisymmetric_and_leaves_undecided_images_out() -> None:
     label, first, second = scores(60, 1)
     there, back = delong(label, first, second), delong(label, second, first)
     assert there.difference == -back.difference and there.p == back.p and there.low == -back.high
     assert delong(np.r_[label, np.nan], np.r_[first, 9], np.r_[second, -9]) == there
 
 
-def test_the_same_model_is_rejected_as_often_as_the_level_says() -> None:
+def test_equal_models_are_rejected_at_the_nominal_level() -> None:
     values = [delong(*scores(90, seed)).p for seed in range(400)]
     rejected = np.mean([value is not None and value < 0.05 for value in values])
     assert 0.02 < rejected < 0.09
 
 
-def test_what_cannot_be_tested_says_why() -> None:
+def test_an_undefined_test_gives_the_reason() -> None:
     assert delong([1, 0, 0], [1, 0, 0], [0, 1, 0]).reason == "fewer than two present images"
     same = delong([1, 1, 0, 0], [3, 1, 2, 0], [30, 10, 20, 0])
-    assert same.p is None and same.difference == 0 and "alike" in same.reason
+    assert same.p is None and same.difference == 0 and "rank the images the same way" in same.reason
 
 
 def test_two_runs_on_the_page(tmp_path: Path) -> None:
-    runs = read_runs([run(tmp_path / "a", 0, "guided"), run(tmp_path / "b", 0, "other")])
+    runs = read_runs([run(tmp_path / "a", 0, "guided"), run(tmp_path / "b", 0, "other")], FINDINGS)
     noise = np.random.default_rng(0).normal(0, 0.2, 120)
-    runs[1].predictions["probability"] = (runs[1].predictions["probability"] + noise).clip(0, 1)
-    runs[1].predictions.loc[:3, "image_id"] = ["x1", "x2", "x3", "x4"]
+    rows = runs[1].predictions["drusen"]
+    rows["probability"] = (rows["probability"] + noise).clip(0, 1)
+    rows.index = pd.Index(["x1", "x2", "x3", "x4", *rows.index[4:]])
     (row,) = delong_rows(group_runs(runs), "drusen", "drusen")
     assert "other against guided: -0." in row["text"] and "p " in row["text"]
     assert "116 images of 58 patients" in row["text"] and row["clustered"]
 
 
 def test_runs_over_several_seeds_are_not_tested(tmp_path: Path) -> None:
-    groups = group_runs(read_runs([run(tmp_path / str(seed), seed) for seed in range(2)]))
+    groups = group_runs(read_runs([run(tmp_path / str(seed), seed) for seed in range(2)], FINDINGS))
     assert len(groups) == 1 and not list(delong_rows(groups, "drusen", "drusen"))

@@ -1,4 +1,4 @@
-"""Sweeps read back: which runs belong together, and what their mean over seeds says."""
+"""Grouping the runs of a sweep, and their means over seeds."""
 
 from __future__ import annotations
 
@@ -10,20 +10,21 @@ import pytest
 from finished_runs import run_folder
 from sklearn.metrics import roc_auc_score
 
-from fundusnet.evaluation.comparison import read_runs
 from fundusnet.evaluation.groups import group_differences, group_runs, swept_keys
 from fundusnet.evaluation.intervals import Statistic, bootstrap, mean, pooled
+from fundusnet.evaluation.runs import read_runs
 from fundusnet.findings.report import write_report
+from fundusnet.findings.statistics import FINDINGS
 
 
-def test_runs_that_differ_in_seed_and_finding_alone_are_one_method(tmp_path: Path) -> None:
+def test_runs_that_differ_only_in_seed_and_finding_are_one_method(tmp_path: Path) -> None:
     folders = [
         run_folder(tmp_path, finding=finding, seed=seed, weight=weight)
         for finding in ("drusen", "membrane")
         for weight in (0, 0.3)
         for seed in (0, 1, 2)
     ]
-    runs = read_runs(folders)
+    runs = read_runs(folders, FINDINGS)
     groups = group_runs(runs)
     assert swept_keys(runs) == ["model.loss.weight"]
     assert [group.label for group in groups] == ["loss.weight=0", "loss.weight=0.3"]
@@ -32,19 +33,19 @@ def test_runs_that_differ_in_seed_and_finding_alone_are_one_method(tmp_path: Pat
 
 def test_a_key_that_only_follows_from_another_is_not_named(tmp_path: Path) -> None:
     folders = [run_folder(tmp_path, weight=0, folder="a", shortcut=0), run_folder(tmp_path, folder="b", shortcut=1)]
-    assert swept_keys(read_runs(folders)) == ["data.shortcut"]
+    assert swept_keys(read_runs(folders, FINDINGS)) == ["data.shortcut"]
 
 
 def test_repeated_runs_are_not_pooled(tmp_path: Path) -> None:
     folders = [run_folder(tmp_path / part, seed=0) for part in "ab"]
-    groups = group_runs(read_runs(folders))
+    groups = group_runs(read_runs(folders, FINDINGS))
     assert [len(group.runs) for group in groups] == [1, 1]
     assert len({group.label for group in groups}) == 2
 
 
-def test_the_number_over_seeds_is_the_mean_of_each_seeds(tmp_path: Path) -> None:
+def test_the_value_over_seeds_is_the_mean_of_the_seeds(tmp_path: Path) -> None:
     folders = [run_folder(tmp_path, seed=seed) for seed in (0, 1, 2)]
-    (group,) = group_runs(read_runs(folders))
+    (group,) = group_runs(read_runs(folders, FINDINGS))
     tables = [pd.read_csv(folder / "predictions.csv") for folder in folders]
     each = [roc_auc_score(table["label"], table["probability"]) for table in tables]
     entry = group.metric("drusen", "auroc", n=200)
@@ -61,7 +62,7 @@ def test_differences_are_paired_by_seed(tmp_path: Path) -> None:
         for weight, skill in ((0, 1.0), (1, 1.2))
         for seed in (2, 0, 1)
     ]
-    found = group_differences(group_runs(read_runs(folders)), n=200)["drusen λ=1", "drusen", "air_tp"]
+    found = group_differences(group_runs(read_runs(folders, FINDINGS)), n=200)["drusen λ=1", "drusen", "air_tp"]
     assert found.value == pytest.approx(0.08, abs=0.01)
     assert found.low is not None and found.low > 0.06
 
@@ -70,7 +71,7 @@ def test_without_a_common_seed_there_is_no_difference(tmp_path: Path) -> None:
     folders = [
         run_folder(tmp_path, seed=seed, weight=weight) for weight, seeds in ((0, (0, 1)), (1, (2, 3))) for seed in seeds
     ]
-    assert not group_differences(group_runs(read_runs(folders)), n=20)
+    assert not group_differences(group_runs(read_runs(folders, FINDINGS)), n=20)
 
 
 def test_pooling_one_run_is_the_bootstrap_of_that_run() -> None:
@@ -95,7 +96,7 @@ def test_the_spread_between_seeds_widens_the_interval() -> None:
     assert narrow.high - narrow.low == pytest.approx(alone.high - alone.low, rel=0.2)  # type: ignore[operator]
 
 
-def test_a_number_that_one_seed_lacks_has_a_reason() -> None:
+def test_a_metric_undefined_for_one_seed_has_a_reason() -> None:
     known = Statistic(lambda weights: weights.mean(axis=1), {"images": np.ones(3, bool)})
     unknown = Statistic(lambda weights: np.full(len(weights), np.nan), {"images": np.zeros(3, bool)})
     interval = pooled([known, unknown], [np.arange(3)] * 2)

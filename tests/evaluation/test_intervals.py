@@ -12,9 +12,9 @@ from fundusnet.evaluation.intervals import Interval, auroc, bootstrap, mean, pai
 
 
 @given(st.lists(st.tuples(st.integers(0, 1), st.integers(0, 5), st.integers(0, 3)), min_size=4, max_size=40))
-def test_weighted_auroc_is_scikit_learns_on_repeated_rows(rows: list[tuple[int, int, int]]) -> None:
+def test_weighted_auroc_equals_scikit_learn_on_repeated_rows(rows: list[tuple[int, int, int]]) -> None:
     label, score, weight = (np.array(column) for column in zip(*rows, strict=True))
-    [value] = auroc(label, score).of(weight[None].astype(float))
+    [value] = auroc(label, score).compute(weight[None].astype(float))
     repeated = np.repeat(label, weight)
     if len(np.unique(repeated)) < 2:
         assert np.isnan(value)
@@ -76,7 +76,7 @@ def test_one_patient_gives_a_value_without_an_interval() -> None:
     assert "one patient" in interval.reason
 
 
-def test_a_pair_cancels_what_both_models_share() -> None:
+def test_a_paired_difference_cancels_what_both_models_share() -> None:
     shared = np.random.default_rng(3).normal(size=100)
     everywhere = np.ones(100, bool)
     first, second = mean(shared, everywhere, "images"), mean(shared + 0.1, everywhere, "images")
@@ -84,7 +84,7 @@ def test_a_pair_cancels_what_both_models_share() -> None:
     assert (interval.value, interval.low, interval.high) == pytest.approx((0.1, 0.1, 0.1))
 
 
-def test_the_seed_decides_and_the_block_size_does_not_leave_resamples_out() -> None:
+def test_the_seed_sets_the_resamples_and_the_block_size_drops_none() -> None:
     statistic = auroc([1, 0] * 30, np.random.default_rng(4).random(60))
     assert bootstrap(statistic, np.arange(60), seed=1) == bootstrap(statistic, np.arange(60), seed=1)
     assert bootstrap(statistic, np.arange(60), seed=1) != bootstrap(statistic, np.arange(60), seed=2)

@@ -43,7 +43,7 @@ def test_worked_by_hand() -> None:
     assert (point.sensitivity, point.specificity) == pytest.approx((2 / 3, 1.0))
 
 
-def test_undecided_images_take_no_part() -> None:
+def test_undecided_images_are_left_out() -> None:
     decided = operating_point([1, 0], [0.7, 0.3])
     assert operating_point([1, 0, np.nan], [0.7, 0.3, 0.99]) == decided
 

@@ -1,7 +1,8 @@
-"""Subgroups: each is what its images alone would give; columns come from the manifest or a file of one's own."""
+"""Subgroups: each has the metrics of its own images; columns come from the manifest or the user's file."""
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,9 @@ from sklearn.metrics import roc_auc_score
 
 from fundusnet.data.manifest import images_table
 from fundusnet.errors import UserError
-from fundusnet.evaluation.subgroups import attributes_of, finding_subgroups, grading_subgroups
+from fundusnet.evaluation.subgroups import attributes_of, subgroup_rows
+from fundusnet.findings.statistics import subgroup_statistics as finding_statistics
+from fundusnet.grading.statistics import subgroup_statistics as grading_statistics
 
 
 @pytest.fixture
@@ -27,9 +30,9 @@ def images() -> pd.DataFrame:
     return images_table(rows)
 
 
-def test_a_group_is_what_its_images_alone_give(images: pd.DataFrame) -> None:
+def test_a_subgroup_has_the_metrics_of_its_images(images: pd.DataFrame) -> None:
     table = predictions(0)
-    rows = finding_subgroups(table, attributes_of(images, ["eye"]), n=50)["drusen"]
+    rows = subgroup_rows(table, attributes_of(images, ["eye"]), finding_statistics, n=50)
     assert [(row["column"], row["value"], row["n_images"]) for row in rows] == [
         ("eye", "left", 60),
         ("eye", "right", 59),
@@ -42,8 +45,8 @@ def test_a_group_is_what_its_images_alone_give(images: pd.DataFrame) -> None:
     assert "small" not in rows[0]
 
 
-def test_a_small_group_says_so_and_an_empty_class_why(images: pd.DataFrame) -> None:
-    last = finding_subgroups(predictions(0), attributes_of(images, ["eye"]), n=50)["drusen"][-1]
+def test_a_small_subgroup_is_marked_and_an_empty_class_has_a_reason(images: pd.DataFrame) -> None:
+    last = subgroup_rows(predictions(0), attributes_of(images, ["eye"]), finding_statistics, n=50)[-1]
     assert last["small"] is True and last["n_patients"] == 1
     assert last["metrics"]["auroc"]["value"] is None and "no " in last["metrics"]["auroc"]["reason"]
 
@@ -61,7 +64,8 @@ def test_grades_by_a_file_of_patients(images: pd.DataFrame, tmp_path: Path) -> N
             "predicted": np.arange(120) % 2, "p_gt_0": 0.4, "p_gt_1": 0.2,
         }
     )  # fmt: skip
-    rows = {row["value"]: row for row in grading_subgroups(table, attributes[["sex"]], ["a", "b", "c"], n=20)["grade"]}
+    statistics_of = partial(grading_statistics, classes=["a", "b", "c"])
+    rows = {row["value"]: row for row in subgroup_rows(table, attributes[["sex"]], statistics_of, n=20)}
     assert set(rows) == {"f", "m", "unknown"} and rows["f"]["n_patients"] == 25 and rows["f"]["n_images"] == 50
     women = table[attributes["sex"].to_numpy() == "f"]
     metrics = rows["f"]["metrics"]
@@ -75,7 +79,7 @@ def test_grades_by_a_file_of_patients(images: pd.DataFrame, tmp_path: Path) -> N
         (["eyes"], None, "no column eyes among .*did you mean eye?"),
         (["patient_id"], None, "patient_id has 60 values, too many"),
         (["sex"], "name,sex\na,f\n", "neither image_id nor patient_id"),
-        (["sex"], "patient_id,sex\np1,f\np1,m\n", "patient_id p1 stands twice"),
+        (["sex"], "patient_id,sex\np1,f\np1,m\n", "patient_id p1 occurs twice"),
         (["sex"], "patient_id,sex\nq1,f\n", "none of its patient_id is in the set"),
     ],
 )

@@ -1,4 +1,4 @@
-"""The section of a report about a sweep: what validation prefers, and pictures that hold every job."""
+"""The section of a report about a sweep: what is best on validation, and figures with every job."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ import pandas as pd
 import pytest
 from finished_runs import run_folder
 
-from fundusnet.evaluation.comparison import read_runs
 from fundusnet.evaluation.groups import group_runs, swept_keys
-from fundusnet.evaluation.sweeps import Best, best_on_validation, lines, parallel, sweep_section
+from fundusnet.evaluation.runs import read_runs
+from fundusnet.evaluation.sweeps import Best, best_on_validation, line_plots, parallel_coordinates, sweep_section
 from fundusnet.findings.report import write_report
+from fundusnet.findings.statistics import FINDINGS
 
 
 def sweep(root: Path, seeds: tuple[int, ...] = (0, 1)) -> list[Path]:
@@ -37,25 +38,25 @@ def accuracy(predictions: pd.DataFrame) -> float:
 
 
 def test_validation_chooses_the_best_and_its_command_repeats_it(tmp_path: Path) -> None:
-    groups = group_runs(read_runs(sweep(tmp_path)))
+    groups = group_runs(read_runs(sweep(tmp_path), FINDINGS))
     best = best_on_validation(groups, accuracy)
     assert best == Best("loss.weight=0.0, data.size=64", 1.0, "fundusnet train model.loss.weight=0 data.size=64 seed=0")
 
 
-def test_without_validation_nothing_is_called_best(tmp_path: Path) -> None:
+def test_without_validation_there_is_no_best(tmp_path: Path) -> None:
     folders = sweep(tmp_path, seeds=(0,))
     (folders[-1] / "predictions_val.csv").unlink()
-    assert best_on_validation(group_runs(read_runs(folders)), accuracy) is None
+    assert best_on_validation(group_runs(read_runs(folders, FINDINGS)), accuracy) is None
 
 
 def entries(folders: list[Path]) -> tuple[list, dict]:
-    groups = group_runs(read_runs(folders))
+    groups = group_runs(read_runs(folders, FINDINGS))
     return groups, {"AUROC": {group.label: group.metric("drusen", "auroc", n=20) for group in groups}}
 
 
-def test_lines_join_what_differs_in_one_value_alone(tmp_path: Path) -> None:
+def test_lines_join_settings_that_differ_in_one_value(tmp_path: Path) -> None:
     groups, scores = entries(sweep(tmp_path))
-    figure = lines(groups, ["model.loss.weight", "data.size"], scores)
+    figure = line_plots(groups, ["model.loss.weight", "data.size"], scores)
     weight, size = figure.axes
     assert [tick.get_text() for tick in weight.get_xticklabels()] == ["0", "0.3", "1"]  # in the order of numbers
     assert [text.get_text() for text in weight.get_legend().get_texts()] == ["data.size=64", "data.size=128"]
@@ -65,15 +66,15 @@ def test_lines_join_what_differs_in_one_value_alone(tmp_path: Path) -> None:
     assert len(size.containers) == 3
 
 
-def test_parallel_coordinates_hold_a_line_a_setting(tmp_path: Path) -> None:
+def test_parallel_coordinates_have_a_line_for_each_setting(tmp_path: Path) -> None:
     groups, scores = entries(sweep(tmp_path))
-    (axes,) = parallel(groups, ["model.loss.weight", "data.size"], scores).axes
+    (axes,) = parallel_coordinates(groups, ["model.loss.weight", "data.size"], scores).axes
     paths = [line.get_ydata() for line in axes.lines if len(line.get_ydata()) == 3]
     assert len(paths) == 6
     assert {tuple(path[:2]) for path in map(list, paths)} == {(w, s) for w in (0.0, 0.5, 1.0) for s in (0.0, 1.0)}
 
 
-def test_two_methods_are_no_sweep(tmp_path: Path) -> None:
+def test_two_methods_are_not_a_sweep(tmp_path: Path) -> None:
     groups, scores = entries([run_folder(tmp_path, weight=weight) for weight in (0.0, 1.0)])
     assert sweep_section(groups, scores, None) is None
 
@@ -84,13 +85,13 @@ def test_the_page_shows_it(tmp_path: Path) -> None:
     assert "<code>fundusnet train model.loss.weight=0 data.size=64 seed=0</code>" in content
 
 
-def test_dilations_of_one_finding_are_a_method_and_of_several_are_theirs(tmp_path: Path) -> None:
+def test_dilations_make_methods_of_one_finding_but_not_of_several(tmp_path: Path) -> None:
     def with_dilations(folder: Path, rates: list[int]) -> Path:
         file = folder / "config.yaml"
         file.write_text(file.read_text().replace(f"- {len('drusen')}\n", f"- {rates}\n"))
         return folder
 
     one = [with_dilations(run_folder(tmp_path / str(rate), seed=0), [rate]) for rate in (1, 2, 4)]
-    assert swept_keys(read_runs(one)) == ["model.network.dilations"]
+    assert swept_keys(read_runs(one, FINDINGS)) == ["model.network.dilations"]
     two = [run_folder(tmp_path / "two", finding=finding) for finding in ("drusen", "membrane")]
-    assert swept_keys(read_runs(two)) == []
+    assert swept_keys(read_runs(two, FINDINGS)) == []

@@ -1,4 +1,4 @@
-"""Localisation figures: what a flat, a perfect and an empty map score."""
+"""Localisation metrics: what a flat, a perfect and an empty map score."""
 
 from __future__ import annotations
 

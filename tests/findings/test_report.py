@@ -16,11 +16,11 @@ from PIL import Image
 from fundusnet.data.prepare import prepare
 from fundusnet.data.sources import load_source
 from fundusnet.errors import UserError
-from fundusnet.evaluation.comparison import maps_of, read_runs
 from fundusnet.evaluation.groups import group_differences, group_runs
-from fundusnet.evaluation.tables import patients_of
-from fundusnet.findings.report import write_report
-from fundusnet.findings.statistics import findings_metrics
+from fundusnet.evaluation.runs import read_runs
+from fundusnet.evaluation.tables import describe_images
+from fundusnet.findings.report import maps_of, write_report
+from fundusnet.findings.statistics import FINDINGS, findings_metrics
 
 IMAGES = 40
 
@@ -65,7 +65,7 @@ def test_the_page_needs_nothing_outside_itself(tmp_path: Path) -> None:
     assert "&lt;guided&gt;" in page and "<guided>" not in page
     assert "synthetic, test split" in page
     assert "40 images of 15 patients" in page
-    assert "20 present (0 of them without cue), 20 absent, 0 undecided" in page
+    assert "20 present (0 of them without a cue), 20 absent, 0 undecided" in page
     assert "no present images with lesion pixels" in page
     assert "No pictures" in page
     assert page.count("data:image/png;base64,") == 2  # ROC and losses
@@ -84,7 +84,7 @@ def test_two_runs_stand_side_by_side_with_their_difference(tmp_path: Path) -> No
     runs = [made_up_run(tmp_path / "a", "with"), made_up_run(tmp_path / "b", "without", skill=0.4)]
     page = write_report(runs, tmp_path / "report.html").read_text()
     assert re.search(r"<th>with</th>\s*<th>without</th>\s*<th>Difference</th>", page)
-    difference = group_differences(group_runs(read_runs(runs)), n=200)["without", "hemorrhage", "air_tp"]
+    difference = group_differences(group_runs(read_runs(runs, FINDINGS)), n=200)["without", "hemorrhage", "air_tp"]
     assert difference.value == pytest.approx(-0.3, abs=0.05)
     assert difference.high is not None and difference.high < -0.2
     assert f"{difference.value:+.3f}" in page
@@ -95,15 +95,17 @@ def test_a_difference_uses_the_shared_images_only(tmp_path: Path) -> None:
     path = runs[1] / "predictions.csv"
     table = pd.read_csv(path)
     table.iloc[::-1].iloc[10:].to_csv(path, index=False)  # other order, ten images fewer
-    found = group_differences(group_runs(read_runs(runs)), n=50)
+    found = group_differences(group_runs(read_runs(runs, FINDINGS)), n=50)
     assert found["b", "hemorrhage", "auroc"].value == pytest.approx(0)
     assert "scored on different images" in write_report(runs, tmp_path / "report.html").read_text()
     table.assign(image_id="other" + table["image_id"]).to_csv(path, index=False)
-    assert not group_differences(group_runs(read_runs(runs)), n=50)
+    assert not group_differences(group_runs(read_runs(runs, FINDINGS)), n=50)
 
 
-def test_labels_fall_back_to_the_folder_and_stay_apart(tmp_path: Path) -> None:
-    runs = read_runs([made_up_run(tmp_path / name, label) for name, label in (("a", ""), ("b", "x"), ("c", "x"))])
+def test_labels_fall_back_to_the_folder_and_stay_distinct(tmp_path: Path) -> None:
+    runs = read_runs(
+        [made_up_run(tmp_path / name, label) for name, label in (("a", ""), ("b", "x"), ("c", "x"))], FINDINGS
+    )
     assert [run.label for run in runs] == ["a", "x (b)", "x (c)"]
     assert maps_of(runs[0], "hemorrhage")["eye03"].shape == (4, 4)
 
@@ -153,9 +155,9 @@ def test_pictures_of_every_outcome_come_from_the_prepared_set(tmp_path: Path) ->
     ("unknown", "words"),
     [
         (0, "7 images of 5 patients"),
-        (2, "7 images (of 2 the patient is unknown: each counts as one)"),
-        (7, "7 images (patients unknown: each counts as one)"),
+        (2, "7 images (patient unknown for 2 of them: each counts as one)"),
+        (7, "7 images (patients unknown: each image counts as one)"),
     ],
 )
 def test_unknown_patients_are_not_counted_as_known_ones(unknown: int, words: str) -> None:
-    assert patients_of({"n_images": 7, "n_patients": 5, "n_without_patient": unknown}) == words
+    assert describe_images({"n_images": 7, "n_patients": 5, "n_without_patient": unknown}) == words

@@ -14,7 +14,7 @@ from fundusnet.findings.statistics import (
     METRIC_NAMES,
     findings_metrics,
     operating_points,
-    read_predictions,
+    read_findings,
     with_predicted,
 )
 
@@ -91,7 +91,7 @@ def test_a_written_table_reads_back(predictions: pd.DataFrame, tmp_path: Path) -
     path = tmp_path / "predictions.csv"
     written = predictions.assign(patient_id=["007", "007", "NA", "1", "2", "", ""])
     written.to_csv(path, index=False)
-    table = read_predictions(path)
+    table = read_findings(path)["hemorrhage"]
     assert list(table["patient_id"]) == list(written["patient_id"])
     assert np.allclose(table["air"], predictions["air"], equal_nan=True)
 
@@ -102,4 +102,4 @@ def test_a_table_that_cannot_be_used_is_refused(text: str | None, cause: str, tm
     if text is not None:
         path.write_text(text)
     with pytest.raises(UserError, match=cause):
-        read_predictions(path)
+        read_findings(path)

@@ -1,4 +1,4 @@
-"""Every number against scikit-learn, with the weights of a resample, and undefined ones by name."""
+"""Every metric against scikit-learn, with the weights of a resample, and the reasons of undefined ones."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_against_scikit_learn(graded) -> None:  # type: ignore[no-untyped-def]
     grade, predicted, p, weights = graded
     classes = p.shape[1] + 1
     names = [f"g{k}" for k in range(classes)]
-    values = {name: s.of(weights) for name, s in grading_statistics(grade, predicted, p, names).items()}
+    values = {name: s.compute(weights) for name, s in grading_statistics(grade, predicted, p, names).items()}
     each = class_probabilities(torch.tensor(p)).numpy()
     for r, w in enumerate(weights):
         expected = {
@@ -60,11 +60,11 @@ def test_against_scikit_learn(graded) -> None:  # type: ignore[no-untyped-def]
     assert set(values) == {*expected, "rank_violations"}
 
 
-def test_macro_area_is_the_library_s_one_against_rest() -> None:
+def test_macro_auroc_equals_scikit_learn_one_against_rest() -> None:
     rng = np.random.default_rng(0)
     grade = rng.integers(0, 4, 60)
     p = np.sort(rng.uniform(0, 1, (60, 3)))[:, ::-1]
-    value = auroc_macro(grade, p, list("abcd")).of(np.ones((1, 60)))[0]
+    value = auroc_macro(grade, p, list("abcd")).compute(np.ones((1, 60)))[0]
     each = class_probabilities(torch.tensor(p.copy())).numpy()
     assert value == pytest.approx(sklearn.roc_auc_score(grade, each, multi_class="ovr", average="macro"))
 
@@ -78,7 +78,9 @@ def test_a_weight_is_a_repetition(graded) -> None:  # type: ignore[no-untyped-de
         np.repeat(grade, times), np.repeat(predicted, times), np.repeat(p, times, axis=0), names
     )
     for name in once:
-        assert once[name].of(weights[:1])[0] == pytest.approx(repeated[name].of(np.ones((1, times.sum())))[0]), name
+        assert once[name].compute(weights[:1])[0] == pytest.approx(
+            repeated[name].compute(np.ones((1, times.sum())))[0]
+        ), name
 
 
 def test_the_papers_rates() -> None:
@@ -90,7 +92,7 @@ def test_the_papers_rates() -> None:
     )
     p = np.stack([predicted > 0, predicted > 1], axis=1) * 0.9
     statistics = grading_statistics(grade, predicted, p, ["normal", "suspicious", "glaucoma"])
-    percent = {name: 100 * s.of(np.ones((1, 199)))[0] for name, s in statistics.items()}
+    percent = {name: 100 * s.compute(np.ones((1, 199)))[0] for name, s in statistics.items()}
     assert percent["recall_normal"] == pytest.approx(96.00, abs=0.005)
     assert percent["recall_suspicious"] == pytest.approx(97.56, abs=0.005)
     assert percent["recall_glaucoma"] == pytest.approx(95.18, abs=0.005)
@@ -99,10 +101,10 @@ def test_the_papers_rates() -> None:
 
 def test_violations() -> None:
     p = [[0.9, 0.1], [0.1, 0.9], [0.2, 0.3], [0.4, 0.6]]
-    assert violation_rate(p).of(np.array([[1, 1, 1, 1], [3, 1, 0, 0.0]])).tolist() == [0.5, 0.25]
+    assert violation_rate(p).compute(np.array([[1, 1, 1, 1], [3, 1, 0, 0.0]])).tolist() == [0.5, 0.25]
 
 
-def test_undefined_numbers_say_so() -> None:
+def test_undefined_metrics_have_reasons() -> None:
     grade, predicted, p = [0, 0, 1, 1], [0, 1, 1, 1], [[0.1, 0.0], [0.8, 0.1], [0.6, 0.2], [0.9, 0.3]]
     statistics = grading_statistics(grade, predicted, p, ["normal", "suspicious", "glaucoma"])
     entries = {name: bootstrap(s, list("abcd"), n=50).as_metric() for name, s in statistics.items()}
@@ -116,19 +118,19 @@ def test_undefined_numbers_say_so() -> None:
     assert not any(math.isnan(x) for x in numbers)
 
 
-def test_kappa_of_one_grade_alone_is_undefined() -> None:
-    assert np.isnan(kappa_quadratic([1, 1, 1], [1, 1, 1], 3).of(np.ones((1, 3)))[0])
+def test_kappa_of_a_single_grade_is_undefined() -> None:
+    assert np.isnan(kappa_quadratic([1, 1, 1], [1, 1, 1], 3).compute(np.ones((1, 3)))[0])
     assert bootstrap(kappa_quadratic([1, 1, 1], [1, 1, 1], 3), [1, 2, 3]).value is None
     # All right, over two grades: full agreement.
-    assert kappa_quadratic([0, 1, 1], [0, 1, 1], 3).of(np.ones((1, 3)))[0] == 1
+    assert kappa_quadratic([0, 1, 1], [0, 1, 1], 3).compute(np.ones((1, 3)))[0] == 1
     # A resample that misses a grade is told from one that has it.
-    values = recall([0, 0, 1], [0, 1, 1], 1, "b").of(np.array([[1, 1, 1], [2, 1, 0.0]]))
+    values = recall([0, 0, 1], [0, 1, 1], 1, "b").compute(np.array([[1, 1, 1], [2, 1, 0.0]]))
     assert values[0] == 1 and np.isnan(values[1])
 
 
-def test_a_resample_without_a_grade_has_no_macro_area() -> None:
+def test_a_resample_without_a_grade_has_no_macro_auroc() -> None:
     p = [[0.1, 0.0], [0.8, 0.1], [0.6, 0.2], [0.9, 0.7]]
-    values = auroc_macro([0, 0, 1, 2], p, list("abc")).of(np.array([[1, 1, 1, 1], [2, 1, 1, 0.0]]))
+    values = auroc_macro([0, 0, 1, 2], p, list("abc")).compute(np.array([[1, 1, 1, 1], [2, 1, 1, 0.0]]))
     assert np.isfinite(values[0]) and np.isnan(values[1])
 
 

@@ -1,4 +1,4 @@
-"""The page about grading runs: numbers as they were scored, differences, pictures, and what it refuses."""
+"""The report on grading runs: metrics, differences, pictures, and what it refuses."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def text_of(page: Path) -> str:
     return " ".join(re.sub(r"<style.*?</style>|<[^>]+>", " ", page.read_text(), flags=re.S).split())
 
 
-def test_a_method_a_row_and_its_difference_below(prepared: Path, tmp_path: Path) -> None:
+def test_each_method_has_a_row_with_its_difference_below(prepared: Path, tmp_path: Path) -> None:
     runs = [
         made(tmp_path / "a", prepared, "two-stage ranking", wrong=[0], two_stage=True),
         made(tmp_path / "b", prepared, "multiclass", wrong=[0, 3, 6, 9, 1, 4]),
@@ -122,7 +122,7 @@ def test_runs_of_other_grades_are_refused(prepared: Path, tmp_path: Path) -> Non
         made(tmp_path / "a", prepared, "a"),
         made(tmp_path / "b", prepared, "b", classes=("none", "mild", "severe")),
     ]
-    with pytest.raises(UserError, match=r"b tells the grades none, mild, severe, .*a tells normal"):
+    with pytest.raises(UserError, match=r"b has the grades none, mild, severe, .*a has normal"):
         write_report(runs, tmp_path / "page.html")
 
 

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import cohen_kappa_score, confusion_matrix, recall_score, roc_auc_score
 
-from fundusnet.grading.statistics import grading_metrics, read_predictions, run_statistics
+from fundusnet.grading.statistics import grading_metrics, read_grades, run_statistics
 
 CLASSES = ("normal", "suspicious", "glaucoma")
 
@@ -70,7 +70,7 @@ def test_equal_to_scikit_learn(data: st.DataObject, classes: int, size: int) -> 
     names = [str(k) for k in range(classes)]
     rows = table(grade.tolist(), predicted.tolist(), p.tolist())
     once = np.ones((1, len(grade)))
-    found = {name: statistic.of(once)[0] for name, statistic in run_statistics(rows, names).items()}
+    found = {name: statistic.compute(once)[0] for name, statistic in run_statistics(rows, names).items()}
     assert found["kappa_quadratic"] == pytest.approx(cohen_kappa_score(grade, predicted, weights="quadratic"))
     assert [found[f"recall_{name}"] for name in names] == pytest.approx(recall_score(grade, predicted, average=None))
     scores, options = (softmax[:, 1], {}) if classes == 2 else (softmax, {"multi_class": "ovr", "average": "macro"})
@@ -86,11 +86,11 @@ def test_weights_are_repeated_images(predictions: pd.DataFrame) -> None:
     repeated = predictions.loc[np.repeat(predictions.index, weights[0])].reset_index(drop=True)
     once = run_statistics(repeated, CLASSES)
     for name, statistic in run_statistics(predictions, CLASSES).items():
-        expected = once[name].of(np.ones((1, len(repeated))))
-        assert statistic.of(weights.astype(float)) == pytest.approx(expected), name
+        expected = once[name].compute(np.ones((1, len(repeated))))
+        assert statistic.compute(weights.astype(float)) == pytest.approx(expected), name
 
 
-def test_a_grade_nobody_has_is_a_reason_and_not_a_number(predictions: pd.DataFrame) -> None:
+def test_a_grade_without_images_gives_a_reason(predictions: pd.DataFrame) -> None:
     metrics: Any = grading_metrics(predictions[predictions["grade"] != 1], CLASSES, n=20)["metrics"]
     assert metrics["recall_suspicious"]["value"] is None
     assert metrics["recall_suspicious"]["reason"] == "no images of grade suspicious"
@@ -111,9 +111,9 @@ def test_patients_and_not_images_are_drawn(predictions: pd.DataFrame) -> None:
     assert same["accuracy"]["ci95"] == pytest.approx(few["accuracy"]["ci95"])
 
 
-def test_the_grade_that_chose_the_mask_is_scored_beside(predictions: pd.DataFrame, tmp_path: Path) -> None:
+def test_the_grade_of_the_first_stage_is_scored_too(predictions: pd.DataFrame, tmp_path: Path) -> None:
     path = tmp_path / "predictions.csv"
     predictions.assign(stage1_predicted=[0, 0, 0, 1, 1, 2, 2, 0], patient_id=["007"] * 8).to_csv(path, index=False)
-    read = read_predictions(path)
+    read = read_grades(path)["grade"]
     assert list(read["patient_id"]) == ["007"] * 8
     assert values(grading_metrics(read, CLASSES, n=20))["stage1_accuracy"] == 7 / 8

@@ -1,4 +1,4 @@
-"""The masks of predicted grades, put to the tests of faithfulness."""
+"""The faithfulness of the masks of predicted grades."""
 
 from __future__ import annotations
 
@@ -9,29 +9,28 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from fundusnet.evaluation.faithfulness import Explained, Tested, faithfulness
-from fundusnet.evaluation.faithfulness_report import IMAGES
+from fundusnet.evaluation.faithfulness import Explanation, Faithfulness, measure_faithfulness, sample_rows
 from fundusnet.grading import cam
 from fundusnet.grading.datamodule import GradingDataModule
 from fundusnet.grading.network import GradingNetwork
 from fundusnet.grading.ranking import class_probabilities, predicted_grade, probabilities
 from fundusnet.grading.stage import RankingStage, scaled
+from fundusnet.grading.statistics import GRADE
 from fundusnet.grading.two_stage import TwoStage
 
 
-def tested_maps(
+def mask_faithfulness(
     module: RankingStage, datamodule: GradingDataModule, split: str
-) -> dict[str, tuple[pd.DataFrame, Tested]]:
-    """Some images of ``split``, and how the masks of their predicted grades fare; nothing of a stage without maps.
+) -> dict[str, tuple[pd.DataFrame, Faithfulness]]:
+    """Return a sample of the images of ``split``, and the faithfulness of the masks of their predicted grades.
 
-    Of two stages it is the first that makes the masks, and its probability of the grade it predicts that they explain.
+    Of two stages the first is measured: it makes the masks, and they explain its probability of the grade it predicts.
+    Empty for a stage without maps.
     """
     network = module.stage1 if isinstance(module, TwoStage) else module.network
     if not network.has_maps:
         return {}
-    rows = datamodule.rows[split]
-    if len(rows) > IMAGES:
-        rows = np.sort(np.random.default_rng(0).choice(rows, IMAGES, replace=False))
+    rows = sample_rows(datamodule.rows[split])
     grades: list[int] = []
     device = next(network.parameters()).device
     with torch.no_grad():
@@ -39,8 +38,8 @@ def tested_maps(
             logits = network(scaled(batch["image"].to(device)))
             grades += predicted_grade(network.head, logits).tolist()
     pictures = [np.asarray(datamodule.prepared.pixels[row]) for row in rows]
-    tested = faithfulness(Explained(network.eval(), _score, _maps), pictures, grades)
-    return {"grade": (datamodule.prepared.manifest.images.iloc[rows], tested)}
+    measured = measure_faithfulness(Explanation(network.eval(), _score, _maps), pictures, grades)
+    return {GRADE: (datamodule.prepared.manifest.images.iloc[rows], measured)}
 
 
 def _score(network: nn.Module, pictures: Tensor, targets: Tensor) -> Tensor:

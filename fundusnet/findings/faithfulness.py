@@ -1,4 +1,4 @@
-"""The activation maps of findings, put to the tests of faithfulness."""
+"""The faithfulness of the activation maps of findings."""
 
 from __future__ import annotations
 
@@ -7,28 +7,25 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from fundusnet.evaluation.faithfulness import Explained, Tested, faithfulness
-from fundusnet.evaluation.faithfulness_report import IMAGES
+from fundusnet.evaluation.faithfulness import Explanation, Faithfulness, measure_faithfulness, sample_rows
 from fundusnet.findings.datamodule import FindingsDataModule
 from fundusnet.findings.module import GuidedModule
 
 
-def tested_maps(
+def map_faithfulness(
     module: GuidedModule, datamodule: FindingsDataModule, split: str, findings: list[str]
-) -> dict[str, tuple[pd.DataFrame, Tested]]:
-    """For each finding some present images of ``split``, and how their maps of it fare."""
-    explained = Explained(module.network.eval(), _score, _maps)
-    table, tested = datamodule.prepared.manifest.images, {}
+) -> dict[str, tuple[pd.DataFrame, Faithfulness]]:
+    """Return for each finding a sample of the present images of ``split``, and the faithfulness of their maps."""
+    explanation = Explanation(module.network.eval(), _score, _maps)
+    images, measured = datamodule.prepared.manifest.images, {}
     for finding in findings:
         column = module.findings.index(finding)
         rows = datamodule.rows[split]
-        rows = rows[datamodule.labels.label[rows, column] == 1]
-        if len(rows) > IMAGES:
-            rows = np.sort(np.random.default_rng(0).choice(rows, IMAGES, replace=False))
+        rows = sample_rows(rows[datamodule.labels.label[rows, column] == 1])
         if len(rows):
             pictures = [np.asarray(datamodule.prepared.pixels[row]) for row in rows]
-            tested[finding] = (table.iloc[rows], faithfulness(explained, pictures, [column] * len(rows)))
-    return tested
+            measured[finding] = images.iloc[rows], measure_faithfulness(explanation, pictures, [column] * len(rows))
+    return measured
 
 
 def _score(network: nn.Module, pictures: Tensor, targets: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""What is chosen on validation and what is made of it on the page, for findings and between grades."""
+"""What is chosen on validation and what the page shows of it, for findings and for grades."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ import pandas as pd
 import pytest
 from answered import predictions, run
 
-from fundusnet.evaluation.use import finding_tasks, fit_on_validation, grading_tasks, use_metrics
+from fundusnet.evaluation.binary_tasks import fit_on_validation, task_metrics
 from fundusnet.findings.report import write_report
+from fundusnet.findings.statistics import finding_tasks
+from fundusnet.grading.statistics import grading_tasks
 
 
 def test_choices_are_plain_and_made_for_each_finding() -> None:
@@ -24,11 +26,11 @@ def test_choices_are_plain_and_made_for_each_finding() -> None:
     assert chosen["drusen"]["sp85"] < chosen["drusen"]["sp95"]
 
 
-def test_calibration_helps_where_the_logits_are_too_sure() -> None:
+def test_calibration_helps_an_overconfident_network() -> None:
     chosen = fit_on_validation(finding_tasks(predictions(5, images=2000)))
-    question = finding_tasks(predictions(6, images=2000), chosen)[0]
+    (task,) = finding_tasks(predictions(6, images=2000), chosen)
     assert chosen["drusen"]["temperature"] > 1.2
-    entries = use_metrics([question], n=50)["drusen"]
+    entries = task_metrics(task, n=50)
     assert entries["brier_calibrated"]["value"] < entries["brier"]["value"]
     assert entries["calibration_error_calibrated"]["value"] < entries["calibration_error"]["value"]
     # Thresholds of validation, scored elsewhere: near what they were chosen for, and not exactly it.
@@ -36,14 +38,15 @@ def test_calibration_helps_where_the_logits_are_too_sure() -> None:
     assert entries["specificity_sp95"]["value"] == pytest.approx(0.95, abs=0.03)
 
 
-def test_without_a_choice_the_reason_stands_in_its_place() -> None:
-    entries = use_metrics(finding_tasks(predictions(0)), n=20)["drusen"]
+def test_without_a_choice_the_reason_is_given() -> None:
+    (task,) = finding_tasks(predictions(0))
+    entries = task_metrics(task, n=20)
     assert entries["ece"]["value"] is not None
     for name in ("ece_calibrated", "sensitivity_sp85", "specificity_sp95"):
         assert entries[name]["value"] is None and "nothing chosen on validation" in entries[name]["reason"]
 
 
-def test_a_question_between_grades() -> None:
+def test_a_task_for_each_threshold_between_grades() -> None:
     table = pd.DataFrame(
         {
             "image_id": ["a", "b", "c"], "patient_id": ["x", "y", "z"], "grade": [0, 1, 2],
@@ -52,6 +55,7 @@ def test_a_question_between_grades() -> None:
     )  # fmt: skip
     low, high = grading_tasks(table)
     assert (low.name, high.name) == ("gt_0", "gt_1")
+    assert high.metric_name("brier") == "brier_gt_1"
     assert low.label.tolist() == [0, 1, 1] and high.label.tolist() == [0, 0, 1]
     assert high.probability.tolist() == [0.0, 0.3, 0.8]
 
@@ -59,7 +63,7 @@ def test_a_question_between_grades() -> None:
 def test_the_page_shows_one_run_and_two_and_means_over_seeds(tmp_path: Path) -> None:
     first = run(tmp_path / "a", 0)
     page = write_report([first], tmp_path / "report.html").read_text()
-    assert page.count("Calibration and use") == 1
+    assert page.count("Calibration and decisions") == 1
     assert page.count("data:image/png;base64,") == 3  # ROC, reliability, decision
     temperature = json.loads((first / "metrics.json").read_text())["validation"]["drusen"]["temperature"]
     assert f"Temperature, fitted on validation: {temperature:.2f}." in page
@@ -77,4 +81,4 @@ def test_the_page_shows_one_run_and_two_and_means_over_seeds(tmp_path: Path) -> 
 def test_runs_of_an_earlier_version_have_no_such_section(tmp_path: Path) -> None:
     old = run(tmp_path / "a", 0)
     (old / "curves.json").unlink()
-    assert "Calibration and use" not in write_report([old], tmp_path / "report.html").read_text()
+    assert "Calibration and decisions" not in write_report([old], tmp_path / "report.html").read_text()

@@ -1,0 +1,68 @@
+"""The figures of findings: loss curves, and panels of photograph, cue and heat maps (S1.6)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
+
+from fundusnet.data.regions import Point, region_map
+from fundusnet.evaluation.figures import COLORS, OUTLINE_COLORS, Mask, Pixels, heatmap, outlined, overlay, tidy
+
+REGION_COLOR, LESION_COLOR = OUTLINE_COLORS
+
+
+def panel_tiles(
+    image: Pixels,
+    maps: Mapping[str, ArrayLike],
+    *,
+    cue: Mask | None = None,
+    lesion: Mask | None = None,
+    landmarks: tuple[Point, Point] | None = None,
+) -> dict[str, Pixels]:
+    """Return the pictures of Fig. 3 by name: photograph with outlines, cue mask, then a heat map for each model.
+
+    Args:
+        image: uint8 ``(H, W, 3)``.
+        maps: Activation maps ``(h, w)`` by model name.
+        cue: bool ``(H, W)``, or None where unknown.
+        lesion: bool ``(H, W)``, or None where unknown.
+        landmarks: Centres of disc and fovea in pixels, for the outlines of the regions; None where unknown.
+    """
+    height, width = image.shape[:2]
+    photograph = image
+    if landmarks is not None:
+        regions = region_map((height, width), *landmarks)
+        for region in np.unique(regions):
+            photograph = outlined(photograph, regions == region, REGION_COLOR)
+    if lesion is not None:
+        photograph = outlined(photograph, lesion, LESION_COLOR)
+    tiles: dict[str, Pixels] = {"photograph": photograph}
+    if cue is not None:
+        grey = (image.mean(axis=2, keepdims=True) * np.where(cue, 1.0, 0.25)[..., None]).astype(np.uint8)
+        tiles["cue"] = outlined(np.repeat(grey, 3, axis=2), cue, REGION_COLOR)
+    for name, activation in maps.items():
+        shown = overlay(image, heatmap(activation, (height, width)))
+        tiles[name] = shown if cue is None else outlined(shown, cue, REGION_COLOR)
+    return tiles
+
+
+def losses(history: pd.DataFrame) -> Figure:
+    """Return the loss curves of ``history.csv``: total, classification and guidance, on training and validation."""
+    names = [name for name in ("loss", "classification", "guidance") if {f"train/{name}", f"val/{name}"} & {*history}]
+    figure = Figure(figsize=(3.1 * max(1, len(names)), 2.8), dpi=150)
+    for axes, name in zip(figure.subplots(1, max(1, len(names)), squeeze=False)[0], names or ["loss"], strict=True):
+        for stage, color in (("train", COLORS[0]), ("val", COLORS[1])):
+            key = f"{stage}/{name}"
+            if key in history:
+                known = history[["epoch", key]].dropna()
+                marker = "o" if len(known) < 3 else None
+                axes.plot(known["epoch"], known[key], color=color, linewidth=1.5, marker=marker, label=stage)
+        axes.set(title=name, xlabel="epoch")
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        if axes.get_legend_handles_labels()[0]:
+            axes.legend(frameon=False, fontsize=8)
+    return tidy(figure)

@@ -1,0 +1,89 @@
+"""The tables of a report on findings, for the page and as Markdown (S1.6)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from fundusnet.evaluation.groups import Group
+from fundusnet.evaluation.report import Differences, Entries
+from fundusnet.evaluation.tables import NOT_MEASURED, cell, markdown_cell, markdown_table
+from fundusnet.findings.statistics import METRIC_NAMES, TITLES, count_labels
+
+OVERVIEW = ("auroc", "air_tp", "lift_tp", "pointing_game", "lesion_energy")
+
+
+def finding_table(
+    groups: Sequence[Group], finding: str, entries: Entries, differences: Differences
+) -> Iterator[dict[str, Any]]:
+    """Yield a row for each metric, with ``score`` and ``difference`` to the first group for each group."""
+    for name in METRIC_NAMES:
+        found = [entries.get((group.label, finding, name)) for group in groups]
+        if all(entry is None for entry in found):
+            continue
+        cells = []
+        for group, entry in zip(groups, found, strict=True):
+            difference = differences.get((group.label, finding, name))
+            shown = cell(difference.as_metric(), signed=True) if difference else None
+            cells.append({"score": cell(entry or NOT_MEASURED), "difference": shown})
+        yield {"title": TITLES[name], "cells": cells}
+
+
+def overview_table(
+    groups: Sequence[Group], findings: Sequence[str], entries: Entries, differences: Differences
+) -> Iterator[dict[str, Any]]:
+    """Yield for each finding and group a row with the metrics of ``OVERVIEW``, then one of its differences."""
+    for finding in findings:
+        for group in groups:
+            if finding not in group.targets:
+                continue
+            scores = [cell(entries.get((group.label, finding, name)) or NOT_MEASURED) for name in OVERVIEW]
+            yield {"finding": finding, "label": group.label, "cells": scores}
+            between = [differences.get((group.label, finding, name)) for name in OVERVIEW]
+            if any(between):
+                changes = [cell(one.as_metric(), signed=True) if one else cell(NOT_MEASURED) for one in between]
+                yield {"finding": finding, "label": f"difference to {groups[0].label}", "cells": changes}
+
+
+def counts(groups: Sequence[Group], finding: str) -> list[dict[str, Any]]:
+    """Return how many images each group was scored on by label, summed over its seeds."""
+    found = []
+    for group in groups:
+        runs = group.runs_of(finding)
+        if runs:
+            each = [count_labels(run.predictions[finding]) for run in runs]
+            total = {name: sum(one[name] for one in each) for name in each[0]}
+            found.append({"label": group.label, "runs": len(runs), **total})
+    return found
+
+
+def markdown(groups: Sequence[Group], findings: Sequence[str], entries: Entries, differences: Differences) -> str:
+    """Return all of it as Markdown: one table over the findings, or one over the metrics of a single finding."""
+    if len(findings) > 1:
+        head = ["finding", "method", *(TITLES[name] for name in OVERVIEW)]
+        rows = [
+            [row["finding"], row["label"], *(markdown_cell(one) for one in row["cells"])]
+            for row in overview_table(groups, findings, entries, differences)
+        ]
+    else:
+        head = ["metric", groups[0].label, *(word for group in groups[1:] for word in (group.label, "difference"))]
+        rows = [
+            [
+                row["title"],
+                markdown_cell(row["cells"][0]["score"]),
+                *(markdown_cell(pair[part]) for pair in row["cells"][1:] for part in ("score", "difference")),
+            ]
+            for row in finding_table(groups, findings[0], entries, differences)
+        ]
+    lines = []
+    for finding in findings:
+        of_groups = counts(groups, finding)
+        same = all({**one, "label": ""} == {**of_groups[0], "label": ""} for one in of_groups)
+        for one in of_groups[:1] if same else of_groups:
+            who = finding if same else f"{finding}, {one['label']}"
+            runs = f" over {one['runs']} runs" if one["runs"] > 1 else ""
+            lines.append(
+                f"{who}{runs}: {one['n_present']} present ({one['n_without_cue']} without cue), "
+                f"{one['n_absent']} absent, {one['n_undecided']} undecided.  \n"
+            )
+    return f"{markdown_table(head, rows)}\n{''.join(lines)}"
