@@ -108,8 +108,8 @@ def test_without_the_hub_it_starts_random_and_says_so(
     def unreachable(*_: object, **__: object) -> None:
         raise OSError("the hub cannot be reached")
 
-    monkeypatch.setattr(backbones, "_created", unreachable)
-    backbones._pretrained_state.cache_clear()
+    monkeypatch.setattr(backbones, "_pretrained_state", unreachable)
+    backbones._timm_state.cache_clear()
     network = build_network(1, "guided_timm", backbone="test_resnet", pretrained=True, weights=None)
     assert str(network.initial_weights).startswith("random") and "the hub cannot be reached" in caplog.text
 

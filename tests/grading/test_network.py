@@ -193,9 +193,9 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         return model
 
     monkeypatch.setattr(timm, "create_model", create_model)
-    backbones._pretrained_state.cache_clear()
+    backbones._timm_state.cache_clear()
     yield state
-    backbones._pretrained_state.cache_clear()
+    backbones._timm_state.cache_clear()
 
 
 def test_pretrained_weights_reach_every_sub_classifier(hub: dict[str, Any]) -> None:
