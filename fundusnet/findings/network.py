@@ -6,8 +6,8 @@ Every network here maps ``(B, 3, H, W)`` in [0, 1] to a logit map ``(B, F, h, w)
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Iterable, Sequence
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -207,6 +207,18 @@ def pool_logits(logit_map: Tensor, pool: int = 1, top_share: float | None = None
 def top_cells(cells: int, share: float) -> int:
     """How many of a map's cells are ``share`` of it: rounded, at least one."""
     return max(1, round(share * cells))
+
+
+def pooling_windows(network: nn.Module, cells: int) -> Tensor:
+    """``(F,)`` cells of a map for each value that the mean in its logit is taken over; 1 without pooling.
+
+    Args:
+        network: Any network of this module.
+        cells: Cells of its activation map, ``h * w``.
+    """
+    heads = cast(Iterable[AtrousHead], getattr(network, "heads", ()))
+    windows = [head.pool**2 if head.top_share is None else cells / top_cells(cells, head.top_share) for head in heads]
+    return torch.tensor(windows or [1.0] * cast(nn.Conv2d, network.classifier).out_channels, dtype=torch.float32)
 
 
 class _ResidualUnit(nn.Module):
