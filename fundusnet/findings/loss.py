@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
@@ -12,8 +13,12 @@ Form = Literal["log", "bce"]
 
 
 def guidance_loss(
-    activation: Tensor, cue: Tensor, eps: float = 1e-3, form: Form = "log", finding_weight: Tensor | None = None
-) -> Tensor:
+    activation: Float[Tensor, "B F h w"],
+    cue: Float[Tensor, "B F h w"],
+    eps: float = 1e-3,
+    form: Form = "log",
+    finding_weight: Float[Tensor, " F"] | None = None,
+) -> Float[Tensor, ""]:
     """Penalty on activation outside the cue (S1 Eq. 2).
 
     ``log``: mean of ``(1 - m) log(max(a, eps))``; falls from 0 to ``log(eps)``, its gradient in the logit is ``1 - a``:
@@ -41,7 +46,9 @@ def guidance_loss(
     return (outside * cost).sum() / cells.clamp_min(1)
 
 
-def classification_loss(logit: Tensor, label: Tensor, positive_weight: Tensor | None = None) -> Tensor:
+def classification_loss(
+    logit: Float[Tensor, "B F"], label: Float[Tensor, "B F"], positive_weight: Float[Tensor, " F"] | None = None
+) -> Float[Tensor, ""]:
     """Binary cross-entropy over the decided labels (S1.4).
 
     Args:

@@ -118,8 +118,12 @@ class GuidedTimm(nn.Module):
         self.normalize = Normalize(self.backbone, mean_std)
         self.initial_weights = load_weights([self.backbone], backbone, pretrained, weights)
         self.scales = None if strides is None else Scales(self.backbone, backbone, strides, map_stride)
-        self.join = None if self.scales is None else JoinedMaps(self.scales.channels, downsampling)
-        channels = int(self.backbone.num_features) if self.scales is None else sum(self.scales.channels)
+        self.join = None
+        channels = int(self.backbone.num_features)
+        if self.scales is not None:
+            self.scales.prune(self.backbone)
+            self.join = JoinedMaps(self.scales.channels, downsampling)
+            channels = sum(self.scales.channels)
         self.heads = _make_heads(findings, channels, dilations, pool, pyramid_width, top_share)
         self.heads.apply(_init_xavier)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional
 
@@ -17,7 +18,7 @@ SCALES: tuple[Scale, ...] = ("minmax", "relu", "sigmoid")
 Size = tuple[int, int]
 
 
-def class_activation_maps(features: Tensor, weight: Tensor) -> Tensor:
+def class_activation_maps(features: Float[Tensor, "B C h w"], weight: Float[Tensor, "c C"]) -> Float[Tensor, "B c h w"]:
     """``(B, C, h, w)`` features, ``(c, C)`` linear weights → ``(B, c, h, w)`` float32 maps, one for each class.
 
     The mean of a map over its cells plus the class's bias is the class's logit. For a sub-classifier c is 2: no, yes.
@@ -27,7 +28,13 @@ def class_activation_maps(features: Tensor, weight: Tensor) -> Tensor:
         return functional.conv2d(features.float(), weight.float()[:, :, None, None])
 
 
-def grade_mask(cams: Tensor, grade: Tensor, size: Size, scale: Scale = "minmax", floor: float = 0.0) -> Tensor:
+def grade_mask(
+    cams: Float[Tensor, "B k 2 h w"],
+    grade: Int[Tensor, " B"],
+    size: Size,
+    scale: Scale = "minmax",
+    floor: float = 0.0,
+) -> Float[Tensor, "B 1 H W"]:
     """The mask of one grade for each image (S2.2).
 
     Grade 0 → CAM[0, no]; grade K-1 → CAM[K-2, yes]; any other grade g → the mean of CAM[g-1, yes] and CAM[g, no].
@@ -46,7 +53,13 @@ def grade_mask(cams: Tensor, grade: Tensor, size: Size, scale: Scale = "minmax",
     return class_mask(_of_grades(_scaled(cams, scale)), grade, size, None, floor)
 
 
-def class_mask(cams: Tensor, grade: Tensor, size: Size, scale: Scale | None = "minmax", floor: float = 0.0) -> Tensor:
+def class_mask(
+    cams: Float[Tensor, "B K h w"],
+    grade: Int[Tensor, " B"],
+    size: Size,
+    scale: Scale | None = "minmax",
+    floor: float = 0.0,
+) -> Float[Tensor, "B 1 H W"]:
     """The mask of one class for each image: ``grade_mask`` for the K maps ``(B, K, h, w)`` of a K-way softmax (S2.7).
 
     ``scale`` None takes maps that lie in [0, 1] already.
@@ -56,7 +69,12 @@ def class_mask(cams: Tensor, grade: Tensor, size: Size, scale: Scale | None = "m
     return upsampled(_floored(maps.gather(1, index), floor), size)
 
 
-def agnostic_mask(cams: Tensor, size: Size, scale: Scale = "minmax", floor: float = 0.0) -> Tensor:
+def agnostic_mask(
+    cams: Float[Tensor, "B k 2 h w"] | Float[Tensor, "B K h w"],
+    size: Size,
+    scale: Scale = "minmax",
+    floor: float = 0.0,
+) -> Float[Tensor, "B 1 H W"]:
     """The mean of the masks of all K grades (S2.5): where the first stage looks, whatever it decides.
 
     ``cams`` is ``(B, K-1, 2, h, w)`` of sub-classifiers or ``(B, K, h, w)`` of a K-way softmax.
@@ -66,19 +84,19 @@ def agnostic_mask(cams: Tensor, size: Size, scale: Scale = "minmax", floor: floa
     return upsampled(_floored(maps.mean(dim=1, keepdim=True), floor), size)
 
 
-def constant_mask(images: int, size: Size, device: torch.device | None = None) -> Tensor:
+def constant_mask(images: int, size: Size, device: torch.device | None = None) -> Float[Tensor, "B 1 H W"]:
     """``(B, 1, H, W)`` of ones (S2.5): the whole picture."""
     return torch.ones(images, 1, *size, device=device)
 
 
-def other_mask(mask: Tensor) -> Tensor:
+def other_mask(mask: Float[Tensor, "B 1 H W"]) -> Float[Tensor, "B 1 H W"]:
     """``(B, 1, H, W)``: each image gets the mask of the one before it (S2.5); B has to be at least 2."""
     if len(mask) < 2:
         raise ValueError("another image's mask needs at least two images")
     return mask.roll(1, dims=0)
 
 
-def upsampled(mask: Tensor, size: Size) -> Tensor:
+def upsampled(mask: Float[Tensor, "B 1 h w"], size: Size) -> Float[Tensor, "B 1 H W"]:
     """``(B, 1, h, w)`` → ``(B, 1, H, W)``, bilinear, cell centres on the centres of what they stand for.
 
     Interpolation is linear: once behind the averaging and the floor gives what once for each map would.
@@ -88,7 +106,7 @@ def upsampled(mask: Tensor, size: Size) -> Tensor:
     return functional.interpolate(mask, size=size, mode="bilinear", align_corners=False)
 
 
-def _of_grades(scaled: Tensor) -> Tensor:
+def _of_grades(scaled: Float[Tensor, "B k 2 h w"]) -> Float[Tensor, "B k+1 h w"]:
     """``(B, K-1, 2, h, w)`` scaled maps → ``(B, K, h, w)``: each grade's mean of its two neighbours, as S2.2 has it.
 
     The outermost grades have one neighbour, which stands in for both.
@@ -99,7 +117,7 @@ def _of_grades(scaled: Tensor) -> Tensor:
     return (below + above) / 2
 
 
-def _scaled(cams: Tensor, scale: Scale) -> Tensor:
+def _scaled(cams: Float[Tensor, "*maps h w"], scale: Scale) -> Float[Tensor, "*maps h w"]:
     """Bring each map ``(..., h, w)`` to [0, 1] for itself; a constant one becomes ones."""
     cams = cams.float()
     low, high = cams.amin(dim=(-2, -1), keepdim=True), cams.amax(dim=(-2, -1), keepdim=True)

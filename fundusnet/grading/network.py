@@ -63,17 +63,20 @@ class GradingNetwork(nn.Module):
         self.classes, self.head, self.hidden = classes, head, hidden
         outputs = {"ranking": 2, "multiclass": classes}.get(head, classes - 1)
         count = classes - 1 if head == "ranking" else 1
-        backbones = [
-            make_backbone(backbone, cam_stride) if strides is None else bare_backbone(backbone) for _ in range(count)
-        ]
-        self.normalize = Normalize(backbones[0])
-        self.initial_weights = load_weights(backbones, backbone, pretrained, weights)
-        common = None if hidden else cam_stride
-        each = [None if strides is None else Scales(net, backbone, strides, common) for net in backbones]
-        self.members = nn.ModuleList(
-            SubClassifier(net, scales, outputs, hidden, dropout, shared=head == "coral")
-            for net, scales in zip(backbones, each, strict=True)
-        )
+        members = []
+        for _ in range(count):
+            if strides is None:
+                net, scales = make_backbone(backbone, cam_stride), None
+            else:
+                net = bare_backbone(backbone)
+                scales = Scales(net, backbone, strides, None if hidden else cam_stride)
+            members.append(SubClassifier(net, scales, outputs, hidden, dropout, shared=head == "coral"))
+        self.members = nn.ModuleList(members)
+        self.normalize = Normalize(members[0].backbone)
+        self.initial_weights = load_weights([member.backbone for member in members], backbone, pretrained, weights)
+        for member in members:
+            if member.scales is not None:
+                member.scales.prune(member.backbone)
 
     @property
     def has_maps(self) -> bool:

@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional
 
@@ -27,23 +28,23 @@ Head = Literal["ranking", "multiclass", "coral", "corn"]
 HEADS: tuple[Head, ...] = ("ranking", "multiclass", "coral", "corn")
 
 
-def grade_from_probabilities(p: Tensor) -> Tensor:
+def grade_from_probabilities(p: Float[Tensor, "B k"]) -> Int[Tensor, " B"]:
     """``(B, K-1)`` probabilities of "grade > k" → ``(B,)`` grades: how many say yes (S2.1)."""
     return (p > 0.5).sum(dim=1)
 
 
-def rank_violations(p: Tensor) -> Tensor:
+def rank_violations(p: Float[Tensor, "B k"]) -> Bool[Tensor, " B"]:
     """``(B, K-1)`` → ``(B,)`` bool: some sub-classifier says no and a later one yes (S2.1)."""
     yes = p > 0.5
     return (~yes[:, :-1] & yes[:, 1:]).any(dim=1)
 
 
-def ordinal_targets(grade: Tensor, classes: int) -> Tensor:
+def ordinal_targets(grade: Int[Tensor, " B"], classes: int) -> Int[Tensor, "B {classes}-1"]:
     """``(B,)`` grades in 0 … K-1 → ``(B, K-1)`` long, 1 where grade > k."""
     return (grade[:, None] > torch.arange(classes - 1, device=grade.device)).long()
 
 
-def class_probabilities(p: Tensor) -> Tensor:
+def class_probabilities(p: Float[Tensor, "B k"]) -> Float[Tensor, "B k+1"]:
     """Probability of each grade, for curves and areas (S2.6): ``(B, K-1)`` → ``(B, K)``, rows sum to 1.
 
     Our reading: P(k) is the difference of its two neighbours, P(> k-1) - P(> k). Independent sub-classifiers may
@@ -55,7 +56,7 @@ def class_probabilities(p: Tensor) -> Tensor:
     return difference / difference.sum(dim=1, keepdim=True)
 
 
-def probabilities(head: Head, logits: Tensor) -> Tensor:
+def probabilities(head: Head, logits: Float[Tensor, "B ..."]) -> Float[Tensor, "B k"]:
     """Logits of ``head`` (shapes above) → ``(B, K-1)`` float32 probabilities of "grade > k"."""
     logits = logits.float()
     if head == "ranking":
@@ -66,14 +67,16 @@ def probabilities(head: Head, logits: Tensor) -> Tensor:
     return logits.sigmoid() if head == "coral" else logits.sigmoid().cumprod(dim=1)
 
 
-def predicted_grade(head: Head, logits: Tensor) -> Tensor:
+def predicted_grade(head: Head, logits: Float[Tensor, "B ..."]) -> Int[Tensor, " B"]:
     """``(B,)`` grades: the most probable class of a K-way softmax, how many say yes for every other head."""
     if head == "multiclass":
         return logits.argmax(dim=1)
     return grade_from_probabilities(probabilities(head, logits))
 
 
-def grading_losses(head: Head, logits: Tensor, grade: Tensor, counts: Sequence[int] | None = None) -> Tensor:
+def grading_losses(
+    head: Head, logits: Float[Tensor, "B ..."], grade: Int[Tensor, " B"], counts: Sequence[int] | None = None
+) -> Float[Tensor, " M"]:
     """One loss for each part of the network that is selected on its own: ``(K-1,)`` for ranking, ``(1,)`` otherwise.
 
     Args:
@@ -101,7 +104,9 @@ def grading_losses(head: Head, logits: Tensor, grade: Tensor, counts: Sequence[i
     return (cost if weight is None else cost * weight).mean()[None]
 
 
-def ranking_loss(logits: Tensor, grade: Tensor, weight: Tensor | None = None) -> Tensor:
+def ranking_loss(
+    logits: Float[Tensor, "B k 2"], grade: Int[Tensor, " B"], weight: Float[Tensor, "k 2"] | None = None
+) -> Float[Tensor, " k"]:
     """2-way softmax cross-entropy of each sub-classifier, kept apart (S2.1).
 
     Args:

@@ -18,10 +18,10 @@ Downsampling = Literal["average", "max"]
 class Scales(nn.Module):
     """Feature maps of a timm backbone at some of its strides, those that timm's ``features_only`` gives.
 
-    Holds no weights of its own and not the backbone, whose layers behind the last map it removes.
+    Holds no weights of its own and not the backbone.
 
     Args:
-        backbone: Network of timm, with its initial weights.
+        backbone: Network of timm.
         name: Its name, for messages.
         strides: Pixels that a cell of each map covers, in any order.
         map_stride: The one of them whose map gives the common size; None = the largest.
@@ -35,7 +35,7 @@ class Scales(nn.Module):
 
     def __init__(self, backbone: Any, name: str, strides: Sequence[int], map_stride: int | None = None) -> None:
         super().__init__()
-        # The last map of a stride is the one with the most layers behind it.
+        # Of several maps of one stride the last is taken.
         levels = {level["reduction"]: number for number, level in enumerate(backbone.feature_info)}
         if not hasattr(backbone, "forward_intermediates") or not strides or not set(strides) <= set(levels):
             raise UserError(
@@ -46,6 +46,12 @@ class Scales(nn.Module):
         self.levels = [levels[stride] for stride in strides]
         self.common = list(strides).index(map_stride or max(strides))
         self.channels = [int(backbone.feature_info[level]["num_chs"]) for level in self.levels]
+
+    def prune(self, backbone: Any) -> None:
+        """Remove the layers after the last map. Their weights would get no gradient, which DDP refuses.
+
+        Initial weights have to be loaded before: they are those of the complete network.
+        """
         backbone.prune_intermediate_layers(self.levels, prune_norm=True, prune_head=True)
 
     def forward(self, backbone: Any, image: Tensor) -> list[Tensor]:

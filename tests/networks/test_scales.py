@@ -44,10 +44,22 @@ def test_layers_behind_the_last_map_are_removed() -> None:
     backbone = bare_backbone(TINY)
     whole = len(list(backbone.parameters()))
     scales = Scales(backbone, TINY, [8, 16])
+    scales.prune(backbone)
     sum(each.sum() for each in scales(backbone, torch.rand(2, 3, 64, 64))).backward()
     assert len(list(backbone.parameters())) < whole
     # Several processes refuse to train weights that take no part.
     assert all(p.grad is not None for p in backbone.parameters())
+
+
+def test_networks_keep_no_weights_that_take_no_part() -> None:
+    networks: list[Any] = [
+        GuidedTimm(TINY, pyramid_width=4, strides=[8, 16]),
+        GradingNetwork(3, backbone=TINY, strides=[8, 16]),
+    ]
+    for network in networks:
+        found = network(torch.rand(2, 3, 64, 64))
+        (found if isinstance(found, Tensor) else found[1]).sum().backward()
+        assert all(p.grad is not None for p in network.parameters())
 
 
 @pytest.mark.parametrize(
