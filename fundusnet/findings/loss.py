@@ -1,4 +1,4 @@
-"""The two terms of S1's loss, kept apart (S1.4)."""
+"""The two terms of the loss of S1 (S1.4)."""
 
 from __future__ import annotations
 
@@ -26,12 +26,15 @@ def guidance_loss(
 
     Args:
         activation: ``(B, F, h, w)`` in [0, 1].
-        cue: ``(B, F, h, w)``, 1 inside the marked regions; NaN where no cue is known: such a map takes no part.
-        eps: floor under the logarithm.
+        cue: ``(B, F, h, w)``, 1 inside the marked regions; a map with NaN has no known cue and takes no part.
+        eps: Floor under the logarithm.
         finding_weight: ``(F,)`` factors of each finding's cost; None = 1.
 
     Returns:
-        Scalar: the mean over all cells of the maps with a cue, cells inside the mask included; 0 where there is none.
+        Scalar: the mean over all cells of the maps with a cue, cells inside the mask included; 0 without such maps.
+
+    Raises:
+        ValueError: The shapes differ.
     """
     if activation.shape != cue.shape:
         raise ValueError(f"activation {tuple(activation.shape)} and cue {tuple(cue.shape)} differ in shape")
@@ -52,11 +55,12 @@ def classification_loss(
     """Binary cross-entropy over the decided labels (S1.4).
 
     Args:
-        logit, label: ``(B, F)``; a NaN label is undecided and takes no part.
+        logit: ``(B, F)``.
+        label: ``(B, F)``, 0 or 1; NaN is undecided and takes no part.
         positive_weight: ``(F,)`` absent / present ratio of the training labels, or None.
 
     Returns:
-        Scalar; 0 where nothing is decided.
+        Scalar; 0 if no label is decided.
     """
     decided = ~label.isnan()
     cost = functional.binary_cross_entropy_with_logits(

@@ -1,7 +1,7 @@
 """Networks whose activation map and prediction come from the same logits (S1.3), and the paper's baseline.
 
-Every network here maps ``(B, 3, H, W)`` in [0, 1] to a logit map ``(B, F, h, w)`` and one logit an image and finding
-``(B, F)``; ``sigmoid`` of the first is the activation map, of the second the probability.
+Every network here maps ``(B, 3, H, W)`` in [0, 1] to a logit map ``(B, F, h, w)`` and logits ``(B, F)``. The
+sigmoid of the map is the activation map, that of the logits the probability.
 """
 
 from __future__ import annotations

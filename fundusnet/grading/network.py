@@ -1,4 +1,4 @@
-"""The network of one stage: a backbone, global average pooling and a classifier, once or K-1 times (S2.2, S2.3)."""
+"""The network of a stage: a backbone, global average pooling and a classifier, once or K-1 times (S2.2, S2.3)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from fundusnet.networks.scales import Scales, resize_keeping_mean
 
 
 class GradingNetwork(nn.Module):
-    """Grades pictures with one of four heads; a ranking has K-1 sub-classifiers, each a backbone of its own.
+    """Grades pictures with one of four heads; a ranking has K-1 sub-classifiers, each with its own backbone.
 
     Args:
         classes: Number K of ordered grades.
@@ -57,9 +57,9 @@ class GradingNetwork(nn.Module):
     ) -> None:
         super().__init__()
         if classes < 2:
-            raise UserError(f"grading needs at least 2 grades, not {classes}")
+            raise UserError(f"grading needs at least 2 grades, not {classes}; give the data more")
         if head not in HEADS:
-            raise UserError(f"model.network.head={head} is unknown; use {', '.join(HEADS)}")
+            raise UserError(f"unknown model.network.head={head}; choose one of {', '.join(HEADS)}")
         self.classes, self.head, self.hidden = classes, head, hidden
         outputs = {"ranking": 2, "multiclass": classes}.get(head, classes - 1)
         count = classes - 1 if head == "ranking" else 1
@@ -80,19 +80,21 @@ class GradingNetwork(nn.Module):
 
     @property
     def has_maps(self) -> bool:
-        """Whether there are class activation maps: they need a linear classifier behind the pooling."""
+        """Whether there are class activation maps: they need a linear classifier after the pooling."""
         return self.hidden is None
 
     def forward(self, image: Tensor) -> Tensor:
         """``(B, 3, H, W)`` in [0, 1] → logits: ``(B, K-1, 2)`` of a ranking, else ``(B, K)`` or ``(B, K-1)``."""
         normalised = self.normalize(image)
-        return self._joined([member(normalised) for member in self.members])
+        return self._join([member(normalised) for member in self.members])
 
     def with_maps(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """Logits and class activation maps of ``(B, 3, H, W)`` in [0, 1], from one pass.
 
-        Maps are ``(B, K, h, w)`` of a K-way softmax, else ``(B, K-1, 2, h, w)``, no and yes. Raises UserError where the
-        classifier has a hidden layer.
+        Maps are ``(B, K, h, w)`` of a K-way softmax, else ``(B, K-1, 2, h, w)``, no and yes.
+
+        Raises:
+            UserError: The classifier has a hidden layer.
         """
         if not self.has_maps:
             raise UserError(f"a network with a hidden layer ({self.hidden}) has no activation maps; use hidden=null")
@@ -103,14 +105,14 @@ class GradingNetwork(nn.Module):
             logits.append(member.classify(features))
             maps.append(member.class_maps(features))
         if self.head == "ranking":
-            return self._joined(logits), torch.stack(maps, dim=1)
+            return self._join(logits), torch.stack(maps, dim=1)
         if self.head == "multiclass":
             return logits[0], maps[0]
-        # A sigmoid of z is a 2-way softmax of -z/2 and z/2. CORAL's K-1 maps are one and the same: its weights are.
+        # A sigmoid of z is a 2-way softmax of -z/2 and z/2. CORAL's K-1 maps are equal because its weights are.
         half = maps[0].expand(-1, self.classes - 1, -1, -1) / 2
         return logits[0], torch.stack([-half, half], dim=2)
 
-    def _joined(self, logits: list[Tensor]) -> Tensor:
+    def _join(self, logits: list[Tensor]) -> Tensor:
         return torch.stack(logits, dim=1) if self.head == "ranking" else logits[0]
 
 
@@ -172,7 +174,7 @@ def make_backbone(name: str, cam_stride: int = 32) -> nn.Module:
     """A timm network with random weights: ``forward_features`` is ``(B, 3, H, W)`` → ``(B, C, H/stride, W/stride)``.
 
     Raises:
-        UserError: timm has no such network, or it has no such stride.
+        UserError: timm has no such network, or the network has no such stride.
     """
     from timm.models.densenet import DenseNet
 
@@ -188,9 +190,9 @@ def make_backbone(name: str, cam_stride: int = 32) -> nn.Module:
     elif cam_stride == 16:
         try:
             backbone = bare_backbone(name, output_stride=16)
-        except (TypeError, AssertionError) as error:  # what timm's networks say to an option they do not have
+        except (TypeError, AssertionError) as error:  # what timm's networks raise for an option they lack
             raise unfit from error
-    # Transformers keep channels last, or a row of tokens, or one size of picture only.
+    # Transformers have channels last, or a sequence of tokens, or a single size of picture.
     try:
         with torch.no_grad():
             shape = backbone.eval().forward_features(torch.zeros(1, 3, 128, 128)).shape

@@ -128,7 +128,7 @@ def test_unfit_backbones(backbone: str, stride: int, message: str) -> None:
 
 
 def test_unfit_options() -> None:
-    with pytest.raises(UserError, match="head=softmax is unknown"):
+    with pytest.raises(UserError, match=r"unknown model\.network\.head=softmax; choose one of ranking"):
         GradingNetwork(3, "softmax", backbone=TINY)  # type: ignore[arg-type]
     with pytest.raises(UserError, match="at least 2 grades"):
         GradingNetwork(1, backbone=TINY)

@@ -40,7 +40,7 @@ def _unflattened(key: str, names: dict[str, Tensor]) -> str:
     return next(name for name in names if name.replace(".", "_") == key.replace(".", "_"))
 
 
-def test_layers_behind_the_last_map_are_removed() -> None:
+def test_layers_after_the_last_map_are_removed() -> None:
     backbone = bare_backbone(TINY)
     whole = len(list(backbone.parameters()))
     scales = Scales(backbone, TINY, [8, 16])
