@@ -12,7 +12,7 @@ from jaxtyping import install_import_hook
 
 # Shapes and types in these modules are checked at every call; the hook has to come before their first import.
 install_import_hook(
-    ["fundusnet.findings.loss", "fundusnet.grading.cam", "fundusnet.grading.ranking"], "beartype.beartype"
+    ["fundusnet.findings.loss", "fundusnet.grading.cam", "fundusnet.grading.ranking"], "shape_check.check"
 )
 
 # A busy machine can be slow at any moment; pytest-timeout stops what hangs.
