@@ -8,6 +8,12 @@ from pathlib import Path
 
 import pytest
 from hypothesis import settings
+from jaxtyping import install_import_hook
+
+# Shapes and types in these modules are checked at every call; the hook has to come before their first import.
+install_import_hook(
+    ["fundusnet.findings.loss", "fundusnet.grading.cam", "fundusnet.grading.ranking"], "shape_check.check"
+)
 
 # A busy machine can be slow at any moment; pytest-timeout stops what hangs.
 settings.register_profile("shared", deadline=None)

@@ -1,10 +1,11 @@
-"""The two terms of S1's loss, kept apart (S1.4)."""
+"""The two terms of the loss of S1 (S1.4)."""
 
 from __future__ import annotations
 
 from typing import Literal
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
@@ -12,8 +13,12 @@ Form = Literal["log", "bce"]
 
 
 def guidance_loss(
-    activation: Tensor, cue: Tensor, eps: float = 1e-3, form: Form = "log", finding_weight: Tensor | None = None
-) -> Tensor:
+    activation: Float[Tensor, "B F h w"],
+    cue: Float[Tensor, "B F h w"],
+    eps: float = 1e-3,
+    form: Form = "log",
+    finding_weight: Float[Tensor, " F"] | None = None,
+) -> Float[Tensor, ""]:
     """Penalty on activation outside the cue (S1 Eq. 2).
 
     ``log``: mean of ``(1 - m) log(max(a, eps))``; falls from 0 to ``log(eps)``, its gradient in the logit is ``1 - a``:
@@ -21,12 +26,15 @@ def guidance_loss(
 
     Args:
         activation: ``(B, F, h, w)`` in [0, 1].
-        cue: ``(B, F, h, w)``, 1 inside the marked regions; NaN where no cue is known: such a map takes no part.
-        eps: floor under the logarithm.
+        cue: ``(B, F, h, w)``, 1 inside the marked regions; a map with NaN has no known cue and takes no part.
+        eps: Floor under the logarithm.
         finding_weight: ``(F,)`` factors of each finding's cost; None = 1.
 
     Returns:
-        Scalar: the mean over all cells of the maps with a cue, cells inside the mask included; 0 where there is none.
+        Scalar: the mean over all cells of the maps with a cue, cells inside the mask included; 0 without such maps.
+
+    Raises:
+        ValueError: The shapes differ.
     """
     if activation.shape != cue.shape:
         raise ValueError(f"activation {tuple(activation.shape)} and cue {tuple(cue.shape)} differ in shape")
@@ -41,15 +49,18 @@ def guidance_loss(
     return (outside * cost).sum() / cells.clamp_min(1)
 
 
-def classification_loss(logit: Tensor, label: Tensor, positive_weight: Tensor | None = None) -> Tensor:
+def classification_loss(
+    logit: Float[Tensor, "B F"], label: Float[Tensor, "B F"], positive_weight: Float[Tensor, " F"] | None = None
+) -> Float[Tensor, ""]:
     """Binary cross-entropy over the decided labels (S1.4).
 
     Args:
-        logit, label: ``(B, F)``; a NaN label is undecided and takes no part.
+        logit: ``(B, F)``.
+        label: ``(B, F)``, 0 or 1; NaN is undecided and takes no part.
         positive_weight: ``(F,)`` absent / present ratio of the training labels, or None.
 
     Returns:
-        Scalar; 0 where nothing is decided.
+        Scalar; 0 if no label is decided.
     """
     decided = ~label.isnan()
     cost = functional.binary_cross_entropy_with_logits(

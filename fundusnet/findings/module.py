@@ -10,10 +10,10 @@ from pytorch_lightning.utilities import rank_zero_warn
 from torch import Tensor, nn
 from torchmetrics.functional.classification import binary_auroc
 
-from fundusnet.errors import NotFiniteError, UserError
+from fundusnet.errors import NotFiniteError
 from fundusnet.findings.loss import classification_loss, guidance_loss
-from fundusnet.findings.network import GuidedCAM, GuidedTimm, InceptionCAM
 from fundusnet.fitting.gathering import gathered
+from fundusnet.networks import build
 
 Batch = dict[str, Tensor]
 LOSSES = ("loss", "classification", "guidance")  # what training lowers, and its two terms
@@ -180,13 +180,4 @@ def map_size(size: int, findings: int, name: str, **options: Any) -> int:
 
 def build_network(findings: int, name: str, **options: Any) -> nn.Module:
     """The network called ``name`` for this many findings; ``options`` are those of ``conf/model``'s ``network``."""
-    own = ("width", "max_width", "reductions", "residual_units")
-    head = ("dilations", "pool", "pyramid_width")
-    timm = ("backbone", "pretrained", "weights")
-    if name == "guided":
-        return GuidedCAM(findings, **{key: options[key] for key in (*own, *head) if key in options})
-    if name == "guided_timm":
-        return GuidedTimm(findings=findings, **{key: options[key] for key in (*timm, *head) if key in options})
-    if name == "inception_cam":
-        return InceptionCAM(findings=findings, **{key: options[key] for key in timm if key in options})
-    raise UserError(f"model.network.name={name} is unknown; use guided, guided_timm or inception_cam")
+    return build.build_network({"name": name, **options}, findings=findings)

@@ -1,45 +1,54 @@
-"""Networks whose activation map and prediction come from the same logits (S1.3), and the baseline that has neither.
+"""Networks whose activation map and prediction come from the same logits (S1.3), and the paper's baseline.
 
-Every network here maps ``(B, 3, H, W)`` in [0, 1] to a logit map ``(B, F, h, w)`` and one logit an image and finding
-``(B, F)``; ``sigmoid`` of the first is the activation map, of the second the probability.
+Every network here maps ``(B, 3, H, W)`` in [0, 1] to a logit map ``(B, F, h, w)`` and logits ``(B, F)``. The
+sigmoid of the map is the activation map, that of the logits the probability.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from fundusnet.config.ranges import Count, NonNegativeInt, Share
+from fundusnet.errors import UserError
 from fundusnet.networks.backbones import bare_backbone, load_weights
+from fundusnet.networks.normalize import Normalize
+from fundusnet.networks.scales import JoinedMaps, Scales
 
 
 class GuidedCAM(nn.Module):
     """The regionally guided network (S1.3).
 
     Args:
-        findings: number F of findings; each has its own pyramid and 1x1 head over one trunk.
-        dilations: rates of the atrous pyramid, one list for all findings or one list each.
-        pool: size of the max-pooling between map and mean, one for all or one each; 1 = none.
-        width: channels of the first reduction layer; doubled at each halving, up to ``max_width``.
-        reductions: halvings; the map is ``H / 2**reductions``.
-        residual_units: pre-activation units after each reduction layer.
-        pyramid_width: channels of each atrous branch.
+        findings: Number F of findings; each has its own pyramid and 1x1 head over one trunk.
+        dilations: Rates of the atrous pyramid, one list for all findings or one list each.
+        pool: Size of the max-pooling between map and mean, one for all or one each; 1 = none.
+        width: Channels of the first reduction layer; doubled at each halving, up to ``max_width``.
+        max_width: Channels where the doubling ends.
+        reductions: Halvings; the map is ``H / 2**reductions``.
+        residual_units: Pre-activation units after each reduction layer.
+        pyramid_width: Channels of each atrous branch.
+        top_share: Share of the map's cells, at least one, whose mean is the logit: those with the highest values. Takes
+            precedence over ``pool``; None = ``pool`` decides.
     """
 
     initial_weights = "random"
 
     def __init__(
         self,
-        findings: int = 1,
-        dilations: Sequence[int] | Sequence[Sequence[int]] = (1, 2),
-        pool: int | Sequence[int] = 4,
-        width: int = 16,
-        max_width: int = 256,
-        reductions: int = 5,
-        residual_units: int = 1,
-        pyramid_width: int = 32,
+        findings: Count = 1,
+        dilations: Sequence[Count] | Sequence[Sequence[Count]] = (1, 2),
+        pool: Count | Sequence[Count] = 4,
+        width: Count = 16,
+        max_width: Count = 256,
+        reductions: Count = 5,
+        residual_units: NonNegativeInt = 1,
+        pyramid_width: Count = 32,
+        top_share: Share | None = None,
     ) -> None:
         super().__init__()
         widths = [min(width * 2**i, max_width) for i in range(reductions)]
@@ -50,8 +59,8 @@ class GuidedCAM(nn.Module):
         # The outputs of the first four reduction layers join the last residual layer.
         self.joined = min(4, reductions)
         channels = sum(widths[: self.joined]) + widths[-1]
-        self.heads = _heads(findings, channels, dilations, pool, pyramid_width)
-        self.apply(_xavier)
+        self.heads = _make_heads(findings, channels, dilations, pool, pyramid_width, top_share)
+        self.apply(_init_xavier)
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """``(B, 3, H, W)`` in [0, 1] → logit map ``(B, F, h, w)``, logit ``(B, F)``."""
@@ -67,57 +76,106 @@ class GuidedCAM(nn.Module):
 
 
 class GuidedTimm(nn.Module):
-    """The same guided head over the last feature map of any timm backbone."""
+    """The same guided head over feature maps of any timm backbone: the last one, or several joined as in S1.3.
+
+    Args:
+        backbone: Name of a timm network.
+        findings: As in ``GuidedCAM``; so are ``dilations``, ``pool``, ``pyramid_width`` and ``top_share``.
+        pretrained: Start from ImageNet weights; see ``fundusnet.networks.backbones.load_weights``.
+        weights: File with weights of the backbone; takes precedence over ``pretrained``.
+        strides: Strides of the feature maps that are joined, for example ``[8, 16, 32]``; None = the last map only.
+        map_stride: The one of ``strides`` that the activation map has; None = the largest.
+        downsampling: How larger maps are brought to its size: ``average`` or ``max`` pooling. Smaller ones are
+            upsampled bilinearly.
+        mean_std: Normalisation of the channels, see ``fundusnet.networks.normalize.Normalize``.
+
+    Attributes:
+        initial_weights: What the backbone starts from, in words.
+
+    Raises:
+        UserError: Unknown backbone, a stride that it does not have, an unfit file of weights.
+    """
 
     def __init__(
         self,
         backbone: str,
-        findings: int = 1,
-        dilations: Sequence[int] | Sequence[Sequence[int]] = (1, 2),
-        pool: int | Sequence[int] = 4,
-        pyramid_width: int = 32,
+        findings: Count = 1,
+        dilations: Sequence[Count] | Sequence[Sequence[Count]] = (1, 2),
+        pool: Count | Sequence[Count] = 4,
+        pyramid_width: Count = 32,
         pretrained: bool = False,
         weights: str | None = None,
+        strides: Sequence[Count] | None = None,
+        map_stride: Count | None = None,
+        downsampling: Literal["average", "max"] = "average",
+        top_share: Share | None = None,
+        mean_std: Literal["backbone", "imagenet"] = "backbone",
     ) -> None:
         super().__init__()
+        if strides is None and map_stride is not None:
+            raise UserError(f"model.network.map_stride={map_stride} needs model.network.strides; name them")
         self.backbone = bare_backbone(backbone)
+        self.normalize = Normalize(self.backbone, mean_std)
         self.initial_weights = load_weights([self.backbone], backbone, pretrained, weights)
-        self.heads = _heads(findings, int(self.backbone.num_features), dilations, pool, pyramid_width)
-        self.heads.apply(_xavier)
+        self.scales = None if strides is None else Scales(self.backbone, backbone, strides, map_stride)
+        self.join = None
+        channels = int(self.backbone.num_features)
+        if self.scales is not None:
+            self.scales.prune(self.backbone)
+            self.join = JoinedMaps(self.scales.channels, downsampling)
+            channels = sum(self.scales.channels)
+        self.heads = _make_heads(findings, channels, dilations, pool, pyramid_width, top_share)
+        self.heads.apply(_init_xavier)
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """``(B, 3, H, W)`` in [0, 1] → logit map ``(B, F, h, w)``, logit ``(B, F)``."""
-        return _apply_heads(self.heads, self.backbone(_normalise(image)))
+        return _apply_heads(self.heads, self._features(self.normalize(image)))
+
+    def _features(self, normalised: Tensor) -> Tensor:
+        if self.scales is None or self.join is None:
+            features: Tensor = self.backbone(normalised)
+            return features
+        maps = self.scales(self.backbone, normalised)
+        joined: Tensor = self.join(maps, self.scales.size(maps))
+        return joined
 
 
 class InceptionCAM(nn.Module):
     """The paper's baseline: a classifier with global average pooling, its map read through the classifier's weights.
 
     The class activation map plus the bias has the logit as its mean, so map and logit share one linear layer, applied
-    before pooling instead of after it; both orders give the same logit.
+    before pooling instead of after it; both orders give the same logit. Arguments are those of ``GuidedTimm``.
     """
 
     def __init__(
-        self, backbone: str = "inception_v3", findings: int = 1, pretrained: bool = False, weights: str | None = None
+        self,
+        backbone: str = "inception_v3",
+        findings: Count = 1,
+        pretrained: bool = False,
+        weights: str | None = None,
+        mean_std: Literal["backbone", "imagenet"] = "backbone",
     ) -> None:
         super().__init__()
         self.backbone = bare_backbone(backbone)
+        self.normalize = Normalize(self.backbone, mean_std)
         self.initial_weights = load_weights([self.backbone], backbone, pretrained, weights)
         self.classifier = nn.Conv2d(int(self.backbone.num_features), findings, kernel_size=1)
-        self.classifier.apply(_xavier)
+        self.classifier.apply(_init_xavier)
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """``(B, 3, H, W)`` in [0, 1] → class activation map with bias ``(B, F, h, w)``, logit ``(B, F)``."""
-        logit_map = self.classifier(self.backbone(_normalise(image)))
+        logit_map = self.classifier(self.backbone(self.normalize(image)))
         return logit_map, logit_map.mean(dim=(2, 3))
 
 
 class AtrousHead(nn.Module):
     """Parallel dilated 3x3 convolutions, concatenated, and a 1x1 convolution of depth 1: one finding's logit map."""
 
-    def __init__(self, channels: int, dilations: Sequence[int], pool: int, width: int) -> None:
+    def __init__(
+        self, channels: int, dilations: Sequence[int], pool: int, width: int, top_share: float | None = None
+    ) -> None:
         super().__init__()
-        self.pool = pool
+        self.pool, self.top_share = pool, top_share
         self.branches = nn.ModuleList(
             nn.Sequential(
                 nn.Conv2d(channels, width, 3, padding=rate, dilation=rate, bias=False),
@@ -131,11 +189,40 @@ class AtrousHead(nn.Module):
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """``(B, C, h, w)`` → logit map ``(B, 1, h, w)``, logit ``(B, 1)``."""
         logit_map: Tensor = self.classifier(torch.cat([branch(features) for branch in self.branches], dim=1))
-        pooled = logit_map
-        if self.pool > 1:
-            # A map smaller than the window is pooled whole.
-            pooled = functional.max_pool2d(logit_map, min(self.pool, *logit_map.shape[-2:]))
-        return logit_map, pooled.mean(dim=(2, 3))
+        return logit_map, pool_logits(logit_map, self.pool, self.top_share)
+
+
+def pool_logits(logit_map: Tensor, pool: int = 1, top_share: float | None = None) -> Tensor:
+    """``(B, 1, h, w)`` logits → ``(B, 1)``: the mean, of max-pooled windows or of the highest cells.
+
+    Args:
+        logit_map: One finding's map.
+        pool: Side of the windows; a map smaller than one is pooled as a whole.
+        top_share: Share of the cells whose mean is taken, at least one; takes precedence over ``pool``.
+    """
+    if top_share is not None:
+        cells = logit_map.flatten(2)
+        return cells.topk(top_cells(int(cells.shape[-1]), top_share), dim=-1).values.mean(dim=-1)
+    if pool > 1:
+        logit_map = functional.max_pool2d(logit_map, min(pool, *logit_map.shape[-2:]))
+    return logit_map.mean(dim=(2, 3))
+
+
+def top_cells(cells: int, share: float) -> int:
+    """How many of a map's cells are ``share`` of it: rounded, at least one."""
+    return max(1, round(share * cells))
+
+
+def pooling_windows(network: nn.Module, cells: int) -> Tensor:
+    """``(F,)`` cells of a map for each value that the mean in its logit is taken over; 1 without pooling.
+
+    Args:
+        network: Any network of this module.
+        cells: Cells of its activation map, ``h * w``.
+    """
+    heads = cast(Iterable[AtrousHead], getattr(network, "heads", ()))
+    windows = [head.pool**2 if head.top_share is None else cells / top_cells(cells, head.top_share) for head in heads]
+    return torch.tensor(windows or [1.0] * cast(nn.Conv2d, network.classifier).out_channels, dtype=torch.float32)
 
 
 class _ResidualUnit(nn.Module):
@@ -163,19 +250,20 @@ def _reduction(channels: int, width: int) -> nn.Sequential:
     )
 
 
-def _heads(
+def _make_heads(
     findings: int,
     channels: int,
     dilations: Sequence[int] | Sequence[Sequence[int]],
     pool: int | Sequence[int],
     width: int,
+    top_share: float | None,
 ) -> nn.ModuleList:
     rates = [list(r) if isinstance(r, Sequence) else r for r in dilations]
     each = [r for r in rates if isinstance(r, list)] or [[int(str(r)) for r in rates]] * findings
     pools = [pool] * findings if isinstance(pool, int) else list(pool)
     if len(each) != findings or len(pools) != findings:
         raise ValueError(f"{findings} findings, but {len(each)} sets of dilations and {len(pools)} pool sizes")
-    return nn.ModuleList(AtrousHead(channels, r, p, width) for r, p in zip(each, pools, strict=True))
+    return nn.ModuleList(AtrousHead(channels, r, p, width, top_share) for r, p in zip(each, pools, strict=True))
 
 
 def _apply_heads(heads: nn.ModuleList, features: Tensor) -> tuple[Tensor, Tensor]:
@@ -183,14 +271,7 @@ def _apply_heads(heads: nn.ModuleList, features: Tensor) -> tuple[Tensor, Tensor
     return torch.cat(maps, dim=1), torch.cat(logits, dim=1)
 
 
-def _normalise(image: Tensor) -> Tensor:
-    """ImageNet mean and deviation: what timm's weights were trained with."""
-    mean = image.new_tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1)
-    deviation = image.new_tensor([0.229, 0.224, 0.225]).view(1, 3, 1, 1)
-    return (image - mean) / deviation
-
-
-def _xavier(module: nn.Module) -> None:
+def _init_xavier(module: nn.Module) -> None:
     if isinstance(module, nn.Conv2d):
         nn.init.xavier_uniform_(module.weight)
         if module.bias is not None:

@@ -1,4 +1,4 @@
-"""The masks that stage 2 is trained through: made once for each image, and by a model that did not see it (S2.5)."""
+"""The masks that stage 2 is trained with: made once for each image, by a model that did not see it (S2.5)."""
 
 from __future__ import annotations
 
@@ -26,47 +26,52 @@ def write_masks(
     of_folds: Iterable[RankingStage],
     mask: Mapping[str, Any],
 ) -> None:
-    """Write the mask of every graded image to ``file``, and who made it to ``masks.csv`` beside it.
+    """Write the mask of every graded image to ``file``, and the model it comes from to a CSV file of the same name.
 
-    ``file`` is a float16 array ``(N, h, w)``, a row for each of the prepared set, at the size of the activation maps:
-    scaling comes before the bilinear upsampling, and averaging commutes with it, so nothing is lost by upsampling when
-    an image is asked for. Rows without a grade stay zero. The masks come from pixels and predicted grades: labels have
-    no way into them.
+    ``file`` is a float16 array ``(N, h, w)``, a row for each of the prepared set, at the size of the activation maps.
+    They are upsampled when an image is loaded, which loses nothing: scaling comes before the bilinear upsampling, and
+    averaging commutes with it. Rows without a grade stay zero. Masks depend on pixels and predicted grades, never on
+    labels.
 
     Args:
-        datamodule: set up, with its folds and without masks.
-        stage1: fitted on all training images; makes the masks of validation and test images, and of the training images
-            where there is one fold.
-        of_folds: for each fold the model fitted on the others; loaded one after the other.
+        file: Array to write, with the suffix ``.npy``.
+        datamodule: Set up, with its folds and without masks.
+        stage1: Fitted on all training images; makes the masks of validation and test images, and with a single fold
+            those of the training images.
+        of_folds: For each fold the model fitted on the others; loaded one after the other.
         mask: ``kind``, ``scale`` and ``floor`` as in ``fundusnet.grading.two_stage.first_stage``. With ``other``
             each image gets the mask of another one of its split.
+
+    Raises:
+        ValueError: A fold has no model.
+        UserError: With ``other``, a split holds a single image.
     """
     rows = datamodule.rows
-    everyone = np.concatenate([rows[split] for split in SPLITS])
+    graded = np.concatenate([rows[split] for split in SPLITS])
     made = _Masks(len(datamodule.prepared))
-    own = everyone[datamodule.fold_of[everyone] < 0]
-    made.add(own, *_look(stage1, datamodule, own, mask))
+    in_no_fold = graded[datamodule.fold_of[graded] < 0]
+    made.add(in_no_fold, *_make_masks(stage1, datamodule, in_no_fold, mask))
     for fold, model in enumerate(of_folds):
-        unseen = everyone[datamodule.fold_of[everyone] == fold]
-        made.add(unseen, *_look(model, datamodule, unseen, mask))
-    if not made.done[everyone].all():
+        unseen = graded[datamodule.fold_of[graded] == fold]
+        made.add(unseen, *_make_masks(model, datamodule, unseen, mask))
+    if not made.done[graded].all():
         raise ValueError("a model is needed for every fold")
     masks = made.masks
     if mask["kind"] == "other":
-        masks = _exchanged(masks, [rows[split] for split in SPLITS], datamodule.seed)
+        masks = _exchange(masks, [rows[split] for split in SPLITS], datamodule.seed)
 
     images = datamodule.prepared.manifest.images
     split_of = {int(row): split for split in SPLITS for row in rows[split]}
     pd.DataFrame(
         {
-            "image_id": images["image_id"].iloc[everyone].to_numpy(),
-            "split": [split_of[int(row)] for row in everyone],
-            "fold": pd.array([fold if fold >= 0 else None for fold in datamodule.fold_of[everyone]], dtype="Int64"),
-            "grade": datamodule.grade[everyone],
-            "stage1_predicted": made.grade[everyone],
+            "image_id": images["image_id"].iloc[graded].to_numpy(),
+            "split": [split_of[int(row)] for row in graded],
+            "fold": pd.array([fold if fold >= 0 else None for fold in datamodule.fold_of[graded]], dtype="Int64"),
+            "grade": datamodule.grade[graded],
+            "stage1_predicted": made.grade[graded],
         }
     ).to_csv(file.with_suffix(".csv"), index=False)
-    # Last and in one move: where this file is, the masks are complete.
+    # Last and atomically: if this file exists, the masks are complete.
     partial = file.with_suffix(".partial")
     with partial.open("wb") as stream:
         np.save(stream, masks, allow_pickle=False)
@@ -74,7 +79,7 @@ def write_masks(
 
 
 class _Masks:
-    """Masks and predicted grades by row of the prepared set; the size is that of the first that come."""
+    """Masks and predicted grades by row of the prepared set; the first masks that are added set the size."""
 
     def __init__(self, images: int) -> None:
         self.grade = np.full(images, -1, dtype=np.int64)
@@ -88,13 +93,13 @@ class _Masks:
 
 
 @torch.inference_mode()
-def _look(
+def _make_masks(
     model: RankingStage, datamodule: GradingDataModule, rows: NDArray[np.int64], mask: Mapping[str, Any]
 ) -> tuple[NDArray[np.float16], NDArray[np.int64]]:
-    """Masks ``(n, h, w)`` and predicted grades ``(n,)`` of these rows, from the images as they are."""
+    """Masks ``(n, h, w)`` and predicted grades ``(n,)`` of these rows, from images without augmentation."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     network = model.to(device).eval().network
-    # Another image's mask is the mask of its predicted grade, exchanged when all are there.
+    # Another image's mask is that of its predicted grade; they are exchanged at the end.
     options = {**mask, "kind": "predicted"} if mask["kind"] == "other" else dict(mask)
     masks, grades = [], []
     loader = datamodule.in_order(rows)
@@ -106,8 +111,8 @@ def _look(
     return np.concatenate(masks), np.concatenate(grades)
 
 
-def _exchanged(masks: NDArray[np.float16], splits: list[NDArray[np.int64]], seed: int) -> NDArray[np.float16]:
-    """Each image the mask of another of its split: around a ring in random order, so that nobody keeps its own."""
+def _exchange(masks: NDArray[np.float16], splits: list[NDArray[np.int64]], seed: int) -> NDArray[np.float16]:
+    """Give each image the mask of the next one of its split in a random cyclic order, so that none keeps its own."""
     exchanged = masks.copy()
     for rows in splits:
         if len(rows) == 1:

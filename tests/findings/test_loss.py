@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import jaxtyping
 import pytest
 import torch
 from hypothesis import given
@@ -86,6 +87,15 @@ def test_a_map_without_cue_takes_no_part() -> None:
     cue[1] = torch.nan
     torch.testing.assert_close(guidance_loss(activation, cue), guidance_loss(activation[:1], cue[:1]))
     assert float(guidance_loss(activation[1:], cue[1:])) == 0.0
+
+
+def test_maps_and_cues_of_other_shapes_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    activation, cue = torch.rand(2, 1, 4, 4), torch.zeros(2, 1, 4, 5)
+    with pytest.raises(jaxtyping.TypeCheckError, match="cue"):
+        guidance_loss(activation, cue)
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # as outside the tests
+    with pytest.raises(ValueError, match="differ in shape"):
+        guidance_loss(activation, cue)
 
 
 def test_undecided_labels_take_no_part() -> None:

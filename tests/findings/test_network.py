@@ -11,7 +11,7 @@ from torch import nn
 
 from fundusnet.errors import UserError
 from fundusnet.findings.module import GuidedModule, build_network, map_size
-from fundusnet.findings.network import GuidedCAM, GuidedTimm, InceptionCAM
+from fundusnet.findings.network import GuidedCAM, GuidedTimm, InceptionCAM, pooling_windows
 from fundusnet.networks import backbones as backbones
 
 
@@ -108,8 +108,8 @@ def test_without_the_hub_it_starts_random_and_says_so(
     def unreachable(*_: object, **__: object) -> None:
         raise OSError("the hub cannot be reached")
 
-    monkeypatch.setattr(backbones, "_created", unreachable)
-    backbones._pretrained_state.cache_clear()
+    monkeypatch.setattr(backbones, "_pretrained_state", unreachable)
+    backbones._timm_state.cache_clear()
     network = build_network(1, "guided_timm", backbone="test_resnet", pretrained=True, weights=None)
     assert str(network.initial_weights).startswith("random") and "the hub cannot be reached" in caplog.text
 
@@ -123,3 +123,19 @@ def test_lambda_rises_over_the_warm_up() -> None:
         {"name": "sgd", "lr": 0.1, "momentum": 0.9, "weight_decay": 0.0, "schedule": "constant"},
     )
     assert module.guidance_weight() == 0.0
+
+
+@pytest.mark.parametrize(("share", "count"), [(0.01, 1), (0.05, 3), (1.0, 64), (0.0, 1)])
+def test_the_highest_cells_alone_may_decide(share: float, count: int) -> None:
+    network = GuidedCAM(1, pool=4, width=2, reductions=3, pyramid_width=4, top_share=share).eval()
+    logit_map, logit = network(torch.rand(2, 3, 64, 64))
+    for image in range(2):
+        best = sorted(logit_map[image].flatten().tolist())[-count:]
+        assert logit[image].item() == pytest.approx(sum(best) / count, abs=1e-5)
+
+
+def test_windows_are_cells_for_each_value_of_the_mean() -> None:
+    pools = {"width": 2, "reductions": 3, "pyramid_width": 4}
+    assert pooling_windows(GuidedCAM(2, pool=[4, 1], **pools), 64).tolist() == [16, 1]
+    assert pooling_windows(GuidedCAM(1, top_share=0.05, **pools), 64).tolist() == pytest.approx([64 / 3])
+    assert pooling_windows(InceptionCAM("test_resnet", 2), 9).tolist() == [1, 1]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import jaxtyping
 import numpy as np
 import pytest
 import torch
@@ -135,9 +136,19 @@ def test_floor_keeps_its_share_of_the_picture() -> None:
     assert floored.min() >= 0.2
 
 
-def test_an_unknown_scale_is_refused() -> None:
+def test_an_unknown_scale_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # as outside the tests
     with pytest.raises(ValueError, match="softmax"):
         grade_mask(torch.randn(1, 1, 2, 2, 2), torch.tensor([0]), (4, 4), "softmax")  # type: ignore[arg-type]
+
+
+def test_shapes_are_checked_in_the_tests() -> None:
+    with pytest.raises(jaxtyping.TypeCheckError, match="weight"):
+        class_activation_maps(torch.randn(2, 7, 3, 4), torch.randn(2, 6))
+    with pytest.raises(jaxtyping.TypeCheckError, match="grade"):
+        grade_mask(torch.randn(2, 1, 2, 3, 3), torch.tensor([0, 1, 0]), (3, 3))
+    with pytest.raises(jaxtyping.TypeCheckError, match="cams"):
+        grade_mask(torch.randn(2, 1, 3, 3, 3), torch.tensor([0, 1]), (3, 3))
 
 
 def test_map_by_its_textbook_definition() -> None:

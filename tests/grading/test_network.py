@@ -85,7 +85,7 @@ def test_pictures_are_normalised_as_the_backbone_was_trained() -> None:
     with torch.no_grad():
         pooled = member.backbone.forward_features((image - 0.5) / 0.5).mean(dim=(2, 3))  # test_resnet's own figures
         torch.testing.assert_close(network(image)[:, 0], member.classifier(pooled), atol=1e-5, rtol=1e-4)
-    assert GradingNetwork(2, backbone="resnet10t", cam_stride=32).mean.flatten().tolist() == pytest.approx(
+    assert GradingNetwork(2, backbone="resnet10t", cam_stride=32).normalize.mean.flatten().tolist() == pytest.approx(
         [0.485, 0.456, 0.406]
     )
 
@@ -128,7 +128,7 @@ def test_unfit_backbones(backbone: str, stride: int, message: str) -> None:
 
 
 def test_unfit_options() -> None:
-    with pytest.raises(UserError, match="head=softmax is unknown"):
+    with pytest.raises(UserError, match=r"unknown model\.network\.head=softmax; choose one of ranking"):
         GradingNetwork(3, "softmax", backbone=TINY)  # type: ignore[arg-type]
     with pytest.raises(UserError, match="at least 2 grades"):
         GradingNetwork(1, backbone=TINY)
@@ -193,9 +193,9 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         return model
 
     monkeypatch.setattr(timm, "create_model", create_model)
-    backbones._pretrained_state.cache_clear()
+    backbones._timm_state.cache_clear()
     yield state
-    backbones._pretrained_state.cache_clear()
+    backbones._timm_state.cache_clear()
 
 
 def test_pretrained_weights_reach_every_sub_classifier(hub: dict[str, Any]) -> None:
