@@ -123,9 +123,10 @@ def fill(
 
 def _predictors(cfg: DictConfig) -> list[Predictor[Any, Any]]:
     """The same networks on each of the devices."""
-    from fundusnet.prediction.loading import every_device, load
+    from fundusnet.prediction.loading import load
+    from fundusnet.system.devices import all_devices, named_device
 
-    devices = every_device() if cfg.device == "auto" else as_list(cfg.device)
+    devices = all_devices() if cfg.device == "auto" else [named_device(name) for name in as_list(cfg.device)]
     if not devices:
         raise UserError(f"device={cfg.device} names none; use auto")
     return [load(as_list(cfg.checkpoint), device) for device in devices]

@@ -47,6 +47,7 @@ def write_results(
     split: str,
     points: dict[str, float],
     options: DictConfig,
+    device: torch.device,
     chosen: Mapping[str, Any] | None = None,
 ) -> dict[str, object]:
     """Score ``split`` and write ``predictions.csv``, ``maps.npz``, ``metrics.json`` and ``curves.json`` to ``folder``.
@@ -56,7 +57,7 @@ def write_results(
     """
     datamodule.setup("test")
     attributes = attributes_asked(options, datamodule.prepared)
-    scored, resamples = known_alone(score(module, datamodule, split), datamodule.folder), int(options.bootstrap)
+    scored, resamples = known_alone(score(module, datamodule, split, device), datamodule.folder), int(options.bootstrap)
     predictions = with_calibrated(with_predicted(scored.predictions, points), chosen or {})
     predictions.to_csv(folder / "predictions.csv", index=False)
     np.savez_compressed(folder / "maps.npz", image_id=np.array(scored.image_ids), map=scored.maps)
@@ -102,9 +103,8 @@ def with_calibrated(predictions: pd.DataFrame, chosen: Mapping[str, Any]) -> pd.
 
 
 @torch.inference_mode()
-def score(module: GuidedModule, datamodule: FindingsDataModule, split: str) -> Scored:
-    """Predictions of ``module`` on ``split``, on one device, each picture once and without augmentation."""
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+def score(module: GuidedModule, datamodule: FindingsDataModule, split: str, device: torch.device) -> Scored:
+    """Predictions of ``module`` on ``split``, computed on ``device``, each picture once and without augmentation."""
     module = module.to(device).eval()
     datamodule.setup("test")
     prepared, rows = datamodule.prepared, []

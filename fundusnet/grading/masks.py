@@ -24,6 +24,7 @@ def write_masks(
     stage1: RankingStage,
     of_folds: Iterable[RankingStage],
     mask: Mapping[str, Any],
+    device: torch.device,
 ) -> None:
     """Write the mask of every graded image to ``file``, and who made it to ``masks.csv`` beside it.
 
@@ -39,15 +40,16 @@ def write_masks(
         of_folds: for each fold the model fitted on the others; loaded one after the other.
         mask: ``kind``, ``scale`` and ``floor`` as in ``fundusnet.grading.two_stage.first_stage``. With ``other``
             each image gets the mask of another one of its split.
+        device: Where the models compute.
     """
     rows = datamodule.rows
     everyone = np.concatenate([rows[split] for split in SPLITS])
     made = _Masks(len(datamodule.prepared))
     own = everyone[datamodule.fold_of[everyone] < 0]
-    made.add(own, *_look(stage1, datamodule, own, mask))
+    made.add(own, *_look(stage1, datamodule, own, mask, device))
     for fold, model in enumerate(of_folds):
         unseen = everyone[datamodule.fold_of[everyone] == fold]
-        made.add(unseen, *_look(model, datamodule, unseen, mask))
+        made.add(unseen, *_look(model, datamodule, unseen, mask, device))
     if not made.done[everyone].all():
         raise ValueError("a model is needed for every fold")
     masks = made.masks
@@ -88,10 +90,13 @@ class _Masks:
 
 @torch.inference_mode()
 def _look(
-    model: RankingStage, datamodule: GradingDataModule, rows: NDArray[np.int64], mask: Mapping[str, Any]
+    model: RankingStage,
+    datamodule: GradingDataModule,
+    rows: NDArray[np.int64],
+    mask: Mapping[str, Any],
+    device: torch.device,
 ) -> tuple[NDArray[np.float16], NDArray[np.int64]]:
     """Masks ``(n, h, w)`` and predicted grades ``(n,)`` of these rows, from the images as they are."""
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     network = model.to(device).eval().network
     # Another image's mask is the mask of its predicted grade, exchanged when all are there.
     options = {**mask, "kind": "predicted"} if mask["kind"] == "other" else dict(mask)

@@ -41,6 +41,7 @@ def write_results(
     datamodule: GradingDataModule,
     split: str,
     options: DictConfig,
+    device: torch.device,
     chosen: Mapping[str, Any] | None = None,
 ) -> dict[str, object]:
     """Score ``split`` and write ``predictions.csv``, ``metrics.json``, ``curves.json``, ``masks.npz`` to ``folder``.
@@ -55,7 +56,7 @@ def write_results(
     datamodule.setup("test")
     attributes = attributes_asked(options, datamodule.prepared)
     resamples = int(options.bootstrap)
-    scored = score(module, datamodule, split)
+    scored = score(module, datamodule, split, device)
     questions = grading_tasks(scored.predictions, chosen)
     calibrated = {f"calibrated_{question.name}": question.calibrated for question in questions}
     scored.predictions.assign(**calibrated).to_csv(folder / "predictions.csv", index=False)
@@ -79,9 +80,8 @@ def write_results(
 
 
 @torch.inference_mode()
-def score(module: RankingStage, datamodule: GradingDataModule, split: str) -> Scored:
-    """Predictions of ``module`` on ``split``, on one device, each picture once and without augmentation."""
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+def score(module: RankingStage, datamodule: GradingDataModule, split: str, device: torch.device) -> Scored:
+    """Predictions of ``module`` on ``split``, computed on ``device``, each picture once and without augmentation."""
     module = module.to(device).eval()
     datamodule.setup("test")
     images = datamodule.prepared.manifest.images

@@ -7,13 +7,15 @@ from pathlib import Path
 
 import torch
 
-from fundusnet.errors import UserError
 from fundusnet.prediction.findings import FindingsPredictor
 from fundusnet.prediction.grading import GradingPredictor
 from fundusnet.prediction.networks import open_networks
+from fundusnet.system.devices import named_device
 
 
-def load(checkpoint: str | Path | Sequence[str | Path], device: str = "auto") -> FindingsPredictor | GradingPredictor:
+def load(
+    checkpoint: str | Path | Sequence[str | Path], device: str | torch.device = "auto"
+) -> FindingsPredictor | GradingPredictor:
     """A predictor from a checkpoint that ``fundusnet train`` wrote, or from several that answer together.
 
     Args:
@@ -30,24 +32,7 @@ def load(checkpoint: str | Path | Sequence[str | Path], device: str = "auto") ->
         {'hard_exudate': 0.93}
     """
     networks = open_networks(checkpoint)
-    place = torch_device(device)
+    chosen = named_device(device) if isinstance(device, str) else device
     if networks[0].task == "findings":
-        return FindingsPredictor(networks, place)
-    return GradingPredictor(networks, place)
-
-
-def every_device() -> list[str]:
-    """The names of all GPUs that can be seen; where there is none, that of the processor."""
-    return [f"cuda:{number}" for number in range(torch.cuda.device_count())] or ["cpu"]
-
-
-def torch_device(name: str) -> torch.device:
-    """The device of this name; raises UserError where there is none."""
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise UserError(f"device={name} cannot be used: {str(error).splitlines()[0]}; use auto or cpu") from error
-    return device
+        return FindingsPredictor(networks, chosen)
+    return GradingPredictor(networks, chosen)

@@ -100,7 +100,7 @@ def test_grades_are_those_of_a_run(place: Path, graded: PreparedSet, stages: int
     file = grading_checkpoint(place / f"{head}{stages}.ckpt", CLASSES, stages=stages, head=head, seen=graded)
     module = load_module(file, TwoStage if stages == 2 else RankingStage)
     data = GradingDataModule(folder=graded.folder, batch_size=4)
-    scored = score(module, data, "test").predictions.set_index("image_id")
+    scored = score(module, data, "test", torch.device("cpu")).predictions.set_index("image_id")
     predictor = fundusnet.load(file)
     rows = data.rows["test"]
     results = predictor.predict([files_of(graded)[row] for row in rows], maps=True)
