@@ -178,8 +178,13 @@ def map_size(size: int, findings: int, name: str, **options: Any) -> int:
     return int(logit_map.shape[-1])
 
 
-def build_network(findings: int, name: str, **options: Any) -> nn.Module:
-    """The network called ``name`` for this many findings; ``options`` are those of ``conf/model``'s ``network``."""
+def build_network(findings: int, name: str | type[nn.Module], **options: Any) -> nn.Module:
+    """The network called ``name`` for this many findings; ``options`` are those of ``conf/model``'s ``network``.
+
+    ``name`` may also be a class of the user's own, which takes ``findings`` and all of ``options``.
+    """
+    if isinstance(name, type):
+        return name(findings, **options)
     own = ("width", "max_width", "reductions", "residual_units")
     head = ("dilations", "pool", "pyramid_width")
     timm = ("backbone", "pretrained", "weights")
