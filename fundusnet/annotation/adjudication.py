@@ -13,7 +13,7 @@ from fundusnet.annotation.access import Person
 from fundusnet.annotation.agreement import agreement
 from fundusnet.annotation.answers import Decision, check_decision
 from fundusnet.annotation.assignment import shuffled
-from fundusnet.annotation.presets import guess_points
+from fundusnet.annotation.initial_points import guess_points
 from fundusnet.annotation.readings import Decided, Read, points, read_so_far, readings_table
 from fundusnet.annotation.storage import annotators, assignments, decisions, images
 from fundusnet.annotation.study import ConflictError, MissingError, Study

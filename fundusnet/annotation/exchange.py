@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from sqlalchemy import Connection
 
 from fundusnet.annotation.answers import Answer, Decision
-from fundusnet.annotation.presets import side_of
+from fundusnet.annotation.initial_points import side_of
 from fundusnet.annotation.readings import Read, points, read_so_far, readings_table
 from fundusnet.annotation.storage import annotators, answers, assignments, decisions, images
 from fundusnet.annotation.study import Study

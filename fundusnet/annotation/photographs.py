@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image
 
-from fundusnet.annotation.jpeg import bare
-from fundusnet.annotation.presets import guess_eye
+from fundusnet.annotation.initial_points import guess_eye
+from fundusnet.annotation.jpeg_metadata import bare
 from fundusnet.data.crop import find_field
 from fundusnet.data.decode import DAMAGED, Photograph, Unreadable, picture_size, read_photograph
 

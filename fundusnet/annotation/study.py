@@ -14,8 +14,8 @@ from sqlalchemy import Connection
 from fundusnet.annotation.access import Person
 from fundusnet.annotation.answers import NO_ANSWER, Answer, check_answer
 from fundusnet.annotation.assignment import reading_order
+from fundusnet.annotation.initial_points import Field, Point, guess_points
 from fundusnet.annotation.photographs import Photographs
-from fundusnet.annotation.presets import Field, Point, guess_points
 from fundusnet.annotation.readings import ANSWERED
 from fundusnet.annotation.roster import call, deal_out, study_seed
 from fundusnet.annotation.storage import (

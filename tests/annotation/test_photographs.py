@@ -12,9 +12,9 @@ import pytest
 from PIL import ExifTags, Image
 from studies import client_of, open_study, photograph
 
-from fundusnet.annotation.jpeg import bare
+from fundusnet.annotation.initial_points import guess_eye, guess_points, side_of
+from fundusnet.annotation.jpeg_metadata import bare
 from fundusnet.annotation.photographs import Photographs
-from fundusnet.annotation.presets import guess_eye, guess_points, side_of
 from fundusnet.data.decode import Unreadable, read_photograph
 from fundusnet.data.sources.idrid import load as load_idrid
 

@@ -26,7 +26,7 @@ from fundusnet import compose, predict, train
 from fundusnet.cli.main import main
 from fundusnet.data.manifest import Manifest, write_manifest
 from fundusnet.errors import UserError
-from fundusnet.prediction import tables
+from fundusnet.prediction import output_files
 from fundusnet.prediction.inputs import find_inputs
 from fundusnet.system.shard import Shard
 
@@ -118,7 +118,7 @@ def test_devices_that_share_the_photographs_change_nothing(place: Path, whole: P
 def _predict_until(cfg: DictConfig, rows: int) -> None:
     """Runs in another process, which is killed when this many rows of predictions are written."""
     torch.set_num_threads(1)
-    add, written = tables.GrowingTable.add, 0
+    add, written = output_files.ResumableTable.add, 0
 
     def adding(self: Any, rows_now: Any) -> None:
         nonlocal written
@@ -128,7 +128,7 @@ def _predict_until(cfg: DictConfig, rows: int) -> None:
         if written > rows:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    tables.GrowingTable.add = adding  # type: ignore[method-assign]
+    output_files.ResumableTable.add = adding  # type: ignore[method-assign]
     predict(cfg)
 
 
@@ -158,10 +158,10 @@ def test_a_killed_command_goes_on(place: Path, whole: Path, monkeypatch: pytest.
 def test_only_the_same_command_goes_on(place: Path, whole: Path, tmp_path: Path) -> None:
     other = findings_checkpoint(tmp_path / "other.ckpt", seed=5)
     for more, message in (
-        ([f"checkpoint={other}"], "was begun with other checkpoints"),
-        ([f"input={place}/eyes/raw"], "was begun of other photographs"),
-        (["heatmaps.raw=true"], "was begun with heatmaps="),
-        (["shard=1/2"], "was begun with shard=1/1"),
+        ([f"checkpoint={other}"], "was started with other checkpoints"),
+        ([f"input={place}/eyes/raw"], "was started with other photographs"),
+        (["heatmaps.raw=true"], "was started with heatmaps="),
+        (["shard=1/2"], "was started with shard=1/1"),
     ):
         with pytest.raises(UserError, match=message):
             predict(config(place, "whole", *more))
@@ -301,10 +301,10 @@ def _unquoted(link: str) -> str:
         (["input=nowhere"], "input=nowhere does not exist"),
         (["input=null"], "input is not given; add input=VALUE"),
         (["checkpoint=null"], "checkpoint is not given"),
-        (["device=[]"], "device=[] names none"),
+        (["device=[]"], "device=[] names no device"),
         (["shard=0/4"], "shard=0/4 is no part i/n; shard=1/4"),
         (["shard=1/99"], "leaves parts empty"),
-        (["merge=parts"], "merge puts finished parts together; leave out checkpoint="),
+        (["merge=parts"], "merge joins finished parts; leave out checkpoint="),
     ],
 )
 def test_a_wrong_command_is_one_line(place: Path, more: list[str], message: str) -> None:

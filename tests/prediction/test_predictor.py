@@ -12,6 +12,7 @@ from graded import CLASSES, graded_set
 from PIL import Image
 from tiny import tiny_prepared
 from tiny_networks import findings_checkpoint, grading_checkpoint
+from torch import nn
 
 import fundusnet
 from fundusnet.data.prepared import PreparedSet
@@ -21,6 +22,7 @@ from fundusnet.grading.datamodule import GradingDataModule
 from fundusnet.grading.scoring import score
 from fundusnet.grading.stage import RankingStage
 from fundusnet.grading.two_stage import TwoStage
+from fundusnet.prediction.loading import network_class
 from fundusnet.runs.checkpoints import KEY, load_checkpoint, load_module, write_checkpoint
 
 
@@ -221,3 +223,47 @@ def test_bad_photographs_are_named(network: Path, tmp_path: Path) -> None:
 def test_an_unknown_device_is_refused(network: Path) -> None:
     with pytest.raises(UserError, match="device=tpu9 cannot be used"):
         fundusnet.load(network, device="tpu9")
+
+
+class OwnNetwork(nn.Module):
+    """A user's own network: a 1 x 1 convolution whose map is averaged."""
+
+    def __init__(self, findings: int, channels: int) -> None:
+        super().__init__()
+        self.layer = nn.Conv2d(channels, findings, kernel_size=1)
+
+    def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        logit_map = self.layer(nn.functional.avg_pool2d(image, 8))
+        return logit_map, logit_map.mean(dim=(2, 3))
+
+
+def test_a_class_of_the_users_own_is_built_from_the_stored_options(
+    place: Path, network: Path, eyes: PreparedSet
+) -> None:
+    whole = load_checkpoint(network)
+    layer = OwnNetwork(2, channels=3)
+    file = place / "own.ckpt"
+    own = {"name": "clinic.OwnNetwork", "channels": 3}
+    parameters = {**whole["hyper_parameters"], "network": own}
+    weights = {f"network.{name}": value for name, value in layer.state_dict().items()}
+    write_checkpoint(file, {**whole, "state_dict": weights, "hyper_parameters": parameters})
+    found = fundusnet.load(file, network=OwnNetwork).predict(eyes.pixels[0])
+    with torch.inference_mode():
+        pixels = torch.from_numpy(eyes.pixels[0].copy()).permute(2, 0, 1)[None].float() / 255
+        expected = layer(pixels)[1].sigmoid()[0].tolist()
+    assert list(found.probability.values()) == pytest.approx(expected, abs=0.02)
+    with pytest.raises(UserError, match=r"name=clinic\.OwnNetwork is unknown"):
+        fundusnet.load(file)
+
+
+def test_the_network_key_names_a_class_that_can_be_imported() -> None:
+    assert network_class(None) is None
+    assert network_class("torch.nn.Identity") is nn.Identity
+    for name, message in (
+        ("OwnNetwork", "network=OwnNetwork cannot be imported"),
+        ("nowhere.Net", "network=nowhere.Net cannot be imported: No module named 'nowhere'"),
+        ("torch.nn.Missing", "cannot be imported"),
+        ("torch.Tensor", "network=torch.Tensor is not a subclass of torch.nn.Module"),
+    ):
+        with pytest.raises(UserError, match=message):
+            network_class(name)
