@@ -1,18 +1,25 @@
-"""A JPEG without anything but its picture: no EXIF, no comment, no thumbnail, nothing behind its end."""
+"""Strips a JPEG of everything but its picture: EXIF, comments, thumbnails, and data after its end."""
 
 from __future__ import annotations
 
 import re
 
-# In compressed data a marker is FF and anything but 00 (a stuffed FF), D0 to D7 (restarts) and FF (padding).
+# In compressed data, a marker is FF followed by anything but 00 (a stuffed FF), D0 to D7 (restarts) and FF (padding).
 _MARKER = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")
 _START, _SCAN, _END, _JFIF, _ADOBE = 0xD8, 0xDA, 0xD9, 0xE0, 0xEE
-# What the picture is decoded with: frames and Huffman tables, arithmetic conditioning, quantisation, restarts.
+# Segments needed for decoding: frames and Huffman tables, arithmetic conditioning, quantisation, restarts.
 _PICTURE = {*range(0xC0, 0xD0), 0xDB, 0xDC, 0xDD}
 
 
-def bare(data: bytes) -> bytes | None:
-    """The same picture, bit for bit, in a file that says nothing else; None where the file is not laid out as usual."""
+def strip_metadata(data: bytes) -> bytes | None:
+    """The same picture, bit for bit, without metadata.
+
+    Args:
+        data: Content of a JPEG file.
+
+    Returns:
+        Content of the stripped file; None if ``data`` has an unusual structure.
+    """
     if data[:2] != bytes((0xFF, _START)):
         return None
     kept, place = [data[:2]], 2
@@ -27,7 +34,7 @@ def bare(data: bytes) -> bytes | None:
         segment = data[place : place + length]
         place += length
         if marker == _JFIF and segment[4:9] == b"JFIF\0" and length >= 18:
-            # Its last two bytes are the size of a thumbnail that follows.
+            # The last two bytes are the size of a thumbnail that follows.
             kept.append(segment[:2] + (16).to_bytes(2, "big") + segment[4:16] + b"\0\0")
         elif marker in _PICTURE or (marker == _ADOBE and segment[4:9] == b"Adobe"):
             kept.append(segment)

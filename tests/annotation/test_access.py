@@ -10,7 +10,7 @@ import pytest
 import sqlalchemy as sa
 from studies import Page, answer, client_of, link_of, open_study
 
-from fundusnet.annotation.access import LARGEST_BODY, SESSION_SECONDS, csrf_token, end_sessions, has_entry
+from fundusnet.annotation.access import LARGEST_BODY, SESSION_SECONDS, can_sign_in, csrf_token, end_sessions
 from fundusnet.annotation.storage import links, sessions
 from fundusnet.annotation.study import Study
 from fundusnet.errors import UserError
@@ -107,9 +107,9 @@ def test_sessions_end(study: Study) -> None:
     page = Page(client_of(study, links=True), link_of(study, "anna"))
     anna = page.session["annotator"]["id"]
     with study.storage.write() as connection:
-        assert has_entry(connection, anna)
+        assert can_sign_in(connection, anna)
         connection.execute(sa.update(sessions).values(created=time.time() - SESSION_SECONDS - 1))
-        assert not has_entry(connection, anna)
+        assert not can_sign_in(connection, anna)
     assert page.get("/api/queue").status_code == 401
     other = Page(client_of(study, links=True), link_of(study, "anna"))
     with study.storage.write() as connection:
@@ -139,13 +139,13 @@ def test_restarting_without_names_lets_nobody_in_without_a_link(tmp_path: Path, 
 @pytest.mark.parametrize(
     ("readers", "adjudicators", "message"),
     [
-        (["anna", "anna"], [], "'anna' is named twice"),
-        (["anna"], ["anna"], "'anna' is named twice"),
-        (["ada"], [], "ada is adjudicator of this study and cannot be annotator"),
-        ([""], [], "'' is no name"),
-        ([" anna"], [], "' anna' is no name"),
-        (["a\nb"], [], "is no name"),
-        (["x" * 81], [], "is no name"),
+        (["anna", "anna"], [], "'anna' is given twice"),
+        (["anna"], ["anna"], "'anna' is given twice"),
+        (["ada"], [], "ada is already adjudicator of this study and cannot be annotator"),
+        ([""], [], "'' is not a valid name"),
+        ([" anna"], [], "' anna' is not a valid name"),
+        (["a\nb"], [], "is not a valid name"),
+        (["x" * 81], [], "is not a valid name"),
     ],
 )
 def test_names_are_checked(study: Study, readers: list[str], adjudicators: list[str], message: str) -> None:

@@ -74,7 +74,7 @@ def test_agreement_in_the_overview_by_hand(ada: Page) -> None:
     # hemorrhage: a (1, 2), b (0, 3), c (1, 1), d (0, 2): P = (1/3 + 1 + 0 + 1) / 4, yes 2 of 10.
     assert bleeding["kappa_image"] == pytest.approx((7 / 12 - 0.68) / 0.32)
     assert defect["kappa_image"] is None
-    assert defect["reason"] == "all readings say the same"
+    assert defect["reason"] == "all readings agree"
     assert "reason" not in drusen
 
 

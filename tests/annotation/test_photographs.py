@@ -12,8 +12,8 @@ import pytest
 from PIL import ExifTags, Image
 from studies import client_of, open_study, photograph
 
-from fundusnet.annotation.initial_points import guess_eye, guess_points, side_of
-from fundusnet.annotation.jpeg_metadata import bare
+from fundusnet.annotation.initial_points import eye_of, guess_eye, guess_points
+from fundusnet.annotation.jpeg_metadata import strip_metadata
 from fundusnet.annotation.photographs import Photographs
 from fundusnet.data.decode import Unreadable, read_photograph
 from fundusnet.data.sources.idrid import load as load_idrid
@@ -71,7 +71,7 @@ def test_nothing_outside_the_folder_is_ever_opened(folder: Path, tmp_path: Path,
     (folder / "loop.png").symlink_to("loop.png")
     os.mkfifo(folder / "pipe")
     photographs = Photographs(folder, tmp_path / "screen")
-    for ask in (photographs.file, photographs.mark, photographs.view, photographs.screen, photographs.full):
+    for ask in (photographs.file, photographs.content_key, photographs.geometry, photographs.screen, photographs.full):
         with pytest.raises(Unreadable):
             ask(path.format(tmp=tmp_path))
 
@@ -98,23 +98,23 @@ def test_a_link_swapped_in_later_is_noticed(folder: Path, tmp_path: Path) -> Non
 
 def test_a_changed_file_gives_a_new_picture(folder: Path, tmp_path: Path) -> None:
     photographs = Photographs(folder, tmp_path / "screen")
-    first, mark = photographs.screen("a.png"), photographs.mark("a.png")
-    assert photographs.view("a.png").eye == "right"
+    first, mark = photographs.screen("a.png"), photographs.content_key("a.png")
+    assert photographs.geometry("a.png").eye == "right"
     cv2.imwrite(str(folder / "a.png"), photograph("left"))
     os.utime(folder / "a.png", ns=(1, 1))
-    assert photographs.mark("a.png") != mark
+    assert photographs.content_key("a.png") != mark
     assert photographs.screen("a.png") != first
-    assert photographs.view("a.png").eye == "left"
+    assert photographs.geometry("a.png").eye == "left"
 
 
 def test_what_was_made_is_found_again_by_the_next_process(folder: Path, tmp_path: Path) -> None:
-    view = Photographs(folder, tmp_path / "screen").view("a.png")
+    geometry = Photographs(folder, tmp_path / "screen").geometry("a.png")
     again = Photographs(folder, tmp_path / "screen")
-    again._develop = None  # type: ignore[assignment, method-assign]
-    assert again.view("a.png") == view
+    again._decode = None  # type: ignore[assignment, method-assign]
+    assert again.geometry("a.png") == geometry
     for file in (tmp_path / "screen").glob("*.json"):
         file.write_text('{"width": 3')
-    assert Photographs(folder, tmp_path / "screen").view("a.png") == view
+    assert Photographs(folder, tmp_path / "screen").geometry("a.png") == geometry
 
 
 def jpeg(orientation: int, **more: object) -> bytes:
@@ -142,13 +142,13 @@ def test_upright_and_without_exif(tmp_path: Path, orientation: int, size: str) -
         assert not image.getexif()
         assert image.size == expected.shape[1::-1]
         assert np.abs(np.asarray(image).astype(int) - expected).mean() < 3
-    assert (photographs.view("x.jpg").width, photographs.view("x.jpg").height) == expected.shape[1::-1]
+    assert (photographs.geometry("x.jpg").width, photographs.geometry("x.jpg").height) == expected.shape[1::-1]
 
 
 @pytest.mark.parametrize("more", [{}, {"progressive": True}, {"subsampling": 0}, {"optimize": True}])
 def test_an_upright_jpeg_is_sent_bit_for_bit_as_it_was_compressed(tmp_path: Path, more: dict[str, object]) -> None:
     data = jpeg(1, icc_profile=b"profile " + SECRET, **more)
-    stripped = bare(data)
+    stripped = strip_metadata(data)
     assert stripped is not None
     assert SECRET in data
     assert SECRET not in stripped
@@ -166,17 +166,17 @@ def decoded(data: bytes) -> np.ndarray:
 def test_restart_markers_and_cut_files() -> None:
     whole = cv2.imencode(".jpg", photograph(), [cv2.IMWRITE_JPEG_RST_INTERVAL, 2])[1].tobytes()
     assert b"\xff\xd0" in whole
-    assert np.array_equal(decoded(bare(whole) or b""), decoded(whole))
+    assert np.array_equal(decoded(strip_metadata(whole) or b""), decoded(whole))
     for end in range(0, len(whole) - 1, 7):
-        assert bare(whole[:end]) is None
-    assert bare(b"GIF89a") is None
+        assert strip_metadata(whole[:end]) is None
+    assert strip_metadata(b"GIF89a") is None
 
 
 def test_a_thumbnail_in_the_header_goes(tmp_path: Path) -> None:
     data = cv2.imencode(".jpg", photograph())[1].tobytes()
     assert data[2:4] == b"\xff\xe0"
     header = b"\xff\xe0" + (16 + len(SECRET)).to_bytes(2, "big") + data[6:18] + b"\x02\x01" + SECRET
-    stripped = bare(data[:2] + header + data[20:])
+    stripped = strip_metadata(data[:2] + header + data[20:])
     assert stripped == data
 
 
@@ -206,7 +206,7 @@ def test_a_disc_in_the_middle_has_no_side() -> None:
 def test_presets_lie_in_the_picture_on_their_side() -> None:
     for eye in ("right", "left"):
         disc, fovea = guess_points((100, 100), (0, 0, 100, 100), eye)
-        assert side_of(disc, fovea) == eye
+        assert eye_of(disc, fovea) == eye
         assert guess_points((100, 100), (0, 0, 100, 100), eye, ((0, 0, 10, 10), (99, 5), (5, -80)))[1][1] == 0
 
 
@@ -223,6 +223,6 @@ def test_sides_of_real_eyes(real_data: Path) -> None:
 def test_real_originals_lose_nothing_but_their_notes(real_data: Path) -> None:
     for file in sorted((real_data / "idrid").rglob("IDRiD_*.jpg"))[:3]:
         data = file.read_bytes()
-        stripped = bare(data)
+        stripped = strip_metadata(data)
         assert stripped is not None
         assert np.array_equal(decoded(stripped), decoded(data))

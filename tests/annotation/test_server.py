@@ -99,7 +99,7 @@ def test_progress_counts_what_is_answered(page: Page) -> None:
 def test_an_invalid_answer_is_refused_in_one_line_and_nothing_is_kept(page: Page) -> None:
     for body, words in (
         (answer(findings={"drusn": ["macula"]}), "unknown finding 'drusn'"),
-        (answer(disc=[500, 5]), "outside the picture of 120x100"),
+        (answer(disc=[500, 5]), "outside the photograph of 120x100"),
         (answer(version="1"), "version: Input should be a valid integer"),
         ({}, "version: Field required"),
     ):

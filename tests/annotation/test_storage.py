@@ -23,8 +23,9 @@ import sqlalchemy as sa
 from running import Server
 from studies import Page, answer, client_of, link_of, open_study, write_photographs
 
-from fundusnet.annotation.exchange import export, take_in
+from fundusnet.annotation.manifest_import import import_readings
 from fundusnet.annotation.storage import Storage, answers, assignments
+from fundusnet.annotation.study_export import export_study
 from fundusnet.data.manifest import read_manifest
 from fundusnet.data.regions import REGIONS
 from fundusnet.errors import UserError
@@ -156,11 +157,11 @@ def test_a_study_from_links_to_export_on_each_database(url: str, tmp_path: Path)
     with ThreadPoolExecutor(6) as pool:
         sent = list(pool.map(lambda _: ada.put("b", body, "/api/adjudication/{}").status_code, range(6)))
     assert sorted(sent) == [200] + [409] * 5
-    folder = export(study, tmp_path / "out")
+    folder = export_study(study, tmp_path / "out")
     assert set(read_manifest(folder).readings["annotator_id"]) >= {"adjudicated-1", "adjudicated-2", "ben"}
     again = open_study(tmp_path, ["anna", "ben", "cleo"], ["ada"], url=url)
     assert again.key == study.key
-    assert take_in(again, folder) == 0
+    assert import_readings(again, folder) == 0
 
 
 def test_killed_in_the_middle_of_a_burst_nothing_acknowledged_is_lost(tmp_path: Path) -> None:
