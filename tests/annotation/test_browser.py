@@ -417,7 +417,7 @@ def test_one_person_with_a_folder_of_photographs(browser: Browser, eyes: Path, s
     asked: list[str] = []
     reader.tab.on("request", lambda request: asked.append(request.url))
     reader.open(image_id="eye00000")
-    assert reader.find("#notice").inner_text().startswith("Disc and fovea are a guess")
+    assert reader.find("#notice").inner_text().startswith("The positions of disc and fovea are estimates")
     assert reader.handle("disc")[0] > reader.handle("fovea")[0], "a right eye"
     reader.press("2", "s")
     reader.wait_status("saved")
@@ -821,7 +821,7 @@ def test_an_adjudicator_sees_the_readings_and_decides(browser: Browser, eyes: Pa
             reader.wait_status("saved")
         assert reader.find(".pages").is_hidden()
         reader.tab.goto(server.address + "/overview")
-        reader.find("#message", text="Not shown").wait_for()
+        reader.find("#message", text="Cannot be shown").wait_for()
         reader.tab.context.close()
 
     ada = new_reader(browser, server)
