@@ -1,4 +1,4 @@
-"""Which answers are refused, and in which words."""
+"""Which answers are refused, and with which message."""
 
 from __future__ import annotations
 
@@ -91,12 +91,12 @@ def test_refused_in_one_line(changes: dict[str, Any], message: str) -> None:
         {"comment": "\ud800"},  # half a character, which no database keeps
     ],
 )
-def test_of_another_shape(changes: dict[str, Any]) -> None:
+def test_malformed_answers_are_refused(changes: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         Answer.model_validate(answer(**changes))
 
 
-def test_points_of_a_photograph_nobody_can_see_are_refused() -> None:
+def test_points_of_an_unreadable_photograph_are_refused() -> None:
     check(answer(normal=True, disc=None, fovea=None), size=None)
     with pytest.raises(UserError, match="cannot be read"):
         check(answer(), size=None)

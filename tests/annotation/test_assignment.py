@@ -1,4 +1,4 @@
-"""Shares are even, answers stay where they are, and what is added later moves as little as it must."""
+"""Shares are equal, answers stay with their readers, and later additions move as little as possible."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def test_every_image_gets_its_readers_in_even_shares(images: int, readers: int, 
     assert not shares or max(shares) - min(shares) <= 1
 
 
-def test_who_reads_together_differs_from_image_to_image() -> None:
+def test_the_readers_of_an_image_vary() -> None:
     chosen = choose_readers(IMAGES, READERS, 3, {}, {}, seed=1)
     assert len({frozenset(hand) for hand in chosen.values()}) >= 8  # of 10 possible trios
 
@@ -38,7 +38,7 @@ def test_new_images_change_nothing_for_the_old_ones() -> None:
     assert max(shares) - min(shares) <= 1
 
 
-def test_one_who_comes_later_takes_over_what_nobody_has_begun() -> None:
+def test_a_new_reader_takes_over_images_that_nobody_has_started() -> None:
     before = choose_readers(IMAGES, READERS[:3], 3, {}, {}, seed=0)
     begun = {image: {"anna"} for image in IMAGES[:10]}
     after = choose_readers(IMAGES, READERS[:4], 3, before, begun, seed=0)
@@ -47,7 +47,7 @@ def test_one_who_comes_later_takes_over_what_nobody_has_begun() -> None:
     assert set(loads(after).values()) == {30}
 
 
-def test_one_who_leaves_keeps_what_was_answered_and_no_more() -> None:
+def test_a_reader_who_leaves_keeps_answered_images_only() -> None:
     before = choose_readers(IMAGES, READERS[:4], 3, {}, {}, seed=0)
     begun = {image: {"anna"} for image in IMAGES if "anna" in before[image]}
     kept = dict(list(begun.items())[:5])
@@ -83,12 +83,12 @@ def test_orders_are_random_and_each_annotators_own() -> None:
     assert sorted(orders["anna"]) == sorted(IMAGES)
 
 
-def test_an_image_added_later_slots_in() -> None:
+def test_an_image_added_later_keeps_the_order_of_the_others() -> None:
     before = reading_order(IMAGES[:-1], "anna", seed=0)
     assert [image for image in reading_order(IMAGES, "anna", seed=0) if image != IMAGES[-1]] == before
 
 
-def test_letters_do_not_tell_who_is_who() -> None:
+def test_letters_do_not_reveal_who_is_who() -> None:
     first = Counter(shuffled(READERS, image, seed=0)[0] for image in IMAGES * 1)
     assert len(first) == len(READERS)
     assert shuffled(READERS, "image0", 0) == shuffled(READERS[::-1], "image0", 0)

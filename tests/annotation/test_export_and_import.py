@@ -1,4 +1,4 @@
-"""An export trains as it is and follows the adjudicator; an earlier manifest goes on where it ended."""
+"""An export can be trained on and follows the adjudicator; a study can continue from an earlier manifest."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_export_is_the_manifest_of_what_was_read(study: Study, tmp_path: Path) -
     assert not (folder / "readings_blind.csv").exists()
 
 
-def test_a_half_done_answer_is_no_reading(tmp_path: Path) -> None:
+def test_an_unfinished_answer_is_not_a_reading(tmp_path: Path) -> None:
     study = open_study(tmp_path)
     page = Page(client_of(study))
     page.put("a", answer())
@@ -122,7 +122,7 @@ def test_an_image_whose_only_mark_was_overruled_is_normal(tmp_path: Path) -> Non
     assert rows.to_numpy().tolist() == [["a", "adjudicated-1", "", ""]]
 
 
-def test_a_decision_taken_back_counts_no_more(study: Study, tmp_path: Path) -> None:
+def test_a_withdrawn_decision_does_not_count(study: Study, tmp_path: Path) -> None:
     (ada,) = pages(study, "ada")
     body = {"finding": "hemorrhage", "present": False, "regions": [], "version": 0}
     ada.put("a", body, "/api/adjudication/{}")
@@ -149,7 +149,7 @@ def test_export_again_replaces_the_earlier_one_and_nothing_else(study: Study, tm
     export_study(study, tmp_path / "empty")
 
 
-def test_a_broken_off_export_leaves_the_earlier_one_whole(
+def test_a_failed_export_leaves_the_earlier_one_intact(
     study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = export_study(study, tmp_path / "out")
@@ -165,7 +165,7 @@ def test_a_broken_off_export_leaves_the_earlier_one_whole(
     assert sorted(entry.name for entry in tmp_path.iterdir() if entry.name.startswith(".out")) == []
 
 
-def test_an_export_that_cannot_take_its_place_leaves_it_to_the_earlier_one(
+def test_an_export_that_cannot_be_renamed_leaves_the_earlier_one(
     study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = export_study(study, tmp_path / "out")
@@ -194,9 +194,7 @@ def test_originals_are_neither_copied_nor_touched(study: Study, tmp_path: Path) 
     assert (original.read_bytes(), original.stat().st_mtime_ns) == before
 
 
-def test_where_files_cannot_be_linked_they_are_copied(
-    study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_files_that_cannot_be_linked_are_copied(study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refused(*_: object) -> None:
         raise OSError(18, "Invalid cross-device link")
 
@@ -206,7 +204,7 @@ def test_where_files_cannot_be_linked_they_are_copied(
     assert (folder / "images" / "a.png").read_bytes() == (tmp_path / "photographs" / "a.png").read_bytes()
 
 
-def test_a_photograph_that_is_gone_or_leads_outside_is_left_out(study: Study, tmp_path: Path) -> None:
+def test_a_photograph_that_is_missing_or_outside_the_root_is_left_out(study: Study, tmp_path: Path) -> None:
     root = tmp_path / "photographs"
     (root / "a.png").unlink()
     (root / "b.png").rename(tmp_path / "elsewhere.png")
@@ -216,7 +214,7 @@ def test_a_photograph_that_is_gone_or_leads_outside_is_left_out(study: Study, tm
     assert set(manifest.readings["image_id"]) == set("cdef")
 
 
-def test_what_the_source_knows_is_kept(tmp_path: Path) -> None:
+def test_values_of_the_source_are_kept(tmp_path: Path) -> None:
     open_study(tmp_path / "drawn")
     root = tmp_path / "photographs"
     (tmp_path / "drawn" / "photographs").rename(root)
@@ -233,7 +231,7 @@ def test_what_the_source_knows_is_kept(tmp_path: Path) -> None:
     assert images.iloc[1, 5:].isna().all()
 
 
-def test_the_export_is_prepared_and_batched_as_it_is(study: Study, tmp_path: Path) -> None:
+def test_an_export_can_be_prepared_and_batched(study: Study, tmp_path: Path) -> None:
     (ada,) = pages(study, "ada")
     body = {"finding": "hemorrhage", "present": True, "regions": ["temporal"], "version": 0}
     ada.put("a", body, "/api/adjudication/{}")
@@ -266,7 +264,7 @@ def everything(study: Study) -> list[tuple[object, ...]]:
         return sorted((row.image_id, row.state, json.dumps(row.content), row.seconds) for row in rows)
 
 
-def test_a_study_goes_on_from_its_export(study: Study, tmp_path: Path) -> None:
+def test_a_study_continues_from_its_export(study: Study, tmp_path: Path) -> None:
     (ada,) = pages(study, "ada")
     ada.put("a", {"finding": "hemorrhage", "present": False, "regions": [], "version": 0}, "/api/adjudication/{}")
     folder = export_study(study, tmp_path / "out")
@@ -290,7 +288,7 @@ def test_a_study_goes_on_from_its_export(study: Study, tmp_path: Path) -> None:
     assert anna.get("/api/images/a").json()["answer"]["normal"] is True
 
 
-def test_any_manifest_can_be_gone_on_from(tmp_path: Path) -> None:
+def test_a_study_can_continue_from_any_manifest(tmp_path: Path) -> None:
     study = open_study(tmp_path, ["anna", "ben", "cleo"])
     earlier = tmp_path / "earlier"
     earlier.mkdir()
@@ -332,7 +330,7 @@ def test_any_manifest_can_be_gone_on_from(tmp_path: Path) -> None:
         ("a,anna,drusen,maculae\n", "line 2: unknown region 'maculae'"),
     ],
 )
-def test_what_does_not_fit_is_refused_whole(tmp_path: Path, rows: str, message: str) -> None:
+def test_a_manifest_that_does_not_fit_is_refused_completely(tmp_path: Path, rows: str, message: str) -> None:
     study = open_study(tmp_path, READERS)
     earlier = tmp_path / "earlier"
     earlier.mkdir()
@@ -344,7 +342,7 @@ def test_what_does_not_fit_is_refused_whole(tmp_path: Path, rows: str, message: 
 
 
 @pytest.mark.parametrize("content", ["", "[]", '{"format": 2}', '{"format": 1, "answers": [{}]}'])
-def test_a_record_no_export_wrote_is_refused(study: Study, tmp_path: Path, content: str) -> None:
+def test_a_record_that_no_export_wrote_is_refused(study: Study, tmp_path: Path, content: str) -> None:
     folder = export_study(study, tmp_path / "out")
     (folder / "study.json").write_text(content)
     with pytest.raises(UserError, match="was not written by an export"):

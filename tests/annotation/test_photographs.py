@@ -1,4 +1,4 @@
-"""No file but the study's, no word about the patient, and pictures that stand upright."""
+"""Only files of the study are sent, upright and without patient data."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SECRET = b"secret"
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A folder of photographs beside things nobody may see."""
+    """A folder of photographs next to files that must not be served."""
     root = tmp_path / "photographs"
     (root / "inner").mkdir(parents=True)
     cv2.imwrite(str(root / "a.png"), photograph())
@@ -87,7 +87,7 @@ def test_a_photograph_that_is_a_link_out_of_the_folder_is_not_sent(folder: Path,
     assert "outside the folder" in refused.json()["error"]
 
 
-def test_a_link_swapped_in_later_is_noticed(folder: Path, tmp_path: Path) -> None:
+def test_a_file_replaced_by_a_link_is_noticed(folder: Path, tmp_path: Path) -> None:
     photographs = Photographs(folder, tmp_path / "screen")
     photographs.screen("a.png")
     (folder / "a.png").unlink()
@@ -107,7 +107,7 @@ def test_a_changed_file_gives_a_new_picture(folder: Path, tmp_path: Path) -> Non
     assert photographs.geometry("a.png").eye == "left"
 
 
-def test_what_was_made_is_found_again_by_the_next_process(folder: Path, tmp_path: Path) -> None:
+def test_the_next_process_uses_cached_pictures(folder: Path, tmp_path: Path) -> None:
     geometry = Photographs(folder, tmp_path / "screen").geometry("a.png")
     again = Photographs(folder, tmp_path / "screen")
     again._decode = None  # type: ignore[assignment, method-assign]
@@ -172,7 +172,7 @@ def test_restart_markers_and_cut_files() -> None:
     assert strip_metadata(b"GIF89a") is None
 
 
-def test_a_thumbnail_in_the_header_goes(tmp_path: Path) -> None:
+def test_a_thumbnail_in_the_header_is_removed(tmp_path: Path) -> None:
     data = cv2.imencode(".jpg", photograph())[1].tobytes()
     assert data[2:4] == b"\xff\xe0"
     header = b"\xff\xe0" + (16 + len(SECRET)).to_bytes(2, "big") + data[6:18] + b"\x02\x01" + SECRET
@@ -181,14 +181,14 @@ def test_a_thumbnail_in_the_header_goes(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("mode", ["CMYK", "L"])
-def test_other_colours_are_sent_as_they_are_read(tmp_path: Path, mode: str) -> None:
+def test_other_colour_modes_are_sent_as_decoded(tmp_path: Path, mode: str) -> None:
     Image.fromarray(photograph()[..., ::-1]).convert(mode).save(tmp_path / "x.jpg", quality=95)
     sent = decoded(Photographs(tmp_path, tmp_path / "screen").full("x.jpg"))[..., ::-1]
     assert np.abs(sent.astype(int) - read_photograph(tmp_path / "x.jpg").pixels).mean() < 2
 
 
 @pytest.mark.parametrize("side", ["right", "left"])
-def test_the_eye_is_seen_by_its_disc_even_against_uneven_light(side: str) -> None:
+def test_the_eye_is_guessed_from_its_disc_under_uneven_light(side: str) -> None:
     picture = cv2.resize(photograph(side), (480, 400)).astype(np.float32)
     assert guess_eye(picture[..., ::-1].astype(np.uint8)) == side
     ramp = np.linspace(0.5, 1.0, 480)[None, :, None]
@@ -203,7 +203,7 @@ def test_a_disc_in_the_middle_has_no_side() -> None:
     assert guess_eye(picture) is None
 
 
-def test_presets_lie_in_the_picture_on_their_side() -> None:
+def test_guessed_points_are_inside_the_picture_on_the_right_side() -> None:
     for eye in ("right", "left"):
         disc, fovea = guess_points((100, 100), (0, 0, 100, 100), eye)
         assert eye_of(disc, fovea) == eye
@@ -211,7 +211,7 @@ def test_presets_lie_in_the_picture_on_their_side() -> None:
 
 
 @pytest.mark.real
-def test_sides_of_real_eyes(real_data: Path) -> None:
+def test_guessed_sides_of_real_eyes(real_data: Path) -> None:
     manifest = load_idrid(real_data / "idrid")
     known = manifest.images.dropna(subset=["disc_x", "fovea_x"]).head(40)
     guessed = [guess_eye(read_photograph(manifest.root / path, 8).pixels) for path in known["path"]]
@@ -220,7 +220,7 @@ def test_sides_of_real_eyes(real_data: Path) -> None:
 
 
 @pytest.mark.real
-def test_real_originals_lose_nothing_but_their_notes(real_data: Path) -> None:
+def test_real_originals_lose_only_metadata(real_data: Path) -> None:
     for file in sorted((real_data / "idrid").rglob("IDRiD_*.jpg"))[:3]:
         data = file.read_bytes()
         stripped = strip_metadata(data)

@@ -1,4 +1,4 @@
-"""The verb itself: what it prints, what it refuses, and that it starts without the training's libraries."""
+"""``fundusnet annotate``: what it prints, what it refuses, and that it starts without the training libraries."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def test_links_are_printed_until_they_are_used(
     assert "zoe does not take part in this study; choose from anna, ben, ada, cleo" in capsys.readouterr().err
 
 
-def test_beyond_this_machine_with_links(
+def test_other_machines_need_links(
     here: Path, unserved: list[object], capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     words = ["annotate", "data.root=photographs", "port=0", "host=0.0.0.0"]
@@ -113,7 +113,7 @@ def test_beyond_this_machine_with_links(
     assert "unencrypted" not in caplog.text
 
 
-def test_a_server_in_earnest(here: Path) -> None:
+def test_a_real_server_process(here: Path) -> None:
     server = Server("data.root=photographs", "folder=study", "annotators=[anna]", "readings_per_image=1", folder=here)
     try:
         with httpx2.Client(base_url=server.address) as client:

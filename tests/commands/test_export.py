@@ -1,4 +1,4 @@
-"""Export: another runtime gives the same numbers, plain weights load again, the card says what the run says."""
+"""Export: onnxruntime gives the same numbers, plain weights can be loaded, and the card agrees with the run."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_plain_weights_load_as_the_checkpoint_does(run: Path) -> None:
     assert [each.probability for each in of_weights] == [each.probability for each in of_checkpoint]
 
 
-def test_the_card_says_what_the_run_says(run: Path) -> None:
+def test_the_card_agrees_with_the_run(run: Path) -> None:
     card = (run / "export" / "MODEL_CARD.md").read_text()
     metrics = json.loads((run / "metrics.json").read_text())["metrics"]
     assert f"| auroc | {metrics['auroc']['value']:.3f} [" in card

@@ -1,4 +1,4 @@
-"""Tables that grow: whatever a crash leaves of the end, whole groups of rows stay and nothing else."""
+"""Resumable tables: however a crash cuts the file, complete groups of rows are kept and nothing else."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_whole_groups_survive_a_cut_anywhere(ids: list[str], group: int, share: 
 
 
 @pytest.mark.parametrize("part", ["", "drusen"])
-def test_names_of_files_stay_apart_and_short(part: str) -> None:
+def test_file_names_are_unique_and_short(part: str) -> None:
     long = ["é" * 200 + str(number) for number in range(3)]
     names = {file_name(image_id, part) for image_id in [*long, "a", "a.b", "a_b"]}
     assert len(names) == 6

@@ -1,4 +1,4 @@
-"""``fundusnet.load``: what a trained network says of photographs, told by nothing but its checkpoint."""
+"""``fundusnet.load``: predictions from nothing but a checkpoint."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_arrays_images_paths_and_one_or_many_agree(network: Path, eyes: Prepared
     assert [r.probability for r in predictor.stream(iter([file]))] == [one.probability]
 
 
-def test_a_map_lies_where_the_photograph_shows_it(network: Path, eyes: PreparedSet) -> None:
+def test_a_map_is_in_the_frame_of_the_photograph(network: Path, eyes: PreparedSet) -> None:
     """The same field in a large picture, away from its middle: the map moves with it, and is 0 outside."""
     field = cv2.imread(str(files_of(eyes)[0]))[:, :, ::-1]
     large = np.zeros((150, 260, 3), np.uint8)
@@ -134,7 +134,7 @@ def test_a_single_stage_with_maps_shows_its_mask(place: Path, graded: PreparedSe
     assert result.mask.max() > 0.9 and result.roi is None
 
 
-def test_networks_of_one_finding_are_averaged_and_of_others_stand_beside(place: Path, eyes: PreparedSet) -> None:
+def test_networks_of_one_finding_are_averaged_and_others_used_side_by_side(place: Path, eyes: PreparedSet) -> None:
     one = findings_checkpoint(place / "one.ckpt", ["drusen"], seed=1, threshold=0.4)
     two = findings_checkpoint(place / "two.ckpt", ["drusen"], seed=2, threshold=0.6, size=32)
     other = findings_checkpoint(place / "other.ckpt", ["membrane"], seed=3)
@@ -161,7 +161,7 @@ def test_grades_of_several_follow_from_their_mean(place: Path, graded: PreparedS
     assert joint.grade == int((mean > 0.5).sum())
 
 
-def test_every_stored_value_that_is_needed_is_asked_for(place: Path, network: Path, graded: PreparedSet) -> None:
+def test_every_required_stored_value_is_checked(place: Path, network: Path, graded: PreparedSet) -> None:
     whole = load_checkpoint(network)
     for key in ("findings", "size", "operating_points"):
         file = place / f"without_{key}.ckpt"
@@ -170,7 +170,7 @@ def test_every_stored_value_that_is_needed_is_asked_for(place: Path, network: Pa
             fundusnet.load(file)
 
 
-def test_without_statistics_of_its_training_set_nothing_is_silently_scored(place: Path, eyes: PreparedSet) -> None:
+def test_without_training_statistics_photographs_are_flagged_unchecked(place: Path, eyes: PreparedSet) -> None:
     file = findings_checkpoint(place / "early.ckpt")
     assert fundusnet.load(file).predict(files_of(eyes)[0]).flags == ("unchecked",)
 
