@@ -46,6 +46,10 @@ def overview(study: Study) -> JSON:
         seconds = [given.seconds for given in own if given.seconds > 0]
         pace = round(median(seconds), 1) if seconds else None
         progress.append({"name": row.name, "done": len(own), "total": totals.get(row.id, 0), "median_seconds": pace})
+    reasons = {
+        image_id: [given.content["ungradable"] for given in answers if given.state == "ungradable"]
+        for image_id, answers in readings.answers.items()
+    }
     return {
         "images": len(readings.images),
         "annotators": progress,
@@ -61,13 +65,9 @@ def overview(study: Study) -> JSON:
             if _verdict(readings, image_id, finding) is None
         ],
         "ungradable": [
-            {"image_id": image_id, "reasons": reasons, "readings": len(readings.answers[image_id])}
+            {"image_id": image_id, "reasons": reasons[image_id], "readings": len(readings.answers[image_id])}
             for image_id in readings.images
-            if (
-                reasons := [
-                    g.content["ungradable"] for g in readings.answers.get(image_id, []) if g.state == "ungradable"
-                ]
-            )
+            if reasons.get(image_id)
         ],
     }
 

@@ -70,13 +70,9 @@ def assign_images(connection: Connection, readings_per_image: int) -> None:
                 )
             )
     new = [(ids[name], image_id) for image_id in shown for name in chosen[image_id] - assigned.get(image_id, set())]
-    earlier = _answers_of_the_unassigned(connection)
+    earlier, unread = _answers_of_the_unassigned(connection), {"version": 0, "state": "todo"}
     rows = [
-        {
-            "annotator_id": reader,
-            "image_id": image_id,
-            **earlier.get((reader, image_id), {"version": 0, "state": "todo"}),
-        }
+        {"annotator_id": reader, "image_id": image_id, **earlier.get((reader, image_id), unread)}
         for reader, image_id in new
     ]
     if rows:
