@@ -57,13 +57,13 @@ def _throughput(place: Path, pictures: int, rounds: int, device: str) -> dict[st
     import torch
 
     from fundusnet import load
-    from fundusnet.prediction.picture import to_picture
+    from fundusnet.prediction.preparation import prepare_photograph
 
     if device == "cpu":
         torch.set_num_threads(1)
     predictor = load(place / "network.ckpt", device=device)
     share = pictures // rounds
-    batch = [to_picture(file, predictor.views) for file in sorted((place / "drawn").iterdir())[:16]]
+    batch = [prepare_photograph(file, predictor.specs) for file in sorted((place / "drawn").iterdir())[:16]]
     tensor = predictor.batch(batch, predictor.networks[0])
 
     def bare() -> Spent:
@@ -90,7 +90,7 @@ def _throughput(place: Path, pictures: int, rounds: int, device: str) -> dict[st
 
 def _predict(place: Path, predictor: object, name: str, count: int, *, draw: bool) -> Spent:
     """From the first process to the last row, page apart: it is bounded."""
-    from fundusnet.commands.predict import fill
+    from fundusnet.commands.predict import predict_missing
     from fundusnet.config.compose import compose
     from fundusnet.prediction.inputs import find_inputs
 
@@ -101,7 +101,7 @@ def _predict(place: Path, predictor: object, name: str, count: int, *, draw: boo
         switches.append("workers=1")
     cfg = compose([f"output={output}", *switches], verb="predict")
     start = _now()
-    fill(output, [predictor], *find_inputs(folder), cfg)  # type: ignore[list-item]
+    predict_missing(output, [predictor], *find_inputs(folder), cfg)  # type: ignore[list-item]
     spent = _each(start, count)
     shutil.rmtree(output)
     shutil.rmtree(folder)

@@ -76,7 +76,7 @@ def test_the_site_builds(tmp_path: Path) -> None:
         assert (tmp_path / "site" / f"{page}.html").is_file()
     reference = (tmp_path / "site" / "reference" / "python" / "index.html").read_text()
     assert "guidance_loss" in reference
-    assert "auto (a GPU where there is one), cpu, cuda or cuda:1." in reference  # what a parameter is
+    assert "auto (the first GPU if there is one), cpu, cuda or cuda:1." in reference  # what a parameter is
 
 
 @pytest.mark.slow

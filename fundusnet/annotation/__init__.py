@@ -1,1 +1,1 @@
-"""The region annotation page: its server, its storage, and the static page that a browser loads."""
+"""The region annotation page: its server, its database, and the static files that a browser loads."""

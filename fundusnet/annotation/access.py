@@ -1,4 +1,4 @@
-"""Who may come in: one-time links, sessions, and requests that only the study's own pages can have sent."""
+"""Access to a study: one-time links, sessions, and protection against requests from other sites."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from fundusnet.annotation.storage import Storage, annotators, links, sessions
 SESSION_SECONDS = 90 * 24 * 3600
 LARGEST_BODY = 64 * 1024
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
-# No inline script, no other site, no frame around the page.
+# No inline scripts, no content from other sites, no embedding in a frame.
 CONTENT_SECURITY_POLICY = (
     "default-src 'self'; img-src 'self' blob: data:; object-src 'none'; base-uri 'none'; "
     "form-action 'self'; frame-ancestors 'none'"
@@ -39,7 +39,13 @@ _HEADERS = {
 
 @dataclass(frozen=True)
 class Person:
-    """Who is signed in."""
+    """A person who takes part in the study.
+
+    Attributes:
+        id: Key in the annotators table.
+        name: As in ``annotators`` or ``adjudicators``.
+        role: "annotator" or "adjudicator".
+    """
 
     id: int
     name: str
@@ -47,29 +53,32 @@ class Person:
 
 
 def new_link(connection: Connection, annotator_id: int) -> str:
-    """A token that signs this annotator in once; older ones that were not used yet are void."""
+    """A token that signs this annotator in once; earlier unused ones become invalid."""
     connection.execute(sa.delete(links).where(links.c.annotator_id == annotator_id, links.c.used.is_(False)))
     token = secrets.token_urlsafe(32)
     connection.execute(sa.insert(links).values(token_hash=_hash(token), annotator_id=annotator_id, used=False))
     return token
 
 
-def has_entry(connection: Connection, annotator_id: int) -> bool:
-    """Whether this annotator holds a session, or a link that is still good."""
+def can_sign_in(connection: Connection, annotator_id: int) -> bool:
+    """Whether this annotator has a session, or a link that is still valid."""
     unused = sa.select(links.c.token_hash).where(links.c.annotator_id == annotator_id, links.c.used.is_(False))
-    living = sa.select(sessions.c.token_hash).where(
+    active = sa.select(sessions.c.token_hash).where(
         sessions.c.annotator_id == annotator_id,
         sessions.c.created > time.time() - SESSION_SECONDS,
         sessions.c.link_hash.is_(None),
     )
-    return connection.scalar(unused) is not None or connection.scalar(living) is not None
+    return connection.scalar(unused) is not None or connection.scalar(active) is not None
 
 
-def redeem(connection: Connection, token: str) -> str | None:
-    """The secret of a session that a link begins; None where the link was used before or never given out.
+def start_session(connection: Connection, token: str) -> str | None:
+    """Start a session by a link.
 
-    The session's first request uses the link up, not this: a mail program that looks at links before their reader
-    does asks for nothing behind them.
+    The link is used up by the session's first request rather than here: mail programs that preview links open them but
+    request nothing further.
+
+    Returns:
+        The secret of the session; None if the link was used before or never existed.
     """
     annotator_id = connection.scalar(
         sa.select(links.c.annotator_id)
@@ -80,7 +89,7 @@ def redeem(connection: Connection, token: str) -> str | None:
 
 
 def new_session(connection: Connection, annotator_id: int, link_hash: str | None = None) -> str:
-    """Sign an annotator in: the secret for the cookie, of which only the hash is kept."""
+    """Sign an annotator in; returns the secret for the cookie, of which only the hash is stored."""
     secret = secrets.token_urlsafe(32)
     row = {"token_hash": _hash(secret), "annotator_id": annotator_id, "created": time.time(), "link_hash": link_hash}
     connection.execute(sa.insert(sessions).values(row))
@@ -93,7 +102,7 @@ def end_sessions(connection: Connection, annotator_id: int) -> None:
 
 
 def signed_in(storage: Storage, secret: str) -> Person | None:
-    """Whose session it is; None where it is none, too old, or of someone who takes no part any more."""
+    """The owner of a session; None if it does not exist, is too old, or its owner no longer takes part."""
     if not secret:
         return None
     with storage.read() as connection:
@@ -110,43 +119,43 @@ def signed_in(storage: Storage, secret: str) -> Person | None:
         return None
     if found.link_hash is not None:
         with storage.write() as connection:
-            if not _use_up(connection, found.link_hash, secret):
+            if not _claim_link(connection, found.link_hash, secret):
                 return None
     return Person(found.id, found.name, found.role)
 
 
 def csrf_token(session: str) -> str:
-    """What a page has to repeat in its requests; another site can make the browser send the cookie, not this."""
+    """The token that a page repeats in its requests; another site can make a browser send the cookie, but not this."""
     return hmac.new(session.encode(), b"csrf", hashlib.sha256).hexdigest()
 
 
-def same_token(given: str | None, session: str) -> bool:
+def is_csrf_token(given: str | None, session: str) -> bool:
     """Whether ``given`` is the session's CSRF token, compared in constant time."""
     return hmac.compare_digest((given or "").encode(), csrf_token(session).encode())
 
 
-class Gate:
-    """Refuses requests under a relabel name, from relabel pages or of excessive size, and adds the safety headers.
+class RequestGuard:
+    """Refuses requests with a foreign host name, from foreign pages or of excessive size, and adds security headers.
 
-    A page of another site may point its own name at this machine (DNS rebinding) or send requests blindly: the first
-    shows in ``Host``, the second in ``Origin`` and ``Sec-Fetch-Site``.
+    Another site may point its own name at this machine (DNS rebinding) or send requests blindly; the first is seen in
+    ``Host``, the second in ``Origin`` and ``Sec-Fetch-Site``.
     """
 
     def __init__(self, app: ASGIApp, host: str, public: str | None) -> None:
-        """Guard ``app``, which listens on ``host`` and which browsers may know by the address ``public``."""
+        """Guard ``app``, which listens on ``host``; ``public`` is the address that browsers use, if it is another."""
         self.app = app
-        self.names = {*LOOPBACK, host.lower(), socket.gethostname().lower()}
+        self.host_names = {*LOOPBACK, host.lower(), socket.gethostname().lower()}
         if public:
-            self.names.add((urlsplit(public).hostname or "").lower())
+            self.host_names.add((urlsplit(public).hostname or "").lower())
         self.any_address = host in ("0.0.0.0", "::")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer or pass on one request."""
+        """Refuse one request or pass it on."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
 
-        async def guarded(message: Message) -> None:
+        async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
                 for name, value in _HEADERS.items():
@@ -158,15 +167,15 @@ class Gate:
         refused = self._refusal(scope)
         if refused:
             status, line = refused
-            await JSONResponse({"error": line}, status)(scope, receive, guarded)
+            await JSONResponse({"error": line}, status)(scope, receive, send_with_headers)
             return
-        await self.app(scope, _limited(receive), guarded)
+        await self.app(scope, _limited(receive), send_with_headers)
 
     def _refusal(self, scope: Scope) -> tuple[int, str] | None:
         headers = Headers(scope=scope)
         host = headers.get("host", "")
         if not self._is_ours(_hostname(host)):
-            return 421, f"this server is not called '{host[:80]}'; open the address it printed"
+            return 421, f"unknown host name '{host[:80]}'; open the address that the server printed"
         if scope["path"].startswith("/api/") and headers.get("sec-fetch-site", "none") not in ("same-origin", "none"):
             return 403, "this request comes from another site; open the page itself"
         if scope["method"] not in ("GET", "HEAD"):
@@ -175,17 +184,17 @@ class Gate:
                 return 403, "this request comes from another site; open the page itself"
             length = headers.get("content-length", "")
             if not length.isdecimal():
-                return 411, "this request does not say how long it is"
+                return 411, "this request has no Content-Length"
             if int(length) > LARGEST_BODY:
                 return 413, f"an answer has at most {LARGEST_BODY} bytes"
         return None
 
     def _is_ours(self, name: str) -> bool:
-        return name in self.names or (self.any_address and _is_address(name))
+        return name in self.host_names or (self.any_address and _is_address(name))
 
 
-def _use_up(connection: Connection, link_hash: str, secret: str) -> bool:
-    """Give a link to this session for good; False where another one has it."""
+def _claim_link(connection: Connection, link_hash: str, secret: str) -> bool:
+    """Use up a link for this session; False if another session already did."""
     spent = sa.update(links).where(links.c.token_hash == link_hash, links.c.used.is_(False)).values(used=True)
     ours = connection.execute(spent).rowcount == 1
     if ours:
@@ -193,13 +202,13 @@ def _use_up(connection: Connection, link_hash: str, secret: str) -> bool:
     connection.execute(sa.delete(sessions).where(sessions.c.link_hash == link_hash))
     if ours:
         return True
-    # Two first requests of one page at once: the other one was quicker.
+    # A page may send two first requests at once; the other one may have claimed the link for this session.
     settled = sa.select(sessions.c.token_hash).where(sessions.c.token_hash == _hash(secret))
     return connection.scalar(settled) is not None
 
 
 def _limited(receive: Receive) -> Receive:
-    """``receive`` that ends a body longer than it was said to be allowed."""
+    """``receive`` that disconnects once a body exceeds the limit."""
     seen = 0
 
     async def counted() -> Message:
@@ -227,5 +236,5 @@ def _is_address(name: str) -> bool:
 
 
 def _hash(token: str) -> str:
-    # Tokens are 256 random bits: nothing to guess, so a plain hash protects them.
+    # Tokens are 256 random bits and cannot be guessed, so a plain hash is enough.
     return hashlib.sha256(token.encode()).hexdigest()

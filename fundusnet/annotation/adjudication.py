@@ -1,4 +1,4 @@
-"""What the annotators left undecided, an adjudicator's decisions on it, and how the study stands (S1.2)."""
+"""Undecided findings, adjudicators' decisions on them, and the overview of a study (S1.2)."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from fundusnet.annotation.access import Person
 from fundusnet.annotation.agreement import agreement
 from fundusnet.annotation.answers import Decision, check_decision
 from fundusnet.annotation.assignment import shuffled
-from fundusnet.annotation.presets import guess_points
-from fundusnet.annotation.readings import Decided, Read, points, read_so_far, readings_table
+from fundusnet.annotation.initial_points import guess_points
+from fundusnet.annotation.readings import CurrentDecision, Readings, load_readings, readings_table, reference_points
 from fundusnet.annotation.storage import annotators, assignments, decisions, images
 from fundusnet.annotation.study import ConflictError, MissingError, Study
 from fundusnet.data.consensus import consensus
@@ -24,92 +24,106 @@ JSON = dict[str, Any]
 
 
 def overview(study: Study) -> JSON:
-    """Progress and pace by annotator, agreement by finding, and what is undecided or ungradable."""
+    """Progress and pace of each annotator, agreement on each finding, and undecided and ungradable images."""
     with study.storage.read() as connection:
-        read = read_so_far(connection)
-        everybody = connection.execute(
+        readings = load_readings(connection)
+        people = connection.execute(
             sa.select(annotators).where(annotators.c.role == "annotator").order_by(annotators.c.id)
         ).all()
-        dealt = connection.execute(
+        assigned = connection.execute(
             sa.select(assignments.c.annotator_id, sa.func.count())
             .join(images)
             .where(images.c.listed)
             .group_by(assignments.c.annotator_id)
         )
-        totals = {annotator_id: int(count) for annotator_id, count in dealt}
-    done = [given for answers in read.answers.values() for given in answers]
-    people = []
-    for row in everybody:
+        totals = {annotator_id: int(count) for annotator_id, count in assigned}
+    done = [given for answers in readings.answers.values() for given in answers]
+    progress = []
+    for row in people:
         own = [given for given in done if given.annotator == row.name]
         if not row.active and not own:
             continue
         seconds = [given.seconds for given in own if given.seconds > 0]
         pace = round(median(seconds), 1) if seconds else None
-        people.append({"name": row.name, "done": len(own), "total": totals.get(row.id, 0), "median_seconds": pace})
+        progress.append({"name": row.name, "done": len(own), "total": totals.get(row.id, 0), "median_seconds": pace})
+    reasons = {
+        image_id: [given.content["ungradable"] for given in answers if given.state == "ungradable"]
+        for image_id, answers in readings.answers.items()
+    }
     return {
-        "images": len(read.images),
-        "annotators": people,
-        "agreement": [_agreement(study, read, finding) for finding in study.findings],
+        "images": len(readings.images),
+        "annotators": progress,
+        "agreement": [_agreement(study, readings, finding) for finding in study.findings],
         "undecided": [
             {
                 "image_id": image_id,
                 "finding": finding,
-                "present": sum(finding in given.content["findings"] for given in read.graded(image_id)),
-                "readings": len(read.graded(image_id)),
+                "present": sum(finding in given.content["findings"] for given in readings.gradable(image_id)),
+                "readings": len(readings.gradable(image_id)),
             }
-            for image_id, finding in undecided(study, read)
-            if _word(read, image_id, finding) is None
+            for image_id, finding in undecided(study, readings)
+            if _verdict(readings, image_id, finding) is None
         ],
         "ungradable": [
-            {"image_id": image_id, "reasons": reasons, "readings": len(read.answers[image_id])}
-            for image_id in read.images
-            if (reasons := [g.content["ungradable"] for g in read.answers.get(image_id, []) if g.state == "ungradable"])
+            {"image_id": image_id, "reasons": reasons[image_id], "readings": len(readings.answers[image_id])}
+            for image_id in readings.images
+            if reasons.get(image_id)
         ],
     }
 
 
-def undecided(study: Study, read: Read) -> list[tuple[str, str]]:
-    """Image and finding that some marked but too few, where everybody has answered and at least ``present`` did."""
+def undecided(study: Study, readings: Readings) -> list[tuple[str, str]]:
+    """Images and findings that some annotators marked, but too few to count as present.
+
+    Only images count for which all assigned annotators and at least ``study.present`` have answered.
+    """
     ready = {
         image_id
-        for image_id in read.images
-        if image_id not in read.waiting and len(read.answers.get(image_id, [])) >= study.present
+        for image_id in readings.images
+        if image_id not in readings.waiting and len(readings.answers.get(image_id, [])) >= study.present
     }
-    table = readings_table(read, adjudicated=False)
+    table = readings_table(readings, adjudicated=False)
     table = consensus(table[table["image_id"].isin(ready)], present=study.present, findings=study.findings)
     rows = table.loc[table["label"] == "undecided", ["image_id", "finding"]]
     return [(str(image_id), str(finding)) for image_id, finding in rows.itertuples(index=False, name=None)]
 
 
-def to_adjudicate(study: Study) -> list[JSON]:
-    """What was or is undecided, with the decision so far."""
+def adjudication_cases(study: Study) -> list[JSON]:
+    """Findings that are or were undecided, each with the current decision."""
     with study.storage.read() as connection:
-        read = read_so_far(connection)
+        readings = load_readings(connection)
     return [
-        {"image_id": image_id, "finding": finding, "decision": _as_json(read.decisions.get((image_id, finding)))}
-        for image_id, finding in _open_questions(study, read)
+        {"image_id": image_id, "finding": finding, "decision": _as_json(readings.decisions.get((image_id, finding)))}
+        for image_id, finding in _cases(study, readings)
     ]
 
 
-def adjudicated_image(study: Study, image_id: str) -> JSON:
-    """One image with its readings side by side, without names; raises MissingError, Unreadable."""
+def image_with_readings(study: Study, image_id: str) -> JSON:
+    """One image with its readings side by side, without names.
+
+    Raises:
+        MissingError: No such image.
+        Unreadable: Its photograph cannot be decoded.
+    """
     with study.storage.read() as connection:
-        read = read_so_far(connection)
-    if image_id not in read.images:
+        readings = load_readings(connection)
+    if image_id not in readings.images:
         raise MissingError
-    row = read.images[image_id]
-    view = study.photographs.view(row.path)
-    known = points(read, image_id)
-    disc, fovea = known or guess_points((view.width, view.height), view.field, row.eye or view.eye or "right")
-    names = shuffled([given.annotator for given in read.answers.get(image_id, [])], image_id, study.seed)
+    row = readings.images[image_id]
+    geometry = study.photographs.geometry(row.path)
+    known = reference_points(readings, image_id)
+    disc, fovea = known or guess_points(
+        (geometry.width, geometry.height), geometry.field, row.eye or geometry.eye or "right"
+    )
+    names = shuffled([given.annotator for given in readings.answers.get(image_id, [])], image_id, study.seed)
     return {
         "image_id": image_id,
-        "width": view.width,
-        "height": view.height,
+        "width": geometry.width,
+        "height": geometry.height,
         "eye": row.eye or None,
         "disc": list(disc),
         "fovea": list(fovea),
-        "points": "guess" if known is None else "answer" if read.graded(image_id) else "manifest",
+        "points": "guess" if known is None else "answer" if readings.gradable(image_id) else "manifest",
         "readings": [
             {
                 "annotator": chr(ord("A") + names.index(given.annotator)),
@@ -118,33 +132,35 @@ def adjudicated_image(study: Study, image_id: str) -> JSON:
                 "ungradable": given.content["ungradable"],
                 "comment": given.content["comment"],
             }
-            for given in sorted(read.answers.get(image_id, []), key=lambda given: names.index(given.annotator))
+            for given in sorted(readings.answers.get(image_id, []), key=lambda given: names.index(given.annotator))
         ],
-        "undecided": [finding for image, finding in _open_questions(study, read) if image == image_id],
+        "undecided": [finding for image, finding in _cases(study, readings) if image == image_id],
         "decisions": {
-            finding: _as_json(decision) for (image, finding), decision in read.decisions.items() if image == image_id
+            finding: _as_json(decision)
+            for (image, finding), decision in readings.decisions.items()
+            if image == image_id
         },
     }
 
 
-def decide(study: Study, adjudicator: Person, image_id: str, decision: Decision) -> int:
-    """Keep a decision as a new version and return its number; the same change again changes nothing.
+def save_decision(study: Study, adjudicator: Person, image_id: str, decision: Decision) -> int:
+    """Store a decision as a new version and return its number; sending the same change again has no effect.
 
     Raises:
-        UserError: the decision breaks a rule, or the annotators are of one mind about the finding.
-        MissingError: no such image.
-        ConflictError: somebody decided since.
+        UserError: The decision is invalid, or the annotators agree on the finding.
+        MissingError: No such image.
+        ConflictError: Another decision was stored in the meantime.
     """
     check_decision(decision, study.findings)
     change = None if decision.change is None else str(decision.change)
     key = (image_id, decision.finding)
     with study.storage.read() as connection:
-        read = read_so_far(connection)
-    if image_id not in read.images:
+        readings = load_readings(connection)
+    if image_id not in readings.images:
         raise MissingError
-    if key not in _open_questions(study, read):
-        raise UserError(f"{decision.finding} is not undecided in this image; there is nothing to decide")
-    before = read.decisions.get(key)
+    if key not in _cases(study, readings):
+        raise UserError(f"{decision.finding} is not undecided in this image; there is nothing to save_decision")
+    before = readings.decisions.get(key)
     if before is not None and change is not None and before.change == change:
         return before.version
     stored = before.version if before else 0
@@ -156,34 +172,34 @@ def decide(study: Study, adjudicator: Person, image_id: str, decision: Decision)
             with study.storage.write() as connection:
                 connection.execute(sa.insert(decisions).values(row))
             return stored + 1
-        except IntegrityError:  # another adjudicator was quicker by a moment
+        except IntegrityError:  # another adjudicator decided at the same moment
             with study.storage.read() as connection:
-                before = read_so_far(connection).decisions.get(key)
+                before = load_readings(connection).decisions.get(key)
     raise ConflictError("decision", _as_json(before))
 
 
-def _open_questions(study: Study, read: Read) -> list[tuple[str, str]]:
-    """Undecided by the annotators, or decided by an adjudicator already, in the order of the images."""
-    decided = {key for key, decision in read.decisions.items() if decision.present is not None}
-    wanted = {*undecided(study, read), *decided}
-    place = {image_id: number for number, image_id in enumerate(read.images)}
+def _cases(study: Study, readings: Readings) -> list[tuple[str, str]]:
+    """Findings that are undecided or decided by an adjudicator, in the order of the images."""
+    decided = {key for key, decision in readings.decisions.items() if decision.present is not None}
+    wanted = {*undecided(study, readings), *decided}
+    place = {image_id: number for number, image_id in enumerate(readings.images)}
     known = [(image_id, finding) for image_id, finding in wanted if image_id in place and finding in study.findings]
     return sorted(known, key=lambda key: (place[key[0]], study.findings.index(key[1])))
 
 
-def _word(read: Read, image_id: str, finding: str) -> bool | None:
-    decision = read.decisions.get((image_id, finding))
+def _verdict(readings: Readings, image_id: str, finding: str) -> bool | None:
+    decision = readings.decisions.get((image_id, finding))
     return None if decision is None else decision.present
 
 
-def _as_json(decision: Decided | None) -> JSON | None:
+def _as_json(decision: CurrentDecision | None) -> JSON | None:
     if decision is None:
         return None
     return {"present": decision.present, "regions": list(decision.regions), "version": decision.version}
 
 
-def _agreement(study: Study, read: Read, finding: str) -> JSON:
-    graded = [read.graded(image_id) for image_id in read.images]
+def _agreement(study: Study, readings: Readings, finding: str) -> JSON:
+    graded = [readings.gradable(image_id) for image_id in readings.images]
     found = agreement([[given.content["findings"] for given in answers] for answers in graded], finding)
     row: JSON = {
         "finding": finding,
@@ -193,5 +209,5 @@ def _agreement(study: Study, read: Read, finding: str) -> JSON:
         "present": sum(sum(finding in g.content["findings"] for g in answers) >= study.present for answers in graded),
     }
     if found.image is None or found.region is None:
-        row["reason"] = "no image has two readings yet" if not found.images else "all readings say the same"
+        row["reason"] = "no image has two readings yet" if not found.images else "all readings agree"
     return row

@@ -1,4 +1,4 @@
-"""How far annotators agree beyond chance: Fleiss' kappa by finding, for whole images and for their regions."""
+"""Inter-annotator agreement: Fleiss' kappa of each finding, by image and by region."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ class Agreement:
     """Agreement on one finding.
 
     Attributes:
-        image: kappa of "has it, has it not" over the images.
-        region: kappa of the same over each of the eight regions of the images.
-        images: images with two or more readings, which is what both are computed from.
+        image: Kappa of presence over the images; None if it is undefined.
+        region: Kappa of presence over the eight regions of each image; None if it is undefined.
+        images: Images with two or more readings, from which both are computed.
     """
 
     image: float | None
@@ -30,14 +30,19 @@ class Agreement:
 
 
 def fleiss_kappa(counts: ArrayLike) -> float | None:
-    """Fleiss' kappa (1971), at most 1; 0 is what chance alone would give. None where it is undefined.
+    """Fleiss' kappa (1971): 1 is full agreement, 0 is agreement by chance; None if it is undefined.
 
-    Fleiss has equally many ratings a subject. Our reading where they differ, as where one annotator could not grade
-    the image: each subject's agreement is taken over its own pairs of ratings, categories are as frequent as among
-    all ratings, and a subject with fewer than two ratings says nothing. For equal numbers this is Fleiss' formula.
+    Fleiss assumes the same number of ratings for every subject. Our reading if they differ, for example because one
+    annotator could not grade the image: agreement is taken over each subject's own pairs of ratings, category
+    frequencies over all ratings, and subjects with fewer than two ratings are left out. With equal numbers this is
+    Fleiss' formula.
 
     Args:
         counts: ``(subjects, categories)``, how many annotators put the subject into the category.
+
+    Examples:
+        >>> fleiss_kappa([[3, 0], [0, 3], [3, 0]])
+        1.0
     """
     table = np.asarray(counts, dtype=np.float64)
     ratings = table.sum(axis=1) if table.size else np.zeros(0)
@@ -46,14 +51,19 @@ def fleiss_kappa(counts: ArrayLike) -> float | None:
         return None
     observed = float(np.mean((table * (table - 1)).sum(axis=1) / (ratings * (ratings - 1))))
     expected = float(((table.sum(axis=0) / ratings.sum()) ** 2).sum())
-    # Every rating in one category: agreement is whole, but so is chance's.
+    # With every rating in one category, chance agreement is 1 too.
     if expected > 1 - 1e-12:
         return None
     return (observed - expected) / (1 - expected)
 
 
 def agreement(images: Sequence[Sequence[Reading]], finding: str) -> Agreement:
-    """Agreement on ``finding`` among the readings of each image."""
+    """Agreement on one finding.
+
+    Args:
+        images: The readings of each image.
+        finding: Name of the finding.
+    """
     read = [readings for readings in images if len(readings) >= 2]
     by_image, by_region = [], []
     for readings in read:

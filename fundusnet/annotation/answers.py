@@ -1,4 +1,4 @@
-"""What an annotator or adjudicator may send, checked by the rules of the manifest it will end in."""
+"""Answers and decisions that the page sends, checked against the rules of the manifest."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ Regions = Annotated[list[str], Field(max_length=len(REGIONS))]
 
 
 class Answer(BaseModel):
-    """One annotator's answer on one image; points in pixels of the photograph, upright."""
+    """One annotator's answer for one image; points are in pixels of the upright photograph."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -54,7 +54,7 @@ class Answer(BaseModel):
     seconds: Annotated[float, Field(ge=0, le=10**7, allow_inf_nan=False)]
 
     def content(self) -> dict[str, object]:
-        """What is stored beside version, state and time, as JSON values."""
+        """The JSON values that are stored besides version, state and time."""
         return {
             "findings": {name: _in_order(regions) for name, regions in self.findings.items()},
             "normal": self.normal,
@@ -66,7 +66,7 @@ class Answer(BaseModel):
 
 
 class Decision(BaseModel):
-    """An adjudicator's word on one finding of one image; ``present`` null takes an earlier one back."""
+    """An adjudicator's decision on one finding of one image; ``present=None`` withdraws an earlier one."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -77,55 +77,60 @@ class Decision(BaseModel):
     change: Annotated[UUID, Field(strict=False)] | None = None
 
     def ordered_regions(self) -> list[str]:
-        """The regions once each, by number."""
+        """The regions without duplicates, in the order of ``REGIONS``."""
         return _in_order(self.regions)
 
 
 def check_answer(answer: Answer, findings: Sequence[str], size: tuple[int, int] | None) -> None:
-    """Refuse an answer that the manifest could not hold, or that contradicts itself.
+    """Refuse an answer that the manifest cannot hold or that contradicts itself.
 
     Args:
-        findings: names that may be marked.
-        size: (width, height) of the photograph in pixels; None where it cannot be decoded.
+        answer: What the page sent.
+        findings: Names that may be marked.
+        size: (width, height) of the photograph in pixels; None if it cannot be decoded.
 
     Raises:
-        UserError: says what is wrong in one line.
+        UserError: The answer is invalid.
     """
     for finding, regions in answer.findings.items():
         _check_finding(finding, regions, findings)
     if answer.normal and answer.findings:
-        raise UserError("an image is normal or has findings; take one of them back")
+        raise UserError("an image is either normal or has findings; undo one of them")
     if (answer.state == "ungradable") != (answer.ungradable is not None):
-        raise UserError("an ungradable image needs a reason, and only such an image has one")
+        raise UserError("an ungradable image needs a reason, and no other image may have one")
     if answer.ungradable is not None and answer.ungradable not in REASONS:
-        raise UserError(f"reason '{answer.ungradable[:40]}' is unknown; use {', '.join(REASONS)}")
+        raise UserError(f"unknown reason '{answer.ungradable[:40]}'; choose from {', '.join(REASONS)}")
     if any(unicodedata.category(letter) in ("Cc", "Cs") and letter not in "\n\t" for letter in answer.comment):
         raise UserError("the comment holds control characters; remove them")
     _check_points(answer, size)
     if answer.state == "done":
         if not answer.normal and not answer.findings:
-            raise UserError("nothing is marked; choose a finding or normal before the image counts as read")
+            raise UserError("nothing is marked; choose a finding or normal")
         if bare := [name for name, regions in answer.findings.items() if not regions]:
-            raise UserError(f"{bare[0]} has no region; click those it touches or take the finding back")
+            raise UserError(f"{bare[0]} has no region; click the regions it touches, or remove the finding")
         if answer.findings and (answer.disc is None or answer.fovea is None):
-            raise UserError("regions mean nothing without disc and fovea; send both points")
+            raise UserError("regions need disc and fovea; send both points")
 
 
 def check_decision(decision: Decision, findings: Sequence[str]) -> None:
-    """Refuse a decision that the manifest could not hold; raises UserError."""
+    """Refuse a decision that the manifest cannot hold.
+
+    Raises:
+        UserError: The decision is invalid.
+    """
     _check_finding(decision.finding, decision.regions, findings)
     if decision.present and not decision.regions:
-        raise UserError(f"{decision.finding} is present without a region; click those it touches")
+        raise UserError(f"{decision.finding} is present without a region; click the regions it touches")
     if not decision.present and decision.regions:
-        raise UserError(f"{decision.finding} is not present but has regions; take them back")
+        raise UserError(f"{decision.finding} is not present but has regions; remove them")
 
 
 def _check_finding(finding: str, regions: Sequence[str], findings: Sequence[str]) -> None:
     if finding not in findings:
-        raise UserError(f"unknown finding '{finding[:40]}'; use {', '.join(findings)}")
+        raise UserError(f"unknown finding '{finding[:40]}'; choose from {', '.join(findings)}")
     for region in regions:
         if region not in REGIONS.values():
-            raise UserError(f"unknown region '{region[:40]}'; use {', '.join(REGIONS.values())}")
+            raise UserError(f"unknown region '{region[:40]}'; choose from {', '.join(REGIONS.values())}")
 
 
 def _check_points(answer: Answer, size: tuple[int, int] | None) -> None:
@@ -133,13 +138,13 @@ def _check_points(answer: Answer, size: tuple[int, int] | None) -> None:
         if point is None:
             continue
         if size is None:
-            raise UserError("the photograph cannot be read, so no point lies in it; leave disc and fovea empty")
+            raise UserError("the photograph cannot be read; leave disc and fovea empty")
         if not (0 <= point[0] <= size[0] and 0 <= point[1] <= size[1]):
             raise UserError(
-                f"{name} ({point[0]:g}, {point[1]:g}) lies outside the picture of {size[0]}x{size[1]} pixels"
+                f"{name} ({point[0]:g}, {point[1]:g}) is outside the photograph of {size[0]}x{size[1]} pixels"
             )
     if answer.disc and answer.fovea and max(abs(a - b) for a, b in zip(answer.disc, answer.fovea, strict=True)) < 1:
-        raise UserError("disc and fovea stand on the same pixel; mark them apart")
+        raise UserError("disc and fovea are on the same pixel; move one of them")
 
 
 def _in_order(regions: Sequence[str]) -> list[str]:

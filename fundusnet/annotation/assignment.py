@@ -1,4 +1,4 @@
-"""Who reads which image, and in which order: balanced, random, and settled once somebody has answered."""
+"""Which annotator reads which image, and in which order: balanced, random, and fixed once an answer exists."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Collection, Mapping, Sequence
 
 
-def deal(
+def choose_readers(
     images: Sequence[str],
     readers: Sequence[str],
     readings_per_image: int,
@@ -14,58 +14,64 @@ def deal(
     answered: Mapping[str, Collection[str]],
     seed: int,
 ) -> dict[str, set[str]]:
-    """The readers of every image: ``readings_per_image`` of them, or all where there are fewer (S1.2).
+    """Choose ``readings_per_image`` readers for every image, or all of them if there are fewer (S1.2).
 
-    Readers end with equal shares, one image more or less, as far as the answers given so far allow. What was dealt
-    before stays where it can: new images and new readers move as little as evens the shares out.
+    Shares differ by one image at most, as far as existing answers allow. Earlier assignments are kept where possible:
+    new images and new readers move no more of them than balance requires.
 
     Args:
-        readers: those who take part now.
-        assigned, answered: for each image who was to read it, and who of them has begun; the latter keep it, also when
-            they take no part any more.
+        images: Ids of all images.
+        readers: Those who take part now.
+        readings_per_image: Readers of each image.
+        assigned: Image → readers it was assigned to before.
+        answered: Image → readers who have started on it; they keep it, even if they no longer take part.
+        seed: Of the random choice.
+
+    Returns:
+        Image → its readers.
     """
-    hands: dict[str, set[str]] = {}
+    chosen: dict[str, set[str]] = {}
     for image in images:
         begun = set(answered.get(image, ()))
-        hands[image] = begun | (set(assigned.get(image, ())) & set(readers))
+        chosen[image] = begun | (set(assigned.get(image, ())) & set(readers))
     load = dict.fromkeys(readers, 0)
-    for hand in hands.values():
-        for reader in hand & load.keys():
+    for current in chosen.values():
+        for reader in current & load.keys():
             load[reader] += 1
 
-    order = sorted(images, key=lambda image: _mark(seed, image))
+    order = sorted(images, key=lambda image: _random_key(seed, image))
     for image in order:
-        hand = hands[image]
-        movable = hand - set(answered.get(image, ()))
-        while len(hand) > readings_per_image and movable:
-            heaviest = max(movable, key=lambda reader: (load[reader], _mark(seed, image, reader)))
+        current = chosen[image]
+        movable = current - set(answered.get(image, ()))
+        while len(current) > readings_per_image and movable:
+            heaviest = max(movable, key=lambda reader: (load[reader], _random_key(seed, image, reader)))
             movable.remove(heaviest)
-            hand.remove(heaviest)
+            current.remove(heaviest)
             load[heaviest] -= 1
-        free = set(readers) - hand
-        while len(hand) < readings_per_image and free:
-            lightest = min(free, key=lambda reader: (load[reader], _mark(seed, image, reader)))
+        free = set(readers) - current
+        while len(current) < readings_per_image and free:
+            lightest = min(free, key=lambda reader: (load[reader], _random_key(seed, image, reader)))
             free.remove(lightest)
-            hand.add(lightest)
+            current.add(lightest)
             load[lightest] += 1
-    _even_out(order, hands, load, answered)
-    return hands
+    _balance(order, chosen, load, answered)
+    return chosen
 
 
 def reading_order(images: Collection[str], annotator: str, seed: int) -> list[str]:
-    """``images`` in this annotator's own random order; an image added later changes nothing among the others."""
-    return sorted(images, key=lambda image: _mark(seed, image, annotator))
+    """``images`` in this annotator's own random order; adding an image keeps the order of the others."""
+    return sorted(images, key=lambda image: _random_key(seed, image, annotator))
 
 
 def shuffled(names: Collection[str], image: str, seed: int) -> list[str]:
-    """``names`` in an order that differs from image to image, so that it does not tell who is who."""
-    return sorted(names, key=lambda name: _mark(seed, "panel", image, name))
+    """``names`` in an order that differs between images, so that it does not reveal who is who."""
+    return sorted(names, key=lambda name: _random_key(seed, "panel", image, name))
 
 
-def _even_out(
-    order: Sequence[str], hands: dict[str, set[str]], load: dict[str, int], answered: Mapping[str, Collection[str]]
+def _balance(
+    order: Sequence[str], chosen: dict[str, set[str]], load: dict[str, int], answered: Mapping[str, Collection[str]]
 ) -> None:
-    """Move images nobody has begun from those with many to those with few, until no move helps."""
+    """Move images that have no answer from readers with many images to readers with few, until shares are equal."""
     moved = True
     while moved:
         moved = False
@@ -77,13 +83,13 @@ def _even_out(
             for image in order:
                 if load[heavy] - load[light] < 2:
                     break
-                if heavy in hands[image] and light not in hands[image] and heavy not in answered.get(image, ()):
-                    hands[image] = (hands[image] - {heavy}) | {light}
+                if heavy in chosen[image] and light not in chosen[image] and heavy not in answered.get(image, ()):
+                    chosen[image] = (chosen[image] - {heavy}) | {light}
                     load[heavy] -= 1
                     load[light] += 1
                     moved = True
 
 
-def _mark(seed: int, *parts: str) -> bytes:
-    """A number as good as random that depends on its arguments alone."""
+def _random_key(seed: int, *parts: str) -> bytes:
+    """A pseudorandom sort key that depends on the arguments only."""
     return hashlib.sha256("\0".join((str(seed), *parts)).encode()).digest()

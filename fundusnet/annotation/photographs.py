@@ -1,4 +1,4 @@
-"""Photographs as the page shows them: found inside the study's folder only, upright, and without their EXIF."""
+"""Photographs as the page shows them: only files inside the study's folder, upright, and without EXIF."""
 
 from __future__ import annotations
 
@@ -16,26 +16,27 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image
 
-from fundusnet.annotation.presets import guess_eye
+from fundusnet.annotation.initial_points import guess_eye
 from fundusnet.data.crop import find_field
 from fundusnet.data.decode import DAMAGED, Photograph, Unreadable, picture_size, read_photograph
 from fundusnet.data.jpeg import strip_metadata
 
 SCREEN_SIDE = 1600
-"""Longest side in pixels of what is sent before anybody zooms in."""
+"""Longest side in pixels of the picture that is sent until the reader zooms in."""
 SCREEN_QUALITY, FULL_QUALITY = 88, 95
-VERSION = 1  # raise it when the same file gives other pictures
-_REMEMBERED = 4096
+VERSION = 1  # increase it when the same file gives a different picture
+_CACHED = 4096
 
 
 @dataclass(frozen=True)
-class View:
-    """What is known of a photograph once it was decoded.
+class Geometry:
+    """Geometry of a decoded photograph.
 
     Attributes:
-        width, height: pixels of the file's picture, upright.
-        field: left, top, right, bottom of the lit area in those pixels.
-        eye: side guessed from where the disc shines; None where that is not plain.
+        width: Of the upright photograph, in pixels.
+        height: Of the upright photograph, in pixels.
+        field: Left, top, right, bottom of the field of view in those pixels.
+        eye: "left" or "right", guessed from the optic disc; None if that is unclear.
     """
 
     width: int
@@ -48,14 +49,14 @@ class Photographs:
     """The photographs below one folder, by their paths in the manifest."""
 
     def __init__(self, root: Path, cache: Path) -> None:
-        """Serve files below ``root`` and keep pictures of screen size in ``cache``."""
+        """Serve files below ``root`` and cache pictures of screen size in ``cache``."""
         self._root = root.resolve()
         self._cache = cache
-        self._views: OrderedDict[str, View] = OrderedDict()
+        self._geometries: OrderedDict[str, Geometry] = OrderedDict()
         self._lock = threading.Lock()
 
     def file(self, path: str) -> Path:
-        """The file that ``path`` names, links followed; raises ``Unreadable`` where none lies inside the root."""
+        """The file at ``path``, with links followed; raises ``Unreadable`` if it is missing or outside the root."""
         try:
             file = (self._root / path).resolve(strict=True)
         except (OSError, ValueError, RuntimeError) as error:
@@ -64,66 +65,68 @@ class Photographs:
             raise Unreadable("file lies outside the folder of photographs")
         return file
 
-    def mark(self, path: str) -> str:
-        """A name of the file's present content, for caches; raises ``Unreadable``."""
+    def content_key(self, path: str) -> str:
+        """A cache key that changes with the file's content; raises ``Unreadable``."""
         status = self.file(path).stat()
         return hashlib.sha256(f"{VERSION}|{path}|{status.st_mtime_ns}|{status.st_size}".encode()).hexdigest()[:32]
 
-    def known(self, path: str) -> bool:
-        """Whether it was decoded before, so that ``view`` and ``screen`` are quick; raises ``Unreadable``."""
-        return self._remembered(self.mark(path)) is not None
+    def is_decoded(self, path: str) -> bool:
+        """Whether the photograph is cached, so that ``geometry`` and ``screen`` are fast; raises ``Unreadable``."""
+        return self._cached(self.content_key(path)) is not None
 
-    def view(self, path: str) -> View:
-        """Size, field and guessed eye of a photograph; raises ``Unreadable``."""
-        mark = self.mark(path)
-        return self._remembered(mark) or self._remember(mark, self._develop(path, mark))
+    def geometry(self, path: str) -> Geometry:
+        """Size, field of view and guessed eye of a photograph; raises ``Unreadable``."""
+        key = self.content_key(path)
+        return self._cached(key) or self._cache_geometry(key, self._decode(path, key))
 
     def screen(self, path: str) -> bytes:
-        """JPEG of at most ``SCREEN_SIDE`` pixels a side; raises ``Unreadable``."""
-        mark = self.mark(path)
-        file = self._cache / f"{mark}.jpg"
+        """The photograph as JPEG with sides of at most ``SCREEN_SIDE`` pixels; raises ``Unreadable``."""
+        key = self.content_key(path)
+        file = self._cache / f"{key}.jpg"
         if not file.is_file():
-            self._remember(mark, self._develop(path, mark))
+            self._cache_geometry(key, self._decode(path, key))
         return file.read_bytes()
 
     def full(self, path: str) -> bytes:
-        """The photograph at its own size, as JPEG; raises ``Unreadable``.
+        """The photograph as JPEG at full size; raises ``Unreadable``.
 
-        A JPEG that stands upright is sent as it was compressed by the camera, any other one compressed anew.
+        An upright JPEG keeps the camera's compression; any other file is compressed again.
         """
         file = self.file(path)
         return _upright_jpeg(file) or _encode(read_photograph(file).pixels, FULL_QUALITY)
 
-    def _remembered(self, mark: str) -> View | None:
+    def _cached(self, key: str) -> Geometry | None:
         with self._lock:
-            if (view := self._views.get(mark)) is not None:
-                self._views.move_to_end(mark)
-                return view
+            if (geometry := self._geometries.get(key)) is not None:
+                self._geometries.move_to_end(key)
+                return geometry
         try:
-            found = json.loads((self._cache / f"{mark}.json").read_text(encoding="utf-8"))
-            return self._remember(mark, View(found["width"], found["height"], tuple(found["field"]), found["eye"]))
+            found = json.loads((self._cache / f"{key}.json").read_text(encoding="utf-8"))
+            return self._cache_geometry(
+                key, Geometry(found["width"], found["height"], tuple(found["field"]), found["eye"])
+            )
         except (OSError, ValueError, KeyError, TypeError):
             return None
 
-    def _remember(self, mark: str, view: View) -> View:
+    def _cache_geometry(self, key: str, geometry: Geometry) -> Geometry:
         with self._lock:
-            self._views[mark] = view
-            while len(self._views) > _REMEMBERED:
-                self._views.popitem(last=False)
-        return view
+            self._geometries[key] = geometry
+            while len(self._geometries) > _CACHED:
+                self._geometries.popitem(last=False)
+        return geometry
 
-    def _develop(self, path: str, mark: str) -> View:
+    def _decode(self, path: str, key: str) -> Geometry:
         file = self.file(path)
         longest = max(picture_size(file))
         reduction = next((power for power in (8, 4, 2) if longest // power >= SCREEN_SIDE), 1)
         photograph = read_photograph(file, reduction)
         screen = _shrink(photograph.pixels, SCREEN_SIDE)
-        view = _view(photograph, screen)
+        geometry = _geometry(photograph, screen)
         self._cache.mkdir(parents=True, exist_ok=True)
-        # The description last: where it lies, the picture does too.
-        self._write(f"{mark}.jpg", _encode(screen, SCREEN_QUALITY))
-        self._write(f"{mark}.json", json.dumps(asdict(view)).encode())
-        return view
+        # The geometry last: if its file exists, the picture does too.
+        self._write(f"{key}.jpg", _encode(screen, SCREEN_QUALITY))
+        self._write(f"{key}.json", json.dumps(asdict(geometry)).encode())
+        return geometry
 
     def _write(self, name: str, content: bytes) -> None:
         temporary = self._cache / f".{uuid4().hex}"
@@ -132,23 +135,23 @@ class Photographs:
 
 
 def _upright_jpeg(file: Path) -> bytes | None:
-    """The file without its EXIF, if it is a JPEG that every browser shows as ``read_photograph`` reads it."""
+    """The file without EXIF, if it is a JPEG that browsers show as ``read_photograph`` decodes it; else None."""
     try:
         data = file.read_bytes()
         with Image.open(io.BytesIO(data)) as image:
             usual = image.format in ("JPEG", "MPO") and image.mode in ("RGB", "L")
             if not usual or image.getexif().get(ExifTags.Base.Orientation, 1) != 1:
                 return None
-    except DAMAGED:  # read_photograph says how
+    except DAMAGED:  # read_photograph will raise with the reason
         return None
     return strip_metadata(data)
 
 
-def _view(photograph: Photograph, screen: NDArray[np.uint8]) -> View:
+def _geometry(photograph: Photograph, screen: NDArray[np.uint8]) -> Geometry:
     left, top, right, bottom = find_field(screen)
     scale = photograph.width / screen.shape[1]
     field = (left * scale, top * scale, right * scale, bottom * scale)
-    return View(photograph.width, photograph.height, field, guess_eye(screen))
+    return Geometry(photograph.width, photograph.height, field, guess_eye(screen))
 
 
 def _shrink(pixels: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
@@ -162,5 +165,5 @@ def _shrink(pixels: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
 def _encode(pixels: NDArray[np.uint8], quality: int) -> bytes:
     done, data = cv2.imencode(".jpg", pixels[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
     if not done:
-        raise Unreadable("picture cannot be sent: JPEG holds at most 65535 pixels a side")
+        raise Unreadable("JPEG allows at most 65535 pixels a side")
     return bytes(data)

@@ -1,4 +1,4 @@
-"""What has been read so far: newest answers, decisions, and the readings table they make (S1.2)."""
+"""The current answers and decisions of a study, and the readings table made of them (S1.2)."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ Row = tuple[str, str, str, str]
 
 
 @dataclass(frozen=True)
-class Given:
-    """The newest version of an annotator's answer on one image."""
+class CurrentAnswer:
+    """The newest version of an annotator's answer for one image; ``content`` is ``Answer.content()``."""
 
     image_id: str
     annotator: str
@@ -36,8 +36,8 @@ class Given:
 
 
 @dataclass(frozen=True)
-class Decided:
-    """An adjudicator's newest word on one finding of one image; ``present`` None = taken back."""
+class CurrentDecision:
+    """The newest decision on one finding of one image; ``present`` is None if it was withdrawn."""
 
     image_id: str
     finding: str
@@ -50,28 +50,28 @@ class Decided:
 
 
 @dataclass(frozen=True)
-class Read:
-    """All that was answered about the images the study shows.
+class Readings:
+    """All answers and decisions on the images of the study.
 
     Attributes:
-        images: rows of the images table, in the order of the source.
-        answers: by image, in the order in which annotators were enrolled; finished ones only.
-        waiting: images that an annotator still has to answer.
-        decisions: by image and finding.
+        images: Image id → row of the images table, in the order of the source.
+        answers: Image id → finished answers, in the order in which annotators were enrolled.
+        waiting: Images that an annotator still has to answer.
+        decisions: (image id, finding) → decision.
     """
 
     images: Mapping[str, Any]
-    answers: Mapping[str, list[Given]]
+    answers: Mapping[str, list[CurrentAnswer]]
     waiting: frozenset[str]
-    decisions: Mapping[tuple[str, str], Decided] = field(default_factory=dict)
+    decisions: Mapping[tuple[str, str], CurrentDecision] = field(default_factory=dict)
 
-    def graded(self, image_id: str) -> list[Given]:
-        """Answers on an image that are readings: those that do not call it ungradable."""
+    def gradable(self, image_id: str) -> list[CurrentAnswer]:
+        """The answers for an image that do not call it ungradable, which are its readings."""
         return [given for given in self.answers.get(image_id, []) if given.state == "done"]
 
 
-def read_so_far(connection: Connection) -> Read:
-    """Everything at one moment."""
+def load_readings(connection: Connection) -> Readings:
+    """Load all current answers and decisions; ``connection`` should be a ``Storage.read`` transaction."""
     shown = {
         row.image_id: row
         for row in connection.execute(
@@ -89,50 +89,55 @@ def read_so_far(connection: Connection) -> Read:
         .outerjoin(answers, newest)
         .order_by(annotators.c.id)
     )
-    given: dict[str, list[Given]] = {}
+    given: dict[str, list[CurrentAnswer]] = {}
     waiting = set()
     for row in found:
         if row.now not in ANSWERED:
             waiting.add(row.image_id)
         elif row.image_id in shown:
-            answer = Given(
+            answer = CurrentAnswer(
                 row.image_id, row.name, row.version, row.change, row.state, row.content, row.seconds, row.saved
             )
             given.setdefault(row.image_id, []).append(answer)
-    return Read(shown, given, frozenset(waiting), _decisions(connection))
+    return Readings(shown, given, frozenset(waiting), _decisions(connection))
 
 
-def readings_table(read: Read, *, adjudicated: bool, present: int = 2) -> pd.DataFrame:
-    """The answers as a manifest's readings, one row a finding, an empty one for a normal image.
+def readings_table(readings: Readings, *, adjudicated: bool, present: int = 2) -> pd.DataFrame:
+    """The readings table of a manifest: one row for each finding, one with an empty finding for a normal reading.
 
-    With ``adjudicated`` a decision takes the place of what the annotators said of that finding, so that consensus
-    follows it: a present one is marked by ``adjudicated-1``, ``adjudicated-2`` … (as many as there were readings, at
-    least ``present``), an absent one by nobody. No annotator's name stands beside what that annotator did not say.
+    With ``adjudicated``, each decision replaces the annotators' marks of that finding, so that consensus follows it: a
+    present finding is marked by ``adjudicated-1``, ``adjudicated-2`` … (as many as there are readings, at least
+    ``present``), an absent one by nobody. An annotator's name is never used for a mark that the annotator did not make.
+
+    Args:
+        readings: Current answers and decisions.
+        adjudicated: Whether decisions replace marks.
+        present: Readings that make a finding present.
     """
     rows: list[Row] = []
-    for image_id in read.images:
-        own = _rows(read.graded(image_id))
-        rows += _adjudicated(image_id, own, read, present) if adjudicated else own
+    for image_id in readings.images:
+        marks = _rows(readings.gradable(image_id))
+        rows += _adjudicated(image_id, marks, readings, present) if adjudicated else marks
     return pd.DataFrame(rows, columns=list(READING_COLUMNS), dtype=str)
 
 
-def points(read: Read, image_id: str) -> tuple[Point, Point] | None:
-    """Disc and fovea: the median of where the readings have them, else where the manifest has; None if unknown."""
+def reference_points(readings: Readings, image_id: str) -> tuple[Point, Point] | None:
+    """Disc and fovea of an image: the median over its readings, else those of the manifest; None if unknown."""
     pairs = [
         (given.content["disc"], given.content["fovea"])
-        for given in read.graded(image_id)
+        for given in readings.gradable(image_id)
         if given.content["disc"] and given.content["fovea"]
     ]
     if pairs:
         disc, fovea = ((median(p[i][0] for p in pairs), median(p[i][1] for p in pairs)) for i in (0, 1))
         if disc != fovea:
             return disc, fovea
-    row = read.images[image_id]
+    row = readings.images[image_id]
     known = (row.disc_x, row.disc_y, row.fovea_x, row.fovea_y)
     return (known[:2], known[2:]) if None not in known else None
 
 
-def _rows(given: Iterable[Given]) -> list[Row]:
+def _rows(given: Iterable[CurrentAnswer]) -> list[Row]:
     rows: list[Row] = []
     for answer in given:
         findings = answer.content["findings"]
@@ -141,31 +146,31 @@ def _rows(given: Iterable[Given]) -> list[Row]:
     return rows
 
 
-def _adjudicated(image_id: str, rows: list[Row], read: Read, present: int) -> list[Row]:
+def _adjudicated(image_id: str, rows: list[Row], readings: Readings, present: int) -> list[Row]:
     decided = [
         decision
-        for (image, _), decision in read.decisions.items()
+        for (image, _), decision in readings.decisions.items()
         if image == image_id and decision.present is not None
     ]
     replaced = {decision.finding for decision in decided}
     kept = [row for row in rows if row[2] not in replaced]
-    voices = [f"{ADJUDICATED}-{number + 1}" for number in range(max(present, len({row[1] for row in rows})))]
+    names = [f"{ADJUDICATED}-{number + 1}" for number in range(max(present, len({row[1] for row in rows})))]
     for decision in decided:
         if decision.present:
-            kept += [(image_id, voice, decision.finding, ";".join(decision.regions)) for voice in voices]
-    # The image was read, and nothing is left of what was marked: that is a normal reading.
-    return kept or ([(image_id, voices[0], "", "")] if rows else [])
+            kept += [(image_id, name, decision.finding, ";".join(decision.regions)) for name in names]
+    # The image was read and no mark is left: that is a normal reading.
+    return kept or ([(image_id, names[0], "", "")] if rows else [])
 
 
-def _decisions(connection: Connection) -> dict[tuple[str, str], Decided]:
+def _decisions(connection: Connection) -> dict[tuple[str, str], CurrentDecision]:
     rows = connection.execute(
         sa.select(decisions, annotators.c.name)
         .join(annotators)
         .order_by(decisions.c.image_id, decisions.c.finding, decisions.c.version)
     )
-    newest: dict[tuple[str, str], Decided] = {}
+    newest: dict[tuple[str, str], CurrentDecision] = {}
     for row in rows:
-        newest[row.image_id, row.finding] = Decided(
+        newest[row.image_id, row.finding] = CurrentDecision(
             row.image_id, row.finding, row.version, row.name, row.present, tuple(row.regions), row.saved, row.change
         )
     return newest

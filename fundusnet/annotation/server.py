@@ -1,4 +1,4 @@
-"""The web server of a study: what the page asks over HTTP, answered from a ``Study``."""
+"""The web server of a study: the pages and their HTTP API."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from fundusnet.annotation.access import (
     SESSION_SECONDS,
-    Gate,
     Person,
+    RequestGuard,
     csrf_token,
+    is_csrf_token,
     new_session,
-    redeem,
-    same_token,
     signed_in,
+    start_session,
 )
-from fundusnet.annotation.adjudication import adjudicated_image, decide, overview, to_adjudicate
+from fundusnet.annotation.adjudication import adjudication_cases, image_with_readings, overview, save_decision
 from fundusnet.annotation.answers import REASONS, Answer, Decision
 from fundusnet.annotation.study import ConflictError, MissingError, Study
 from fundusnet.data.decode import Unreadable
@@ -37,10 +37,15 @@ KEYS = "1234567890"
 
 
 @dataclass(frozen=True)
-class Served:
-    """What every request needs: the study, whether people sign in by links, and the session cookie.
+class ServerState:
+    """What every request needs.
 
-    ``decoding`` lets few photographs be decoded at once, so that nobody's answer waits for others' pictures.
+    Attributes:
+        study: The study.
+        links: Whether people sign in by links.
+        cookie: Name of the session cookie.
+        secure: Whether the cookie is sent over HTTPS only.
+        decoding: Limits how many photographs are decoded at once, so that saving an answer never waits for decoding.
     """
 
     study: Study
@@ -51,44 +56,47 @@ class Served:
 
 
 def create_app(study: Study, *, links: bool, host: str = "127.0.0.1", public: str | None = None) -> FastAPI:
-    """The application: with ``links`` people sign in by theirs, without everyone is the one annotator there is.
+    """The web application.
 
     Args:
-        host, public: where it listens, and the address browsers know it by, if another; no other name is answered to.
+        study: What it serves.
+        links: Whether people sign in by links; otherwise every visitor is the only annotator.
+        host: Address the server listens on.
+        public: Address that browsers use, if it is another; requests for any other host name are refused.
     """
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
-    # A browser's cookies are one for all ports of a machine, so two studies' must not share a name.
-    app.state.served = Served(study, links, f"fundusnet_{study.key}", bool(public and public.startswith("https")))
+    # Cookies are shared by all ports of a machine, so each study needs its own cookie name.
+    app.state.server = ServerState(study, links, f"fundusnet_{study.key}", bool(public and public.startswith("https")))
     app.include_router(router)
     for address, file in PAGES.items():
         app.add_api_route(address, _page(STATIC / file), methods=["GET"])
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
-    app.add_middleware(Gate, host=host, public=public)
+    app.add_middleware(RequestGuard, host=host, public=public)
     _add_errors(app)
     return app
 
 
-# Dependencies that wait for nothing are async: the others each cost a turn in a queue of threads.
-async def served(request: Request) -> Served:
-    """What ``create_app`` set up."""
-    found: Served = request.app.state.served
+# Dependencies that do not block are async; each of the others costs a turn in the thread pool.
+async def server_state(request: Request) -> ServerState:
+    """The state that ``create_app`` set up."""
+    found: ServerState = request.app.state.server
     return found
 
 
-Here = Annotated[Served, Depends(served)]
+State = Annotated[ServerState, Depends(server_state)]
 
 
-async def secret(request: Request, here: Here) -> str:
-    """The session's secret, from the cookie; "" without one."""
-    return request.cookies.get(here.cookie, "")
+async def secret(request: Request, state: State) -> str:
+    """The session's secret from the cookie; "" if there is none."""
+    return request.cookies.get(state.cookie, "")
 
 
 Secret = Annotated[str, Depends(secret)]
 
 
-def reader(here: Here, secret: Secret) -> Person:
-    """Who is signed in; 401 where nobody is."""
-    found = signed_in(here.study.storage, secret)
+def reader(state: State, secret: Secret) -> Person:
+    """The person who is signed in; else 401."""
+    found = signed_in(state.study.storage, secret)
     if found is None:
         raise HTTPException(401, "you are not signed in; open your link again, or ask for a new one")
     return found
@@ -98,8 +106,8 @@ Reader = Annotated[Person, Depends(reader)]
 
 
 async def writer(request: Request, reader: Reader, secret: Secret) -> Person:
-    """Who is signed in, on a page that knows the session's token; 403 elsewhere."""
-    if not same_token(request.headers.get("x-csrf-token"), secret):
+    """The person who is signed in, if the request carries the session's CSRF token; else 403."""
+    if not is_csrf_token(request.headers.get("x-csrf-token"), secret):
         raise HTTPException(403, "the request lacks this session's token; reload the page")
     return reader
 
@@ -107,13 +115,13 @@ async def writer(request: Request, reader: Reader, secret: Secret) -> Person:
 Writer = Annotated[Person, Depends(writer)]
 
 
-async def adjudicator(here: Here, reader: Reader) -> Person:
-    """Who is signed in, if an adjudicator; 403 for others, who must not see each other's readings.
+async def adjudicator(state: State, reader: Reader) -> Person:
+    """The person who is signed in, if an adjudicator; else 403, because annotators must not see others' readings.
 
-    One person alone, without links, has nobody to be blind to.
+    Without links there is only one person, who may see everything.
     """
-    if here.links and reader.role != "adjudicator":
-        raise HTTPException(403, "this shows others' readings, so it is for adjudicators")
+    if state.links and reader.role != "adjudicator":
+        raise HTTPException(403, "only adjudicators may see others' readings")
     return reader
 
 
@@ -122,140 +130,145 @@ router = APIRouter()
 
 
 @router.get("/join/{link}")
-def join(link: str, here: Here) -> Response:
-    """Begin a session by a link that nobody has used yet."""
-    with here.study.storage.write() as connection:
-        secret = redeem(connection, link)
+def join(link: str, state: State) -> Response:
+    """Start a session by an unused link."""
+    with state.study.storage.write() as connection:
+        secret = start_session(connection, link)
     if secret is None:
         return PlainTextResponse("This link was used before or is not valid. Ask for a new one.", 403)
     response = RedirectResponse("/", 303)
-    _admit(here, response, secret)
+    _set_cookie(state, response, secret)
     response.headers["Cache-Control"] = "no-store"
     return response
 
 
 @router.get("/api/session")
-def session(here: Here, secret: Secret, response: Response) -> dict[str, Any]:
-    """Who is signed in, and what the page has to know first."""
-    if not here.links and signed_in(here.study.storage, secret) is None:
-        (only,) = here.study.people()
-        with here.study.storage.write() as connection:
+def session(state: State, secret: Secret, response: Response) -> dict[str, Any]:
+    """The person who is signed in, and what the page needs to start."""
+    if not state.links and signed_in(state.study.storage, secret) is None:
+        (only,) = state.study.people()
+        with state.study.storage.write() as connection:
             secret = new_session(connection, only.id)
-        _admit(here, response, secret)
-    reading = reader(here, secret)
+        _set_cookie(state, response, secret)
+    reading = reader(state, secret)
     return {
         "annotator": {"id": reading.id, "name": reading.name, "role": reading.role},
         "csrf": csrf_token(secret),
-        "study": here.study.key,
-        "pages": [] if here.links and reading.role != "adjudicator" else ["overview", "adjudicate"],
+        "study": state.study.key,
+        "pages": [] if state.links and reading.role != "adjudicator" else ["overview", "adjudicate"],
         "findings": [
             {"name": name, "label": label(name), "key": KEYS[place] if place < len(KEYS) else None}
-            for place, name in enumerate(here.study.findings)
+            for place, name in enumerate(state.study.findings)
         ],
         "regions": [{"id": number, "name": name, "label": label(name)} for number, name in REGIONS.items()],
         "reasons": list(REASONS),
-        "progress": here.study.progress(reading),
+        "progress": state.study.progress(reading),
     }
 
 
 @router.get("/api/queue")
-def queue(here: Here, reader: Reader) -> dict[str, Any]:
-    """The annotator's images in their order."""
-    return {"images": here.study.queue(reader)}
+def queue(state: State, reader: Reader) -> dict[str, Any]:
+    """The annotator's images in reading order."""
+    return {"images": state.study.queue(reader)}
 
 
 @router.get("/api/images/{image_id}")
-async def image(image_id: str, here: Here, reader: Reader) -> dict[str, Any]:
-    """One image, and the answer so far."""
-    await _develop(here, reader, image_id)
-    return await to_thread.run_sync(here.study.image, reader, image_id)
+async def image(image_id: str, state: State, reader: Reader) -> dict[str, Any]:
+    """One image with the current answer."""
+    await _decode(state, reader, image_id)
+    return await to_thread.run_sync(state.study.image, reader, image_id)
 
 
 @router.get("/api/images/{image_id}/photograph")
 async def photograph(
-    image_id: str, here: Here, reader: Reader, request: Request, size: Literal["screen", "full"] = "screen"
+    image_id: str, state: State, reader: Reader, request: Request, size: Literal["screen", "full"] = "screen"
 ) -> Response:
-    """The photograph as JPEG, at screen size or its own."""
-    path = await _develop(here, reader, image_id)
-    photographs = here.study.photographs
-    headers = {"ETag": f'"{photographs.mark(path)}-{size}"', "Cache-Control": "private, max-age=3600"}
+    """The photograph as JPEG, at screen size or full size."""
+    path = await _decode(state, reader, image_id)
+    photographs = state.study.photographs
+    headers = {"ETag": f'"{photographs.content_key(path)}-{size}"', "Cache-Control": "private, max-age=3600"}
     if request.headers.get("if-none-match") == headers["ETag"]:
         return Response(status_code=304, headers=headers)
     if size == "full":
-        content = await to_thread.run_sync(photographs.full, path, limiter=here.decoding)
+        content = await to_thread.run_sync(photographs.full, path, limiter=state.decoding)
     else:
         content = await to_thread.run_sync(photographs.screen, path)
     return Response(content, media_type="image/jpeg", headers=headers)
 
 
-async def _develop(here: Served, reader: Person, image_id: str) -> str:
-    """Path of a photograph that this reader may see, once it is known what it looks like."""
-    path, known = await to_thread.run_sync(_look_up, here.study, reader, image_id)
-    if not known:
-        await to_thread.run_sync(here.study.photographs.view, path, limiter=here.decoding)
+async def _decode(state: ServerState, reader: Person, image_id: str) -> str:
+    """Path of a photograph that this reader may see, after it has been decoded."""
+    path, decoded = await to_thread.run_sync(_look_up, state.study, reader, image_id)
+    if not decoded:
+        await to_thread.run_sync(state.study.photographs.geometry, path, limiter=state.decoding)
     return path
 
 
 def _look_up(study: Study, reader: Person, image_id: str) -> tuple[str, bool]:
-    if not study.may_see(reader, image_id):
+    if not study.can_see(reader, image_id):
         raise MissingError
     path = study.path(image_id)
-    return path, study.photographs.known(path)
+    return path, study.photographs.is_decoded(path)
 
 
 @router.put("/api/images/{image_id}/answer")
-def save(image_id: str, answer: Answer, here: Here, writer: Writer) -> dict[str, Any]:
-    """Keep an answer: on disk before this returns."""
-    version, progress = here.study.save(writer, image_id, answer)
+def put_answer(image_id: str, answer: Answer, state: State, writer: Writer) -> dict[str, Any]:
+    """Save an answer; it is on disk before this returns."""
+    version, progress = state.study.save(writer, image_id, answer)
     return {"version": version, "progress": progress}
 
 
 @router.get("/api/overview")
-def show_overview(here: Here, _: Adjudicator) -> dict[str, Any]:
-    """How the study stands."""
-    return overview(here.study)
+def show_overview(state: State, _: Adjudicator) -> dict[str, Any]:
+    """Progress, agreement and open questions of the study."""
+    return overview(state.study)
 
 
 @router.get("/api/adjudication")
-def questions(here: Here, _: Adjudicator) -> list[dict[str, Any]]:
-    """Images and findings to decide on, or decided."""
-    return to_adjudicate(here.study)
+def list_cases(state: State, _: Adjudicator) -> list[dict[str, Any]]:
+    """Findings that are undecided or were decided by an adjudicator."""
+    return adjudication_cases(state.study)
 
 
 @router.get("/api/adjudication/{image_id}")
-def question(image_id: str, here: Here, _: Adjudicator) -> dict[str, Any]:
+def show_case(image_id: str, state: State, _: Adjudicator) -> dict[str, Any]:
     """One image with its readings side by side."""
-    return adjudicated_image(here.study, image_id)
+    return image_with_readings(state.study, image_id)
 
 
 @router.put("/api/adjudication/{image_id}")
-def settle(image_id: str, decision: Decision, here: Here, _: Adjudicator, writer: Writer) -> dict[str, Any]:
-    """Keep a decision."""
-    return {"version": decide(here.study, writer, image_id, decision)}
+def put_decision(image_id: str, decision: Decision, state: State, _: Adjudicator, writer: Writer) -> dict[str, Any]:
+    """Save a decision."""
+    return {"version": save_decision(state.study, writer, image_id, decision)}
 
 
-def _admit(here: Served, response: Response, secret: str) -> None:
+def _set_cookie(state: ServerState, response: Response, secret: str) -> None:
     response.set_cookie(
-        here.cookie, secret, max_age=SESSION_SECONDS, path="/", httponly=True, samesite="strict", secure=here.secure
+        state.cookie, secret, max_age=SESSION_SECONDS, path="/", httponly=True, samesite="strict", secure=state.secure
     )
 
 
 def label(name: str) -> str:
-    """A finding's or region's name as people write it: rnfl_defect → RNFL defect."""
+    """A finding's or region's name for display.
+
+    Examples:
+        >>> label("rnfl_defect"), label("disc_superior")
+        ('RNFL defect', 'Disc superior')
+    """
     words = name.replace("_", " ")
     return words.replace("rnfl", "RNFL") if words.startswith("rnfl") else words.capitalize()
 
 
 def _page(file: Path) -> Any:
     def page() -> FileResponse:
-        # The page is new after an update of the package, at the latest when the server was started again.
+        # So that browsers load the new page after the package was updated.
         return FileResponse(file, headers={"Cache-Control": "no-cache"})
 
     return page
 
 
 def _add_errors(app: FastAPI) -> None:
-    """Every refusal as one line of JSON."""
+    """Answer every error with one line of JSON."""
 
     def line(status: int, text: str, **more: Any) -> JSONResponse:
         return JSONResponse({"error": " ".join(text.split()), **more}, status)
@@ -280,8 +293,10 @@ def _add_errors(app: FastAPI) -> None:
 
     @app.exception_handler(MissingError)
     def missing(_: Request, __: MissingError) -> JSONResponse:
-        return line(404, "no such image among yours")
+        return line(404, "no such image is assigned to you")
 
     @app.exception_handler(ConflictError)
     def conflict(_: Request, error: ConflictError) -> JSONResponse:
-        return line(409, "this was saved elsewhere since, perhaps in another tab", **{error.what: error.stored})
+        return line(
+            409, "a newer version was saved in the meantime, perhaps in another tab", **{error.what: error.stored}
+        )

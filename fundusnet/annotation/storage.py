@@ -1,4 +1,4 @@
-"""The tables of a study and how they are written: every answer a new row, on disk before it is acknowledged."""
+"""The database of a study: every answer is a new row, which is on disk before it is acknowledged."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ images = Table(
     Column("split", String(8), nullable=False),
     *(Column(name, Float) for name in ("disc_x", "disc_y", "fovea_x", "fovea_y", "grade")),
     Column("position", Integer, nullable=False),
-    # What the source no longer has is not shown any more; what was read of it stays.
+    # False for images that the source no longer has: they are hidden, but their readings are kept.
     Column("listed", Boolean, nullable=False),
 )
 
@@ -37,7 +37,7 @@ annotators = Table(
     Column("id", Integer, primary_key=True),
     Column("name", String(255), nullable=False, unique=True),
     Column("role", String(16), nullable=False),
-    # An annotator who left keeps the readings but may no longer sign in.
+    # False for annotators who left: their readings are kept, but they cannot sign in.
     Column("active", Boolean, nullable=False),
 )
 
@@ -55,11 +55,11 @@ sessions = Table(
     Column("token_hash", String(64), primary_key=True),
     Column("annotator_id", ForeignKey("annotators.id"), nullable=False, index=True),
     Column("created", Float, nullable=False),
-    # The link it came from, until the page makes its first request: only then is that link used up.
+    # The link that started the session, until the page makes its first request, which uses the link up.
     Column("link_hash", String(64)),
 )
 
-# Who reads what, and where each reading stands. ``version`` is the newest one in ``answers``; 0 = none yet.
+# Who reads which image, and the state of each reading. ``version`` is the newest in ``answers``; 0 = none yet.
 assignments = Table(
     "assignments",
     metadata,
@@ -69,7 +69,7 @@ assignments = Table(
     Column("state", String(16), nullable=False, default="todo"),
 )
 
-# Every version ever saved: rows are added, never changed.
+# Every version ever saved; rows are only added.
 answers = Table(
     "answers",
     metadata,
@@ -84,7 +84,7 @@ answers = Table(
     UniqueConstraint("annotator_id", "change"),
 )
 
-# An adjudicator's word on one finding of one image; ``present`` NULL = taken back.
+# Decisions of adjudicators on one finding of one image; ``present`` is NULL if withdrawn.
 decisions = Table(
     "decisions",
     metadata,
@@ -102,15 +102,15 @@ decisions = Table(
 class Storage:
     """A study's database.
 
-    SQLite is run with a write-ahead log and ``synchronous=FULL``: a transaction that has returned survives the end of
-    the process and of the machine. Other databases are trusted to keep what they committed.
+    SQLite uses a write-ahead log and ``synchronous=FULL``: a committed transaction survives a crash of the process and
+    of the machine. Other databases are trusted to keep what they committed.
     """
 
     def __init__(self, url: str) -> None:
-        """Open the database at the SQLAlchemy ``url``, making its tables where they are missing.
+        """Open the database at the SQLAlchemy ``url`` and create missing tables.
 
         Raises:
-            UserError: the URL is wrong, its driver is not installed, or the database cannot be reached.
+            UserError: The URL is invalid, its driver is not installed, or the database cannot be reached.
         """
         try:
             parsed = sa.make_url(url)
@@ -120,7 +120,7 @@ class Storage:
                 _configure_sqlite(self._engine)
             else:
                 self._engine = sa.create_engine(parsed, pool_size=16, pool_pre_ping=True)
-            # SQLite has one writer at a time; those that wait for it there look again after longer and longer naps.
+            # SQLite allows one writer at a time and lets others retry after growing delays; a lock is faster.
             self._writing: AbstractContextManager[Any] = threading.Lock() if self._sqlite else nullcontext()
             metadata.create_all(self._engine)
         except ModuleNotFoundError as error:
@@ -133,30 +133,30 @@ class Storage:
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
-        """A transaction in which every query sees the same state, whatever others write meanwhile."""
+        """A transaction in which all queries see the same state, whatever others write meanwhile."""
         level = {} if self._sqlite else {"isolation_level": "REPEATABLE READ"}
         with self._engine.connect().execution_options(**level) as connection, connection.begin():
             yield connection
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
-        """A transaction that is durable once this block has been left without an error, and undone otherwise."""
+        """A transaction that is committed when the block ends, and rolled back on an exception."""
         with self._writing, self._engine.connect().execution_options(write=True) as connection, connection.begin():
             yield connection
 
     def close(self) -> None:
-        """Release the connections."""
+        """Close the connections."""
         self._engine.dispose()
 
 
 def setting(connection: Connection, name: str) -> str | None:
-    """The value kept under ``name``."""
+    """The value of the setting ``name``; None if it is not set."""
     value: str | None = connection.scalar(sa.select(settings.c.value).where(settings.c.name == name))
     return value
 
 
 def set_setting(connection: Connection, name: str, value: str) -> None:
-    """Keep ``value`` under ``name``."""
+    """Set the setting ``name`` to ``value``."""
     changed = connection.execute(sa.update(settings).where(settings.c.name == name).values(value=value))
     if not changed.rowcount:
         connection.execute(sa.insert(settings).values(name=name, value=value))
@@ -165,14 +165,14 @@ def set_setting(connection: Connection, name: str, value: str) -> None:
 def _configure_sqlite(engine: Engine) -> None:
     @sa.event.listens_for(engine, "connect")
     def configure(connection: Any, _: Any) -> None:
-        # Python's driver would begin transactions when it sees fit; we say when, below.
+        # Keep Python's driver from starting transactions; the listener below does.
         connection.isolation_level = None
         for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=30000"):
             connection.execute(f"PRAGMA {pragma}")
 
     @sa.event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:
-        # IMMEDIATE: a transaction that reads and then writes must not find its view outdated in between.
+        # IMMEDIATE, so that nobody else can write between a read and a write of this transaction.
         write = connection.get_execution_options().get("write", False)
         connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
 

@@ -1,4 +1,4 @@
-"""A study: its images and annotators, the answers they save, and what an adjudicator makes of them (S1.2)."""
+"""A study: its images, its annotators, and the answers they save (S1.2)."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from sqlalchemy import Connection
 from fundusnet.annotation.access import Person
 from fundusnet.annotation.answers import NO_ANSWER, Answer, check_answer
 from fundusnet.annotation.assignment import reading_order
+from fundusnet.annotation.initial_points import Field, Point, guess_points
 from fundusnet.annotation.photographs import Photographs
-from fundusnet.annotation.presets import Field, Point, guess_points
 from fundusnet.annotation.readings import ANSWERED
-from fundusnet.annotation.roster import call, deal_out, study_seed
+from fundusnet.annotation.roster import assign_images, set_roster, study_seed
 from fundusnet.annotation.storage import (
     Storage,
     annotators,
@@ -35,20 +35,24 @@ JSON = dict[str, Any]
 
 
 class MissingError(Exception):
-    """No such image, or not one of this annotator's."""
+    """There is no such image, or it is not assigned to this annotator."""
 
 
 class ConflictError(Exception):
-    """Somebody saved since; ``stored`` is the ``what`` ("answer" or "decision") that is there now."""
+    """A newer version was saved in the meantime.
+
+    Attributes:
+        what: "answer" or "decision".
+        stored: The version that is stored now.
+    """
 
     def __init__(self, what: str, stored: JSON | None) -> None:
-        """Carry what is stored."""
-        super().__init__(f"{what} saved elsewhere since")
+        super().__init__(f"a newer {what} is stored")
         self.what, self.stored = what, stored
 
 
 class Study:
-    """Everything the server, the export and the import ask of a study; a database transaction a call."""
+    """What the server needs of a study; each call is one database transaction."""
 
     def __init__(
         self,
@@ -58,16 +62,24 @@ class Study:
         readings_per_image: int = 3,
         present: int = 2,
     ) -> None:
-        """Use what ``storage`` holds; ``present`` readings make a finding present."""
+        """Open a study.
+
+        Args:
+            storage: Its database.
+            photographs: Its photographs.
+            findings: Names that can be marked.
+            readings_per_image: Annotators of each image.
+            present: Readings that make a finding present.
+        """
         self.storage, self.photographs = storage, photographs
         self.findings = tuple(findings)
         self.readings_per_image, self.present = readings_per_image, present
 
     def begin(self, manifest: Manifest, seed: int) -> None:
-        """Take in the manifest's images. The first seed a study is begun with stays its seed.
+        """Add the images of ``manifest``; a study keeps the first ``seed`` it is started with.
 
         Raises:
-            UserError: the manifest has no image.
+            UserError: The manifest has no image.
         """
         if not len(manifest.images):
             raise UserError(f"root={manifest.root}: no photograph to annotate; check data.root")
@@ -86,48 +98,54 @@ class Study:
                 connection.execute(sa.update(images).where(images.c.image_id == sa.bindparam("key")), old)
 
     def enrol(self, readers: Sequence[str], adjudicators: Sequence[str] = (), alone: str = "me") -> bool:
-        """Settle who takes part and deal the images out; True where they sign in by link.
+        """Set who takes part, and assign the images.
 
-        Named people are the roster from now on. Without names it stays as it was, or is ``alone``, who needs no link.
+        Args:
+            readers: Names of the annotators; without any names the roster stays as it was.
+            adjudicators: Names of the adjudicators.
+            alone: Name of the only annotator of a study that never had names, who needs no link.
+
+        Returns:
+            Whether people sign in by link.
 
         Raises:
-            UserError: a name is empty, stands twice, or had another role before.
+            UserError: A name is invalid, is given twice, or had another role before.
         """
         with self.storage.write() as connection:
             if readers or adjudicators:
                 set_setting(connection, "links", "yes")
                 roles = [(name, "annotator") for name in readers] + [(name, "adjudicator") for name in adjudicators]
-                call(connection, roles)
+                set_roster(connection, roles)
             elif setting(connection, "links") is None:
-                call(connection, [(alone, "annotator")])
-            deal_out(connection, self.readings_per_image)
+                set_roster(connection, [(alone, "annotator")])
+            assign_images(connection, self.readings_per_image)
             return setting(connection, "links") is not None
 
     @property
     def key(self) -> str:
-        """What tells this study from others."""
+        """A random id of this study; "" before it is started."""
         with self.storage.read() as connection:
             return setting(connection, "study") or ""
 
     @property
     def seed(self) -> int:
-        """What the study's random orders follow from."""
+        """The seed of all random orders of the study."""
         with self.storage.read() as connection:
             return study_seed(connection)
 
     def people(self) -> list[Person]:
-        """Those who take part now, in order of enrolment."""
+        """The people who take part now, in the order of enrolment."""
         with self.storage.read() as connection:
             rows = connection.execute(sa.select(annotators).where(annotators.c.active).order_by(annotators.c.id))
             return [Person(row.id, row.name, row.role) for row in rows]
 
     def progress(self, reader: Person) -> JSON:
-        """How many images this annotator has answered, of how many."""
+        """How many images this annotator has answered (``done``) of how many (``total``)."""
         with self.storage.read() as connection:
             return _progress(connection, reader.id)
 
     def queue(self, reader: Person) -> list[JSON]:
-        """The annotator's images in their own order, and where each stands."""
+        """The annotator's images in reading order, each with its state."""
         with self.storage.read() as connection:
             found = connection.execute(
                 sa.select(assignments.c.image_id, assignments.c.state)
@@ -139,52 +157,60 @@ class Study:
         return [{"image_id": image_id, "state": states[image_id]} for image_id in order]
 
     def path(self, image_id: str) -> str:
-        """Path of an image's photograph as the manifest has it; raises ``MissingError``."""
+        """Path of an image's photograph as in the manifest; raises ``MissingError``."""
         with self.storage.read() as connection:
             return str(_image(connection, image_id).path)
 
-    def may_see(self, reader: Person, image_id: str) -> bool:
-        """Whether an image is one of this annotator's, or the person an adjudicator."""
+    def can_see(self, reader: Person, image_id: str) -> bool:
+        """Whether this person may see an image: it is assigned to them, or they are an adjudicator."""
         if reader.role == "adjudicator":
             return True
         with self.storage.read() as connection:
             return connection.scalar(_assigned(reader.id, image_id)) is not None
 
     def image(self, reader: Person, image_id: str) -> JSON:
-        """An image of this annotator's, its points, and the answer so far; raises MissingError, Unreadable."""
+        """An assigned image with its points and the current answer.
+
+        Raises:
+            MissingError: The image is not assigned to this annotator.
+            Unreadable: Its photograph cannot be decoded.
+        """
         with self.storage.read() as connection:
             row = _image(connection, image_id)
             if connection.scalar(_assigned(reader.id, image_id)) is None:
                 raise MissingError
             answer = _answer(connection, reader.id, image_id)
             last = _last_points(connection, reader.id, image_id)
-        view = self.photographs.view(row.path)
+        geometry = self.photographs.geometry(row.path)
         described = {
             "image_id": image_id,
-            "width": view.width,
-            "height": view.height,
+            "width": geometry.width,
+            "height": geometry.height,
             "eye": row.eye or None,
-            "eye_guess": row.eye or view.eye,
+            "eye_guess": row.eye or geometry.eye,
             "answer": answer,
         }
         if answer["disc"] and answer["fovea"]:
             return described | {"disc": answer["disc"], "fovea": answer["fovea"], "points": "answer"}
         known = [getattr(row, name) for name in COORDINATES]
-        # Points outside the picture would have it rejected by ``prepare``: whoever reads it has to place them anew.
-        if all(_within(*pair) for pair in zip(known, (view.width, view.height) * 2, strict=True)):
+        # ``prepare`` rejects photographs with points outside them, so those have to be placed again.
+        if all(_within(*pair) for pair in zip(known, (geometry.width, geometry.height) * 2, strict=True)):
             return described | {"disc": known[:2], "fovea": known[2:], "points": "manifest"}
         disc, fovea = guess_points(
-            (view.width, view.height), view.field, row.eye or view.eye or "right", self._before(last)
+            (geometry.width, geometry.height), geometry.field, row.eye or geometry.eye or "right", self._points_of(last)
         )
         return described | {"disc": list(disc), "fovea": list(fovea), "points": "guess"}
 
     def save(self, reader: Person, image_id: str, answer: Answer) -> tuple[int, JSON]:
-        """Save an answer as a new version: its number, and the progress. The same change again changes nothing.
+        """Save an answer as a new version; sending the same change again has no effect.
+
+        Returns:
+            The number of the version, and the annotator's progress.
 
         Raises:
-            UserError: the answer breaks a rule.
-            MissingError: not this annotator's image.
-            ConflictError: a version was saved after the one the answer was made from.
+            UserError: The answer is invalid.
+            MissingError: The image is not assigned to this annotator.
+            ConflictError: A version was saved after the one that the answer is based on.
         """
         change = str(answer.change)
         check_answer(answer, self.findings, self._size(image_id, answer))
@@ -201,7 +227,7 @@ class Study:
                     .values(version=version, state=answer.state)
                 )
                 if not moved.rowcount:
-                    # Where another request held the row, its change may be this very one.
+                    # A concurrent request may have saved the same change.
                     version = _saved_before(connection, reader.id, image_id, change) or 0
                     if not version:
                         if connection.scalar(_assigned(reader.id, image_id)) is None:
@@ -215,9 +241,9 @@ class Study:
             progress = _progress(connection, reader.id)
         return version, progress
 
-    def _before(self, last: tuple[str, Point, Point] | None) -> tuple[Field, Point, Point] | None:
+    def _points_of(self, last: tuple[str, Point, Point] | None) -> tuple[Field, Point, Point] | None:
         try:
-            return None if last is None else (self.photographs.view(last[0]).field, *last[1:])
+            return None if last is None else (self.photographs.geometry(last[0]).field, *last[1:])
         except Unreadable:
             return None
 
@@ -225,10 +251,10 @@ class Study:
         if answer.disc is None and answer.fovea is None:
             return None
         try:
-            view = self.photographs.view(self.path(image_id))
+            geometry = self.photographs.geometry(self.path(image_id))
         except Unreadable:
             return None
-        return view.width, view.height
+        return geometry.width, geometry.height
 
 
 def _within(value: float | None, length: int) -> bool:
@@ -257,7 +283,7 @@ def _assigned(annotator_id: int, image_id: str) -> sa.Select[tuple[str]]:
 
 
 def _answer(connection: Connection, annotator_id: int, image_id: str) -> JSON:
-    """The newest version of an answer, as the page knows it."""
+    """The newest version of an answer, in the form the page uses."""
     row = connection.execute(
         sa.select(answers)
         .where(answers.c.annotator_id == annotator_id, answers.c.image_id == image_id)
@@ -270,19 +296,19 @@ def _answer(connection: Connection, annotator_id: int, image_id: str) -> JSON:
 
 
 def _saved_before(connection: Connection, annotator_id: int, image_id: str, change: str) -> int | None:
-    """The version that ``change`` made; raises UserError where it was made to another image."""
+    """The version that ``change`` was saved as; raises UserError if it was made to another image."""
     row = connection.execute(
         sa.select(answers.c.image_id, answers.c.version).where(
             answers.c.annotator_id == annotator_id, answers.c.change == change
         )
     ).first()
     if row is not None and row.image_id != image_id:
-        raise UserError("this change was made to another image; give every change an id of its own")
+        raise UserError("this change id was used for another image; give every change a new id")
     return None if row is None else int(row.version)
 
 
 def _last_points(connection: Connection, annotator_id: int, image_id: str) -> tuple[str, Point, Point] | None:
-    """Photograph, disc and fovea of the answer this annotator saved last, on another image."""
+    """Path, disc and fovea of the answer this annotator saved last for another image."""
     rows = connection.execute(
         sa.select(answers.c.content, images.c.path)
         .join(images)

@@ -155,12 +155,13 @@ def _why_undone(folder: Path) -> str | None:
 
 def _settle_in_worker(cfg: DictConfig) -> None:
     """End with the sweep; keep to a GPU of one's own where nobody deals them out."""
-    from fundusnet.fitting.processes import claim_gpus, processes, uses_gpu
+    from fundusnet.fitting.processes import claim_gpus, processes
+    from fundusnet.system.devices import uses_gpu
     from fundusnet.system.orphans import end_with_parent
 
     job = HydraConfig.get()
     end_with_parent()
-    if re.search("joblib|LocalLauncher", str(job.launcher._target_)) and uses_gpu(cfg.trainer):
+    if re.search("joblib|LocalLauncher", str(job.launcher._target_)) and uses_gpu(cfg.trainer.accelerator):
         claim_gpus(processes(cfg.trainer), int(job.job.num))
 
 

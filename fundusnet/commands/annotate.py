@@ -1,4 +1,4 @@
-"""The annotation page's server, its export and its links: what the ``annotate`` verb does."""
+"""Serves the annotation page, exports readings and makes links: the ``annotate`` verb."""
 
 from __future__ import annotations
 
@@ -23,32 +23,31 @@ log = logging.getLogger(__name__)
 
 
 def annotate(cfg: DictConfig) -> Path:
-    """Serve the annotation page until it is stopped; or write what was read so far, or new links, and end.
+    """Serve the annotation page until it is stopped; with ``cfg.export`` or ``cfg.links``, only do that.
 
-    Returns
-    -------
-    The study's folder, or that of the export.
+    Returns:
+        The study's folder, or that of the export.
 
-    Raises
-    ------
-    UserError: a setting, the folder of photographs or the database is wrong.
+    Raises:
+        UserError: A setting, the folder of photographs or the database is invalid.
     """
     try:
-        from fundusnet.annotation.exchange import export, take_in
+        from fundusnet.annotation.manifest_import import import_readings
         from fundusnet.annotation.study import Study
+        from fundusnet.annotation.study_export import export_study
     except ModuleNotFoundError as error:
         raise UserError(f"annotate needs {error.name}; pip install 'fundusnet[annotate]'") from error
     folder = study_folder(cfg)
     study = _open(cfg, folder, Study)
     try:
         if cfg.export:
-            return export(study, Path(cfg.export))
+            return export_study(study, Path(cfg.export))
         if cfg.links:
             _print_links(study, list(cfg.links))
             return folder
         study.begin(_manifest(cfg), cfg.seed)
         if cfg.earlier:
-            take_in(study, Path(cfg.earlier))
+            import_readings(study, Path(cfg.earlier))
         _serve(cfg, study, links=study.enrol(list(cfg.annotators), list(cfg.adjudicators), cfg.annotator))
     finally:
         study.storage.close()
@@ -56,11 +55,11 @@ def annotate(cfg: DictConfig) -> Path:
 
 
 def study_folder(cfg: DictConfig) -> Path:
-    """Where a study is kept: ``folder``, or a name made from its photographs."""
+    """The study's folder: ``cfg.folder``, or one named after its source and photographs."""
     if cfg.folder:
         return Path(cfg.folder)
-    mark = hashlib.sha256(json.dumps([cfg.data.source, str(Path(cfg.data.root).resolve())]).encode()).hexdigest()[:8]
-    return Path("data", "annotation", f"{cfg.data.source}-{mark}")
+    digest = hashlib.sha256(json.dumps([cfg.data.source, str(Path(cfg.data.root).resolve())]).encode()).hexdigest()[:8]
+    return Path("data", "annotation", f"{cfg.data.source}-{digest}")
 
 
 def _manifest(cfg: DictConfig) -> Manifest:
@@ -87,7 +86,7 @@ def _open(cfg: DictConfig, folder: Path, kind: type[Study]) -> Study:
 
 
 def _print_links(study: Study, names: list[str]) -> None:
-    """A new link for each name; what signed them in so far ends."""
+    """Print a new link for each name, and end their present sessions."""
     from fundusnet.annotation.access import end_sessions, new_link
     from fundusnet.annotation.storage import setting
 
@@ -95,9 +94,9 @@ def _print_links(study: Study, names: list[str]) -> None:
     with study.storage.write() as connection:
         address = setting(connection, "address")
         if setting(connection, "links") is None:
-            raise UserError("nobody of this study signs in by link; start it with annotators=[...]")
+            raise UserError("this study has no links; start it with annotators=[...]")
         if unknown := [name for name in names if name not in people]:
-            raise UserError(f"links: {unknown[0]} takes no part in this study; {', '.join(people)} do")
+            raise UserError(f"links: {unknown[0]} does not take part in this study; choose from {', '.join(people)}")
         for name in names:
             end_sessions(connection, people[name])
         tokens = {name: new_link(connection, people[name]) for name in names}
@@ -108,30 +107,30 @@ def _print_links(study: Study, names: list[str]) -> None:
 def _serve(cfg: DictConfig, study: Study, *, links: bool) -> None:
     import uvicorn
 
-    from fundusnet.annotation.access import LOOPBACK, has_entry, new_link
+    from fundusnet.annotation.access import LOOPBACK, can_sign_in, new_link
     from fundusnet.annotation.server import create_app
     from fundusnet.annotation.storage import set_setting
 
     if cfg.host not in LOOPBACK and not links:
-        raise UserError(f"host={cfg.host} lets anyone in; name annotators=[...], who then sign in by link")
+        raise UserError(f"host={cfg.host} would let anyone in; name annotators=[...], who then sign in by link")
     listening = _listen(cfg.host, cfg.port)
     address = (cfg.public or _address(cfg.host, listening.getsockname()[1])).rstrip("/")
     if cfg.host not in LOOPBACK and not address.startswith("https:"):
-        log.warning("links and answers travel unencrypted; put a proxy with TLS before the page and name it in public=")
-    waiting = study.people() if links else []
+        log.warning("links and answers travel unencrypted; put a TLS proxy in front and give its address as public=")
+    people = study.people() if links else []
     with study.storage.write() as connection:
         set_setting(connection, "address", address)
         tokens = {
-            member.name: new_link(connection, member.id) for member in waiting if not has_entry(connection, member.id)
+            member.name: new_link(connection, member.id) for member in people if not can_sign_in(connection, member.id)
         }
     print(f"annotate at {address}/")
     for name, token in tokens.items():
         print(f"{name}: {address}/join/{token}")
-    print("stop with Ctrl-C; what the page calls saved is on disk", flush=True)
+    print("stop with Ctrl-C; everything shown as saved is on disk", flush=True)
     app = create_app(study, links=links, host=cfg.host, public=cfg.public)
-    # No access log: it would hold the links' tokens.
+    # No access log, because it would contain the tokens of links.
     config = uvicorn.Config(app, log_level="warning", access_log=False, server_header=False, ws="none", lifespan="off")
-    with suppress(KeyboardInterrupt):  # how one stops it
+    with suppress(KeyboardInterrupt):  # Ctrl-C is the normal way to stop
         uvicorn.Server(config).run(sockets=[listening])
 
 

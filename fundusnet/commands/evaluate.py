@@ -49,7 +49,10 @@ def evaluate(cfg: DictConfig) -> Path:
     folder = Path(cfg.output) if cfg.output else run / "evaluations" / _name(cfg, split)
     folder.mkdir(parents=True, exist_ok=True)
     task = task_of(trained)
-    result = task.score_again(scored, run, split, folder, cfg.evaluation)
+    here = scored.copy()
+    if here.trainer.accelerator != "cpu":  # the run may come from a machine with other GPUs
+        here.trainer.accelerator, here.trainer.devices = "auto", 1
+    result = task.score_again(here, run, split, folder, cfg.evaluation)
     if not cfg.evaluation.faithfulness:  # left by an earlier evaluation in this folder
         for stale in (folder / "faithfulness.csv", *folder.glob("figures/faithfulness_*.png")):
             stale.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""The model card: what a network was made from, how well it does, and what it is not for."""
+"""Writes the model card: data, figures, intended use and limits of a network."""
 
 from __future__ import annotations
 
@@ -14,15 +14,19 @@ from omegaconf import OmegaConf
 
 from fundusnet.errors import UserError
 from fundusnet.evaluation.tables import cell, describe_images, markdown_cell
-from fundusnet.prediction.networks import Network
+from fundusnet.prediction.trained_network import TrainedNetwork
 
 
-def write_card(network: Network, run: Path, file: Path) -> None:
-    """Write to ``file`` what the folder ``run`` says of the network that was trained there.
+def write_card(network: TrainedNetwork, run: Path, file: Path) -> None:
+    """Write the model card of a network.
 
-    Raises
-    ------
-    UserError: ``run`` is no finished run.
+    Args:
+        network: The opened checkpoint.
+        run: Folder of the run that trained it.
+        file: Where to write, as Markdown.
+
+    Raises:
+        UserError: ``run`` is not a finished run.
     """
     for name in ("config.yaml", "metrics.json", "status.json"):
         if not (run / name).is_file():
@@ -32,13 +36,13 @@ def write_card(network: Network, run: Path, file: Path) -> None:
     status = json.loads((run / "status.json").read_text())
     fits = [json.loads(fit.read_text()) for fit in run.rglob("fit.json")]
     prepared = Path(str(cfg.data.folder)) / "prepared.yaml"
-    # Markdown, not HTML: nothing is to be escaped.
+    # Markdown needs no escaping.
     environment = Environment(loader=PackageLoader("fundusnet.exports", "."), undefined=StrictUndefined)
     environment.trim_blocks = environment.lstrip_blocks = environment.keep_trailing_newline = True
     card = environment.get_template("card.md.j2").render(
         cfg=cfg,
         names=network.names,
-        size=network.view.size,
+        size=network.spec.size,
         thresholds=network.thresholds,
         counts=yaml.safe_load(prepared.read_text())["counts"] if prepared.is_file() else None,
         splits=list(_splits(run, results["split"])),
@@ -57,5 +61,5 @@ def _splits(run: Path, scored: str) -> Iterator[dict[str, Any]]:
     for name, file in (("validation", run / "predictions_val.csv"), (scored, run / "predictions.csv")):
         if file.is_file():
             table = pd.read_csv(file, dtype={"patient_id": str, "image_id": str})
-            patients = table["patient_id"].fillna(table["image_id"])  # unknown: each photograph is its own
+            patients = table["patient_id"].fillna(table["image_id"])  # unknown: each photograph counts as a patient
             yield {"name": name, "images": table["image_id"].nunique(), "patients": patients.nunique()}

@@ -51,6 +51,7 @@ def write_results(
     split: str,
     points: dict[str, float],
     options: DictConfig,
+    device: torch.device,
     chosen: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Score ``split`` and write ``predictions.csv``, ``maps.npz``, ``curves.json`` and ``metrics.json`` to ``folder``.
@@ -62,6 +63,7 @@ def write_results(
         split: train, val, test or all.
         points: The operating point of each finding.
         options: Those of ``conf/evaluation``.
+        device: Where the network computes.
         chosen: What ``fundusnet.evaluation.binary_tasks.fit_on_validation`` returned.
 
     Returns:
@@ -70,7 +72,7 @@ def write_results(
     datamodule.setup("test")
     attributes = attributes_asked(options, datamodule.prepared)
     scored, resamples = (
-        drop_unknown_findings(score(module, datamodule, split), datamodule.folder),
+        drop_unknown_findings(score(module, datamodule, split, device), datamodule.folder),
         int(options.bootstrap),
     )
     predictions = with_calibrated(with_predicted(scored.predictions, points), chosen or {})
@@ -117,9 +119,8 @@ def with_calibrated(predictions: pd.DataFrame, chosen: Mapping[str, Any]) -> pd.
 
 
 @torch.inference_mode()
-def score(module: GuidedModule, datamodule: FindingsDataModule, split: str) -> Scored:
-    """Predict ``split`` on one device, each image once and without augmentation."""
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+def score(module: GuidedModule, datamodule: FindingsDataModule, split: str, device: torch.device) -> Scored:
+    """Predict ``split`` on ``device``, each image once and without augmentation."""
     module = module.to(device).eval()
     datamodule.setup("test")
     prepared, rows = datamodule.prepared, []

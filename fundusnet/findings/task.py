@@ -21,6 +21,7 @@ from fundusnet.findings.scoring import score, write_results
 from fundusnet.findings.statistics import FINDINGS, finding_tasks, operating_points
 from fundusnet.fitting.processes import Fit
 from fundusnet.runs.checkpoints import load_module, read_metadata, update_metadata
+from fundusnet.system.devices import choose_device
 
 log = logging.getLogger(__name__)
 SYSTEM = FINDINGS
@@ -31,9 +32,10 @@ def fit_and_score(cfg: DictConfig, run: Path, fit: Fit) -> dict[str, object]:
     fit(cfg, run)
     best = run / "checkpoints" / "best.ckpt"
     module, datamodule = load_module(best, GuidedModule), make_datamodule(cfg)
-    validation = score(module, datamodule, "val")
+    device = choose_device(cfg.trainer.accelerator, cfg.trainer.devices)
+    validation = score(module, datamodule, "val", device)
     validation.predictions.to_csv(run / "predictions_val.csv", index=False)
-    chosen = validation if cfg.evaluation.operating_point == "val" else score(module, datamodule, "test")
+    chosen = validation if cfg.evaluation.operating_point == "val" else score(module, datamodule, "test", device)
     points = {name: float(point.threshold) for name, point in operating_points(chosen.predictions).items()}
     update_metadata(
         best,
@@ -54,8 +56,9 @@ def score_again(cfg: DictConfig, run: Path, split: str, folder: Path, options: D
     best = run / "checkpoints" / "best.ckpt"
     stored = read_metadata(best)
     module, datamodule = load_module(best, GuidedModule), make_datamodule(cfg)
+    device = choose_device(cfg.trainer.accelerator, cfg.trainer.devices)
     return write_results(
-        folder, module, datamodule, split, stored["operating_points"], options, stored.get("validation")
+        folder, module, datamodule, split, stored["operating_points"], options, device, stored.get("validation")
     )
 
 

@@ -19,13 +19,14 @@ from pytorch_lightning.callbacks import Callback
 from fundusnet.errors import NotFiniteError, UserError
 from fundusnet.fitting.history import History
 from fundusnet.fitting.loggers import make_loggers
-from fundusnet.fitting.processes import fit_in_ranks, processes, start_fit, under_torchrun, uses_gpu
+from fundusnet.fitting.processes import fit_in_ranks, processes, start_fit, under_torchrun
 from fundusnet.fitting.progress import FitProgress
 from fundusnet.fitting.resume import Checkpoints, Reseed, last_complete
 from fundusnet.fitting.sanity import SanityWarnings
 from fundusnet.fitting.step_metrics import Pictures, StepMetrics
 from fundusnet.fitting.tasks import task_of
 from fundusnet.runs.checkpoints import CheckpointFiles
+from fundusnet.system.devices import uses_gpu
 from fundusnet.system.log_level import quiet_lightning
 
 FITTED = "fit.json"
@@ -112,7 +113,7 @@ def make_trainer(cfg: DictConfig, folder: Path, checkpoints: Checkpoints, *more:
         strategy="ddp" if world > 1 else "auto",
         precision=precision(options),
         # The statistics of a small share of the batch are poor; torch offers whole ones on GPUs only.
-        sync_batchnorm=world > 1 and uses_gpu(options),
+        sync_batchnorm=world > 1 and uses_gpu(options.accelerator),
         deterministic=options.deterministic,
         gradient_clip_val=options.gradient_clip,
         callbacks=[*own, *more, checkpoints],
@@ -134,11 +135,11 @@ def precision(options: DictConfig) -> Any:
         UserError: the device does not know the precision asked for.
     """
     wanted = options.precision
-    if wanted == "16-mixed" and not uses_gpu(options):
+    if wanted == "16-mixed" and not uses_gpu(options.accelerator):
         raise UserError("trainer.precision=16-mixed needs a GPU; on a processor use bf16-mixed or 32-true")
     if wanted != "auto":
         return wanted
-    if uses_gpu(options):
+    if uses_gpu(options.accelerator):
         return "bf16-mixed" if torch.cuda.is_bf16_supported() else "16-mixed"
     cpuinfo = Path("/proc/cpuinfo")
     flags = cpuinfo.read_text() if platform.machine() == "x86_64" and cpuinfo.exists() else ""

@@ -24,6 +24,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from fundusnet.errors import RankError, UserError
 from fundusnet.runs.folder import Interrupted
+from fundusnet.system.devices import uses_gpu
 
 # What one process of a group knows of itself. None of it may reach the processes of another group.
 PLACE_IN_GROUP = (
@@ -43,13 +44,11 @@ def processes(options: DictConfig) -> int:
     ------
     UserError: srun started this command several times, or the GPU asked for is none that torch can use.
     """
-    if options.accelerator in ("gpu", "cuda") and not torch.cuda.is_available():
-        raise UserError(f"trainer.accelerator={options.accelerator}: torch finds no GPU here; use auto or cpu")
-    devices = options.devices
+    gpu, devices = uses_gpu(options.accelerator), options.devices
     if OmegaConf.is_list(devices):
         count = len(devices)
     elif str(devices) in ("auto", "-1"):
-        count = max(torch.cuda.device_count(), 1) if uses_gpu(options) else 1
+        count = max(torch.cuda.device_count(), 1) if gpu else 1
     else:
         count = int(devices)
     tasks = int(os.environ.get("SLURM_STEP_NUM_TASKS", "1"))
@@ -59,11 +58,6 @@ def processes(options: DictConfig) -> int:
             "ask for one task a node (--ntasks-per-node=1)"
         )
     return count
-
-
-def uses_gpu(options: DictConfig) -> bool:
-    """Whether ``trainer.accelerator`` means a GPU on this machine."""
-    return options.accelerator in ("gpu", "cuda") or (options.accelerator == "auto" and torch.cuda.is_available())
 
 
 def fit_in_ranks(cfg: DictConfig, folder: Path, count: int) -> None:

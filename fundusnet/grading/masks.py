@@ -25,6 +25,7 @@ def write_masks(
     stage1: RankingStage,
     of_folds: Iterable[RankingStage],
     mask: Mapping[str, Any],
+    device: torch.device,
 ) -> None:
     """Write the mask of every graded image to ``file``, and the model it comes from to a CSV file of the same name.
 
@@ -41,6 +42,7 @@ def write_masks(
         of_folds: For each fold the model fitted on the others; loaded one after the other.
         mask: ``kind``, ``scale`` and ``floor`` as in ``fundusnet.grading.two_stage.first_stage``. With ``other``
             each image gets the mask of another one of its split.
+        device: Where the models compute.
 
     Raises:
         ValueError: A fold has no model.
@@ -50,10 +52,10 @@ def write_masks(
     graded = np.concatenate([rows[split] for split in SPLITS])
     made = _Masks(len(datamodule.prepared))
     in_no_fold = graded[datamodule.fold_of[graded] < 0]
-    made.add(in_no_fold, *_make_masks(stage1, datamodule, in_no_fold, mask))
+    made.add(in_no_fold, *_make_masks(stage1, datamodule, in_no_fold, mask, device))
     for fold, model in enumerate(of_folds):
         unseen = graded[datamodule.fold_of[graded] == fold]
-        made.add(unseen, *_make_masks(model, datamodule, unseen, mask))
+        made.add(unseen, *_make_masks(model, datamodule, unseen, mask, device))
     if not made.done[graded].all():
         raise ValueError("a model is needed for every fold")
     masks = made.masks
@@ -94,10 +96,13 @@ class _Masks:
 
 @torch.inference_mode()
 def _make_masks(
-    model: RankingStage, datamodule: GradingDataModule, rows: NDArray[np.int64], mask: Mapping[str, Any]
+    model: RankingStage,
+    datamodule: GradingDataModule,
+    rows: NDArray[np.int64],
+    mask: Mapping[str, Any],
+    device: torch.device,
 ) -> tuple[NDArray[np.float16], NDArray[np.int64]]:
     """Masks ``(n, h, w)`` and predicted grades ``(n,)`` of these rows, from images without augmentation."""
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     network = model.to(device).eval().network
     # Another image's mask is that of its predicted grade; they are exchanged at the end.
     options = {**mask, "kind": "predicted"} if mask["kind"] == "other" else dict(mask)

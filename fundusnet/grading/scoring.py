@@ -44,6 +44,7 @@ def write_results(
     datamodule: GradingDataModule,
     split: str,
     options: DictConfig,
+    device: torch.device,
     chosen: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Score ``split`` and write ``predictions.csv``, ``masks.npz``, ``curves.json`` and ``metrics.json`` to ``folder``.
@@ -59,6 +60,7 @@ def write_results(
         datamodule: Its data.
         split: train, val, test or all.
         options: Those of ``conf/evaluation``.
+        device: Where the network computes.
         chosen: What ``fundusnet.evaluation.binary_tasks.fit_on_validation`` returned.
 
     Returns:
@@ -67,7 +69,7 @@ def write_results(
     datamodule.setup("test")
     attributes = attributes_asked(options, datamodule.prepared)
     resamples = int(options.bootstrap)
-    scored = score(module, datamodule, split)
+    scored = score(module, datamodule, split, device)
     calibrated = {f"calibrated_{task.name}": task.calibrated for task in grading_tasks(scored.predictions, chosen)}
     scored.predictions.assign(**calibrated).to_csv(folder / "predictions.csv", index=False)
     if scored.masks is not None:
@@ -89,9 +91,8 @@ def write_results(
 
 
 @torch.inference_mode()
-def score(module: RankingStage, datamodule: GradingDataModule, split: str) -> Scored:
-    """Predict ``split`` on one device, each image once and without augmentation."""
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+def score(module: RankingStage, datamodule: GradingDataModule, split: str, device: torch.device) -> Scored:
+    """Predict ``split`` on ``device``, each image once and without augmentation."""
     module = module.to(device).eval()
     datamodule.setup("test")
     images = datamodule.prepared.manifest.images

@@ -35,6 +35,7 @@ from fundusnet.grading.stage import RankingStage, load_stage
 from fundusnet.grading.statistics import GRADING, grading_tasks
 from fundusnet.grading.two_stage import TwoStage
 from fundusnet.runs.checkpoints import load_checkpoint, load_module, read_metadata, update_metadata, write_checkpoint
+from fundusnet.system.devices import choose_device
 
 log = logging.getLogger(__name__)
 SYSTEM = GRADING
@@ -53,9 +54,9 @@ def fit_and_score(cfg: DictConfig, run: Path, fit: Fit) -> dict[str, object]:
         histories = {folder.name: pd.read_csv(folder / "history.csv") for folder in _fitted(run / "stages")}
         pd.concat(histories, names=["stage"]).reset_index("stage").to_csv(run / "history.csv", index=False)
     module, datamodule = _trained(cfg, run)
-    chosen = {}
+    device, chosen = choose_device(cfg.trainer.accelerator, cfg.trainer.devices), {}
     if len(datamodule.rows["val"]):
-        validation = score(module, datamodule, "val").predictions
+        validation = score(module, datamodule, "val", device).predictions
         validation.to_csv(run / "predictions_val.csv", index=False)
         chosen = fit_on_validation(grading_tasks(validation))
     update_metadata(
@@ -73,7 +74,8 @@ def fit_and_score(cfg: DictConfig, run: Path, fit: Fit) -> dict[str, object]:
 def score_again(cfg: DictConfig, run: Path, split: str, folder: Path, options: DictConfig) -> dict[str, object]:
     """Score the best checkpoint of ``run`` on ``split`` of the data of ``cfg`` into ``folder``, as ``options`` say."""
     chosen = read_metadata(run / "checkpoints" / "best.ckpt").get("validation")
-    return write_results(folder, *_trained(cfg, run), split, options, chosen)
+    device = choose_device(cfg.trainer.accelerator, cfg.trainer.devices)
+    return write_results(folder, *_trained(cfg, run), split, options, device, chosen)
 
 
 def _trained(cfg: DictConfig, run: Path) -> tuple[RankingStage, GradingDataModule]:
@@ -180,7 +182,8 @@ def _fit_stages(cfg: DictConfig, run: Path, fit: Fit) -> Path:
         if not masks.is_file():
             stages.mkdir(parents=True, exist_ok=True)
             mask: Any = OmegaConf.to_container(cfg.model.mask)
-            write_masks(masks, datamodule, load_stage(first), (load_stage(file) for file in of_folds), mask)
+            device = choose_device(cfg.trainer.accelerator, cfg.trainer.devices)
+            write_masks(masks, datamodule, load_stage(first), (load_stage(file) for file in of_folds), mask, device)
     stage2 = _stage_config(
         cfg, name="stage2", masks=str(masks.resolve()) if masks else None, checkpoint=str(first.resolve())
     )

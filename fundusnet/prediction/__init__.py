@@ -1,1 +1,1 @@
-"""From a checkpoint and photographs to predictions, heat maps and a page: nothing else is needed."""
+"""From a checkpoint and photographs to predictions, heat maps and a report; no other file is needed."""

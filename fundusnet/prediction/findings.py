@@ -1,4 +1,4 @@
-"""Findings in photographs: probabilities, decisions at the operating point, and maps (S1.6)."""
+"""Findings in photographs: probabilities, decisions at the operating point, and activation maps (S1.6)."""
 
 from __future__ import annotations
 
@@ -9,19 +9,24 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fundusnet.errors import UserError
 from fundusnet.evaluation.calibration import at_temperature
-from fundusnet.prediction.inputs import Entry
-from fundusnet.prediction.maps import Map, in_photograph, mean_map
-from fundusnet.prediction.networks import Network
-from fundusnet.prediction.picture import Picture
-from fundusnet.prediction.predictor import Predictor
-from fundusnet.prediction.tables import number
+from fundusnet.prediction.map_geometry import Map, mean_map, warp_to_photograph
+from fundusnet.prediction.output_files import format_number
+from fundusnet.prediction.predictor import Predictor, check_finite, none_if_nan
+from fundusnet.prediction.preparation import PreparedPhotograph
+from fundusnet.prediction.trained_network import TrainedNetwork
 
 
 @dataclass(frozen=True)
 class FindingsAnswer:
-    """Of one photograph: ``probability`` and ``calibrated`` ``(F,)``, ``predicted`` bool ``(F,)``, a map a finding."""
+    """What the networks predict for one photograph and F findings.
+
+    Attributes:
+        probability: ``(F,)``.
+        calibrated: ``(F,)``, the probability at the temperature chosen on validation; NaN if there is none.
+        predicted: Bool ``(F,)``, whether the probability reaches the operating point.
+        maps: Activation map ``(h, w)`` of each finding, in [0, 1].
+    """
 
     probability: NDArray[np.float64]
     calibrated: NDArray[np.float64]
@@ -31,15 +36,15 @@ class FindingsAnswer:
 
 @dataclass(frozen=True)
 class FindingsResult:
-    """What is found in a photograph.
+    """The findings in a photograph.
 
     Attributes:
-        probability: finding → probability of its presence, 0 to 1.
-        predicted: finding → whether that reaches the operating point.
-        calibrated: finding → the probability at the temperature chosen on validation; None where there is none.
-        flags: what is out of the ordinary about the photograph (``fundusnet.data.appearance.FLAGS``).
-        maps: finding → activation in [0, 1], ``(H, W)`` in the frame of the photograph, 0 outside the field of view;
-            None where maps were not asked for.
+        probability: Finding → probability that it is present, 0 to 1.
+        predicted: Finding → whether the probability reaches the operating point.
+        calibrated: Finding → the probability at the temperature chosen on validation; None if there is none.
+        flags: Warnings about the photograph (``fundusnet.data.appearance.FLAGS``).
+        maps: Finding → activation in [0, 1], ``(H, W)`` in the frame of the photograph, 0 outside the field of view;
+            None if no maps were asked for.
     """
 
     probability: dict[str, float]
@@ -50,25 +55,25 @@ class FindingsResult:
 
 
 class FindingsPredictor(Predictor[FindingsAnswer, FindingsResult]):
-    """Networks for one or several findings; where several know a finding, their mean decides.
+    """Networks for one or several findings; the probabilities of networks of the same finding are averaged.
 
     Attributes:
-        findings: in the order of the networks.
-        thresholds: finding → operating point. Our reading: of several networks, the mean of theirs.
-        counts: finding → how many networks its probability is the mean of.
+        findings: In the order of the networks.
+        thresholds: Finding → operating point. Our reading: the mean of those of several networks.
+        counts: Finding → number of networks that its probability is averaged over.
     """
 
-    def __init__(self, networks: Sequence[Network], device: torch.device) -> None:
+    def __init__(self, networks: Sequence[TrainedNetwork], device: torch.device) -> None:
         super().__init__(networks, device)
         self.findings = tuple(dict.fromkeys(name for network in networks for name in network.names))
-        knowing = {name: [network for network in networks if name in network.names] for name in self.findings}
-        self.counts = {name: len(known) for name, known in knowing.items()}
-        self.thresholds = {
-            name: float(np.mean([network.thresholds[name] for network in known])) for name, known in knowing.items()
+        thresholds = {
+            name: [network.thresholds[name] for network in networks if name in network.names] for name in self.findings
         }
+        self.counts = {name: len(each) for name, each in thresholds.items()}
+        self.thresholds = {name: float(np.mean(each)) for name, each in thresholds.items()}
 
-    def described(self) -> dict[str, object]:
-        """What ``prediction.yaml`` says of the findings."""
+    def describe(self) -> dict[str, object]:
+        """Entries of ``prediction.yaml`` about the findings."""
         return {
             "findings": [
                 {"name": name, "operating_point": self.thresholds[name], "networks": self.counts[name]}
@@ -77,61 +82,60 @@ class FindingsPredictor(Predictor[FindingsAnswer, FindingsResult]):
         }
 
     @property
-    def columns(self) -> tuple[str, ...]:
-        """Columns of ``predictions.csv``; a row an image and finding."""
-        about = ("image_id", "path", "patient_id", "eye", "finding")
-        return (*about, "probability", "predicted", "calibrated", "networks", "flags")
-
-    @property
-    def rows_each(self) -> int:
-        """Rows a photograph."""
+    def rows_per_photograph(self) -> int:
+        """One row for each finding."""
         return len(self.findings)
 
-    def rows(self, entry: Entry, picture: Picture, answer: FindingsAnswer) -> list[tuple[object, ...]]:
-        """Rows of ``predictions.csv`` for one photograph."""
-        return [
-            (
-                *(entry.image_id, entry.path, entry.patient_id, entry.eye, finding),
-                *(number(answer.probability[f]), int(answer.predicted[f]), number(answer.calibrated[f])),
-                *(self.counts[finding], ";".join(picture.flags)),
-            )
-            for f, finding in enumerate(self.findings)
-        ]
-
-    def drawn(self, answer: FindingsAnswer) -> dict[str, Map]:
-        """Maps to draw, by what tells their files apart: a finding."""
+    def maps_of(self, answer: FindingsAnswer) -> dict[str, Map]:
+        """The activation map of each finding."""
         return dict(zip(self.findings, answer.maps, strict=True))
 
-    def _answers(self, pictures: Sequence[Picture]) -> list[FindingsAnswer]:
+    @property
+    def _answer_columns(self) -> tuple[str, ...]:
+        return ("finding", "probability", "predicted", "calibrated", "networks")
+
+    def _answer_rows(self, answer: FindingsAnswer) -> list[tuple[object, ...]]:
+        return [
+            (name, format_number(probability), int(predicted), format_number(calibrated), self.counts[name])
+            for name, probability, predicted, calibrated in zip(
+                self.findings, answer.probability, answer.predicted, answer.calibrated, strict=True
+            )
+        ]
+
+    def _answers(self, pictures: Sequence[PreparedPhotograph]) -> list[FindingsAnswer]:
         probability: dict[str, list[NDArray[np.float64]]] = {name: [] for name in self.findings}
         calibrated: dict[str, list[NDArray[np.float64]]] = {name: [] for name in self.findings}
         maps: dict[str, list[Map]] = {name: [] for name in self.findings}
         for network in self.networks:
             activation, each = (t.float().cpu().numpy() for t in network.module(self.batch(pictures, network)))
-            if not np.isfinite(each).all():
-                raise UserError(f"{network.file} gives no numbers: its training diverged; give another checkpoint")
+            check_finite(each, network)
             for f, name in enumerate(network.names):
                 probability[name].append(each[:, f].astype(np.float64))
                 calibrated[name].append(at_temperature(each[:, f], network.temperatures[name]))
                 maps[name].append(activation[:, f])
-        after = np.stack([np.mean(calibrated[name], axis=0) for name in self.findings], axis=1)
-        mean = np.stack([np.mean(probability[name], axis=0) for name in self.findings], axis=1)
+        mean, mean_calibrated = (
+            np.stack([np.mean(values[name], axis=0) for name in self.findings], axis=1)
+            for values in (probability, calibrated)
+        )
         predicted = mean >= np.array([self.thresholds[name] for name in self.findings])
         return [
             FindingsAnswer(
-                mean[i], after[i], predicted[i], [mean_map([m[i] for m in maps[name]]) for name in self.findings]
+                mean[i],
+                mean_calibrated[i],
+                predicted[i],
+                [mean_map([cells[i] for cells in maps[name]]) for name in self.findings],
             )
             for i in range(len(pictures))
         ]
 
-    def _result(self, answer: FindingsAnswer, picture: Picture, maps: bool) -> FindingsResult:
-        shown = None
+    def _result(self, answer: FindingsAnswer, picture: PreparedPhotograph, maps: bool) -> FindingsResult:
+        warped = None
         if maps:
-            shown = {name: in_photograph(cells, picture, self.size) for name, cells in self.drawn(answer).items()}
+            warped = {n: warp_to_photograph(cells, picture, self.size) for n, cells in self.maps_of(answer).items()}
         return FindingsResult(
             dict(zip(self.findings, answer.probability.tolist(), strict=True)),
             dict(zip(self.findings, answer.predicted.tolist(), strict=True)),
-            {name: None if np.isnan(p) else float(p) for name, p in zip(self.findings, answer.calibrated, strict=True)},
+            dict(zip(self.findings, map(none_if_nan, answer.calibrated), strict=True)),
             picture.flags,
-            shown,
+            warped,
         )

@@ -1,4 +1,4 @@
-"""Which photographs there are to predict (a file, a folder in any nesting, or a manifest), and with what."""
+"""Finds the photographs to predict: a file, a folder with subfolders, or a manifest."""
 
 from __future__ import annotations
 
@@ -16,7 +16,14 @@ from fundusnet.errors import UserError
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A photograph to predict: ``path`` is relative to the input; patient and eye are "" where unknown."""
+    """A photograph to predict.
+
+    Attributes:
+        image_id: Unique among the photographs.
+        path: Relative to the input.
+        patient_id: "" if unknown.
+        eye: "left" or "right"; "" if unknown.
+    """
 
     image_id: str
     path: str
@@ -27,11 +34,11 @@ class Entry:
 def find_inputs(given: Path) -> tuple[Path, list[Entry]]:
     """The folder that paths are relative to, and the photographs in order of path.
 
-    A folder with ``images.csv``, or that file itself, is a manifest. Any other folder is searched to the bottom for
-    photographs and DICOM files, hidden ones apart.
+    A folder with ``images.csv``, or that file itself, is a manifest. Any other folder is searched with its subfolders
+    for photographs and DICOM files; hidden files are skipped.
 
     Raises:
-        UserError: there is nothing, no photograph, or a DICOM file and no pydicom.
+        UserError: ``given`` does not exist, holds no photograph, or holds a DICOM file and pydicom is not installed.
     """
     if given.is_dir() and (given / "images.csv").is_file():
         root, entries = given, _of_manifest(given)
@@ -47,8 +54,12 @@ def find_inputs(given: Path) -> tuple[Path, list[Entry]]:
     return root, sorted(entries, key=lambda entry: (entry.path, entry.image_id))
 
 
-def checkpoint_file(path: Path) -> Path:
-    """The checkpoint that is meant: this file, or the best one of a run folder; raises UserError where none is."""
+def find_checkpoint(path: Path) -> Path:
+    """The checkpoint file: ``path`` itself, or the best one of a run folder.
+
+    Raises:
+        UserError: There is no such file.
+    """
     file = path / "checkpoints" / "best.ckpt" if path.is_dir() else path
     if not file.is_file():
         raise UserError(f"checkpoint {file} does not exist; give a run folder or a .ckpt file that a training wrote")
@@ -56,7 +67,7 @@ def checkpoint_file(path: Path) -> Path:
 
 
 def digest(root: Path, entries: Iterable[Entry]) -> str:
-    """A name for the photographs: the same files, of the same size and time, give the same name."""
+    """A hash of the photographs; it changes when a file is added, removed or modified (by size and time)."""
     state = hashlib.sha256()
     for entry in entries:
         try:

@@ -1,53 +1,71 @@
-"""``fundusnet.load``: from checkpoints to the predictor of their task."""
+"""``fundusnet.load``: from checkpoints to a predictor."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from fundusnet.errors import UserError
 from fundusnet.prediction.findings import FindingsPredictor
 from fundusnet.prediction.grading import GradingPredictor
-from fundusnet.prediction.networks import open_networks
+from fundusnet.prediction.trained_network import open_networks
+from fundusnet.system.devices import named_device
 
 
-def load(checkpoint: str | Path | Sequence[str | Path], device: str = "auto") -> FindingsPredictor | GradingPredictor:
-    """A predictor from a checkpoint that ``fundusnet train`` wrote, or from several that answer together.
+def load(
+    checkpoint: str | Path | Sequence[str | Path],
+    device: str | torch.device = "auto",
+    network: type[nn.Module] | None = None,
+) -> FindingsPredictor | GradingPredictor:
+    """A predictor from a checkpoint that ``fundusnet train`` wrote, or from several that predict together.
 
     Args:
-        checkpoint: a ``.ckpt`` file, a run folder (its best checkpoint), or a list of these: networks of different
-            findings side by side; probabilities of networks of the same are averaged.
-        device: auto (a GPU where there is one), cpu, cuda or cuda:1.
+        checkpoint: A ``.ckpt`` file, a run folder (its best checkpoint), or a list of these. Networks of different
+            findings are used side by side; the probabilities of networks of the same findings are averaged.
+        device: auto (the first GPU if there is one), cpu, cuda or cuda:1.
+        network: Class of the network, if it is your own; a checkpoint holds names of our classes only.
 
     Raises:
-        UserError: a checkpoint is missing, torn, unfinished or of an unknown kind, or they do not go together.
+        UserError: A checkpoint is missing, damaged, unfinished or of an unknown kind, or they do not fit together.
 
     Examples:
         >>> predictor = fundusnet.load("outputs/findings/2026-01-31_12-00-00")  # doctest: +SKIP
         >>> predictor.predict("eye.jpg").probability  # doctest: +SKIP
         {'hard_exudate': 0.93}
     """
-    networks = open_networks(checkpoint)
-    place = torch_device(device)
+    networks = open_networks(checkpoint, network)
+    chosen = named_device(device) if isinstance(device, str) else device
     if networks[0].task == "findings":
-        return FindingsPredictor(networks, place)
-    return GradingPredictor(networks, place)
+        return FindingsPredictor(networks, chosen)
+    return GradingPredictor(networks, chosen)
 
 
-def every_device() -> list[str]:
-    """The names of all GPUs that can be seen; where there is none, that of the processor."""
-    return [f"cuda:{number}" for number in range(torch.cuda.device_count())] or ["cpu"]
+def network_class(name: str | None) -> type[nn.Module] | None:
+    """The class that the ``network`` key of predict and export names.
 
+    Args:
+        name: Dotted name of an importable class, such as ``clinic.nets.MyNet``; None for ours.
 
-def torch_device(name: str) -> torch.device:
-    """The device of this name; raises UserError where there is none."""
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    Raises:
+        UserError: There is no such class, or it is not an ``nn.Module``.
+
+    Examples:
+        >>> network_class("torch.nn.Identity")
+        <class 'torch.nn.modules.linear.Identity'>
+    """
+    if name is None:
+        return None
+    module, _, attribute = name.rpartition(".")
     try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise UserError(f"device={name} cannot be used: {str(error).splitlines()[0]}; use auto or cpu") from error
-    return device
+        found = getattr(import_module(module), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise UserError(
+            f"network={name} cannot be imported: {error}; give a dotted name such as clinic.nets.MyNet"
+        ) from error
+    if not (isinstance(found, type) and issubclass(found, nn.Module)):
+        raise UserError(f"network={name} is not a subclass of torch.nn.Module; give the class of the network")
+    return found

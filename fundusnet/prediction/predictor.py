@@ -1,4 +1,4 @@
-"""Networks that answer together, for photographs of any size."""
+"""Networks that predict together, for photographs of any size."""
 
 from __future__ import annotations
 
@@ -17,111 +17,147 @@ from torch import Tensor
 from fundusnet.data.decode import Unreadable
 from fundusnet.errors import UserError
 from fundusnet.prediction.inputs import Entry
-from fundusnet.prediction.networks import Network
-from fundusnet.prediction.picture import Picture, Source, View, to_picture
+from fundusnet.prediction.map_geometry import Map
+from fundusnet.prediction.preparation import InputSpec, PhotographSource, PreparedPhotograph, prepare_photograph
+from fundusnet.prediction.trained_network import TrainedNetwork
 
 Answer = TypeVar("Answer")
 Result = TypeVar("Result")
 
 
 class Predictor(ABC, Generic[Answer, Result]):
-    """Networks that answer together; each sees a photograph as its own training set was prepared.
+    """Networks that predict together; each sees a photograph prepared as its own training set was.
 
     Attributes:
-        networks: as they were opened.
-        views: what each needs of a photograph.
-        device: where they compute.
+        networks: The opened checkpoints.
+        specs: What each network expects of a photograph.
+        device: Where they compute.
     """
 
-    def __init__(self, networks: Sequence[Network], device: torch.device) -> None:
+    def __init__(self, networks: Sequence[TrainedNetwork], device: torch.device) -> None:
         self.networks = list(networks)
-        self.views: list[View] = [network.view for network in networks]
+        self.specs: list[InputSpec] = [network.spec for network in networks]
         self.device = device
         for network in networks:
             network.module.to(device).eval()
 
     @overload
-    def predict(self, images: Source, *, maps: bool = False, batch_size: int = 16) -> Result: ...  # type: ignore[overload-overlap]  # a str
+    def predict(self, images: PhotographSource, *, maps: bool = False, batch_size: int = 16) -> Result: ...  # type: ignore[overload-overlap]  # a str
 
     @overload
-    def predict(self, images: Iterable[Source], *, maps: bool = False, batch_size: int = 16) -> list[Result]: ...
+    def predict(
+        self, images: Iterable[PhotographSource], *, maps: bool = False, batch_size: int = 16
+    ) -> list[Result]: ...
 
     def predict(self, images: Any, *, maps: bool = False, batch_size: int = 16) -> Any:
         """Predict one photograph, or each of several.
 
         Args:
-            images: a photograph, or any iterable of them; each a uint8 RGB array ``(H, W, 3)`` of any size, a Pillow
-                image or the path of a file. A path gives what ``fundusnet prepare`` would make of it.
-            maps: whether results hold maps in the frame of the photograph, each ``(H, W)``.
-            batch_size: photographs in one pass of the network.
+            images: A photograph, or any iterable of them; each a uint8 RGB array ``(H, W, 3)`` of any size, a Pillow
+                image or the path of a file. A path is prepared exactly as ``fundusnet prepare`` would.
+            maps: Whether results hold maps in the frame of the photograph, each ``(H, W)``.
+            batch_size: Photographs in one pass of the network.
 
         Returns:
             One result for one photograph, else a list in their order.
 
         Raises:
-            UserError: a photograph cannot be read; says which.
+            UserError: A photograph cannot be read; the message says which.
         """
         single = isinstance(images, (str, Path, Image.Image)) or getattr(images, "ndim", 0) == 3
-        results = list(self._results([images] if single else images, maps, batch_size))
+        results = list(self.stream([images] if single else images, maps=maps, batch_size=batch_size))
         return results[0] if single else results
 
-    def stream(self, images: Iterable[Source], *, maps: bool = False, batch_size: int = 16) -> Iterator[Result]:
-        """As ``predict`` for several, one result after the other: memory holds a batch at a time."""
-        return self._results(images, maps, batch_size)
+    def stream(
+        self, images: Iterable[PhotographSource], *, maps: bool = False, batch_size: int = 16
+    ) -> Iterator[Result]:
+        """Predict several photographs and yield one result at a time, with one batch in memory.
 
-    def answer(self, pictures: Sequence[Picture]) -> list[Answer]:
-        """What the networks say of prepared ``pictures``, in one pass over each network."""
+        Args:
+            images: As for ``predict``.
+            maps: As for ``predict``.
+            batch_size: As for ``predict``.
+
+        Raises:
+            UserError: A photograph cannot be read.
+        """
+        numbered = enumerate(images)
+        while batch := list(islice(numbered, batch_size)):
+            pictures = [self._prepare(number, source) for number, source in batch]
+            for answer, picture in zip(self.answer(pictures), pictures, strict=True):
+                yield self._result(answer, picture, maps)
+
+    def answer(self, pictures: Sequence[PreparedPhotograph]) -> list[Answer]:
+        """What the networks predict for prepared ``pictures``, in one pass through each network."""
         with torch.inference_mode():
             return self._answers(pictures)
 
-    def batch(self, pictures: Sequence[Picture], network: Network) -> Tensor:
-        """uint8 ``(B, 3, S, S)`` on the device: a permuted view of HWC order, as in training."""
-        pixels = np.stack([picture.pixels[network.view.size] for picture in pictures])
+    def batch(self, pictures: Sequence[PreparedPhotograph], network: TrainedNetwork) -> Tensor:
+        """The input of ``network``: uint8 ``(B, 3, S, S)`` on the device, in channels-last order as in training."""
+        pixels = np.stack([picture.pixels[network.spec.size] for picture in pictures])
         return torch.from_numpy(pixels).permute(0, 3, 1, 2).to(self.device)
 
     @property
     def size(self) -> int:
-        """Side in pixels of the pictures of the first network, in whose frame maps are drawn."""
-        return self.views[0].size
+        """Side in pixels of the first network's input, the frame in which heat maps are drawn."""
+        return self.specs[0].size
 
     @property
-    @abstractmethod
     def columns(self) -> tuple[str, ...]:
         """Columns of ``predictions.csv``."""
+        return ("image_id", "path", "patient_id", "eye", *self._answer_columns, "flags")
+
+    def rows(self, entry: Entry, picture: PreparedPhotograph, answer: Answer) -> list[tuple[object, ...]]:
+        """Rows of ``predictions.csv`` for one photograph."""
+        about, flags = (entry.image_id, entry.path, entry.patient_id, entry.eye), ";".join(picture.flags)
+        return [(*about, *cells, flags) for cells in self._answer_rows(answer)]
 
     @property
     @abstractmethod
-    def rows_each(self) -> int:
-        """Rows of ``predictions.csv`` a photograph."""
+    def rows_per_photograph(self) -> int:
+        """Rows of ``predictions.csv`` for each photograph."""
 
     @abstractmethod
-    def rows(self, entry: Entry, picture: Picture, answer: Answer) -> list[tuple[object, ...]]:
-        """Rows of ``predictions.csv`` for one photograph."""
+    def maps_of(self, answer: Answer) -> dict[str, Map]:
+        """Maps ``(h, w)`` to draw; the keys become part of the file names."""
 
     @abstractmethod
-    def drawn(self, answer: Answer) -> dict[str, NDArray[np.float32]]:
-        """Maps ``(h, w)`` to draw, by what tells their files apart."""
+    def describe(self) -> dict[str, object]:
+        """Entries of ``prediction.yaml`` about the findings or grades."""
+
+    @property
+    @abstractmethod
+    def _answer_columns(self) -> tuple[str, ...]: ...
 
     @abstractmethod
-    def described(self) -> dict[str, object]:
-        """What ``prediction.yaml`` says of the answers."""
+    def _answer_rows(self, answer: Answer) -> list[tuple[object, ...]]: ...
 
     @abstractmethod
-    def _answers(self, pictures: Sequence[Picture]) -> list[Answer]: ...
+    def _answers(self, pictures: Sequence[PreparedPhotograph]) -> list[Answer]: ...
 
     @abstractmethod
-    def _result(self, answer: Answer, picture: Picture, maps: bool) -> Result: ...
+    def _result(self, answer: Answer, picture: PreparedPhotograph, maps: bool) -> Result: ...
 
-    def _results(self, images: Iterable[Source], maps: bool, batch_size: int) -> Iterator[Result]:
-        numbered = enumerate(images)
-        while batch := list(islice(numbered, batch_size)):
-            pictures = [self._picture(number, source) for number, source in batch]
-            for answer, picture in zip(self.answer(pictures), pictures, strict=True):
-                yield self._result(answer, picture, maps)
-
-    def _picture(self, number: int, source: Source) -> Picture:
+    def _prepare(self, number: int, source: PhotographSource) -> PreparedPhotograph:
         try:
-            return to_picture(source, self.views)
+            return prepare_photograph(source, self.specs)
         except Unreadable as error:
             name = source if isinstance(source, (str, Path)) else f"photograph {number}"
             raise UserError(f"{name}: {error}") from error
+
+
+def check_finite(probability: NDArray[Any], network: TrainedNetwork) -> None:
+    """Refuse NaN and infinite probabilities.
+
+    Raises:
+        UserError: Names the checkpoint.
+    """
+    if not np.isfinite(probability).all():
+        raise UserError(
+            f"{network.file} predicts NaN or infinite values: its training diverged; give another checkpoint"
+        )
+
+
+def none_if_nan(value: float) -> float | None:
+    """``value``, or None for NaN."""
+    return None if np.isnan(value) else float(value)

@@ -14,6 +14,7 @@ import pytorch_lightning as pl
 import torch
 from lightning_fabric.plugins import CheckpointIO
 from safetensors import SafetensorError
+from torch import nn
 
 from fundusnet.errors import UserError
 
@@ -88,10 +89,13 @@ def load_checkpoint(file: Path) -> dict[str, Any]:
     return content
 
 
-def load_module(file: Path, kind: type[Module], content: dict[str, Any] | None = None) -> Module:
+def load_module(
+    file: Path, kind: type[Module], content: dict[str, Any] | None = None, network: type[nn.Module] | None = None
+) -> Module:
     """The trained module in evaluation mode, built from the hyper-parameters in the file.
 
-    ``content`` is what :func:`load_checkpoint` made of it, where that is at hand.
+    ``content`` is what :func:`load_checkpoint` made of it, where that is at hand. ``network`` takes the place of the
+    name of our network class in the file.
 
     Raises
     ------
@@ -99,8 +103,14 @@ def load_module(file: Path, kind: type[Module], content: dict[str, Any] | None =
     """
     content = content or load_checkpoint(file)
     parameters = dict(content["hyper_parameters"])
-    # The weights are in the file: nothing is to be fetched for a start.
-    parameters["network"] = {**parameters["network"], "pretrained": False, "weights": None}
+    options = parameters["network"]
+    # The weights are in the file: no others have to be downloaded.
+    no_download = {"pretrained": False, "weights": None}
+    if network is None:
+        parameters["network"] = {**options, **no_download}
+    else:
+        known = {key: value for key, value in no_download.items() if key in options}
+        parameters["network"] = {**options, **known, "name": network}
     try:
         module = kind(**parameters)
         module.load_state_dict(content["state_dict"])

@@ -1,4 +1,4 @@
-"""Who gets in, and what is refused to pages of other sites."""
+"""Links, sessions, and protection against requests from other sites."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 import sqlalchemy as sa
 from studies import Page, answer, client_of, link_of, open_study
 
-from fundusnet.annotation.access import LARGEST_BODY, SESSION_SECONDS, csrf_token, end_sessions, has_entry
+from fundusnet.annotation.access import LARGEST_BODY, SESSION_SECONDS, can_sign_in, csrf_token, end_sessions
 from fundusnet.annotation.storage import links, sessions
 from fundusnet.annotation.study import Study
 from fundusnet.errors import UserError
@@ -32,7 +32,7 @@ def test_a_link_signs_in_once(study: Study) -> None:
     assert second.get("/api/session").status_code == 401
 
 
-def test_a_mail_program_that_looks_at_a_link_does_not_use_it_up(study: Study) -> None:
+def test_a_mail_program_that_previews_a_link_does_not_use_it_up(study: Study) -> None:
     token = link_of(study, "anna")
     scanner = client_of(study, links=True)
     assert scanner.get(f"/join/{token}").status_code == 200  # it even follows to the page, but asks for nothing there
@@ -51,7 +51,7 @@ def test_the_first_requests_of_a_page_may_come_together(study: Study) -> None:
     assert codes == [200] * 8
 
 
-def test_of_two_who_open_a_link_at_once_one_gets_in(study: Study) -> None:
+def test_only_one_of_several_simultaneous_sessions_of_a_link_is_signed_in(study: Study) -> None:
     token = link_of(study, "anna")
     clients = [client_of(study, links=True) for _ in range(4)]
     for client in clients:
@@ -61,7 +61,7 @@ def test_of_two_who_open_a_link_at_once_one_gets_in(study: Study) -> None:
     assert sorted(codes) == [200, 401, 401, 401]
 
 
-def test_a_new_link_makes_the_unused_one_void(study: Study) -> None:
+def test_a_new_link_invalidates_the_unused_one(study: Study) -> None:
     first, second = link_of(study, "anna"), link_of(study, "anna")
     assert client_of(study, links=True).get(f"/join/{first}", follow_redirects=False).status_code == 403
     assert client_of(study, links=True).get(f"/join/{second}", follow_redirects=False).status_code == 303
@@ -99,7 +99,7 @@ def test_the_cookie_stays_with_the_page(study: Study) -> None:
         assert ("Secure" in cookie.split("; ")) == secure
 
 
-def test_two_studies_on_one_machine_have_cookies_of_their_own(tmp_path: Path, study: Study) -> None:
+def test_two_studies_on_one_machine_have_different_cookies(tmp_path: Path, study: Study) -> None:
     assert open_study(tmp_path / "other").key != study.key
 
 
@@ -107,9 +107,9 @@ def test_sessions_end(study: Study) -> None:
     page = Page(client_of(study, links=True), link_of(study, "anna"))
     anna = page.session["annotator"]["id"]
     with study.storage.write() as connection:
-        assert has_entry(connection, anna)
+        assert can_sign_in(connection, anna)
         connection.execute(sa.update(sessions).values(created=time.time() - SESSION_SECONDS - 1))
-        assert not has_entry(connection, anna)
+        assert not can_sign_in(connection, anna)
     assert page.get("/api/queue").status_code == 401
     other = Page(client_of(study, links=True), link_of(study, "anna"))
     with study.storage.write() as connection:
@@ -117,7 +117,7 @@ def test_sessions_end(study: Study) -> None:
     assert other.put("a", answer()).status_code == 401
 
 
-def test_who_leaves_is_out_and_keeps_the_readings(tmp_path: Path, study: Study) -> None:
+def test_an_annotator_who_leaves_cannot_sign_in_and_keeps_the_readings(tmp_path: Path, study: Study) -> None:
     page = Page(client_of(study, links=True), link_of(study, "anna"))
     unused = link_of(study, "anna")
     page.put("a", answer())
@@ -139,13 +139,13 @@ def test_restarting_without_names_lets_nobody_in_without_a_link(tmp_path: Path, 
 @pytest.mark.parametrize(
     ("readers", "adjudicators", "message"),
     [
-        (["anna", "anna"], [], "'anna' is named twice"),
-        (["anna"], ["anna"], "'anna' is named twice"),
-        (["ada"], [], "ada is adjudicator of this study and cannot be annotator"),
-        ([""], [], "'' is no name"),
-        ([" anna"], [], "' anna' is no name"),
-        (["a\nb"], [], "is no name"),
-        (["x" * 81], [], "is no name"),
+        (["anna", "anna"], [], "'anna' is given twice"),
+        (["anna"], ["anna"], "'anna' is given twice"),
+        (["ada"], [], "ada is already adjudicator of this study and cannot be annotator"),
+        ([""], [], "'' is not a valid name"),
+        ([" anna"], [], "' anna' is not a valid name"),
+        (["a\nb"], [], "is not a valid name"),
+        (["x" * 81], [], "is not a valid name"),
     ],
 )
 def test_names_are_checked(study: Study, readers: list[str], adjudicators: list[str], message: str) -> None:
@@ -163,7 +163,7 @@ def test_a_request_without_the_sessions_token_changes_nothing(study: Study, toke
     assert page.get("/api/images/a").json()["answer"]["version"] == 0
 
 
-def test_the_token_of_another_session_does_not_do(study: Study) -> None:
+def test_the_token_of_another_session_is_refused(study: Study) -> None:
     anna = Page(client_of(study, links=True), link_of(study, "anna"))
     ben = Page(client_of(study, links=True), link_of(study, "ben"))
     headers = {"X-CSRF-Token": ben.session["csrf"]}
@@ -189,7 +189,7 @@ def test_only_the_page_itself_may_write(tmp_path: Path, headers: dict[str, str],
     assert page.client.put("/api/images/a/answer", json=answer(), headers=sent).status_code == status
 
 
-def test_other_sites_cannot_even_begin_a_session(tmp_path: Path) -> None:
+def test_other_sites_cannot_start_a_session(tmp_path: Path) -> None:
     study = open_study(tmp_path)
     client = client_of(study)
     answered = client.get("/api/session", headers={"Sec-Fetch-Site": "cross-site"})
@@ -218,7 +218,7 @@ def test_other_sites_cannot_even_begin_a_session(tmp_path: Path) -> None:
         ("127.0.0.1", "reading.example.org", 200),
     ],
 )
-def test_under_a_foreign_name_nothing_is_answered(tmp_path: Path, host: str, name: str, status: int) -> None:
+def test_requests_for_a_foreign_host_name_are_refused(tmp_path: Path, host: str, name: str, status: int) -> None:
     client = client_of(open_study(tmp_path), host=host, public="https://reading.example.org/")
     for address in ("/api/session", "/"):
         assert client.get(address, headers={"Host": name}).status_code == status

@@ -1,4 +1,4 @@
-"""What three readers left open, how it is decided, and what the overview says of the study."""
+"""Undecided findings of three readers, decisions on them, and the overview of the study."""
 
 from __future__ import annotations
 
@@ -74,11 +74,11 @@ def test_agreement_in_the_overview_by_hand(ada: Page) -> None:
     # hemorrhage: a (1, 2), b (0, 3), c (1, 1), d (0, 2): P = (1/3 + 1 + 0 + 1) / 4, yes 2 of 10.
     assert bleeding["kappa_image"] == pytest.approx((7 / 12 - 0.68) / 0.32)
     assert defect["kappa_image"] is None
-    assert defect["reason"] == "all readings say the same"
+    assert defect["reason"] == "all readings agree"
     assert "reason" not in drusen
 
 
-def test_a_study_nobody_has_read_has_no_agreement(tmp_path: Path) -> None:
+def test_an_unread_study_has_no_agreement(tmp_path: Path) -> None:
     page = Page(client_of(open_study(tmp_path)))
     found = page.get("/api/overview").json()
     assert found["undecided"] == found["ungradable"] == []
@@ -86,13 +86,13 @@ def test_a_study_nobody_has_read_has_no_agreement(tmp_path: Path) -> None:
     assert found["annotators"] == [{"name": "me", "done": 0, "total": 4, "median_seconds": None}]
 
 
-def test_one_person_alone_leaves_nothing_undecided(tmp_path: Path) -> None:
+def test_a_single_reader_leaves_nothing_undecided(tmp_path: Path) -> None:
     page = Page(client_of(open_study(tmp_path)))
     page.put("a", answer())
     assert page.get("/api/adjudication").json() == []
 
 
-def test_readings_stand_side_by_side_without_names(ada: Page) -> None:
+def test_readings_are_shown_side_by_side_without_names(ada: Page) -> None:
     shown = ada.get("/api/adjudication/c").json()
     assert shown["undecided"] == ["hemorrhage"]
     assert [reading["annotator"] for reading in shown["readings"]] == ["A", "B", "C"]
@@ -121,14 +121,14 @@ def test_a_decision_is_kept_and_can_be_changed(ada: Page) -> None:
     assert [row["image_id"] for row in ada.get("/api/overview").json()["undecided"]] == ["a", "c"]
 
 
-def test_the_same_decision_sent_twice_is_one(ada: Page) -> None:
+def test_a_decision_sent_twice_is_stored_once(ada: Page) -> None:
     change = str(uuid4())
     assert decide(ada, "a", "hemorrhage", change=change).json() == {"version": 1}
     assert decide(ada, "a", "hemorrhage", change=change).json() == {"version": 1}
 
 
 @pytest.mark.parametrize(("image_id", "finding"), [("a", "drusen"), ("b", "drusen"), ("d", "drusen"), ("a", "x")])
-def test_what_is_agreed_or_still_being_read_is_not_decided(ada: Page, image_id: str, finding: str) -> None:
+def test_agreed_or_unfinished_findings_cannot_be_decided(ada: Page, image_id: str, finding: str) -> None:
     assert decide(ada, image_id, finding).status_code == 422
     assert decide(ada, "nothing", "drusen").status_code == 404
 

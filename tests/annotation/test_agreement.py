@@ -1,4 +1,4 @@
-"""Fleiss' kappa against worked examples, an independent library, and cases done by hand."""
+"""Fleiss' kappa against worked examples, an independent library, and cases computed by hand."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ WORKED = [
 
 
 def by_pairs(counts: np.ndarray) -> float | None:
-    """Kappa from its meaning: how often two ratings of a subject agree, against two ratings drawn from all."""
+    """Kappa by definition: how often two ratings of a subject agree, against two ratings drawn from all."""
     ratings = [[category for category, n in enumerate(row) for _ in range(n)] for row in counts]
     ratings = [row for row in ratings if len(row) >= 2]
     everything = [category for row in ratings for category in row]
@@ -50,7 +50,7 @@ def test_two_by_two_by_hand() -> None:
 
 
 @given(arrays(np.int64, st.tuples(st.integers(1, 6), st.integers(2, 4)), elements=st.integers(0, 4)))
-def test_equals_the_pairs_it_is_made_of(counts: np.ndarray) -> None:
+def test_kappa_equals_pairwise_agreement(counts: np.ndarray) -> None:
     expected = by_pairs(counts)
     assert fleiss_kappa(counts) == (None if expected is None else pytest.approx(expected, abs=1e-9))
 
@@ -66,11 +66,11 @@ def test_equals_statsmodels(raters: int, subjects: int, random: object) -> None:
 
 
 @pytest.mark.parametrize("counts", [[], [[1, 0]], [[3, 0], [3, 0]], np.zeros((0, 2))])
-def test_undefined_is_none_and_never_a_number(counts: object) -> None:
+def test_undefined_kappa_is_none(counts: object) -> None:
     assert fleiss_kappa(counts) is None  # type: ignore[arg-type]
 
 
-def test_one_rating_alone_says_nothing() -> None:
+def test_subjects_with_one_rating_are_left_out() -> None:
     assert fleiss_kappa([*WORKED, [1, 0, 0, 0, 0]]) == fleiss_kappa(WORKED)
 
 

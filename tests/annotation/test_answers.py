@@ -1,4 +1,4 @@
-"""Which answers are refused, and in which words."""
+"""Which answers are refused, and with which message."""
 
 from __future__ import annotations
 
@@ -44,19 +44,19 @@ def test_accepted(changes: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"findings": {"drusn": ["macula"]}}, "unknown finding 'drusn'; use drusen"),
-        ({"findings": {"drusen": ["Macula"]}}, "unknown region 'Macula'; use disc_superior"),
+        ({"findings": {"drusn": ["macula"]}}, "unknown finding 'drusn'; choose from drusen"),
+        ({"findings": {"drusen": ["Macula"]}}, "unknown region 'Macula'; choose from disc_superior"),
         ({"findings": {"drusen": ["macula"], "": []}}, "unknown finding ''"),
         ({"findings": {"drusen": ["macula"]}, "normal": True}, "normal or has findings"),
         ({"normal": False, "findings": {}}, "nothing is marked"),
         ({"findings": {"drusen": ["macula"], "hemorrhage": []}}, "hemorrhage has no region"),
-        ({"disc": None}, "regions mean nothing without disc and fovea"),
-        ({"disc": [120.5, 3]}, "disc (120.5, 3) lies outside the picture of 120x100"),
-        ({"fovea": [3, -0.1]}, "fovea (3, -0.1) lies outside"),
-        ({"disc": [50, 50], "fovea": [50.3, 50.9]}, "stand on the same pixel"),
+        ({"disc": None}, "regions need disc and fovea"),
+        ({"disc": [120.5, 3]}, "disc (120.5, 3) is outside the photograph of 120x100"),
+        ({"fovea": [3, -0.1]}, "fovea (3, -0.1) is outside"),
+        ({"disc": [50, 50], "fovea": [50.3, 50.9]}, "are on the same pixel"),
         ({"state": "ungradable"}, "needs a reason"),
-        ({"ungradable": "blurred"}, "needs a reason, and only such"),
-        ({"state": "ungradable", "ungradable": "ugly"}, "reason 'ugly' is unknown; use blurred"),
+        ({"ungradable": "blurred"}, "needs a reason, and no other image"),
+        ({"state": "ungradable", "ungradable": "ugly"}, "unknown reason 'ugly'; choose from blurred"),
         ({"comment": "a\x00b"}, "control characters"),
         ({"comment": "\x1b[31m"}, "control characters"),
     ],
@@ -91,12 +91,12 @@ def test_refused_in_one_line(changes: dict[str, Any], message: str) -> None:
         {"comment": "\ud800"},  # half a character, which no database keeps
     ],
 )
-def test_of_another_shape(changes: dict[str, Any]) -> None:
+def test_malformed_answers_are_refused(changes: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         Answer.model_validate(answer(**changes))
 
 
-def test_points_of_a_photograph_nobody_can_see_are_refused() -> None:
+def test_points_of_an_unreadable_photograph_are_refused() -> None:
     check(answer(normal=True, disc=None, fovea=None), size=None)
     with pytest.raises(UserError, match="cannot be read"):
         check(answer(), size=None)

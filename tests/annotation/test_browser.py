@@ -1,4 +1,4 @@
-"""The annotation page in a real browser before a real server: what a reader does, and what may go wrong."""
+"""The annotation page in a real browser with a real server: what a reader does, and what may go wrong."""
 
 from __future__ import annotations
 
@@ -198,7 +198,7 @@ def fundusnet(*words: str) -> None:
 
 
 @pytest.mark.parametrize("image_id", ["eye00000", "eye00001"])
-def test_a_click_lights_the_region_that_the_region_map_has_there(reader: Reader, eyes: Path, image_id: str) -> None:
+def test_a_click_marks_the_region_of_the_region_map(reader: Reader, eyes: Path, image_id: str) -> None:
     reader.open(image_id=image_id)
     reader.press("2")
     disc, fovea = points_of(eyes, image_id)
@@ -272,7 +272,7 @@ def test_a_region_needs_a_finding(reader: Reader) -> None:
 # Keys
 
 
-def test_everything_goes_without_a_pointer(reader: Reader) -> None:
+def test_everything_works_without_a_pointer(reader: Reader) -> None:
     first = reader.image_id
     reader.press("ArrowDown", "ArrowDown", "Numpad5", "Numpad8")
     assert reader.lit() == {"macula", "disc_superior"}
@@ -313,7 +313,7 @@ def test_everything_goes_without_a_pointer(reader: Reader) -> None:
     reader.wait_ready(first)
 
 
-def test_undo_and_redo_walk_through_everything_that_was_said(reader: Reader) -> None:
+def test_undo_and_redo_step_through_all_changes(reader: Reader) -> None:
     image_id = reader.image_id
     steps = [("2", "s"), ("q",), ("3", "w"), ("n",), ("2", "x"), ("o",), ("Backspace",)]
     states = []
@@ -417,7 +417,7 @@ def test_one_person_with_a_folder_of_photographs(browser: Browser, eyes: Path, s
     asked: list[str] = []
     reader.tab.on("request", lambda request: asked.append(request.url))
     reader.open(image_id="eye00000")
-    assert reader.find("#notice").inner_text().startswith("Disc and fovea are a guess")
+    assert reader.find("#notice").inner_text().startswith("The positions of disc and fovea are estimates")
     assert reader.handle("disc")[0] > reader.handle("fovea")[0], "a right eye"
     reader.press("2", "s")
     reader.wait_status("saved")
@@ -554,7 +554,7 @@ def test_two_tabs_do_not_overwrite_each_other_silently(reader: Reader, held: str
     other.tab.close()
 
 
-def test_a_page_that_is_looked_at_again_shows_what_another_saved(reader: Reader) -> None:
+def test_a_page_that_becomes_visible_again_shows_what_another_saved(reader: Reader) -> None:
     image_id = reader.image_id
     other = Reader(reader.tab.context.new_page(), reader.address).open(image_id=image_id)
     other.press("2", "s")
@@ -568,7 +568,7 @@ def test_a_page_that_is_looked_at_again_shows_what_another_saved(reader: Reader)
     other.tab.close()
 
 
-def test_who_is_signed_out_keeps_the_answers(reader: Reader) -> None:
+def test_answers_are_kept_after_being_signed_out(reader: Reader) -> None:
     image_id = reader.image_id
     cookies = reader.tab.context.cookies()
     reader.tab.context.clear_cookies()
@@ -580,7 +580,7 @@ def test_who_is_signed_out_keeps_the_answers(reader: Reader) -> None:
     assert reader.stored(image_id)["findings"] == {"hard_exudate": ["macula"]}
 
 
-def test_what_one_said_is_never_sent_as_another(server: Server, reader: Reader) -> None:
+def test_answers_are_never_sent_in_another_persons_name(server: Server, reader: Reader) -> None:
     image_id = reader.image_id
     other = Reader(reader.tab.context.new_page(), reader.address).open(server.links.pop(min(server.links)))
     reader.press("2", "s")
@@ -604,7 +604,7 @@ def test_a_comment_survives_a_page_that_is_closed_while_typing(reader: Reader) -
 # Looking
 
 
-def test_a_click_lights_up_at_once(reader: Reader, record_property: Callable[[str, object], None]) -> None:
+def test_a_click_is_shown_at_once(reader: Reader, record_property: Callable[[str, object], None]) -> None:
     """From the release of the button to the frame that shows the region, in the browser's own clock."""
     reader.press("2")
     reader.tab.evaluate(
@@ -636,7 +636,7 @@ def test_a_click_lights_up_at_once(reader: Reader, record_property: Callable[[st
     assert statistics.median(times) < 150
 
 
-def test_the_photograph_can_be_lit_differently(reader: Reader) -> None:
+def test_brightness_contrast_and_red_free_view(reader: Reader) -> None:
     before = green(reader)
     reader.press("r")
     assert reader.find("#picture").evaluate("one => one.style.filter") == 'url("#green-channel")'
@@ -674,7 +674,7 @@ def test_the_space_bar_shows_the_photograph_without_lines(reader: Reader) -> Non
     assert reader.find("#overlay").is_hidden()
 
 
-def test_fingers_tap_pinch_and_drag(browser: Browser, server: Server, link: str, eyes: Path) -> None:
+def test_touch_can_tap_pinch_and_drag(browser: Browser, server: Server, link: str, eyes: Path) -> None:
     reader = new_reader(browser, server, viewport=TABLET, has_touch=True, is_mobile=True).open(link)
     image_id = reader.image_id
     disc, fovea = points_of(eyes, image_id)
@@ -784,7 +784,7 @@ CONTRAST = """() => {
 }"""
 
 
-def test_time_counts_while_somebody_is_there(reader: Reader) -> None:
+def test_time_counts_between_user_events(reader: Reader) -> None:
     image_id = reader.image_id
     begun = time.monotonic()
     reader.press("2", "s")
@@ -821,7 +821,7 @@ def test_an_adjudicator_sees_the_readings_and_decides(browser: Browser, eyes: Pa
             reader.wait_status("saved")
         assert reader.find(".pages").is_hidden()
         reader.tab.goto(server.address + "/overview")
-        reader.find("#message", text="Not shown").wait_for()
+        reader.find("#message", text="Cannot be shown").wait_for()
         reader.tab.context.close()
 
     ada = new_reader(browser, server)
@@ -860,7 +860,7 @@ def test_an_adjudicator_sees_the_readings_and_decides(browser: Browser, eyes: Pa
 
 
 @pytest.mark.real
-def test_a_real_photograph_is_hit_on_the_right_pixels(
+def test_clicks_on_a_real_photograph_hit_the_right_pixels(
     browser: Browser, start: Start, real_data: Path, tmp_path: Path
 ) -> None:
     photographs = sorted((real_data / "idrid").rglob("IDRiD_*.jpg"))[:2]

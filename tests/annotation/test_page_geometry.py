@@ -77,11 +77,11 @@ def maps(packed: list[str]) -> list[NDArray[np.uint8]]:
     return [np.frombuffer(base64.b64decode(one), np.uint8).reshape(HEIGHT, WIDTH) for one in packed]
 
 
-def test_the_page_knows_the_regions_by_the_same_names(page: Page) -> None:
+def test_the_page_uses_the_same_region_names(page: Page) -> None:
     assert page.evaluate("geometry.REGIONS") == list(REGIONS.values())
 
 
-def test_every_pixel_is_hit_as_the_region_map_has_it(page: Page) -> None:
+def test_a_click_on_any_pixel_hits_the_region_of_the_region_map(page: Page) -> None:
     cases = geometries()
     packed = page.evaluate(
         """([cases, height, width]) => cases.map(([disc, fovea]) => {
@@ -151,7 +151,7 @@ def test_marks_lie_in_their_region_and_in_the_picture(page: Page) -> None:
 
 
 @pytest.mark.parametrize("points", [[[5, 5], [5, 5]], [[5, 5], [None, 5]], [[1e12, 0], [5, 5]]])
-def test_points_that_make_no_regions_are_refused(page: Page, points: list[list[float | None]]) -> None:
+def test_points_that_define_no_regions_are_refused(page: Page, points: list[list[float | None]]) -> None:
     refused = page.evaluate(
         """text => {
             const [disc, fovea] = JSON.parse(text).map((point) => point.map((value) => value ?? NaN));

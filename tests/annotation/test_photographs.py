@@ -1,4 +1,4 @@
-"""No file but the study's, no word about the patient, and pictures that stand upright."""
+"""Only files of the study are sent, upright and without patient data."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import pytest
 from PIL import ExifTags, Image
 from studies import client_of, open_study, photograph
 
+from fundusnet.annotation.initial_points import eye_of, guess_eye, guess_points
 from fundusnet.annotation.photographs import Photographs
-from fundusnet.annotation.presets import guess_eye, guess_points, side_of
 from fundusnet.data.decode import Unreadable, read_photograph
 from fundusnet.data.jpeg import strip_metadata
 from fundusnet.data.sources.idrid import load as load_idrid
@@ -23,7 +23,7 @@ SECRET = b"secret"
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A folder of photographs beside things nobody may see."""
+    """A folder of photographs next to files that must not be served."""
     root = tmp_path / "photographs"
     (root / "inner").mkdir(parents=True)
     cv2.imwrite(str(root / "a.png"), photograph())
@@ -71,7 +71,7 @@ def test_nothing_outside_the_folder_is_ever_opened(folder: Path, tmp_path: Path,
     (folder / "loop.png").symlink_to("loop.png")
     os.mkfifo(folder / "pipe")
     photographs = Photographs(folder, tmp_path / "screen")
-    for ask in (photographs.file, photographs.mark, photographs.view, photographs.screen, photographs.full):
+    for ask in (photographs.file, photographs.content_key, photographs.geometry, photographs.screen, photographs.full):
         with pytest.raises(Unreadable):
             ask(path.format(tmp=tmp_path))
 
@@ -87,7 +87,7 @@ def test_a_photograph_that_is_a_link_out_of_the_folder_is_not_sent(folder: Path,
     assert "outside the folder" in refused.json()["error"]
 
 
-def test_a_link_swapped_in_later_is_noticed(folder: Path, tmp_path: Path) -> None:
+def test_a_file_replaced_by_a_link_is_noticed(folder: Path, tmp_path: Path) -> None:
     photographs = Photographs(folder, tmp_path / "screen")
     photographs.screen("a.png")
     (folder / "a.png").unlink()
@@ -98,23 +98,23 @@ def test_a_link_swapped_in_later_is_noticed(folder: Path, tmp_path: Path) -> Non
 
 def test_a_changed_file_gives_a_new_picture(folder: Path, tmp_path: Path) -> None:
     photographs = Photographs(folder, tmp_path / "screen")
-    first, mark = photographs.screen("a.png"), photographs.mark("a.png")
-    assert photographs.view("a.png").eye == "right"
+    first, mark = photographs.screen("a.png"), photographs.content_key("a.png")
+    assert photographs.geometry("a.png").eye == "right"
     cv2.imwrite(str(folder / "a.png"), photograph("left"))
     os.utime(folder / "a.png", ns=(1, 1))
-    assert photographs.mark("a.png") != mark
+    assert photographs.content_key("a.png") != mark
     assert photographs.screen("a.png") != first
-    assert photographs.view("a.png").eye == "left"
+    assert photographs.geometry("a.png").eye == "left"
 
 
-def test_what_was_made_is_found_again_by_the_next_process(folder: Path, tmp_path: Path) -> None:
-    view = Photographs(folder, tmp_path / "screen").view("a.png")
+def test_the_next_process_uses_cached_pictures(folder: Path, tmp_path: Path) -> None:
+    geometry = Photographs(folder, tmp_path / "screen").geometry("a.png")
     again = Photographs(folder, tmp_path / "screen")
-    again._develop = None  # type: ignore[assignment, method-assign]
-    assert again.view("a.png") == view
+    again._decode = None  # type: ignore[assignment, method-assign]
+    assert again.geometry("a.png") == geometry
     for file in (tmp_path / "screen").glob("*.json"):
         file.write_text('{"width": 3')
-    assert Photographs(folder, tmp_path / "screen").view("a.png") == view
+    assert Photographs(folder, tmp_path / "screen").geometry("a.png") == geometry
 
 
 def jpeg(orientation: int, **more: object) -> bytes:
@@ -142,7 +142,7 @@ def test_upright_and_without_exif(tmp_path: Path, orientation: int, size: str) -
         assert not image.getexif()
         assert image.size == expected.shape[1::-1]
         assert np.abs(np.asarray(image).astype(int) - expected).mean() < 3
-    assert (photographs.view("x.jpg").width, photographs.view("x.jpg").height) == expected.shape[1::-1]
+    assert (photographs.geometry("x.jpg").width, photographs.geometry("x.jpg").height) == expected.shape[1::-1]
 
 
 @pytest.mark.parametrize("more", [{}, {"progressive": True}, {"subsampling": 0}, {"optimize": True}])
@@ -172,7 +172,7 @@ def test_restart_markers_and_cut_files() -> None:
     assert strip_metadata(b"GIF89a") is None
 
 
-def test_a_thumbnail_in_the_header_goes(tmp_path: Path) -> None:
+def test_a_thumbnail_in_the_header_is_removed(tmp_path: Path) -> None:
     data = cv2.imencode(".jpg", photograph())[1].tobytes()
     assert data[2:4] == b"\xff\xe0"
     header = b"\xff\xe0" + (16 + len(SECRET)).to_bytes(2, "big") + data[6:18] + b"\x02\x01" + SECRET
@@ -181,14 +181,14 @@ def test_a_thumbnail_in_the_header_goes(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("mode", ["CMYK", "L"])
-def test_other_colours_are_sent_as_they_are_read(tmp_path: Path, mode: str) -> None:
+def test_other_colour_modes_are_sent_as_decoded(tmp_path: Path, mode: str) -> None:
     Image.fromarray(photograph()[..., ::-1]).convert(mode).save(tmp_path / "x.jpg", quality=95)
     sent = decoded(Photographs(tmp_path, tmp_path / "screen").full("x.jpg"))[..., ::-1]
     assert np.abs(sent.astype(int) - read_photograph(tmp_path / "x.jpg").pixels).mean() < 2
 
 
 @pytest.mark.parametrize("side", ["right", "left"])
-def test_the_eye_is_seen_by_its_disc_even_against_uneven_light(side: str) -> None:
+def test_the_eye_is_guessed_from_its_disc_under_uneven_light(side: str) -> None:
     picture = cv2.resize(photograph(side), (480, 400)).astype(np.float32)
     assert guess_eye(picture[..., ::-1].astype(np.uint8)) == side
     ramp = np.linspace(0.5, 1.0, 480)[None, :, None]
@@ -203,15 +203,15 @@ def test_a_disc_in_the_middle_has_no_side() -> None:
     assert guess_eye(picture) is None
 
 
-def test_presets_lie_in_the_picture_on_their_side() -> None:
+def test_guessed_points_are_inside_the_picture_on_the_right_side() -> None:
     for eye in ("right", "left"):
         disc, fovea = guess_points((100, 100), (0, 0, 100, 100), eye)
-        assert side_of(disc, fovea) == eye
+        assert eye_of(disc, fovea) == eye
         assert guess_points((100, 100), (0, 0, 100, 100), eye, ((0, 0, 10, 10), (99, 5), (5, -80)))[1][1] == 0
 
 
 @pytest.mark.real
-def test_sides_of_real_eyes(real_data: Path) -> None:
+def test_guessed_sides_of_real_eyes(real_data: Path) -> None:
     manifest = load_idrid(real_data / "idrid")
     known = manifest.images.dropna(subset=["disc_x", "fovea_x"]).head(40)
     guessed = [guess_eye(read_photograph(manifest.root / path, 8).pixels) for path in known["path"]]
@@ -220,7 +220,7 @@ def test_sides_of_real_eyes(real_data: Path) -> None:
 
 
 @pytest.mark.real
-def test_real_originals_lose_nothing_but_their_notes(real_data: Path) -> None:
+def test_real_originals_lose_only_metadata(real_data: Path) -> None:
     for file in sorted((real_data / "idrid").rglob("IDRiD_*.jpg"))[:3]:
         data = file.read_bytes()
         stripped = strip_metadata(data)

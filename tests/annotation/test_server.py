@@ -29,7 +29,7 @@ def test_without_names_one_person_reads_everything(page: Page) -> None:
     assert {entry["state"] for entry in queue} == {"todo"}
 
 
-def test_session_tells_the_page_what_it_draws(page: Page) -> None:
+def test_the_session_describes_findings_and_regions(page: Page) -> None:
     assert [(f["name"], f["label"], f["key"]) for f in page.session["findings"]] == [
         ("drusen", "Drusen", "1"),
         ("hemorrhage", "Hemorrhage", "2"),
@@ -99,7 +99,7 @@ def test_progress_counts_what_is_answered(page: Page) -> None:
 def test_an_invalid_answer_is_refused_in_one_line_and_nothing_is_kept(page: Page) -> None:
     for body, words in (
         (answer(findings={"drusn": ["macula"]}), "unknown finding 'drusn'"),
-        (answer(disc=[500, 5]), "outside the picture of 120x100"),
+        (answer(disc=[500, 5]), "outside the photograph of 120x100"),
         (answer(version="1"), "version: Input should be a valid integer"),
         ({}, "version: Field required"),
     ):
@@ -111,7 +111,7 @@ def test_an_invalid_answer_is_refused_in_one_line_and_nothing_is_kept(page: Page
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"null", b"\xff\xfe", b'{"disc": NaN}', b"1" * 30])
-def test_what_is_no_answer_at_all_is_refused(page: Page, content: bytes) -> None:
+def test_a_body_that_is_not_an_answer_is_refused(page: Page, content: bytes) -> None:
     headers = {"X-CSRF-Token": page.session["csrf"], "Content-Type": "application/json"}
     refused = page.client.put("/api/images/a/answer", content=content, headers=headers)
     assert refused.status_code == 422
@@ -171,7 +171,7 @@ def near(x: float, y: float) -> Any:
     return pytest.approx([x, y], abs=1.5)
 
 
-def test_a_manifests_point_outside_the_picture_is_no_preset(tmp_path: Path) -> None:
+def test_a_manifests_point_outside_the_picture_is_ignored(tmp_path: Path) -> None:
     root = tmp_path / "photographs"
     open_study(tmp_path / "drawn", images="a")
     (tmp_path / "drawn" / "photographs").rename(root)
@@ -181,7 +181,7 @@ def test_a_manifests_point_outside_the_picture_is_no_preset(tmp_path: Path) -> N
     assert 0 <= shown["disc"][0] <= shown["width"]
 
 
-def test_photographs_at_screen_size_and_their_own(tmp_path: Path) -> None:
+def test_photographs_at_screen_and_full_size(tmp_path: Path) -> None:
     root = tmp_path / "photographs"
     root.mkdir()
     large = np.full((1500, 3000, 3), 90, np.uint8)
@@ -199,7 +199,7 @@ def test_photographs_at_screen_size_and_their_own(tmp_path: Path) -> None:
     assert page.get("/api/images/large/photograph?size=huge").status_code == 422
 
 
-def test_a_broken_photograph_says_so_and_can_be_called_ungradable(tmp_path: Path) -> None:
+def test_an_unreadable_photograph_can_be_marked_ungradable(tmp_path: Path) -> None:
     root = tmp_path / "photographs"
     root.mkdir()
     (root / "broken.jpg").write_bytes(b"no picture")
@@ -225,7 +225,7 @@ def test_annotators_are_blind_to_each_other(tmp_path: Path) -> None:
     assert ben.put("a", change, "/api/adjudication/{}").status_code == 403
 
 
-def test_only_ones_own_images(tmp_path: Path) -> None:
+def test_only_assigned_images_can_be_read(tmp_path: Path) -> None:
     study = open_study(tmp_path, ["anna", "ben", "cleo", "dora"], readings=1, images="abcdefgh")
     anna = Page(client_of(study, links=True), link_of(study, "anna"))
     own = {entry["image_id"] for entry in anna.get("/api/queue").json()["images"]}

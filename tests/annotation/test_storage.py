@@ -1,4 +1,4 @@
-"""Nothing acknowledged is lost: not to kill -9, not to another tab, not to a reply that went missing."""
+"""Nothing acknowledged is lost: by kill -9, by another tab, or by a lost reply."""
 
 from __future__ import annotations
 
@@ -23,8 +23,9 @@ import sqlalchemy as sa
 from running import Server
 from studies import Page, answer, client_of, link_of, open_study, write_photographs
 
-from fundusnet.annotation.exchange import export, take_in
+from fundusnet.annotation.manifest_import import import_readings
 from fundusnet.annotation.storage import Storage, answers, assignments
+from fundusnet.annotation.study_export import export_study
 from fundusnet.data.manifest import read_manifest
 from fundusnet.data.regions import REGIONS
 from fundusnet.errors import UserError
@@ -75,7 +76,7 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return server.format(name)
 
 
-def test_every_connection_to_sqlite_waits_for_the_disk(tmp_path: Path) -> None:
+def test_every_sqlite_connection_is_durable(tmp_path: Path) -> None:
     storage = Storage(f"sqlite:///{tmp_path / 'x.sqlite'}")
     with storage.read() as one, storage.read() as two:
         for connection in (one, two):
@@ -84,7 +85,7 @@ def test_every_connection_to_sqlite_waits_for_the_disk(tmp_path: Path) -> None:
             assert connection.scalar(sa.text("PRAGMA foreign_keys")) == 1
 
 
-def test_a_failed_write_leaves_nothing(url: str) -> None:
+def test_a_failed_write_is_rolled_back(url: str) -> None:
     storage = Storage(url)
     settings = sa.text("INSERT INTO settings (name, value) VALUES ('x', 'y')")
 
@@ -99,7 +100,7 @@ def test_a_failed_write_leaves_nothing(url: str) -> None:
         assert connection.scalar(sa.text("SELECT count(*) FROM settings")) == 0
 
 
-def test_a_reader_sees_one_moment(url: str, tmp_path: Path) -> None:
+def test_a_read_transaction_sees_one_state(url: str, tmp_path: Path) -> None:
     study = open_study(tmp_path, url=url)
     page = Page(client_of(study))
     count = sa.select(sa.func.count()).select_from(answers)
@@ -156,11 +157,11 @@ def test_a_study_from_links_to_export_on_each_database(url: str, tmp_path: Path)
     with ThreadPoolExecutor(6) as pool:
         sent = list(pool.map(lambda _: ada.put("b", body, "/api/adjudication/{}").status_code, range(6)))
     assert sorted(sent) == [200] + [409] * 5
-    folder = export(study, tmp_path / "out")
+    folder = export_study(study, tmp_path / "out")
     assert set(read_manifest(folder).readings["annotator_id"]) >= {"adjudicated-1", "adjudicated-2", "ben"}
     again = open_study(tmp_path, ["anna", "ben", "cleo"], ["ada"], url=url)
     assert again.key == study.key
-    assert take_in(again, folder) == 0
+    assert import_readings(again, folder) == 0
 
 
 def test_killed_in_the_middle_of_a_burst_nothing_acknowledged_is_lost(tmp_path: Path) -> None:
@@ -226,7 +227,7 @@ def test_killed_in_the_middle_of_a_burst_nothing_acknowledged_is_lost(tmp_path: 
     assert sum(newest) == len(everything)
 
 
-def test_a_page_goes_on_after_a_restart_with_the_answers_it_kept(tmp_path: Path) -> None:
+def test_a_page_continues_after_a_server_restart(tmp_path: Path) -> None:
     write_photographs(tmp_path / "photographs")
     server = Server("data.root=photographs", "folder=study", folder=tmp_path)
     client = httpx2.Client(base_url=server.address, timeout=20)
@@ -257,7 +258,7 @@ def test_a_wrong_database_is_one_line_without_the_password(address: str, message
 
 
 @pytest.mark.slow
-def test_a_postgres_that_does_not_answer_is_one_line() -> None:
+def test_an_unreachable_postgres_is_one_line() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         with pytest.raises(UserError, match="cannot be used") as refused:

@@ -1,4 +1,4 @@
-"""The verb itself: what it prints, what it refuses, and that it starts without the training's libraries."""
+"""``fundusnet annotate``: what it prints, what it refuses, and that it starts without the training libraries."""
 
 from __future__ import annotations
 
@@ -43,12 +43,12 @@ def refusal(capsys: pytest.CaptureFixture[str], *words: str) -> str:
     [
         ([], "data.root is not given"),
         (["data.root=nowhere"], "root=nowhere: source=folder expects"),
-        (["data.root=photographs", "host=0.0.0.0"], "host=0.0.0.0 lets anyone in; name annotators=[...]"),
-        (["data.root=photographs", "host=192.168.7.7"], "host=192.168.7.7 lets anyone in"),
+        (["data.root=photographs", "host=0.0.0.0"], "host=0.0.0.0 would let anyone in; name annotators=[...]"),
+        (["data.root=photographs", "host=192.168.7.7"], "host=192.168.7.7 would let anyone in"),
         (["data.root=photographs", "host=no.such.name.invalid", "annotators=[a]"], "cannot listen on host=no.such"),
         (["data.root=photographs", "port=70000"], "port=70000"),
         (["data.root=photographs", "readings_per_image=0"], "readings_per_image=0 is too small"),
-        (["data.root=photographs", "annotators=[a,a]"], "'a' is named twice"),
+        (["data.root=photographs", "annotators=[a,a]"], "'a' is given twice"),
         (["data.root=photographs", "finding.names=[drusn]"], "did you mean drusen?"),
         (["data.root=photographs", "earlier=nowhere"], "images.csv is missing"),
         (["data.root=photographs", "export=out"], "there is no study in data/annotation/folder-"),
@@ -97,10 +97,10 @@ def test_links_are_printed_until_they_are_used(
     assert list(again) == ["anna"]
     assert again["anna"] != first["anna"]
     assert main(["annotate", "data.root=photographs", "links=[zoe]"]) == 2
-    assert "zoe takes no part in this study; anna, ben, ada, cleo do" in capsys.readouterr().err
+    assert "zoe does not take part in this study; choose from anna, ben, ada, cleo" in capsys.readouterr().err
 
 
-def test_beyond_this_machine_with_links(
+def test_other_machines_need_links(
     here: Path, unserved: list[object], capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     words = ["annotate", "data.root=photographs", "port=0", "host=0.0.0.0"]
@@ -113,7 +113,7 @@ def test_beyond_this_machine_with_links(
     assert "unencrypted" not in caplog.text
 
 
-def test_a_server_in_earnest(here: Path) -> None:
+def test_a_real_server_process(here: Path) -> None:
     server = Server("data.root=photographs", "folder=study", "annotators=[anna]", "readings_per_image=1", folder=here)
     try:
         with httpx2.Client(base_url=server.address) as client:
@@ -147,7 +147,9 @@ def raw_status(port: int, path: str, host: str = "127.0.0.1") -> int:
 
 
 def test_nothing_heavy_is_imported() -> None:
-    program = "import sys, fundusnet.commands.annotate, fundusnet.annotation.server, fundusnet.annotation.exchange; "
+    program = (
+        "import sys, fundusnet.commands.annotate, fundusnet.annotation.server, fundusnet.annotation.manifest_import; "
+    )
     program += "from fundusnet.data.sources import load_source; "
     program += "import fundusnet.data.sources.folder, fundusnet.data.sources.csv; print(*sys.modules)"
     modules = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()

@@ -1,4 +1,4 @@
-"""Export: another runtime gives the same numbers, plain weights load again, the card says what the run says."""
+"""Export: onnxruntime gives the same numbers, plain weights can be loaded, and the card agrees with the run."""
 
 from __future__ import annotations
 
@@ -67,11 +67,11 @@ def test_plain_weights_load_as_the_checkpoint_does(run: Path) -> None:
     assert [each.probability for each in of_weights] == [each.probability for each in of_checkpoint]
 
 
-def test_the_card_says_what_the_run_says(run: Path) -> None:
+def test_the_card_agrees_with_the_run(run: Path) -> None:
     card = (run / "export" / "MODEL_CARD.md").read_text()
     metrics = json.loads((run / "metrics.json").read_text())["metrics"]
     assert f"| auroc | {metrics['auroc']['value']:.3f} [" in card
-    assert "fundusnet train" in card and "drusen" in card and "no medical device" in card
+    assert "fundusnet train" in card and "drusen" in card and "not a medical device" in card
     assert "{{" not in card and "None" not in card
 
 
@@ -79,7 +79,7 @@ def test_the_card_says_what_the_run_says(run: Path) -> None:
     ("words", "message"),
     [
         (["checkpoint=nowhere"], "nowhere"),
-        (["checkpoint={run}", "formats=[onxx]"], "formats holds onxx, which is unknown; use onnx"),
+        (["checkpoint={run}", "formats=[onxx]"], "unknown format onxx in formats; choose from onnx"),
     ],
 )
 def test_what_cannot_be_exported_is_one_line(
@@ -93,7 +93,7 @@ def test_what_cannot_be_exported_is_one_line(
 def test_a_graph_that_differs_from_torch_is_not_written(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("fundusnet.exports.graph.TOLERANCE", -1.0)
+    monkeypatch.setattr("fundusnet.exports.onnx_file.TOLERANCE", -1.0)
     assert main(["export", f"checkpoint={run}", f"output={tmp_path}", "formats=[onnx]"]) == 2
     assert "ONNX differs from torch" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())

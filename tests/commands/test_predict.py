@@ -1,4 +1,4 @@
-"""``fundusnet predict``: the folder it leaves, whatever comes in and whatever happens on the way."""
+"""``fundusnet predict``: its output folder, for any input and after any interruption."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from fundusnet import compose, predict, train
 from fundusnet.cli.main import main
 from fundusnet.data.manifest import Manifest, write_manifest
 from fundusnet.errors import UserError
-from fundusnet.prediction import tables
+from fundusnet.prediction import output_files
 from fundusnet.prediction.inputs import find_inputs
 from fundusnet.system.shard import Shard
 
@@ -63,7 +63,7 @@ def whole(place: Path) -> Path:
     return predict(config(place, "whole"))
 
 
-def test_what_could_not_be_read_is_counted_in_a_line(place: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_unreadable_files_are_counted_in_a_log_line(place: Path, caplog: pytest.LogCaptureFixture) -> None:
     folder = predict(config(place, "counted", "heatmaps.draw=false"))
     assert f"1 of 13 files could not be read, see {folder}/rejected.csv" in caplog.text
 
@@ -74,7 +74,7 @@ def content(folder: Path) -> dict[str, bytes]:
     return {file.relative_to(folder).as_posix(): file.read_bytes() for file in files}
 
 
-def test_the_folder_holds_what_it_says(whole: Path) -> None:
+def test_the_contents_of_the_output_folder(whole: Path) -> None:
     table = pd.read_csv(whole / "predictions.csv", dtype=str, keep_default_na=False)
     assert ",".join(table) == COLUMNS
     assert len(table) == 24 and table["path"].is_monotonic_increasing
@@ -87,7 +87,7 @@ def test_the_folder_holds_what_it_says(whole: Path) -> None:
     assert record["state"] == "done" and record["photographs"] == 13 and record["shard"] == "1/1"
 
 
-def test_it_says_of_the_originals_what_the_training_said(tmp_path: Path) -> None:
+def test_predictions_of_the_originals_equal_those_of_the_training(tmp_path: Path) -> None:
     """A trained run, its originals as a manifest, the same probabilities and decisions."""
     prepared = tiny_prepared(tmp_path)
     two = ["finding.names=[drusen,hemorrhage]", "finding.dilations=[1,2]", "finding.pool=1", "data.split_by=image"]
@@ -107,18 +107,18 @@ def test_it_says_of_the_originals_what_the_training_said(tmp_path: Path) -> None
     assert not (tmp_path / "output" / "heatmaps").exists()
 
 
-def test_processes_that_read_ahead_change_nothing(place: Path, whole: Path) -> None:
+def test_results_do_not_depend_on_prefetching(place: Path, whole: Path) -> None:
     assert content(predict(config(place, "ahead", "workers=2"))) == content(whole)
 
 
-def test_devices_that_share_the_photographs_change_nothing(place: Path, whole: Path) -> None:
+def test_results_do_not_depend_on_the_number_of_devices(place: Path, whole: Path) -> None:
     assert content(predict(config(place, "shared", "device=[cpu,cpu]", "batch_size=2"))) == content(whole)
 
 
 def _predict_until(cfg: DictConfig, rows: int) -> None:
     """Runs in another process, which is killed when this many rows of predictions are written."""
     torch.set_num_threads(1)
-    add, written = tables.GrowingTable.add, 0
+    add, written = output_files.ResumableTable.add, 0
 
     def adding(self: Any, rows_now: Any) -> None:
         nonlocal written
@@ -128,11 +128,11 @@ def _predict_until(cfg: DictConfig, rows: int) -> None:
         if written > rows:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    tables.GrowingTable.add = adding  # type: ignore[method-assign]
+    output_files.ResumableTable.add = adding  # type: ignore[method-assign]
     predict(cfg)
 
 
-def test_a_killed_command_goes_on(place: Path, whole: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_killed_command_resumes(place: Path, whole: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cfg = config(place, "killed")
     context = multiprocessing.get_context("spawn")
     process = context.Process(target=_predict_until, args=(cfg, 9))
@@ -150,18 +150,18 @@ def test_a_killed_command_goes_on(place: Path, whole: Path, monkeypatch: pytest.
     answer = Predictor.answer
     monkeypatch.setattr(Predictor, "answer", lambda self, p: [seen.append(len(p)), answer(self, p)][1])
     assert content(predict(cfg)) == content(whole)
-    assert sum(seen) == 4  # what was done is not done again
+    assert sum(seen) == 4  # finished photographs are not predicted again
     seen.clear()
     assert content(predict(cfg)) == content(whole) and seen == []
 
 
-def test_only_the_same_command_goes_on(place: Path, whole: Path, tmp_path: Path) -> None:
+def test_only_the_same_command_resumes(place: Path, whole: Path, tmp_path: Path) -> None:
     other = findings_checkpoint(tmp_path / "other.ckpt", seed=5)
     for more, message in (
-        ([f"checkpoint={other}"], "was begun with other checkpoints"),
-        ([f"input={place}/eyes/raw"], "was begun of other photographs"),
-        (["heatmaps.raw=true"], "was begun with heatmaps="),
-        (["shard=1/2"], "was begun with shard=1/1"),
+        ([f"checkpoint={other}"], "was started with other checkpoints"),
+        ([f"input={place}/eyes/raw"], "was started with other photographs"),
+        (["heatmaps.raw=true"], "was started with heatmaps="),
+        (["shard=1/2"], "was started with shard=1/1"),
     ):
         with pytest.raises(UserError, match=message):
             predict(config(place, "whole", *more))
@@ -180,14 +180,14 @@ def test_strict_stops_with_exit_code_2(place: Path, tmp_path: Path, capsys: pyte
     assert capsys.readouterr().out.strip() == f"{tmp_path}/out"
 
 
-def test_a_folder_of_which_nothing_can_be_read_is_an_error_that_leaves_its_reasons(place: Path, tmp_path: Path) -> None:
+def test_a_folder_without_readable_files_is_an_error_that_leaves_the_reasons(place: Path, tmp_path: Path) -> None:
     (tmp_path / "torn.jpg").write_bytes(b"\xff\xd8\xff torn")
     with pytest.raises(UserError, match=r"none of the 1 files could be read; .*rejected.csv says why"):
         predict(config(place, tmp_path / "output", f"input={tmp_path}/torn.jpg"))
     assert len((tmp_path / "output" / "rejected.csv").read_text().splitlines()) == 2
 
 
-def test_parts_put_together_are_the_whole(place: Path, whole: Path) -> None:
+def test_merged_parts_equal_one_command_over_all(place: Path, whole: Path) -> None:
     parts = [predict(config(place, f"parts/{number}", f"shard={number}/3", "batch_size=2")) for number in (1, 2, 3)]
     merged = predict(compose([f"merge={place}/parts/*", f"output={place}/merged"], verb="predict"))
     one, all_at_once = content(merged), content(whole)
@@ -210,7 +210,7 @@ def test_parts_put_together_are_the_whole(place: Path, whole: Path) -> None:
         predict(compose([f"merge={place}/parts/*", f"output={place}/merged"], verb="predict"))
 
 
-def test_heat_maps_are_what_they_are_asked_to_be(place: Path, tmp_path: Path) -> None:
+def test_heat_map_options(place: Path, tmp_path: Path) -> None:
     one = f"input={place}/photographs/clinic/00.png"
     folder = predict(config(place, tmp_path / "out", one, "heatmaps.side_by_side=true", "heatmaps.raw=true"))
     assert {file.name for file in (folder / "heatmaps").iterdir()} == {
@@ -232,7 +232,7 @@ def test_heat_maps_are_what_they_are_asked_to_be(place: Path, tmp_path: Path) ->
     np.testing.assert_array_equal(picture[:, :64, ::-1], own)  # the photograph beside it is the prepared one
 
 
-def test_grades_have_columns_of_their_own(tmp_path: Path) -> None:
+def test_columns_of_grades(tmp_path: Path) -> None:
     prepared = graded_set(tmp_path, [number // 2 % 3 for number in range(24)])
     seeds = [grading_checkpoint(tmp_path / f"{seed}.ckpt", CLASSES, seed=seed, seen=prepared) for seed in (0, 1)]
     for name, checkpoint, networks in (("one", str(seeds[0]), 1), ("two", f"[{seeds[0]},{seeds[1]}]", 2)):
@@ -247,7 +247,7 @@ def test_grades_have_columns_of_their_own(tmp_path: Path) -> None:
         assert "Glaucoma" in (folder / "report.html").read_text()
 
 
-def test_dicom_tells_patient_and_eye(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_patient_and_eye_come_from_dicom(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from test_dicom import write_dicom
 
     source = place / "photographs" / "clinic" / "00.png"
@@ -265,7 +265,7 @@ def test_dicom_tells_patient_and_eye(place: Path, tmp_path: Path, monkeypatch: p
         predict(config(place, tmp_path / "no", f"input={tmp_path}/in"))
 
 
-def test_what_is_strange_is_flagged_in_table_and_report(place: Path, tmp_path: Path) -> None:
+def test_unusual_photographs_are_flagged_in_table_and_report(place: Path, tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     page = np.full((96, 96, 3), 250, np.uint8)
     page[20:80:8, 10:86] = 0
@@ -278,7 +278,7 @@ def test_what_is_strange_is_flagged_in_table_and_report(place: Path, tmp_path: P
     assert "Another camera, colour or framing" in (folder / "report.html").read_text()
 
 
-def test_the_page_stands_alone_and_is_bounded(place: Path, whole: Path, tmp_path: Path) -> None:
+def test_the_report_is_self_contained_and_bounded(place: Path, whole: Path, tmp_path: Path) -> None:
     text = (whole / "report.html").read_text()
     assert text.count("<figure") == 12 and "12 photographs read" in text
     assert not re.search(r'(src|href)="(https?:|/)', text) and "<link" not in text
@@ -301,10 +301,10 @@ def _unquoted(link: str) -> str:
         (["input=nowhere"], "input=nowhere does not exist"),
         (["input=null"], "input is not given; add input=VALUE"),
         (["checkpoint=null"], "checkpoint is not given"),
-        (["device=[]"], "device=[] names none"),
+        (["device=[]"], "device=[] names no device"),
         (["shard=0/4"], "shard=0/4 is no part i/n; shard=1/4"),
         (["shard=1/99"], "leaves parts empty"),
-        (["merge=parts"], "merge puts finished parts together; leave out checkpoint="),
+        (["merge=parts"], "merge joins finished parts; leave out checkpoint="),
     ],
 )
 def test_a_wrong_command_is_one_line(place: Path, more: list[str], message: str) -> None:
@@ -314,7 +314,7 @@ def test_a_wrong_command_is_one_line(place: Path, more: list[str], message: str)
     assert not (place / "wrong").exists()
 
 
-def test_output_among_the_photographs_is_refused(place: Path) -> None:
+def test_an_output_folder_inside_the_input_is_refused(place: Path) -> None:
     with pytest.raises(UserError, match="choose a folder outside"):
         predict(config(place, "photographs/out"))
 

@@ -23,6 +23,7 @@ from fundusnet.grading.stage import RankingStage
 from fundusnet.grading.two_stage import first_stage
 
 GRADES = [number // 2 % 3 for number in range(48)]
+CPU = torch.device("cpu")
 MASK = {"kind": "predicted", "scale": "minmax", "floor": 0.0}
 FOLDS = 3
 
@@ -66,7 +67,7 @@ def test_a_training_image_is_seen_by_the_model_of_its_own_fold_alone(
     prepared: PreparedSet, models: list[RankingStage], tmp_path: Path
 ) -> None:
     datamodule = make(prepared)
-    write_masks(tmp_path / "masks.npy", datamodule, models[0], models[1:], MASK)
+    write_masks(tmp_path / "masks.npy", datamodule, models[0], models[1:], MASK, CPU)
     masks = np.load(tmp_path / "masks.npy")
     assert masks.shape == (len(prepared), 4, 4) and masks.dtype == np.float16
     for row in datamodule.rows["train"]:
@@ -83,7 +84,7 @@ def test_with_one_fold_stage_1_makes_every_mask(
     prepared: PreparedSet, models: list[RankingStage], tmp_path: Path
 ) -> None:
     datamodule = make(prepared, folds=1)
-    write_masks(tmp_path / "masks.npy", datamodule, models[0], [], MASK)
+    write_masks(tmp_path / "masks.npy", datamodule, models[0], [], MASK, CPU)
     masks = np.load(tmp_path / "masks.npy")
     for row in range(48):
         assert np.allclose(masks[row], mask_by(models[0], prepared, row), atol=1e-3)
@@ -91,9 +92,9 @@ def test_with_one_fold_stage_1_makes_every_mask(
 
 def test_labels_have_no_way_into_the_masks(prepared: PreparedSet, models: list[RankingStage], tmp_path: Path) -> None:
     datamodule = make(prepared)
-    write_masks(tmp_path / "masks.npy", datamodule, models[0], models[1:], MASK)
+    write_masks(tmp_path / "masks.npy", datamodule, models[0], models[1:], MASK, CPU)
     datamodule.grade = np.where(datamodule.grade >= 0, 2 - datamodule.grade, -1)
-    write_masks(tmp_path / "other.npy", datamodule, models[0], models[1:], MASK)
+    write_masks(tmp_path / "other.npy", datamodule, models[0], models[1:], MASK, CPU)
     assert (tmp_path / "masks.npy").read_bytes() == (tmp_path / "other.npy").read_bytes()
     first, other = (pd.read_csv(tmp_path / f"{name}.csv") for name in ("masks", "other"))
     assert (first["grade"] != other["grade"]).any()
@@ -106,7 +107,7 @@ def test_upsampling_what_is_stored_gives_the_mask_of_the_whole_image(
 ) -> None:
     """The size of the activation maps loses nothing: only the rounding to 16 bits is left."""
     mask = {**MASK, "floor": 0.2}
-    write_masks(tmp_path / "masks.npy", make(prepared, folds=1), models[0], [], mask)
+    write_masks(tmp_path / "masks.npy", make(prepared, folds=1), models[0], [], mask, CPU)
     masks = np.load(tmp_path / "masks.npy")
     pictures = torch.from_numpy(prepared.pixels[:8].copy()).permute(0, 3, 1, 2).float() / 255
     with torch.no_grad():
@@ -119,7 +120,7 @@ def test_upsampling_what_is_stored_gives_the_mask_of_the_whole_image(
 
 @pytest.mark.parametrize("kind", ["constant", "agnostic"])
 def test_masks_to_compare_with(kind: str, prepared: PreparedSet, models: list[RankingStage], tmp_path: Path) -> None:
-    write_masks(tmp_path / "masks.npy", make(prepared, folds=1), models[0], [], {**MASK, "kind": kind})
+    write_masks(tmp_path / "masks.npy", make(prepared, folds=1), models[0], [], {**MASK, "kind": kind}, CPU)
     masks = np.load(tmp_path / "masks.npy")
     pictures = torch.from_numpy(prepared.pixels[:48].copy()).permute(0, 3, 1, 2).float() / 255
     expected = first_stage(models[0].network, pictures, kind=kind)  # type: ignore[arg-type]  # a name of the list above
@@ -131,8 +132,8 @@ def test_every_image_gets_the_mask_of_another_one_of_its_split(
     prepared: PreparedSet, models: list[RankingStage], tmp_path: Path
 ) -> None:
     datamodule = make(prepared)
-    write_masks(tmp_path / "own.npy", datamodule, models[0], models[1:], MASK)
-    write_masks(tmp_path / "masks.npy", datamodule, models[0], models[1:], {**MASK, "kind": "other"})
+    write_masks(tmp_path / "own.npy", datamodule, models[0], models[1:], MASK, CPU)
+    write_masks(tmp_path / "masks.npy", datamodule, models[0], models[1:], {**MASK, "kind": "other"}, CPU)
     own, masks = np.load(tmp_path / "own.npy"), np.load(tmp_path / "masks.npy")
     for split in SPLITS:
         rows = datamodule.rows[split]
@@ -147,7 +148,7 @@ def test_one_image_in_a_split_has_nobody_to_exchange_with(
     datamodule = make(prepared)
     datamodule.rows["test"] = datamodule.rows["test"][:1]
     with pytest.raises(UserError, match=r"kind=other needs two images in each split"):
-        write_masks(tmp_path / "masks.npy", datamodule, models[0], models[1:], {**MASK, "kind": "other"})
+        write_masks(tmp_path / "masks.npy", datamodule, models[0], models[1:], {**MASK, "kind": "other"}, CPU)
     assert not (tmp_path / "masks.npy").exists()
 
 
@@ -155,4 +156,4 @@ def test_a_fold_without_a_model_is_never_filled_in(
     prepared: PreparedSet, models: list[RankingStage], tmp_path: Path
 ) -> None:
     with pytest.raises(ValueError, match="every fold"):
-        write_masks(tmp_path / "masks.npy", make(prepared), models[0], models[1:3], MASK)
+        write_masks(tmp_path / "masks.npy", make(prepared), models[0], models[1:3], MASK, CPU)

@@ -1,4 +1,4 @@
-"""``fundusnet.load``: what a trained network says of photographs, told by nothing but its checkpoint."""
+"""``fundusnet.load``: predictions from nothing but a checkpoint."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from graded import CLASSES, graded_set
 from PIL import Image
 from tiny import tiny_prepared
 from tiny_networks import findings_checkpoint, grading_checkpoint
+from torch import nn
 
 import fundusnet
 from fundusnet.data.prepared import PreparedSet
@@ -21,6 +22,7 @@ from fundusnet.grading.datamodule import GradingDataModule
 from fundusnet.grading.scoring import score
 from fundusnet.grading.stage import RankingStage
 from fundusnet.grading.two_stage import TwoStage
+from fundusnet.prediction.loading import network_class
 from fundusnet.runs.checkpoints import KEY, load_checkpoint, load_module, write_checkpoint
 
 
@@ -80,7 +82,7 @@ def test_arrays_images_paths_and_one_or_many_agree(network: Path, eyes: Prepared
     assert [r.probability for r in predictor.stream(iter([file]))] == [one.probability]
 
 
-def test_a_map_lies_where_the_photograph_shows_it(network: Path, eyes: PreparedSet) -> None:
+def test_a_map_is_in_the_frame_of_the_photograph(network: Path, eyes: PreparedSet) -> None:
     """The same field in a large picture, away from its middle: the map moves with it, and is 0 outside."""
     field = cv2.imread(str(files_of(eyes)[0]))[:, :, ::-1]
     large = np.zeros((150, 260, 3), np.uint8)
@@ -100,7 +102,7 @@ def test_grades_are_those_of_a_run(place: Path, graded: PreparedSet, stages: int
     file = grading_checkpoint(place / f"{head}{stages}.ckpt", CLASSES, stages=stages, head=head, seen=graded)
     module = load_module(file, TwoStage if stages == 2 else RankingStage)
     data = GradingDataModule(folder=graded.folder, batch_size=4)
-    scored = score(module, data, "test").predictions.set_index("image_id")
+    scored = score(module, data, "test", torch.device("cpu")).predictions.set_index("image_id")
     predictor = fundusnet.load(file)
     rows = data.rows["test"]
     results = predictor.predict([files_of(graded)[row] for row in rows], maps=True)
@@ -132,7 +134,7 @@ def test_a_single_stage_with_maps_shows_its_mask(place: Path, graded: PreparedSe
     assert result.mask.max() > 0.9 and result.roi is None
 
 
-def test_networks_of_one_finding_are_averaged_and_of_others_stand_beside(place: Path, eyes: PreparedSet) -> None:
+def test_networks_of_one_finding_are_averaged_and_others_used_side_by_side(place: Path, eyes: PreparedSet) -> None:
     one = findings_checkpoint(place / "one.ckpt", ["drusen"], seed=1, threshold=0.4)
     two = findings_checkpoint(place / "two.ckpt", ["drusen"], seed=2, threshold=0.6, size=32)
     other = findings_checkpoint(place / "other.ckpt", ["membrane"], seed=3)
@@ -159,7 +161,7 @@ def test_grades_of_several_follow_from_their_mean(place: Path, graded: PreparedS
     assert joint.grade == int((mean > 0.5).sum())
 
 
-def test_every_stored_value_that_is_needed_is_asked_for(place: Path, network: Path, graded: PreparedSet) -> None:
+def test_every_required_stored_value_is_checked(place: Path, network: Path, graded: PreparedSet) -> None:
     whole = load_checkpoint(network)
     for key in ("findings", "size", "operating_points"):
         file = place / f"without_{key}.ckpt"
@@ -168,7 +170,7 @@ def test_every_stored_value_that_is_needed_is_asked_for(place: Path, network: Pa
             fundusnet.load(file)
 
 
-def test_without_statistics_of_its_training_set_nothing_is_silently_scored(place: Path, eyes: PreparedSet) -> None:
+def test_without_training_statistics_photographs_are_flagged_unchecked(place: Path, eyes: PreparedSet) -> None:
     file = findings_checkpoint(place / "early.ckpt")
     assert fundusnet.load(file).predict(files_of(eyes)[0]).flags == ("unchecked",)
 
@@ -221,3 +223,47 @@ def test_bad_photographs_are_named(network: Path, tmp_path: Path) -> None:
 def test_an_unknown_device_is_refused(network: Path) -> None:
     with pytest.raises(UserError, match="device=tpu9 cannot be used"):
         fundusnet.load(network, device="tpu9")
+
+
+class OwnNetwork(nn.Module):
+    """A user's own network: a 1 x 1 convolution whose map is averaged."""
+
+    def __init__(self, findings: int, channels: int) -> None:
+        super().__init__()
+        self.layer = nn.Conv2d(channels, findings, kernel_size=1)
+
+    def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        logit_map = self.layer(nn.functional.avg_pool2d(image, 8))
+        return logit_map, logit_map.mean(dim=(2, 3))
+
+
+def test_a_class_of_the_users_own_is_built_from_the_stored_options(
+    place: Path, network: Path, eyes: PreparedSet
+) -> None:
+    whole = load_checkpoint(network)
+    layer = OwnNetwork(2, channels=3)
+    file = place / "own.ckpt"
+    own = {"name": "clinic.OwnNetwork", "channels": 3}
+    parameters = {**whole["hyper_parameters"], "network": own}
+    weights = {f"network.{name}": value for name, value in layer.state_dict().items()}
+    write_checkpoint(file, {**whole, "state_dict": weights, "hyper_parameters": parameters})
+    found = fundusnet.load(file, network=OwnNetwork).predict(eyes.pixels[0])
+    with torch.inference_mode():
+        pixels = torch.from_numpy(eyes.pixels[0].copy()).permute(2, 0, 1)[None].float() / 255
+        expected = layer(pixels)[1].sigmoid()[0].tolist()
+    assert list(found.probability.values()) == pytest.approx(expected, abs=0.02)
+    with pytest.raises(UserError, match=r"name=clinic\.OwnNetwork is unknown"):
+        fundusnet.load(file)
+
+
+def test_the_network_key_names_a_class_that_can_be_imported() -> None:
+    assert network_class(None) is None
+    assert network_class("torch.nn.Identity") is nn.Identity
+    for name, message in (
+        ("OwnNetwork", "network=OwnNetwork cannot be imported"),
+        ("nowhere.Net", "network=nowhere.Net cannot be imported: No module named 'nowhere'"),
+        ("torch.nn.Missing", "cannot be imported"),
+        ("torch.Tensor", "network=torch.Tensor is not a subclass of torch.nn.Module"),
+    ):
+        with pytest.raises(UserError, match=message):
+            network_class(name)

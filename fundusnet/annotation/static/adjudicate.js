@@ -1,4 +1,4 @@
-/** The adjudication page: the readings of one undecided finding side by side on the photograph, and what holds. */
+/** The adjudication page: the readings of one undecided finding side by side on the photograph, and the decision. */
 
 import { Refused, get, photographPath, put, session } from "./api.js";
 import { colourOf } from "./colours.js";
@@ -14,7 +14,7 @@ import { REGIONS } from "./geometry.js";
 import { showProgress, showStatus, toast } from "./status.js";
 import { View } from "./view.js";
 
-/** One picture of the row: a reading, or the decision. */
+/** One picture in the row: a reading, or the decision. */
 class Pane {
   constructor(on) {
     this.element = $("pane").content.cloneNode(true).firstElementChild;
@@ -44,7 +44,7 @@ class Page {
   #draft = { present: null, regions: [] };
   #pad;
   #outbox;
-  #lit = new Light([]);
+  #light = new Light([]);
 
   constructor(info) {
     this.#labels = new Map(info.regions.map(({ name, label }) => [name, label]));
@@ -60,12 +60,12 @@ class Page {
       status: showStatus,
       saved: () => {},
       conflict: async (name, mine, theirs) =>
-        (await askConflict(JSON.parse(name).join(", "), this.#inWords(mine), this.#inWords(theirs))) === "mine",
+        (await askConflict(JSON.parse(name).join(", "), this.#describe(mine), this.#describe(theirs))) === "mine",
       taken: () => this.#index >= 0 && this.turnTo(this.#index),
     });
     const view = { fit: () => this.#first?.fit(), zoom: (by) => this.#first?.zoom(by), pan: (x, y) => this.#first?.pan(x, y) };
     const actions = {
-      ...viewActions(view, this.#lit),
+      ...viewActions(view, this.#light),
       previous: () => this.turnTo(this.#index - 1),
       next: () => this.turnTo(this.#index + 1),
       present: () => this.decide(true),
@@ -97,7 +97,7 @@ class Page {
     await this.#outbox.restore();
     this.#cases = await get("/api/adjudication");
     if (this.#cases.length === 0) {
-      this.#say("Nothing is undecided: every finding has enough readers for or against it.");
+      this.#showMessage("There are no undecided findings.");
       return;
     }
     const [imageId, finding] = location.hash.slice(1).split("/").map(decodeURIComponent);
@@ -133,17 +133,17 @@ class Page {
         : { present: null, regions: this.#marked() };
       this.#build(image.readings.length + 1);
       await this.#show(before?.image_id === imageId);
-      this.#say(null);
+      this.#showMessage(null);
     } catch (error) {
-      if (this.#index === index) this.#say(error instanceof Refused ? `${error.message}.` : "The server is unreachable.");
+      if (this.#index === index) this.#showMessage(error instanceof Refused ? `${error.message}.` : "The server is unreachable.");
     }
   }
 
-  /** Say what holds, and go on to the next open case. */
+  /** Record a decision and turn to the next open case. */
   decide(present) {
     if (!this.#image) return;
     if (present && this.#draft.regions.length === 0) {
-      toast("Present where? Click the regions it touches.");
+      toast("First click the regions that the finding involves.");
       return;
     }
     this.#set({ ...this.#draft, present });
@@ -162,7 +162,7 @@ class Page {
     const { present } = this.#draft;
     const regions = present === false ? [] : this.#draft.regions;
     const now = regions.includes(region) ? regions.filter((name) => name !== region) : [...regions, region];
-    // Without a region it is not present; and where it was absent, marking a region says it is not.
+    // A finding without regions cannot be present, and marking a region withdraws "absent".
     this.#set({ present: present && now.length ? true : null, regions: now });
   }
 
@@ -170,7 +170,7 @@ class Page {
     const before = this.#draft;
     this.#draft = draft;
     this.#draw();
-    // A draft is this page's own until it is decided; a decision that is changed or taken back is sent.
+    // A draft stays on this page until it is decided; only a changed or withdrawn decision is sent.
     if (draft.present === null && before.present === null) return;
     const { image_id: imageId, finding } = this.#case;
     const regions = draft.present ? REGIONS.filter((region) => draft.regions.includes(region)) : [];
@@ -205,7 +205,7 @@ class Page {
     };
     this.#panes = Array.from({ length: count }, () => new Pane(on));
     this.#decision.element.classList.add("decision");
-    this.#lit.shine(this.#panes.map((pane) => pane.picture));
+    this.#light.setPictures(this.#panes.map((pane) => pane.picture));
   }
 
   async #show(samePhotograph) {
@@ -232,7 +232,7 @@ class Page {
     const { present, regions } = this.#draft;
     const colour = this.#findings.get(this.#case.finding)?.colour ?? colourOf(0);
     this.#decision.title.textContent = "Decision";
-    this.#decision.text.textContent = this.#inWords(this.#draft);
+    this.#decision.text.textContent = this.#describe(this.#draft);
     this.#decision.overlay.show({ fill: { regions: present === false ? [] : regions, colour } });
     this.#pad.show(present === false ? [] : regions, colour, this.#temporalLeft);
     $("present").setAttribute("aria-pressed", String(present === true));
@@ -252,7 +252,7 @@ class Page {
     return item;
   }
 
-  #inWords({ present, regions }) {
+  #describe({ present, regions }) {
     if (present === false) return "absent";
     const where = regions.map((name) => this.#labels.get(name)).join(", ");
     return `${present ? "present" : "not decided"}${where ? `: ${where}` : ""}`;
@@ -274,14 +274,14 @@ class Page {
     return Boolean(region);
   }
 
-  #say(text) {
+  #showMessage(text) {
     $("loading").hidden = text === null;
     $("loading").textContent = text ?? "";
     document.body.classList.toggle("broken", text !== null);
   }
 }
 
-/** What a reader said who did not mark the finding. */
+/** Text for a reader who did not mark the finding. */
 function unmarked({ ungradable }) {
   return ungradable ? `ungradable: ${ungradable}` : "not marked";
 }
@@ -297,8 +297,8 @@ async function open() {
     $("loading").hidden = false;
     $("loading").textContent =
       error instanceof Refused && error.status === 401
-        ? "You are not signed in. Open the link that was made for you."
-        : `Not shown: ${error.message}`;
+        ? "You are not signed in. Open your personal link."
+        : `This page cannot be shown: ${error.message}`;
   }
 }
 

@@ -1,4 +1,4 @@
-/** The annotation page: one photograph after the other; each change is drawn at once and handed on to be saved. */
+/** The annotation page: one photograph after another; each change is drawn and saved at once. */
 
 import { Refused, Unreachable, photographPath, session } from "./api.js";
 import * as answers from "./answer.js";
@@ -11,7 +11,7 @@ import { Screen } from "./screen.js";
 import { showProgress, showStatus, toast } from "./status.js";
 import { Worklist } from "./worklist.js";
 
-const AGAIN = 3_000;
+const RETRY = 3_000;
 const TYPING = 300;
 
 class Page {
@@ -61,7 +61,7 @@ class Page {
     return this.history?.now;
   }
 
-  /** The points that the regions follow: the answer's, else what is known or guessed of the photograph. */
+  /** The points that define the regions: those of the answer, else known or guessed ones of the photograph. */
   get disc() {
     return this.answer.disc ?? this.image.disc;
   }
@@ -78,7 +78,7 @@ class Page {
     showProgress(this.#info.progress);
     await this.#list.start();
     if (this.#list.entries.length === 0) {
-      say("No photograph is waiting for you.");
+      showMessage("You have no photographs to read.");
       return;
     }
     const wanted = this.#list.indexOf(decodeURIComponent(location.hash.slice(1)));
@@ -132,17 +132,17 @@ class Page {
   #cannotShow(error) {
     document.body.classList.remove("turning");
     if (error instanceof Refused) {
-      say(`${error.message}. Mark it ungradable (U), or go on.`);
+      showMessage(`${error.message}. Mark it ungradable (U), or continue with the next one.`);
       return;
     }
-    say("This photograph cannot be loaded now: trying again. What you marked is kept.");
+    showMessage("This photograph cannot be loaded at the moment; retrying. Your marks are kept.");
     const index = this.#index;
-    setTimeout(() => document.body.classList.contains("broken") && index === this.#index && this.turnTo(index), AGAIN);
+    setTimeout(() => document.body.classList.contains("broken") && index === this.#index && this.turnTo(index), RETRY);
   }
 
   // Changes
 
-  /** A new answer to the photograph in view: drawn, kept and sent. Changes with equal labels are one step to undo. */
+  /** Change the answer of the current photograph, draw and send it. Changes with equal labels are one undo step. */
   change(answer, label = null) {
     if (answers.same(answer, this.answer)) return;
     this.history.push(answer, label);
@@ -158,10 +158,10 @@ class Page {
     if (!region || !this.#ready) return;
     if (this.#chosen === null) {
       this.#screen.nudge();
-      toast("Choose a finding first: by its number, or in the list.");
+      toast("Choose a finding first, by its number or in the list.");
       return;
     }
-    // The regions mean something only with the points they were clicked on.
+    // Regions depend on the points that were shown when they were clicked.
     const withPoints = answers.placed(this.answer, this.disc, this.fovea);
     this.change(answers.toggleRegion(withPoints, this.#chosen, region));
   }
@@ -171,7 +171,7 @@ class Page {
     this.#draw();
   }
 
-  #chooseBeside(step) {
+  #chooseNeighbour(step) {
     const names = this.#info.findings.map(({ name }) => name);
     const at = names.indexOf(this.#chosen);
     this.choose(at < 0 ? names.at(step > 0 ? 0 : -1) : names[(at + step + names.length) % names.length]);
@@ -185,7 +185,7 @@ class Page {
     if (!this.#ready) return;
     const marked = Object.keys(this.answer.findings).length > 0;
     this.change(answers.toggleNormal(this.answer));
-    if (marked) toast("Normal: the marks are gone.", { label: "Undo", run: () => this.undo() });
+    if (marked) toast("Marked as normal; all findings were removed.", { label: "Undo", run: () => this.undo() });
   }
 
   mirror() {
@@ -196,11 +196,11 @@ class Page {
 
   undo() {
     this.#readComment();
-    this.#step(this.history?.canUndo, () => this.history.undo(), "Nothing to undo on this photograph.");
+    this.#step(this.history?.canUndo, () => this.history.undo(), "Nothing to undo for this photograph.");
   }
 
   redo() {
-    this.#step(this.history?.canRedo, () => this.history.redo(), "Nothing to redo on this photograph.");
+    this.#step(this.history?.canRedo, () => this.history.redo(), "Nothing to redo for this photograph.");
   }
 
   #step(can, step, otherwise) {
@@ -215,9 +215,9 @@ class Page {
   done() {
     if (!this.#ready) return;
     this.#readComment();
-    if (!answers.says(this.answer)) {
+    if (!answers.isComplete(this.answer)) {
       this.#screen.nudge();
-      toast("Nothing is marked yet. N if it is normal, K to skip it.");
+      toast("Nothing is marked yet. Press N if it is normal, or K to skip it.");
       return;
     }
     this.#finish(answers.done(this.answer), "Done");
@@ -236,25 +236,25 @@ class Page {
     if (reason && imageId === this.imageId) this.#finish(answers.ungradable(this.answer, reason), "Ungradable");
   }
 
-  /** Close this photograph and go on; the note that follows takes it back. */
+  /** Finish this photograph and turn to the next; the note that follows offers to undo this. */
   #finish(answer, word) {
     const index = this.#index;
     const changed = !answers.same(answer, this.answer);
     this.change(answer);
-    const takeBack = {
-      label: "Take back",
+    const undo = {
+      label: "Undo",
       run: async () => {
         if (index !== this.#index) await this.turnTo(index);
         if (changed) this.undo();
       },
     };
-    toast(`${word}: ${this.imageId}`, takeBack);
+    toast(`${word}: ${this.imageId}`, undo);
     const next = this.#list.nextTodo(index);
     if (next !== null) this.turnTo(next);
     else this.#draw();
   }
 
-  /** Take over what stands in the comment's field; a stretch of typing is one step to undo. */
+  /** Take over the text of the comment field; continuous typing is one undo step. */
   #readComment() {
     clearTimeout(this.#typing);
     if (this.#ready) this.change(answers.commented(this.answer, $("comment").value), "comment");
@@ -272,7 +272,7 @@ class Page {
     this.#screen.draw(this.image, this.history, this.#chosen, { temporalLeft: this.temporalLeft, last });
   }
 
-  // Keys, buttons and what else happens
+  // Keys, buttons and other events
 
   #listen() {
     const actions = {
@@ -280,8 +280,8 @@ class Page {
       done: () => this.done(),
       previous: () => this.turnTo(this.#index - 1),
       next: () => this.turnTo(this.#index + 1),
-      findingAbove: () => this.#chooseBeside(-1),
-      findingBelow: () => this.#chooseBeside(1),
+      findingAbove: () => this.#chooseNeighbour(-1),
+      findingBelow: () => this.#chooseNeighbour(1),
       undo: () => this.undo(),
       redo: () => this.redo(),
       clear: () => this.clear(),
@@ -324,7 +324,7 @@ class Page {
     });
   }
 
-  /** Number keys choose findings, the letters of the pad press regions. */
+  /** Number keys choose findings; the letters of the pad toggle regions. */
   #readingKey(event) {
     if (event.ctrlKey || event.metaKey || event.shiftKey) return false;
     const region = regionOfKey(event, this.temporalLeft);
@@ -339,8 +339,8 @@ class Page {
   }
 }
 
-/** In place of a photograph. */
-function say(text) {
+/** Show a message in place of the photograph. */
+function showMessage(text) {
   document.body.classList.add("broken");
   $("picture").hidden = true;
   $("loading").hidden = false;
@@ -354,12 +354,12 @@ async function open() {
     await new Page(info).start();
   } catch (error) {
     const signedOut = error instanceof Refused && error.status === 401;
-    say(
+    showMessage(
       signedOut
-        ? "You are not signed in. Open the link that was made for you."
+        ? "You are not signed in. Open your personal link."
         : `The page cannot start: ${error.message}`,
     );
-    if (error instanceof Unreachable) setTimeout(() => session().then(() => location.reload(), open), AGAIN);
+    if (error instanceof Unreachable) setTimeout(() => session().then(() => location.reload(), open), RETRY);
   }
 }
 

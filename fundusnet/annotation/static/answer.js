@@ -1,6 +1,6 @@
 /**
- * What an annotator says of one photograph, and the changes that can be made to it. Pure functions: each takes an answer
- * and returns a new one, so that the history can keep them all.
+ * An annotator's answer for one photograph, and the changes that can be made to it. Pure functions: each takes an
+ * answer and returns a new one, so that the history can keep all of them.
  */
 
 export const EMPTY = Object.freeze({
@@ -13,7 +13,7 @@ export const EMPTY = Object.freeze({
   state: "todo",
 });
 
-/** Only what the annotator decides; version and seconds belong to saving. */
+/** The part of an answer that the annotator decides, without version and seconds. */
 export function content({ findings, normal, ungradable, comment, disc, fovea, state }) {
   return { findings, normal, ungradable, comment, disc, fovea, state };
 }
@@ -28,29 +28,29 @@ export function same(a, b) {
   return JSON.stringify(ordered(a)) === JSON.stringify(ordered(b));
 }
 
-/** Whether something was said that can count as a reading. */
-export function says(answer) {
+/** Whether the answer is complete enough to count as a reading. */
+export function isComplete(answer) {
   return answer.normal || answer.ungradable !== null || Object.keys(answer.findings).length > 0;
 }
 
-/** A finding touches a region, or no longer does; the last region taken back takes the finding back. */
+/** Add or remove a region of a finding; removing the last region removes the finding. */
 export function toggleRegion(answer, finding, region) {
   const had = answer.findings[finding] ?? [];
   const regions = had.includes(region) ? had.filter((name) => name !== region) : [...had, region];
   const findings = { ...answer.findings };
   if (regions.length) findings[finding] = regions;
   else delete findings[finding];
-  return settled({ ...answer, findings, normal: false, ungradable: null });
+  return withState({ ...answer, findings, normal: false, ungradable: null });
 }
 
 export function clearFinding(answer, finding) {
   const findings = { ...answer.findings };
   delete findings[finding];
-  return settled({ ...answer, findings });
+  return withState({ ...answer, findings });
 }
 
 export function toggleNormal(answer) {
-  return settled({ ...answer, normal: !answer.normal, findings: {}, ungradable: null });
+  return withState({ ...answer, normal: !answer.normal, findings: {}, ungradable: null });
 }
 
 export function ungradable(answer, reason) {
@@ -58,7 +58,7 @@ export function ungradable(answer, reason) {
 }
 
 export function gradable(answer) {
-  return settled({ ...answer, ungradable: null });
+  return withState({ ...answer, ungradable: null });
 }
 
 export function done(answer) {
@@ -69,19 +69,19 @@ export function skipped(answer) {
   return { ...answer, ungradable: null, state: "skipped" };
 }
 
-/** Without characters that are no text, which a paste can bring. */
+/** Set the comment, without control characters, which pasted text may contain. */
 export function commented(answer, comment) {
   return { ...answer, comment: comment.replace(/[\p{Cc}\p{Cs}]/gu, (char) => (/[\n\t]/.test(char) ? char : "")) };
 }
 
-/** A point moved: from then on the answer holds both, for the regions follow from the pair. */
+/** Set both points: the regions depend on the pair. */
 export function placed(answer, disc, fovea) {
   const round = (point) => point.map((value) => Math.round(value * 100) / 100);
   return { ...answer, disc: round(disc), fovea: round(fovea) };
 }
 
-/** After a change a done answer stays done while it says something; one that was set aside is work in progress again. */
-function settled(answer) {
-  const stays = answer.state === "done" && says(answer);
+/** After a change, a done answer stays done while it is complete; a skipped or ungradable one is to do again. */
+function withState(answer) {
+  const stays = answer.state === "done" && isComplete(answer);
   return { ...answer, state: stays ? "done" : "todo" };
 }

@@ -1,11 +1,11 @@
-/** Requests to the server: JSON both ways, the token against forged requests, and errors told apart by what to do. */
+/** Requests to the server: JSON in both directions, the CSRF token, and errors by how to handle them. */
 
 const TIMEOUT = 10_000;
 
-/** Nobody answered: the server is down, the network is gone, or the answer took too long. Try again later. */
+/** No answer: the server is down, the network is gone, or the answer took too long. Try again later. */
 export class Unreachable extends Error {}
 
-/** The server answered no: `status` and the body it sent; `message` is its one line. */
+/** The server refused the request, with `status` and `body`; `message` is its error line. */
 export class Refused extends Error {
   constructor(status, body) {
     super(body?.error ?? `the server answered ${status}`);
@@ -17,12 +17,12 @@ export class Refused extends Error {
 let csrf = null;
 let person = null;
 
-/** Who annotates, with which findings; renews the token that later requests carry. */
+/** Fetch the session: the person, the findings, and a new token for later requests. */
 export async function session() {
   const answer = await request("/api/session");
   const now = JSON.stringify([answer.study, answer.annotator.id]);
-  // Whoever else signed in in this browser must not send what this page's reader said.
-  if (person !== null && person !== now) throw new Refused(401, { error: "somebody else signed in here" });
+  // If somebody else has signed in in this browser, this page must not send its reader's answers in their name.
+  if (person !== null && person !== now) throw new Refused(401, { error: "somebody else signed in in this browser" });
   person = now;
   csrf = answer.csrf;
   return answer;
@@ -32,7 +32,7 @@ export function get(path) {
   return request(path);
 }
 
-/** Send a change. A session or token that the server no longer knows is renewed once, if it lets this person in. */
+/** Send a change; if the server no longer knows the session or token, renew it once and try again. */
 export async function put(path, body) {
   try {
     return await request(path, body);
@@ -61,26 +61,26 @@ async function request(path, body = undefined) {
       body: sent,
       cache: "no-store",
       credentials: "same-origin",
-      // A change under way survives the page being closed (browsers allow that up to 64 kB).
+      // Lets the request finish when the page is closed (browsers allow up to 64 kB).
       keepalive: sent !== null && sent.length < 60_000,
       signal: AbortSignal.timeout(TIMEOUT),
     });
   } catch (error) {
     throw new Unreachable(String(error));
   }
-  // A proxy answers for a server that is gone.
+  // A proxy answers if the server is down.
   if ([502, 503, 504].includes(response.status)) throw new Unreachable(`the server answered ${response.status}`);
   let answer;
   try {
     answer = await response.json();
   } catch {
-    if (response.ok) throw new Unreachable("the answer broke off");
+    if (response.ok) throw new Unreachable("the answer was cut off");
   }
   if (!response.ok) throw new Refused(response.status, answer);
   return answer;
 }
 
-/** A random name for a change. Not `crypto.randomUUID`, which a page without https does not have. */
+/** A random id for a change. `crypto.randomUUID` is not available on pages without https. */
 export function uuid() {
   const bytes = crypto.getRandomValues(new Uint8Array(16));
   bytes[6] = (bytes[6] & 0x0f) | 0x40;

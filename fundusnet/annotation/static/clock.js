@@ -1,6 +1,6 @@
-/** Seconds spent on each photograph: time between signs of life, of which a longer silence counts only its beginning. */
+/** Seconds spent on each photograph: time between user events, of which at most 30 s of a longer pause count. */
 
-const SILENCE = 30_000;
+const LONGEST_PAUSE = 30_000;
 
 export class Clock {
   #seconds = new Map();
@@ -8,9 +8,9 @@ export class Clock {
   #last = 0;
 
   constructor() {
-    const alive = () => this.#tick();
-    for (const sign of ["pointermove", "pointerdown", "keydown", "wheel"]) {
-      window.addEventListener(sign, alive, { capture: true, passive: true });
+    const tick = () => this.#tick();
+    for (const type of ["pointermove", "pointerdown", "keydown", "wheel"]) {
+      window.addEventListener(type, tick, { capture: true, passive: true });
     }
     document.addEventListener("visibilitychange", () => {
       if (document.hidden) this.#tick();
@@ -18,7 +18,7 @@ export class Clock {
     });
   }
 
-  /** From now on time goes to this image; `seconds` were spent on it in earlier visits. */
+  /** Count time for this image from now on; `seconds` were spent on it in earlier visits. */
   turnTo(imageId, seconds) {
     this.#tick();
     this.#imageId = imageId;
@@ -34,7 +34,7 @@ export class Clock {
   #tick() {
     const now = performance.now();
     if (this.#imageId !== null && !document.hidden) {
-      const active = Math.min(now - this.#last, SILENCE) / 1000;
+      const active = Math.min(now - this.#last, LONGEST_PAUSE) / 1000;
       this.#seconds.set(this.#imageId, this.#seconds.get(this.#imageId) + active);
     }
     this.#last = now;

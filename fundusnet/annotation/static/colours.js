@@ -1,4 +1,4 @@
-/** Each finding's own colour: light, and none of them the orange and red of a fundus. */
+/** A colour for each finding: light, and unlike the orange and red of a fundus. */
 
 const COLOURS = [
   "#4cc9f0",

@@ -1,15 +1,15 @@
-/** Keys and buttons: who gets a key that is pressed, for every page alike. */
+/** Keys and buttons, handled in the same way on every page. */
 
 import { $ } from "./dom.js";
 import { nameOf } from "./keys.js";
 
 /**
- * buttons: element id → name of its action; keys: name of a key → name of its action; actions: what each does.
- * first(event): may take a key before (true when it did). The space bar, held, hides what is drawn on the photograph.
+ * buttons: element id → action name; keys: key name → action name; actions: action name → function.
+ * first(event): may handle a key first and return true. Holding the space bar hides everything drawn on the photograph.
  */
 export function connect({ buttons, keys, actions, first }) {
   for (const [id, action] of Object.entries(buttons)) $(id).addEventListener("click", () => actions[action]());
-  // A button pressed by pointer does not keep the keys: Enter goes on meaning what it means on the page.
+  // A button clicked with the pointer does not get the focus, so that Enter keeps its meaning on the page.
   document.addEventListener("mousedown", (event) => {
     if (event.target.closest("button") && !event.target.closest("dialog, .handle")) event.preventDefault();
   });
@@ -25,7 +25,7 @@ export function connect({ buttons, keys, actions, first }) {
       if (name === "Ctrl+Enter") actions[keys[name]]?.();
       return;
     }
-    // What has the focus comes first: a button its Enter, a slider its arrows.
+    // The focused element comes first: a button gets Enter, a slider gets the arrows.
     if (target.matches("button, a") && [" ", "Enter"].includes(name)) return;
     if (target.matches("input") && event.key.startsWith("Arrow")) return;
     if (event.key === " ") peek(true);
@@ -37,7 +37,7 @@ export function connect({ buttons, keys, actions, first }) {
   });
 }
 
-/** The buttons below a photograph, and their actions on a view and on its light. */
+/** Actions of the buttons below a photograph, on a view and its light. */
 export function viewActions(view, light) {
   const step = 60;
   return {

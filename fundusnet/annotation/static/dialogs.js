@@ -1,11 +1,11 @@
-/** What the page asks in a window of its own: why ungradable, which version holds, which photograph, which keys there are. */
+/** Dialogs: why a photograph is ungradable, which version to keep, which photograph to show, keyboard shortcuts. */
 
 import { $, element } from "./dom.js";
 import { SHEET, keyCaps, regionGrid } from "./keys.js";
 
 const STATES = { todo: "to do", done: "done", skipped: "skipped", ungradable: "ungradable" };
 
-/** Ask for a reason; resolves to it, or to null. Number keys choose. */
+/** Ask for a reason; resolves to it, or to null. Number keys choose one. */
 export function askReason(reasons) {
   const dialog = $("reasons");
   const choices = reasons.map((reason, index) => choice(reason, index + 1));
@@ -14,7 +14,7 @@ export function askReason(reasons) {
   return ask(dialog, choices, pressed).then((value) => value || null);
 }
 
-/** Ask which of two versions holds; resolves to "mine" or "theirs" and to nothing else: it cannot be waved away. */
+/** Ask which of two versions to keep; resolves to "mine" or "theirs". The dialog cannot be dismissed. */
 export async function askConflict(name, mine, theirs) {
   const dialog = $("conflict");
   dialog.querySelector(".which").textContent = name;
@@ -50,7 +50,7 @@ export function askImage(images, current) {
   return answer.then((value) => (value === "" ? null : Number(value)));
 }
 
-/** Show the keys; the pad as it lies for the eye in the picture. */
+/** Show the keyboard shortcuts, with the pad laid out for the eye in the picture. */
 export async function showKeys(label, temporalLeft) {
   const dialog = $("sheet");
   const caps = await keyCaps();
@@ -66,7 +66,7 @@ export async function showKeys(label, temporalLeft) {
   regions.append(
     element("h3", "", "Regions of the chosen finding"),
     pad,
-    element("p", "hint", "As they lie in the picture; the other eye mirrors them. The number pad has them too."),
+    element("p", "hint", "Laid out as in the picture, mirrored for the other eye. The number pad works the same way."),
   );
   const groups = SHEET.map(([title, keys]) => {
     const section = element("section");
@@ -90,7 +90,7 @@ function choice(text, number) {
   return button;
 }
 
-/** Open a dialog until one of its choices is pressed or it is closed; resolves to the choice's value, or "". */
+/** Open a dialog until a choice is clicked or it is closed; resolves to the value of the choice, or "". */
 function ask(dialog, choices, keydown = null) {
   return new Promise((resolve) => {
     const pick = (event) => dialog.close(event.currentTarget.value);

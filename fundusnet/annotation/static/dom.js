@@ -1,4 +1,4 @@
-/** Elements, made in one line. */
+/** Short helpers to find and create elements. */
 
 export const $ = (id) => document.getElementById(id);
 

@@ -1,8 +1,8 @@
 /**
- * The eight regions that follow from optic disc and fovea, as in fundusnet/data/regions.py (S1.1).
+ * The eight regions defined by optic disc and fovea, as in fundusnet/data/regions.py (S1.1).
  *
  * Points are [x, y] in pixels of the photograph, x to the right, y down; the pixel in row i and column j is the point
- * [j, i], its centre, so a photograph covers -0.5 to width - 0.5. With the origin at the disc, u runs from disc to fovea
+ * [j, i], its centre, so a photograph covers -0.5 to width - 0.5. With the origin at the disc, u points to the fovea
  * (temporal is +), v is perpendicular (superior is +), and the distance between the two is 1. Pure functions.
  */
 
@@ -29,7 +29,7 @@ const FARTHEST = 1e9;
 /** Disc-centred axes: `along` is disc→fovea, `up` its superior perpendicular, both as long as their distance in pixels. */
 export function frameOf(disc, fovea) {
   for (const [x, y] of [disc, fovea]) {
-    if (!(Math.abs(x) <= FARTHEST && Math.abs(y) <= FARTHEST)) throw new RangeError(`no pixel: ${x}, ${y}`);
+    if (!(Math.abs(x) <= FARTHEST && Math.abs(y) <= FARTHEST)) throw new RangeError(`not a pixel: ${x}, ${y}`);
   }
   const x = fovea[0] - disc[0];
   const y = fovea[1] - disc[1];
@@ -39,7 +39,7 @@ export function frameOf(disc, fovea) {
   return { disc: [disc[0], disc[1]], along: [x, y], up, square: x * x + y * y };
 }
 
-/** The region, 1 to 8, at a point: the same sums in the same order as `region_map`, so that they agree to the bit. */
+/** The region, 1 to 8, at a point: the same arithmetic in the same order as `region_map`, so both agree to the bit. */
 export function regionAt(frame, [px, py]) {
   const { along, up, square } = frame;
   const x = px - frame.disc[0];
@@ -67,14 +67,14 @@ export function toPixels({ disc, along, up }, u, v) {
 
 /**
  * SVG path data of each region by name, and of the lines between them (each once) as `lines`, in the coordinates of the
- * points. What runs to the edge of the photograph is drawn beyond it: clip to its rectangle, -0.5 to width - 0.5.
+ * points. Paths extend beyond the edge of the photograph: clip them to its rectangle, -0.5 to width - 0.5.
  */
 export function regionPaths(frame, width, height) {
   const size = Math.sqrt(frame.square);
-  // In units of the distance: enough to leave the photograph from wherever the two points are.
+  // In units of the disc-fovea distance: long enough to reach beyond the photograph from any two points.
   const corners = [[0, 0], [width, 0], [0, height], [width, height]];
   const reach = 2 + Math.max(...corners.map(([x, y]) => Math.hypot(x - frame.disc[0], y - frame.disc[1]))) / size;
-  // In the picture u→v turns one way for one eye and the other way for the other; arcs turn with it.
+  // The rotation from u to v differs between right and left eyes, and the direction of arcs with it.
   const turned = frame.along[0] * frame.up[1] - frame.along[1] * frame.up[0] > 0;
   const at = (u, v) => toPixels(frame, u, v).join(" ");
   const line = (...points) => points.map(([u, v]) => `L${at(u, v)}`).join("");
@@ -83,7 +83,7 @@ export function regionPaths(frame, width, height) {
   const macula = (u, v, towardsV) => arc(MACULA_RADIUS, u, v, towardsV);
 
   const paths = {};
-  // The lower half is the upper one mirrored: v and the sense of turning change sign.
+  // The lower half mirrors the upper one: v and the direction of arcs change sign.
   for (const [half, s] of [["super", 1], ["infer", -1]]) {
     const ccw = s === 1;
     const top = s * reach;
@@ -120,9 +120,9 @@ export function regionPaths(frame, width, height) {
 }
 
 /**
- * For each region by name the point farthest from all others and from the edge, where a mark is seen best; null where
- * the region has no room in the photograph. Looked for on a coarse grid within the ellipse that the photograph frames
- * (its corners are black) and off the two points (their handles lie there); elsewhere only if there is no other place.
+ * For each region by name the point farthest from the other regions and from the edge, to place its label; null if the
+ * region is outside the photograph. Searched on a coarse grid inside the inscribed ellipse (the corners are black) and
+ * away from the two points (their handles are there); elsewhere only if there is no other place.
  */
 export function regionAnchors(frame, width, height) {
   const columns = 48;
@@ -149,7 +149,7 @@ export function regionAnchors(frame, width, height) {
   return anchors;
 }
 
-/** How many cells each cell is away from another region, from the unseen corners or from the edge (two sweeps). */
+/** Distance in cells from each cell to another region, to the excluded corners or to the edge (two sweeps). */
 function depths(regions, seen, columns, rows) {
   const depth = new Float64Array(regions.length);
   const differs = (i, j) => regions[i] !== regions[j] || seen[i] !== seen[j];

@@ -1,4 +1,4 @@
-/** Undo and redo of one photograph's answers: a list of values and a place in it. */
+/** Undo and redo for the answers of one photograph: a list of values and a position in it. */
 
 const LONGEST = 500;
 
@@ -23,7 +23,7 @@ export class History {
     return this.#place < this.#values.length - 1;
   }
 
-  /** Take a new value; one with the label of the value before it (a comment being typed) replaces that. */
+  /** Add a value; it replaces the one before if both have the same label (a comment being typed). */
   push(value, label = null) {
     if (label !== null && label === this.#label && this.#place > 0) this.#place -= 1;
     this.#values = [...this.#values.slice(0, this.#place + 1), value].slice(-LONGEST);
@@ -31,7 +31,7 @@ export class History {
     this.#label = label;
   }
 
-  /** What comes next starts a step of its own. */
+  /** Make the next value a separate undo step. */
   settle() {
     this.#label = null;
   }

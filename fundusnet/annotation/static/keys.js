@@ -1,8 +1,8 @@
-/** Which key does what: the one place that knows, for the page and for its help sheet. */
+/** All keyboard shortcuts, for the pages and for the help sheet. */
 
 /**
- * Regions lie on the keyboard as in the picture: superior above, and temporal on the side where the fovea lies. By the
- * place of a key, not its letter, so that other keyboards keep the pattern; the number pad has it too.
+ * Regions are laid out on the keyboard, and on the number pad, as in the picture: superior above, and temporal on the
+ * side of the fovea. They go by the position of a key, not its letter, so that the pattern holds on any keyboard.
  */
 const TEMPORAL_LEFT = [
   ["superotemporal", "disc_superior", "superonasal"],
@@ -12,12 +12,12 @@ const TEMPORAL_LEFT = [
 const LETTERS = ["QWE", "ASD", "ZXC"];
 const PAD = ["789", "456", "123"];
 
-/** Rows of region names (or null) as they lie in the picture. */
+/** Rows of region names (or null) as laid out in the picture. */
 export function regionGrid(temporalLeft) {
   return temporalLeft ? TEMPORAL_LEFT : TEMPORAL_LEFT.map((row) => [...row].reverse());
 }
 
-/** The region that a key stands for, or undefined. */
+/** The region of a key, or undefined. */
 export function regionOfKey(event, temporalLeft) {
   const grid = regionGrid(temporalLeft);
   for (const [row, letters] of LETTERS.entries()) {
@@ -29,13 +29,13 @@ export function regionOfKey(event, temporalLeft) {
   return undefined;
 }
 
-/** What is printed on the keys of the grid, where the browser tells; the letters of an English keyboard elsewhere. */
+/** The labels of the keys in the grid, if the browser provides them; else those of an English keyboard. */
 export async function keyCaps() {
   let layout = null;
   try {
     layout = await navigator.keyboard?.getLayoutMap();
   } catch {
-    // Forbidden by a policy: the English letters then.
+    // Blocked by a permissions policy: use the English letters.
   }
   return LETTERS.map((row) => [...row].map((letter) => (layout?.get(`Key${letter}`) ?? letter).toUpperCase()));
 }
@@ -80,7 +80,7 @@ export const ACTIONS = {
   "?": "help",
 };
 
-/** Those of the adjudication page. */
+/** Actions of the adjudication page by key. */
 export const DECISIONS = {
   ...Object.fromEntries(
     ["panLeft", "panRight", "panUp", "panDown", "previous", "next", "regions", "fit", "zoomIn", "zoomOut", "redFree",
@@ -91,11 +91,11 @@ export const DECISIONS = {
   "n": "absent",
 };
 
-/** The name of a key event in these. */
+/** The name of a key event, as used in ACTIONS and DECISIONS. */
 export function nameOf(event) {
   const letter = /^[a-z]$/i.test(event.key);
   const key = letter ? event.key.toLowerCase() : event.key;
-  // Shift is part of what + and ? are.
+  // + and ? already include Shift.
   const shift = event.shiftKey && (letter || key.startsWith("Arrow")) ? "Shift+" : "";
   return (event.ctrlKey || event.metaKey ? "Ctrl+" : "") + shift + key;
 }
@@ -104,35 +104,35 @@ export function nameOf(event) {
 export const SHEET = [
   ["Reading", [
     [["1", "…", "0"], "choose a finding"],
-    [["↑", "↓"], "choose the one above, below"],
-    [["Backspace"], "take the chosen finding back"],
+    [["↑", "↓"], "choose the finding above or below"],
+    [["Backspace"], "remove the chosen finding"],
     [["N"], "normal"],
-    [["M"], "comment (Esc leaves it)"],
+    [["M"], "comment (Esc to leave)"],
     [["Ctrl", "Z"], "undo"],
     [["Ctrl", "Shift", "Z"], "redo"],
   ]],
   ["Photographs", [
-    [["Enter"], "done, on to the next (from the comment: Ctrl Enter)"],
-    [["U"], "ungradable, and why"],
-    [["K"], "skip: it comes back at the end"],
-    [["←", "→"], "look at the previous, the next"],
-    [["J"], "list of all"],
+    [["Enter"], "done, next photograph (in the comment: Ctrl Enter)"],
+    [["U"], "ungradable, with a reason"],
+    [["K"], "skip; it comes back at the end"],
+    [["←", "→"], "previous or next photograph"],
+    [["J"], "list of all photographs"],
   ]],
   ["Disc and fovea", [
-    [["P"], "take the disc, then the fovea"],
-    [["← ↑ ↓ →"], "move it; Shift: ten times as far"],
-    [["O"], "other eye: mirror both"],
+    [["P"], "select the disc, then the fovea"],
+    [["← ↑ ↓ →"], "move it; with Shift ten times as far"],
+    [["O"], "other eye: mirror both points"],
   ]],
-  ["Looking", [
-    [["+", "−"], "zoom; also wheel and pinch"],
+  ["View", [
+    [["+", "−"], "zoom; also mouse wheel or pinch"],
     [["Shift", "← ↑ ↓ →"], "move the photograph; also by dragging"],
-    [["F"], "fit to the window"],
+    [["F"], "fit to window"],
     [["Space"], "hold to hide all lines"],
-    [["H"], "regions on and off"],
-    [["L"], "names of the regions"],
+    [["H"], "show or hide regions"],
+    [["L"], "show or hide region names"],
     [["R"], "red-free"],
-    [["B"], "brighter; Shift B darker"],
-    [["T"], "more contrast; Shift T less"],
-    [["V"], "as photographed"],
+    [["B"], "brighter; with Shift darker"],
+    [["T"], "more contrast; with Shift less"],
+    [["V"], "reset brightness, contrast and colour"],
   ]],
 ];

@@ -1,9 +1,9 @@
-/** How a photograph is lit: brightness, contrast, red-free. CSS filters, kept for the next photograph and through a reload. */
+/** Brightness, contrast and red-free view, as CSS filters that stay for the next photograph and after a reload. */
 
 import { $ } from "./dom.js";
 
 const KEY = "fundusnet/light";
-const PLAIN = { brightness: 1, contrast: 1, redFree: false };
+const DEFAULTS = { brightness: 1, contrast: 1, redFree: false };
 const STEP = 0.1;
 
 export class Light {
@@ -14,7 +14,7 @@ export class Light {
     redFree: $("red-free"),
     plain: $("plain"),
   };
-  #now = PLAIN;
+  #now = DEFAULTS;
 
   constructor(pictures) {
     this.#pictures = pictures;
@@ -24,11 +24,11 @@ export class Light {
     }
     controls.redFree.addEventListener("click", () => this.toggleRedFree());
     controls.plain.addEventListener("click", () => this.reset());
-    this.#set(remembered());
+    this.#set(storedSettings());
   }
 
-  /** Light other pictures from now on. */
-  shine(pictures) {
+  /** Apply the filters to other pictures from now on. */
+  setPictures(pictures) {
     this.#pictures = pictures;
     this.#set({});
   }
@@ -38,7 +38,7 @@ export class Light {
   }
 
   reset() {
-    this.#set(PLAIN);
+    this.#set(DEFAULTS);
   }
 
   /** Brightness or contrast up (+1) or down (-1). */
@@ -62,16 +62,16 @@ export class Light {
     try {
       sessionStorage.setItem(KEY, JSON.stringify(this.#now));
     } catch {
-      // Then it starts plain the next time.
+      // Without storage, the next page starts with the defaults.
     }
   }
 }
 
-function remembered() {
+function storedSettings() {
   try {
-    const { brightness, contrast, redFree } = JSON.parse(sessionStorage.getItem(KEY)) ?? PLAIN;
+    const { brightness, contrast, redFree } = JSON.parse(sessionStorage.getItem(KEY)) ?? DEFAULTS;
     return { brightness: Number(brightness) || 1, contrast: Number(contrast) || 1, redFree: redFree === true };
   } catch {
-    return PLAIN;
+    return DEFAULTS;
   }
 }

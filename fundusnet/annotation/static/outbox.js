@@ -1,9 +1,9 @@
 /**
- * What is on its way to the server: answers (or decisions), each by a name. Nothing that goes in is lost: it lies in
- * localStorage until the server has said that it is stored, through closed pages, crashes and an unreachable server.
+ * Answers (or decisions) on their way to the server, each with a name. Nothing is lost: an entry stays in localStorage
+ * until the server has confirmed that it is stored, even if the page is closed, crashes or cannot reach the server.
  *
- * One change of a name is under way at a time, made from the version the one before it got. A retry repeats it word by
- * word (the server knows its uuid and stores it once); what is changed meanwhile waits behind it as one change.
+ * For each name one change is being sent at a time, based on the version that the previous one got. A retry repeats it
+ * unchanged (the server recognises its uuid and stores it once); later changes wait behind it as a single change.
  */
 
 import { Refused, Unreachable, uuid } from "./api.js";
@@ -22,13 +22,14 @@ export class Outbox {
   #versions = new Map();
   #retry = FIRST_RETRY;
   #timer = null;
-  #trouble = null;
+  #problem = null;
   #kept = true;
 
   /**
-   * owner: whose these are. put(name, body) → { version }. on: same(one, other); status({ state, waiting, message, kept });
-   * saved(name, reply); conflict(name, mine, theirs) → whether to keep mine; taken(name, stored): that is what holds now,
-   * or (null) something was found that a closed page had left.
+   * owner: id of the person. put(name, body) → { version }.
+   * on: same(one, other); status({ state, waiting, message, kept }); saved(name, reply); conflict(name, mine, theirs) →
+   * whether to keep mine; taken(name, stored): the stored version was taken over, or (with null) an entry that a closed
+   * page had left was found.
    */
   constructor(owner, put, on) {
     this.#folder = `${FOLDER}${encodeURIComponent(owner)}/`;
@@ -38,20 +39,20 @@ export class Outbox {
     document.addEventListener("visibilitychange", () => document.hidden || this.flush());
   }
 
-  /** Take over what closed pages of this annotator left, and send it; waits for that only briefly. */
+  /** Take over and send the entries that closed pages of this annotator left; waits only briefly. */
   async restore() {
-    // As long as this page lives it holds the lock of its name: nobody else sends its entries.
+    // This page holds the lock of its name while it is open, so that no other page sends its entries.
     navigator.locks?.request(this.#lock(this.#tab), () => new Promise(() => {}));
     const tabs = new Set(this.#stored().map(({ tab }) => tab));
     tabs.delete(this.#tab);
     const adopted = [...tabs].map((tab) =>
-      // Without locks (a page without https) take all: the uuids keep anything from being stored twice.
+      // Without locks (pages without https) take all entries: the uuids prevent storing anything twice.
       navigator.locks ? navigator.locks.request(this.#lock(tab), () => this.#adopt(tab)) : this.#adopt(tab),
     );
     await Promise.race([Promise.all(adopted), new Promise((resolve) => setTimeout(resolve, 400))]);
   }
 
-  /** The version that the next change is based on: the newest that the server told of. */
+  /** The version that the next change is based on: the newest that the server has reported. */
   version(name) {
     return this.#versions.get(name) ?? 0;
   }
@@ -60,35 +61,35 @@ export class Outbox {
     this.#versions.set(name, version);
   }
 
-  /** What the server has not confirmed of it, or null. */
+  /** The unconfirmed state of a name, or null. */
   unsent(name) {
     const entry = [...this.#entries.values()].findLast((one) => one.name === name);
     return entry ? (entry.next ?? entry.sending) : null;
   }
 
-  /** Keep a new state, and send it now. */
+  /** Store a new state and send it now. */
   record(name, body) {
     const key = this.#key(this.#tab, name);
     const entry = this.#entries.get(key) ?? { name, version: this.version(name), sending: null };
     entry.next = body;
     if (entry.stopped) {
-      // The server refused what was under way; what is new stands in its place.
+      // The server refused the previous change; the new one replaces it.
       entry.stopped = null;
       entry.sending = null;
     }
     this.#entries.set(key, entry);
-    this.#keep(key, entry);
-    this.#drain(key);
+    this.#store(key, entry);
+    this.#send(key);
   }
 
-  /** Try everything that waits, now. */
+  /** Try to send all waiting entries now. */
   flush() {
     clearTimeout(this.#timer);
     this.#timer = null;
-    return Promise.all([...this.#entries.keys()].map((key) => this.#drain(key)));
+    return Promise.all([...this.#entries.keys()].map((key) => this.#send(key)));
   }
 
-  async #drain(key) {
+  async #send(key) {
     const entry = this.#entries.get(key);
     if (!entry || entry.busy || entry.stopped) return;
     entry.busy = true;
@@ -96,7 +97,7 @@ export class Outbox {
     try {
       while (entry.next || entry.sending) await this.#sendOne(key, entry);
       this.#entries.delete(key);
-      localStorageOrNull()?.removeItem(key);
+      accessibleStorage()?.removeItem(key);
     } catch (error) {
       this.#failed(entry, error);
     } finally {
@@ -109,28 +110,28 @@ export class Outbox {
     if (!entry.sending) {
       entry.sending = { ...entry.next, version: entry.version, change: uuid() };
       entry.next = null;
-      this.#keep(key, entry);
+      this.#store(key, entry);
     }
     let reply;
     try {
       reply = await this.#put(entry.name, entry.sending);
     } catch (error) {
       if (!(error instanceof Refused && error.status === 409)) throw error;
-      await this.#settle(key, entry, error.body.answer ?? error.body.decision);
+      await this.#resolveConflict(key, entry, error.body.answer ?? error.body.decision);
       return;
     }
     this.#retry = FIRST_RETRY;
-    this.#trouble = null;
+    this.#problem = null;
     entry.version = reply.version;
     entry.sending = null;
     this.#versions.set(entry.name, reply.version);
-    this.#keep(key, entry);
+    this.#store(key, entry);
     this.#on.saved(entry.name, reply);
   }
 
-  /** Another page stored an answer since: the person says which of the two holds. */
-  async #settle(key, entry, theirs) {
-    this.#trouble = null;
+  /** Another page has stored a newer version: ask which of the two to keep. */
+  async #resolveConflict(key, entry, theirs) {
+    this.#problem = null;
     const mine = entry.next ?? entry.sending;
     const keepMine = !this.#on.same(mine, theirs) && (await this.#on.conflict(entry.name, mine, theirs));
     const latest = entry.next ?? entry.sending;
@@ -138,21 +139,21 @@ export class Outbox {
     entry.sending = null;
     entry.next = keepMine ? latest : null;
     this.#versions.set(entry.name, theirs.version);
-    this.#keep(key, entry);
+    this.#store(key, entry);
     if (!keepMine) this.#on.taken(entry.name, theirs);
   }
 
   #failed(entry, error) {
     const lasting = error instanceof Refused && error.status < 500 && error.status !== 401;
-    if (error instanceof Unreachable) this.#trouble = { state: "unreachable", message: error.message };
+    if (error instanceof Unreachable) this.#problem = { state: "unreachable", message: error.message };
     else if (error instanceof Refused && error.status === 401) {
-      this.#trouble = { state: "signed-out", message: error.message };
+      this.#problem = { state: "signed-out", message: error.message };
     } else if (lasting) {
       entry.stopped = error.message;
       return;
-    } else this.#trouble = { state: "failing", message: error.message };
+    } else this.#problem = { state: "failing", message: error.message };
     if (this.#timer !== null) return;
-    // Not all pages at once when the server is back.
+    // A random delay, so that not all pages retry at once when the server is back.
     this.#timer = setTimeout(() => this.flush(), this.#retry * (0.8 + 0.4 * Math.random()));
     this.#retry = Math.min(LAST_RETRY, this.#retry * 2);
   }
@@ -163,7 +164,7 @@ export class Outbox {
     const waiting = new Set(entries.map((entry) => entry.name)).size;
     let status = { state: "saved", message: "" };
     if (stopped) status = { state: "refused", message: stopped.stopped };
-    else if (waiting) status = this.#trouble ?? { state: "saving", message: "" };
+    else if (waiting) status = this.#problem ?? { state: "saving", message: "" };
     this.#on.status({ ...status, waiting, kept: this.#kept });
   }
 
@@ -173,15 +174,15 @@ export class Outbox {
       let place = this.#key(this.#tab, entry.name);
       while (this.#entries.has(place)) place += "+";
       this.#entries.set(place, { ...entry, busy: false, stopped: null });
-      this.#keep(place, entry);
-      localStorageOrNull()?.removeItem(key);
+      this.#store(place, entry);
+      accessibleStorage()?.removeItem(key);
       this.#on.taken(entry.name, null);
-      this.#drain(place);
+      this.#send(place);
     }
   }
 
   #stored() {
-    const storage = localStorageOrNull();
+    const storage = accessibleStorage();
     const found = [];
     for (const key of storage ? Object.keys(storage) : []) {
       if (!key.startsWith(this.#folder)) continue;
@@ -194,7 +195,7 @@ export class Outbox {
     return found;
   }
 
-  #keep(key, { name, version, sending, next }) {
+  #store(key, { name, version, sending, next }) {
     try {
       localStorage.setItem(key, JSON.stringify({ name, version, sending, next }));
       this.#kept = true;
@@ -212,8 +213,8 @@ export class Outbox {
   }
 }
 
-/** Browsers that forbid storage throw when it is named. */
-function localStorageOrNull() {
+/** Browsers that block storage throw on access. */
+function accessibleStorage() {
   try {
     return window.localStorage;
   } catch {

@@ -1,4 +1,4 @@
-/** The eight regions and their marks, drawn over a photograph as SVG: lines of constant width at any zoom. */
+/** The eight regions and their marks, drawn over a photograph as SVG; line widths do not depend on the zoom. */
 
 import { REGIONS, frameOf, regionAnchors, regionNameAt, regionPaths } from "./geometry.js";
 
@@ -32,7 +32,7 @@ export class Overlay {
     this.#marks = add(svg, "g", { class: "marks" });
   }
 
-  /** The regions of these two points; nothing where they coincide. */
+  /** Draw the regions of these two points; nothing if they coincide. */
   setPoints(disc, fovea, width, height) {
     this.#size = [width, height];
     attributes(this.#clip, { x: -0.5, y: -0.5, width, height });
@@ -53,10 +53,10 @@ export class Overlay {
     return this.#frame && regionNameAt(this.#frame, point);
   }
 
-  /** Where a view shows the photograph: its scale, x and y. */
+  /** Follow the scale, x and y of a view. */
   follow(view) {
     this.#place = view;
-    // Pixels are points, and the photograph begins half a pixel before the first.
+    // Coordinates are pixel centres; the photograph starts half a pixel before the first.
     const { scale, x, y } = view;
     this.#world.setAttribute("transform", `translate(${x} ${y}) scale(${scale}) translate(0.5 0.5)`);
     this.#placeMarks();
@@ -91,7 +91,7 @@ export class Overlay {
     this.#placeMarks();
   }
 
-  /** The region under the pointer or the focus. */
+  /** Highlight the region under the pointer or with the focus. */
   point(region) {
     for (const [name, path] of this.#paths) path.classList.toggle("pointed", name === region);
   }

@@ -1,9 +1,9 @@
-/** The overview of a study: progress by annotator, agreement by finding, what is undecided. Renews itself. */
+/** The overview of a study: progress by annotator, agreement by finding, open questions. Refreshes itself. */
 
 import { Refused, get, session } from "./api.js";
 import { $, element } from "./dom.js";
 
-const EVERY = 20_000;
+const INTERVAL = 20_000;
 const NAMESPACE = "http://www.w3.org/2000/svg";
 
 function show(overview, labels) {
@@ -44,7 +44,7 @@ function annotator({ name, done, total, median_seconds: median }) {
 }
 
 function agreement({ finding, kappa_image: byImage, kappa_region: byRegion, images, present, ...rest }, labels) {
-  const why = rest.reason ?? "not enough readings yet";
+  const why = rest.reason ?? "too few readings yet";
   return row([
     labels.get(finding) ?? finding,
     kappa(byImage, rest.reason_image ?? why),
@@ -54,7 +54,7 @@ function agreement({ finding, kappa_image: byImage, kappa_region: byRegion, imag
   ]);
 }
 
-/** κ as a number and as a point on a line from -1 over 0 to 1. */
+/** κ as a number, and as a point on a line from -1 to 1. */
 function kappa(value, why) {
   if (value === null) {
     const none = element("span", "none", "–");
@@ -119,25 +119,25 @@ function duration(seconds) {
   return whole < 60 ? `${whole} s` : `${Math.floor(whole / 60)} min ${whole % 60} s`;
 }
 
-async function renew(labels) {
+async function refresh(labels) {
   try {
     show(await get("/api/overview"), labels);
   } catch (error) {
     $("message").hidden = false;
     $("message").textContent =
-      error instanceof Refused ? `Not shown: ${error.message}` : "The server is unreachable; trying again.";
+      error instanceof Refused ? `Cannot be shown: ${error.message}` : "The server is unreachable; trying again.";
   }
-  setTimeout(() => renew(labels), EVERY);
+  setTimeout(() => refresh(labels), INTERVAL);
 }
 
 async function open() {
   try {
     const info = await session();
-    await renew(new Map(info.findings.map(({ name, label }) => [name, label])));
+    await refresh(new Map(info.findings.map(({ name, label }) => [name, label])));
   } catch (error) {
     $("message").textContent =
       error instanceof Refused && error.status === 401
-        ? "You are not signed in. Open the link that was made for you."
+        ? "You are not signed in. Open your personal link."
         : `The page cannot start: ${error.message}`;
   }
 }

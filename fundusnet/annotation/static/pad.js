@@ -1,4 +1,4 @@
-/** The regions as buttons, laid out as in the picture, with the keys that press them; and the same plan drawn small. */
+/** The regions as buttons, laid out as in the picture, with their keys; and a small version of the same layout. */
 
 import { element } from "./dom.js";
 import { keyCaps, regionGrid } from "./keys.js";
@@ -24,7 +24,7 @@ export class Pad {
     });
   }
 
-  /** The regions that are on, in a colour; null: nothing can be pressed. */
+  /** Show the selected regions in a colour; with null, all buttons are disabled. */
   show(regions, colour, temporalLeft) {
     if (this.#temporalLeft !== temporalLeft) this.#build(temporalLeft);
     this.#place.style.setProperty("--finding", colour ?? "transparent");
@@ -63,7 +63,7 @@ export class Pad {
   }
 }
 
-/** The same plan, small and without words. */
+/** The same layout, small and without labels. */
 export function tiles(regions, temporalLeft) {
   return regionGrid(temporalLeft)
     .flat()

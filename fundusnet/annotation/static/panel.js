@@ -1,4 +1,4 @@
-/** The reading beside the photograph: findings, regions of the chosen one, normal. Draws an answer, reports what is pressed. */
+/** The panel beside the photograph: findings, regions of the chosen one, normal. Draws an answer and reports clicks. */
 
 import { $, element } from "./dom.js";
 import { Pad, tiles } from "./pad.js";
@@ -23,13 +23,13 @@ export class Panel {
     return this.#labels.get(region) ?? region;
   }
 
-  /** In words, for titles, screen readers and dialogs. */
+  /** An answer in words, for titles, screen readers and dialogs. */
   describe(answer) {
     if (answer.ungradable !== null) return `ungradable: ${answer.ungradable}`;
     if (answer.normal) return "normal";
     const findings = this.#findings
       .filter(({ name }) => answer.findings[name])
-      .map(({ name, label }) => `${label}: ${this.#inWords(answer.findings[name])}`);
+      .map(({ name, label }) => `${label}: ${this.#regionNames(answer.findings[name])}`);
     return findings.join("; ") || "nothing marked";
   }
 
@@ -37,7 +37,7 @@ export class Panel {
     for (const { name, label } of this.#findings) {
       const row = this.#rows.get(name);
       const regions = answer.findings[name] ?? [];
-      const where = this.#inWords(regions);
+      const where = this.#regionNames(regions);
       row.button.classList.toggle("marked", regions.length > 0);
       row.button.setAttribute("aria-pressed", String(name === chosen));
       row.button.setAttribute("aria-label", `${label}: ${where || "not marked"}`);
@@ -47,7 +47,7 @@ export class Panel {
     }
     $("normal").setAttribute("aria-pressed", String(answer.normal));
     const finding = this.#findings.find(({ name }) => name === chosen);
-    $("pad-title").textContent = finding ? `Where: ${finding.label}` : "Where: choose a finding first";
+    $("pad-title").textContent = finding ? `Regions: ${finding.label}` : "Regions: choose a finding first";
     this.#pad.show(finding ? (answer.findings[chosen] ?? []) : null, finding?.colour, temporalLeft);
   }
 
@@ -55,15 +55,15 @@ export class Panel {
     this.#pad.point(region);
   }
 
-  /** Draw the eye to the list: a finding has to be chosen first. */
+  /** Draw attention to the list, because a finding has to be chosen first. */
   nudge() {
     const list = $("findings");
     list.classList.remove("nudge");
-    void list.offsetWidth; // starts the animation anew
+    void list.offsetWidth; // restarts the animation
     list.classList.add("nudge");
   }
 
-  #inWords(regions) {
+  #regionNames(regions) {
     return regions.map((region) => this.label(region)).join(", ");
   }
 

@@ -1,4 +1,4 @@
-/** Optic disc and fovea: two handles on the photograph, moved by pointer or arrow keys, both by buttons one can focus. */
+/** Optic disc and fovea: two handles on the photograph, focusable buttons moved by pointer or arrow keys. */
 
 const REACH = { mouse: 14, pen: 18, touch: 24 };
 const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
@@ -9,7 +9,7 @@ export class Points {
   #on;
   #points = null;
 
-  /** on: live(disc, fovea) while one moves; placed(disc, fovea, label) when it has; label joins arrow-key steps. */
+  /** on: live(disc, fovea) during a move; placed(disc, fovea, label) after it; label joins arrow-key steps into one. */
   constructor(view, buttons, on) {
     this.#view = view;
     this.#buttons = buttons;
@@ -25,7 +25,7 @@ export class Points {
     this.place();
   }
 
-  /** Put the handles where the view shows the points. */
+  /** Position the handles where the view shows the points. */
   place() {
     for (const [name, button] of Object.entries(this.#buttons)) {
       button.hidden = this.#points === null;
@@ -35,18 +35,18 @@ export class Points {
     }
   }
 
-  /** Name the handle under the pointer, at a pixel of the photograph or nowhere (null). */
+  /** Highlight the handle near the pointer, which is at a pixel of the photograph or outside it (null). */
   hover(point) {
     const near = point && this.#at(...this.#view.toStage(point), "mouse");
     for (const [name, button] of Object.entries(this.#buttons)) button.classList.toggle("near", name === near);
   }
 
-  /** What to drag at a place of the stage, for the view; null if no handle is near. */
+  /** The handle to drag at a position of the stage, for the view; null if none is near. */
   grab(x, y, pointer) {
     const name = this.#at(x, y, pointer);
     if (!name) return null;
     const before = this.#points;
-    // The handle moves as the pointer does, from where it was taken: it never jumps under the finger.
+    // The handle keeps its offset to the pointer, so that it does not jump.
     const [startX, startY] = this.#view.toPixel(x, y);
     const offset = [before[name][0] - startX, before[name][1] - startY];
     const button = this.#buttons[name];
@@ -68,7 +68,7 @@ export class Points {
     };
   }
 
-  /** Focus the disc, from there the fovea, from there neither. */
+  /** Focus the disc, then the fovea, then neither. */
   focusNext() {
     const { disc, fovea } = this.#buttons;
     if (document.activeElement === disc) fovea.focus();
@@ -97,7 +97,7 @@ export class Points {
     if (!arrow || !this.#points) return;
     event.preventDefault();
     event.stopPropagation();
-    // A pixel of the screen, whatever the zoom.
+    // One screen pixel at any zoom.
     const step = (event.shiftKey ? 10 : 1) / this.#view.scale;
     const [x, y] = this.#points[name];
     this.#moveTo(name, [x + arrow[0] * step, y + arrow[1] * step]);

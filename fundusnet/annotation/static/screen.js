@@ -1,4 +1,4 @@
-/** What a reader sees of one photograph and its answer: picture, regions, handles, panel. Draws; what is done comes back. */
+/** One photograph with its answer: picture, regions, handles and panel. Draws, and reports what the reader does. */
 
 import { colourOf } from "./colours.js";
 import { $ } from "./dom.js";
@@ -22,7 +22,7 @@ export class Screen {
 
   /**
    * info: the session. on: toggle(region), choose(finding), clear(), placed(disc, fovea, label), gradable(), mirror().
-   * What is on the photograph is heard only while `ready()`.
+   * Actions on the photograph are reported only while `ready()`.
    */
   constructor(info, on) {
     this.#findings = info.findings.map((finding, index) => ({ ...finding, colour: colourOf(index) }));
@@ -61,7 +61,7 @@ export class Screen {
     this.#points.focusNext();
   }
 
-  /** Draw an answer to an image; `last` where no other photograph waits. */
+  /** Draw the answer for an image; `last` if no other photograph is waiting. */
   draw(image, history, chosen, { temporalLeft, last }) {
     const answer = history.now;
     this.#image = image;
@@ -95,14 +95,14 @@ export class Screen {
   }
 
   #drawNotice({ ungradable, disc, state }, last) {
-    if (ungradable !== null) notice(`Ungradable: ${ungradable}`, { label: "Take back", run: this.on.gradable });
+    if (ungradable !== null) notice(`Ungradable: ${ungradable}`, { label: "Mark as gradable", run: this.on.gradable });
     else if (this.#image.points === "guess" && disc === null) {
-      notice("Disc and fovea are a guess. Drag the two handles into place.", {
+      notice("The positions of disc and fovea are estimates. Drag the two handles into place.", {
         label: "Other eye",
         run: this.on.mirror,
       });
     } else if (last && state === "done") {
-      notice("All photographs are done. Thank you! You can still look through them and change your answers.");
+      notice("All photographs are done. Thank you! You can still review them and change your answers.");
     } else notice(null);
   }
 

@@ -1,4 +1,4 @@
-/** What the page says about itself: whether all is saved, and short notes that pass. */
+/** Status of the page: whether everything is saved, progress, and short notes. */
 
 import { $, element } from "./dom.js";
 
@@ -6,29 +6,31 @@ const images = (count) => (count === 1 ? "1 photograph" : `${count} photographs`
 const TEXTS = {
   saved: () => "Saved",
   saving: () => "Saving",
-  unreachable: ({ waiting }) => `Not saved: server unreachable. Kept here (${images(waiting)})`,
-  failing: ({ waiting, message }) => `Not saved: ${message}. Kept here (${images(waiting)})`,
-  "signed-out": ({ waiting }) => `Not saved: signed out. Kept here (${images(waiting)}); open your link again`,
+  unreachable: () => "Not saved: server unreachable",
+  failing: ({ message }) => `Not saved: ${message}`,
+  "signed-out": () => "Not saved: signed out; open your link again",
   refused: ({ message }) => `Not saved: ${message}`,
 };
-const SHORT = 6_000;
-const PATIENCE = 150;
+const RETRIED = ["unreachable", "failing", "signed-out"];
+const TOAST_TIME = 6_000;
+const SAVING_DELAY = 150;
 
 let timer = null;
 
-/** Show the state of the outbox. "Saving" appears only when it takes a moment: it would flicker with every click. */
+/** Show the state of the outbox. "Saving" appears only after a moment, to avoid flicker at every click. */
 export function showStatus(status) {
   const output = $("status");
-  const text = TEXTS[status.state](status);
+  let text = TEXTS[status.state](status);
+  if (status.state !== "saved" && !status.kept) text += ". This browser cannot keep it: leave the page open";
+  else if (RETRIED.includes(status.state)) text += `. Kept in this browser (${images(status.waiting)})`;
   const show = () => {
-    const say = status.kept || status.state === "saved" ? text : `${text}; but this browser keeps nothing: leave it open`;
-    output.querySelector("span").textContent = say;
-    output.title = say;
+    output.querySelector("span").textContent = text;
+    output.title = text;
     output.classList.toggle("slow", status.state === "saving");
   };
   output.dataset.state = status.state;
   clearTimeout(timer);
-  if (status.state === "saving") timer = setTimeout(show, PATIENCE);
+  if (status.state === "saving") timer = setTimeout(show, SAVING_DELAY);
   else show();
 }
 
@@ -38,7 +40,7 @@ export function showProgress({ done, total }) {
   $("progress-text").textContent = `${done} of ${total} done`;
 }
 
-/** A note that passes, with a button if `action` { label, run } is given. Only the latest stays. */
+/** A note that disappears, with a button if `action` { label, run } is given. Only the latest is shown. */
 export function toast(text, action = null) {
   const note = element("p", "toast", text);
   if (action) {
@@ -50,10 +52,10 @@ export function toast(text, action = null) {
     note.append(button);
   }
   $("toasts").replaceChildren(note);
-  setTimeout(() => note.remove(), SHORT);
+  setTimeout(() => note.remove(), TOAST_TIME);
 }
 
-/** A note that stays above the photograph, until `hideNotice` or its button. */
+/** A note above the photograph, which stays until `notice(null)`. */
 export function notice(text, action = null) {
   const place = $("notice");
   place.hidden = text === null;

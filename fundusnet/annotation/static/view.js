@@ -1,10 +1,10 @@
 /**
- * A photograph that can be zoomed and moved: wheel, pinch, drag, keys. Says where a tap fell in pixels of the photograph
- * (integers at their centres) and lets the page take hold of things lying on it.
+ * A photograph that can be zoomed and moved: wheel, pinch, drag, keys. Reports taps in pixels of the photograph
+ * (integers at their centres) and lets the page drag handles on it.
  */
 
 const SLOP = { mouse: 4, pen: 6, touch: 9 };
-const MOST = 24;
+const MAX_SCALE = 24;
 
 export class View {
   scale = 1;
@@ -20,8 +20,8 @@ export class View {
   #fitted = true;
 
   /**
-   * on: moved() after every change of place; tap(point); hover(point or null); grab(x, y, pointer) → null, or
-   * { drag(point), drop(), cancel() } for what lies there.
+   * on: moved() after every change of position; tap(point); hover(point or null); grab(x, y, pointer) → null, or
+   * { drag(point), drop(), cancel() } of the handle there.
    */
   constructor(stage, img, on) {
     this.#stage = stage;
@@ -37,7 +37,7 @@ export class View {
     new ResizeObserver(() => (this.#fitted ? this.fit() : this.#place())).observe(stage);
   }
 
-  /** Show a photograph of `width` × `height` pixels: `screen` at once, `full` when zoomed beyond it. Awaits the first. */
+  /** Show a photograph of `width` × `height` pixels: `screen` first (awaited), `full` when zoomed beyond it. */
   async show({ width, height, screen, full }) {
     const source = { full, loading: false };
     this.#source = source;
@@ -53,7 +53,7 @@ export class View {
   }
 
   fit() {
-    this.scale = this.#least();
+    this.scale = this.#minScale();
     const { clientWidth, clientHeight } = this.#stage;
     this.x = (clientWidth - this.#size[0] * this.scale) / 2;
     this.y = (clientHeight - this.#size[1] * this.scale) / 2;
@@ -61,10 +61,10 @@ export class View {
     this.#place();
   }
 
-  /** Zoom by a factor about a point of the stage, its middle by default. */
+  /** Zoom by a factor about a point of the stage, by default its centre. */
   zoom(factor, x = this.#stage.clientWidth / 2, y = this.#stage.clientHeight / 2) {
-    const scale = Math.min(Math.max(this.scale * factor, this.#least()), Math.max(MOST, this.#least()));
-    if (scale <= this.#least() * 1.001) {
+    const scale = Math.min(Math.max(this.scale * factor, this.#minScale()), Math.max(MAX_SCALE, this.#minScale()));
+    if (scale <= this.#minScale() * 1.001) {
       this.fit();
       return;
     }
@@ -82,7 +82,7 @@ export class View {
     this.#place();
   }
 
-  /** Move the photograph until a point of it is in sight. */
+  /** Move the photograph until a point of it is visible. */
   reveal(point) {
     const margin = 40;
     const [x, y] = this.toStage(point);
@@ -90,10 +90,10 @@ export class View {
     this.pan(missing(x, this.#stage.clientWidth), missing(y, this.#stage.clientHeight));
   }
 
-  /** The same part of the photograph as another view of the same size shows. */
+  /** Show the same part of the photograph as another view of the same size. */
   follow({ scale, x, y }) {
     Object.assign(this, { scale, x, y });
-    this.#fitted = scale <= this.#least() * 1.001;
+    this.#fitted = scale <= this.#minScale() * 1.001;
     this.#place(false);
   }
 
@@ -103,7 +103,7 @@ export class View {
   }
 
   get magnification() {
-    return this.scale / this.#least();
+    return this.scale / this.#minScale();
   }
 
   toStage([px, py]) {
@@ -118,19 +118,19 @@ export class View {
     return px >= -0.5 && py >= -0.5 && px < this.#size[0] - 0.5 && py < this.#size[1] - 0.5;
   }
 
-  #least() {
+  #minScale() {
     const [width, height] = this.#size;
     return Math.max(1e-3, Math.min(this.#stage.clientWidth / width, this.#stage.clientHeight / height));
   }
 
-  #place(tell = true) {
-    // The photograph can be moved, but never out of sight.
+  #place(notify = true) {
+    // The photograph can be moved, but not out of the window.
     const [width, height] = this.#size.map((length) => length * this.scale);
     this.x = within(this.x, this.#stage.clientWidth, width);
     this.y = within(this.y, this.#stage.clientHeight, height);
     this.#img.style.transform = `translate(${this.x}px, ${this.y}px) scale(${this.scale})`;
     this.#sharpen();
-    if (tell) this.#on.moved?.();
+    if (notify) this.#on.moved?.();
   }
 
   async #sharpen() {
@@ -145,7 +145,7 @@ export class View {
       source.width = full.naturalWidth;
       this.#img.src = source.full;
     } catch {
-      // What is shown stays; the next zoom tries again.
+      // Keep the current picture; the next zoom tries again.
       source.loading = false;
     }
   }
@@ -155,7 +155,7 @@ export class View {
     const lines = event.deltaMode === 1 ? 16 : 1;
     const delta = Math.max(-120, Math.min(120, event.deltaY * lines));
     const [x, y] = this.#at(event);
-    // A pinch on a trackpad arrives as a wheel with ctrl, in small steps.
+    // Browsers report a trackpad pinch as a wheel event with ctrl, in small steps.
     this.zoom(Math.exp(-delta * (event.ctrlKey ? 0.012 : 0.0022)), x, y);
   }
 
@@ -168,7 +168,7 @@ export class View {
       const held = event.button === 0 ? this.#on.grab?.(...at, event.pointerType) : null;
       this.#gesture = { start: at, last: at, held, moved: event.button === 1, slop: SLOP[event.pointerType] ?? 4 };
     } else if (this.#gesture) {
-      // A second finger: whatever the first had begun is a pinch now.
+      // A second finger turns the gesture into a pinch.
       if (this.#gesture.moved) this.#gesture.held?.cancel();
       this.#gesture = { ...this.#gesture, held: null, moved: true, pinch: this.#pinch() };
     }
@@ -224,7 +224,7 @@ export class View {
   }
 }
 
-/** Load a picture so that showing it takes no time. */
+/** Load and decode a picture, so that it can be shown at once. */
 export async function decoded(url) {
   const img = new Image();
   img.src = url;
@@ -232,7 +232,7 @@ export async function decoded(url) {
   return img;
 }
 
-/** Where a length may begin in a room: in the middle if it fits, without a gap at either side if it does not. */
+/** Start of a length within a space: centred if it fits, otherwise without a gap at either side. */
 function within(start, room, length) {
   if (length <= room) return (room - length) / 2;
   return Math.min(0, Math.max(room - length, start));

@@ -1,4 +1,4 @@
-/** An annotator's photographs in their order: which waits, what is known of each, and its answers with their history. */
+/** An annotator's photographs in reading order, with their state, their answers and the history of these. */
 
 import { Refused, get, imagePath, photographPath, put } from "./api.js";
 import { EMPTY, content, same } from "./answer.js";
@@ -17,8 +17,8 @@ export class Worklist {
   #ahead = [];
 
   /**
-   * owner: whose answers these are. on: status(status of the outbox), progress({ done, total }), conflict(imageId, mine,
-   * theirs) → whether mine holds, changed(imageId) when an answer from elsewhere was taken.
+   * owner: id of the annotator. on: status(status of the outbox), progress({ done, total }), conflict(imageId, mine,
+   * theirs) → whether to keep mine, changed(imageId) after an answer from another window was taken over.
    */
   constructor(owner, on) {
     this.#on = on;
@@ -27,11 +27,11 @@ export class Worklist {
       status: on.status,
       saved: (_, reply) => on.progress(reply.progress),
       conflict: (imageId, mine, theirs) => this.#choose(imageId, mine, theirs),
-      taken: (imageId, theirs) => (theirs ? this.#take(imageId, theirs) : this.refresh(imageId)),
+      taken: (imageId, theirs) => (theirs ? this.#takeOver(imageId, theirs) : this.refresh(imageId)),
     });
   }
 
-  /** Send what closed pages left, then learn the order. */
+  /** Send what closed pages left, then fetch the reading order. */
   async start() {
     await this.#outbox.restore();
     this.entries = (await get("/api/queue")).images;
@@ -49,30 +49,30 @@ export class Worklist {
     return this.entries.findIndex((entry) => entry.image_id === imageId);
   }
 
-  /** The next that waits after an index: to do first, then what was skipped; null if none does. */
+  /** Index of the next photograph to do after `from`, else of the next skipped one; null if there is none. */
   nextTodo(from) {
     const order = this.entries.map((_, step) => (from + 1 + step) % this.entries.length);
     const find = (state) => order.find((index) => index !== from && this.entries[index].state === state);
     return find("todo") ?? find("skipped") ?? null;
   }
 
-  /** What is known of a photograph: from the server the first time. */
+  /** A photograph with its answer; fetched from the server the first time. */
   async load(imageId) {
-    while (!this.#images.has(imageId)) this.#receive(await this.#ask(imageId));
+    while (!this.#images.has(imageId)) this.#receive(await this.#fetch(imageId));
     return this.#images.get(imageId);
   }
 
-  /** Look whether another window changed it meanwhile; what is known stays where the server does not answer. */
+  /** Check whether another window has changed the answer; without a reply from the server nothing changes. */
   async refresh(imageId) {
     try {
-      this.#receive(await this.#ask(imageId));
+      this.#receive(await this.#fetch(imageId));
     } catch {
       return;
     }
     this.#on.changed(imageId);
   }
 
-  /** Have the next ones at hand before their turn comes. */
+  /** Load the next photographs in advance. */
   prefetch(index) {
     const ids = [];
     for (let next = this.nextTodo(index); next !== null && ids.length < AHEAD; next = this.nextTodo(next)) {
@@ -80,52 +80,52 @@ export class Worklist {
       if (next === index || ids.includes(imageId)) break;
       ids.push(imageId);
     }
-    // Held here so that the browser keeps the decoded pictures.
+    // The reference makes the browser keep the decoded pictures.
     this.#ahead = ids.map(async (imageId) => {
       try {
         await this.load(imageId);
         return await decoded(photographPath(imageId, "screen"));
       } catch {
-        return null; // It is asked for again when its turn comes.
+        return null; // It is requested again when it is shown.
       }
     });
   }
 
-  /** Keep the newest answer of a photograph, and send it. */
+  /** Store and send the current answer of a photograph. */
   save(imageId, seconds) {
     const answer = this.history(imageId).now;
-    this.#note(imageId, answer.state);
+    this.#setState(imageId, answer.state);
     this.#outbox.record(imageId, { ...content(answer), seconds });
   }
 
-  async #ask(imageId) {
+  async #fetch(imageId) {
     try {
       return await get(imagePath(imageId));
     } catch (error) {
       if (!(error instanceof Refused && error.status === 422)) throw error;
-      // No photograph that can be shown; but that can be said of it.
+      // The photograph cannot be shown, but it can still be marked ungradable.
       const answer = { ...EMPTY, version: this.#outbox.version(imageId), seconds: 0 };
       return { image_id: imageId, width: 0, height: 0, disc: null, fovea: null, points: null, answer, broken: error };
     }
   }
 
-  /** Take in what the server knows, unless this page knows better. */
+  /** Take over the server's answer, unless this page has a newer one. */
   #receive(image) {
     const imageId = image.image_id;
     const unsent = this.#outbox.unsent(imageId);
     const before = this.#outbox.version(imageId);
-    // Written before a change of ours that was stored since.
+    // The reply is older than a change of ours that has been stored since.
     if (!unsent && image.answer.version < before) return;
-    // The points to begin with stay those that were there at first: undo goes back to them.
+    // Keep the initial points, because undo returns to them.
     const { disc, fovea, points } = this.#images.get(imageId) ?? image;
     this.#images.set(imageId, { ...image, disc, fovea, points });
     if (!unsent) this.#outbox.seen(imageId, image.answer.version);
     const now = content(unsent ?? image.answer);
     if (!this.#histories.has(imageId)) this.#histories.set(imageId, new History(now));
-    else if (!unsent && image.answer.version > before) this.#take(imageId, now);
+    else if (!unsent && image.answer.version > before) this.#takeOver(imageId, now);
   }
 
-  /** Whether mine holds against theirs; undo reaches the one that does not. */
+  /** Ask whether to keep mine or theirs; undo restores the other one. */
   async #choose(imageId, mine, theirs) {
     const keep = await this.#on.conflict(imageId, mine, theirs);
     const past = this.history(imageId);
@@ -138,15 +138,15 @@ export class Worklist {
     return keep;
   }
 
-  /** An answer from elsewhere holds now; undo brings back the one before. */
-  #take(imageId, theirs) {
+  /** Take over an answer from another window; undo restores the previous one. */
+  #takeOver(imageId, theirs) {
     const past = this.history(imageId);
     if (past && !same(past.now, theirs)) past.push(content(theirs));
-    this.#note(imageId, theirs.state);
+    this.#setState(imageId, theirs.state);
     this.#on.changed(imageId);
   }
 
-  #note(imageId, state) {
+  #setState(imageId, state) {
     const entry = this.entries[this.indexOf(imageId)];
     if (entry) entry.state = state;
   }

@@ -1,4 +1,4 @@
-"""Tables that grow: whatever a crash leaves of the end, whole groups of rows stay and nothing else."""
+"""Resumable tables: however a crash cuts the file, complete groups of rows are kept and nothing else."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fundusnet.prediction.heatmaps import file_name
-from fundusnet.prediction.tables import GrowingTable, read_columns, read_rows
+from fundusnet.prediction.output_files import ResumableTable, read_columns, read_rows
 
 COLUMNS = ("image_id", "finding", "value")
 text = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0\r"), min_size=1, max_size=8)
@@ -27,7 +27,7 @@ def test_whole_groups_survive_a_cut_anywhere(ids: list[str], group: int, share: 
         file = Path(folder) / "table.csv"
         groups = [[(name, f"f{n}", "1,\n") for n in range(group)] for name in ids]
         ends = []
-        with GrowingTable(file, COLUMNS, "image_id", group) as table:
+        with ResumableTable(file, COLUMNS, "image_id", group) as table:
             for rows in groups:
                 table.add(rows)
                 ends.append(file.stat().st_size)
@@ -35,7 +35,7 @@ def test_whole_groups_survive_a_cut_anywhere(ids: list[str], group: int, share: 
         cut = round(share * len(whole))
         # What follows the cut is no end of a line: that is what a torn write leaves.
         file.write_bytes(whole[:cut] + tail.replace(b"\n", b"").replace(b'"', b""))
-        with GrowingTable(file, COLUMNS, "image_id", group) as table:
+        with ResumableTable(file, COLUMNS, "image_id", group) as table:
             kept = sum(end <= cut for end in ends)
             assert table.done == set(ids[:kept])
             for rows in groups[kept:]:
@@ -46,7 +46,7 @@ def test_whole_groups_survive_a_cut_anywhere(ids: list[str], group: int, share: 
 
 
 @pytest.mark.parametrize("part", ["", "drusen"])
-def test_names_of_files_stay_apart_and_short(part: str) -> None:
+def test_file_names_are_unique_and_short(part: str) -> None:
     long = ["é" * 200 + str(number) for number in range(3)]
     names = {file_name(image_id, part) for image_id in [*long, "a", "a.b", "a_b"]}
     assert len(names) == 6

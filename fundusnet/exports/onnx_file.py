@@ -1,4 +1,4 @@
-"""A trained network as an ONNX graph, from uint8 pixels to probabilities and maps."""
+"""Writes a trained network as ONNX, from uint8 pixels to probabilities and maps."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from fundusnet.errors import UserError
-from fundusnet.prediction.networks import Network
+from fundusnet.prediction.trained_network import TrainedNetwork
 
 TOLERANCE = 1e-4  # largest difference to torch in any output
 INPUT = "image"
 
 
-class Findings(nn.Module):
+class ExportedFindings(nn.Module):
     """``image`` uint8 ``(B, S, S, 3)`` → ``probability`` ``(B, F)``, ``map`` ``(B, F, h, w)``."""
 
     outputs = ("probability", "map")
@@ -34,7 +34,7 @@ class Findings(nn.Module):
         return probability, activation
 
 
-class OneStage(nn.Module):
+class ExportedStage(nn.Module):
     """``image`` uint8 ``(B, S, S, 3)`` → ``p`` ``(B, K-1)``, probabilities of "grade > k", ``grade`` ``(B,)``."""
 
     outputs: tuple[str, ...] = ("p", "grade")
@@ -48,8 +48,8 @@ class OneStage(nn.Module):
         return answer.p, answer.grade
 
 
-class TwoStages(OneStage):
-    """As :class:`OneStage`, with ``stage1_grade`` ``(B,)`` and ``mask`` ``(B, 1, S, S)`` in [0, 1]."""
+class ExportedTwoStages(ExportedStage):
+    """As :class:`ExportedStage`, with ``stage1_grade`` ``(B,)`` and ``mask`` ``(B, 1, S, S)`` in [0, 1]."""
 
     outputs = ("p", "grade", "stage1_grade", "mask")
 
@@ -58,27 +58,30 @@ class TwoStages(OneStage):
         return answer.p, answer.grade, answer.first.grade, answer.mask
 
 
-def graph_of(network: Network) -> nn.Module:
-    """What of ``network`` is exported: its preprocessing from uint8, the network, its outputs by position."""
+def exportable_module(network: TrainedNetwork) -> nn.Module:
+    """The module to export: preprocessing from uint8, the network, and its outputs as a tuple."""
     from fundusnet.grading.two_stage import TwoStage
 
     if network.task == "findings":
-        return Findings(network.module).eval()
-    return (TwoStages if isinstance(network.module, TwoStage) else OneStage)(network.module).eval()
+        return ExportedFindings(network.module).eval()
+    return (ExportedTwoStages if isinstance(network.module, TwoStage) else ExportedStage)(network.module).eval()
 
 
-def write_onnx(network: Network, file: Path, pictures: NDArray[np.uint8]) -> float:
-    """Write ``network`` to ``file`` for batches of any size; compare it with torch on ``pictures`` ``(N, S, S, 3)``.
+def write_onnx(network: TrainedNetwork, file: Path, pictures: NDArray[np.uint8]) -> float:
+    """Write ``network`` as ONNX for batches of any size, if onnxruntime agrees with torch.
 
     The file's metadata hold ``names``, ``size``, ``thresholds`` and ``temperatures`` as JSON under ``fundusnet``.
 
-    Returns
-    -------
-    The largest difference between onnxruntime and torch in any output.
+    Args:
+        network: What to write.
+        file: Where to write.
+        pictures: uint8 ``(N, S, S, 3)`` to compare on, N at least 2.
 
-    Raises
-    ------
-    UserError: onnx is not installed, or the two differ by more than 1e-4; ``file`` is then not written.
+    Returns:
+        The largest difference between onnxruntime and torch in any output.
+
+    Raises:
+        UserError: onnx is not installed, or the two differ by more than 1e-4; ``file`` is then not written.
     """
     try:
         import onnx
@@ -86,7 +89,7 @@ def write_onnx(network: Network, file: Path, pictures: NDArray[np.uint8]) -> flo
         import onnxscript  # noqa: F401 - torch writes through it
     except ModuleNotFoundError as error:
         raise UserError(f'{error.name} is not installed; pip install "fundusnet[export]"') from error
-    graph = graph_of(network)
+    graph = exportable_module(network)
     outputs: Any = graph.outputs
     example = torch.from_numpy(np.ascontiguousarray(pictures[:2]))
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
@@ -103,9 +106,9 @@ def write_onnx(network: Network, file: Path, pictures: NDArray[np.uint8]) -> flo
         )
     assert program is not None
     model = program.model_proto
-    described = {"task": network.task, "names": list(network.names), "size": network.view.size,
-                 "thresholds": network.thresholds, "temperatures": network.temperatures}  # fmt: skip
-    onnx.helper.set_model_props(model, {"fundusnet": json.dumps(described)})
+    metadata = {"task": network.task, "names": list(network.names), "size": network.spec.size,
+                "thresholds": network.thresholds, "temperatures": network.temperatures}  # fmt: skip
+    onnx.helper.set_model_props(model, {"fundusnet": json.dumps(metadata)})
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     with torch.inference_mode():
         expected = graph(torch.from_numpy(np.ascontiguousarray(pictures)))

@@ -1,4 +1,4 @@
-"""Parts that several machines predicted, put together: what one command over all would have written."""
+"""Merges the predictions of several machines into the folder that one command over all would have written."""
 
 from __future__ import annotations
 
@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from fundusnet.errors import UserError
-from fundusnet.prediction import heatmaps
-from fundusnet.prediction.tables import (
+from fundusnet.prediction.heatmaps import HEATMAPS
+from fundusnet.prediction.output_files import (
     PREDICTIONS,
     RECORD,
     REJECTED,
-    GrowingTable,
+    REPORT,
+    ResumableTable,
+    checkpoint_hashes,
     read_columns,
     read_record,
     read_rows,
@@ -24,22 +26,27 @@ from fundusnet.prediction.tables import (
 from fundusnet.system.progress import track
 from fundusnet.system.shard import Shard, find_parts, in_order, link
 
-SAME = ("digest", "task", "findings", "classes", "heatmaps")
+COMMON_KEYS = ("digest", "task", "findings", "classes", "heatmaps")
 
 
-def merge(patterns: Sequence[str], folder: Path, pictures: int) -> Path:
-    """Merge the finished parts that ``patterns`` name (folders, or patterns such as ``parts/*``) into ``folder``.
+def merge_parts(patterns: Sequence[str], folder: Path, pictures: int) -> Path:
+    """Merge finished parts into ``folder``.
 
-    Rows come in the order of one command over all, a row at a time. Heat maps become hard links where the file system
-    has them, else copies.
+    Rows are merged in order of path, one at a time. Heat maps become hard links if the file system supports them, else
+    copies.
+
+    Args:
+        patterns: Folders, or patterns such as ``parts/*``.
+        folder: Where to write; does not exist or is empty.
+        pictures: Photographs on the report page, at most.
 
     Raises:
-        UserError: a part is missing, unfinished, twice there or of something else, or ``folder`` is not empty.
+        UserError: A part is missing, unfinished, given twice or of another command, or ``folder`` is not empty.
     """
-    from fundusnet.prediction.page import write_page
+    from fundusnet.prediction.report_page import write_page
 
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UserError(f"output={folder} is not empty; choose another folder for the whole")
+        raise UserError(f"output={folder} is not empty; choose another folder")
     parts = find_parts(patterns, lambda path: (path / RECORD).is_file(), f"predictions (a folder with {RECORD})")
     records = [read_record(part) for part in parts]
     _check(parts, records)
@@ -49,9 +56,9 @@ def merge(patterns: Sequence[str], folder: Path, pictures: int) -> Path:
     for name in (PREDICTIONS, REJECTED):
         _merge_tables([part / name for part in parts], partial / name)
     for part in parts:
-        _link_maps(part / heatmaps.FOLDER, partial / heatmaps.FOLDER)
+        _link_heatmaps(part / HEATMAPS, partial / HEATMAPS)
     write_record(partial, {**records[0], "shard": str(Shard()), "merged": [str(part.resolve()) for part in parts]})
-    write_page(partial, partial / "report.html", pictures)
+    write_page(partial, partial / REPORT, pictures)
     if folder.exists():
         folder.rmdir()
     partial.rename(folder)
@@ -59,11 +66,12 @@ def merge(patterns: Sequence[str], folder: Path, pictures: int) -> Path:
 
 
 def _check(parts: Sequence[Path], records: Sequence[dict[str, Any]]) -> None:
+    first = records[0]
     for part, record in zip(parts, records, strict=True):
         if record.get("state") != "done":
-            raise UserError(f"{part} is not finished; run its command again, it goes on")
-        sums = [[each["sha256"] for each in one["checkpoints"]] for one in (records[0], record)]
-        if sums[0] != sums[1] or any(records[0].get(key) != record.get(key) for key in SAME):
+            raise UserError(f"{part} is not finished; run its command again to resume it")
+        different = any(first.get(key) != record.get(key) for key in COMMON_KEYS)
+        if different or checkpoint_hashes(first) != checkpoint_hashes(record):
             raise UserError(f"{parts[0]} and {part} are parts of different commands; merge parts of one")
     shards = (Shard.parsed(record.get("shard")) for record in records)
     in_order(zip(parts, shards, strict=True), "predict")
@@ -77,14 +85,14 @@ def _merge_tables(files: Sequence[Path], target: Path) -> None:
         for row in read_rows(file):
             yield tuple(row[name] for name in key), list(row.values())
 
-    # heapq.merge keeps rows of one key in their order: those of a photograph lie in one part.
+    # heapq.merge is stable, and all rows of a photograph are in one part: they stay together and in order.
     rows = heapq.merge(*(keyed(file) for file in files), key=lambda pair: pair[0])
-    with GrowingTable(target, columns, columns[0]) as table:
+    with ResumableTable(target, columns, columns[0]) as table:
         for _, row in track(rows, f"merging {target.name}"):
             table.add([row])
 
 
-def _link_maps(source: Path, target: Path) -> None:
+def _link_heatmaps(source: Path, target: Path) -> None:
     if not source.is_dir():
         return
     target.mkdir(exist_ok=True)

@@ -1,4 +1,4 @@
-"""Tables that grow while predictions are made, and go on after the process was killed."""
+"""The tables and the record in an output folder; a killed process leaves them in a state to resume from."""
 
 from __future__ import annotations
 
@@ -16,19 +16,22 @@ from fundusnet.errors import UserError
 
 PREDICTIONS = "predictions.csv"
 REJECTED = "rejected.csv"
-RECORD = "prediction.yaml"
 REJECTED_COLUMNS = ("path", "reason")
+RECORD = "prediction.yaml"
+REPORT = "report.html"
 
 
-class GrowingTable:
-    """A CSV file to which whole groups of rows are added; what a crash tore at its end is cut off when it is opened.
+class ResumableTable:
+    """A CSV file to which groups of rows are appended; opening it drops an incomplete group at its end.
 
     Args:
-        columns: names; the column ``key`` tells what a row is about.
-        group: rows of one key, which are written together.
+        file: The table; created if it does not exist.
+        columns: Column names.
+        key: Column that names the group of a row.
+        group: Rows in each group.
 
     Attributes:
-        done: keys whose rows are there already.
+        done: Keys whose rows the file holds already.
     """
 
     def __init__(self, file: Path, columns: Sequence[str], key: str, group: int = 1) -> None:
@@ -36,16 +39,15 @@ class GrowingTable:
         self._columns = tuple(columns)
         kept = 0
         if file.is_file():
-            for end, row in _whole_rows(file, len(columns), columns.index(key), group):
+            for end, name in _complete_groups(file, len(columns), columns.index(key), group):
                 kept = end
-                if row:
-                    self.done.add(row)
+                if name:
+                    self.done.add(name)
         self._file: BinaryIO = file.open("r+b" if kept else "wb")
         self._file.truncate(kept)
         self._file.seek(kept)
         if not kept:
             self.add([self._columns])
-            self._file.flush()
 
     def __enter__(self) -> Self:
         return self
@@ -56,7 +58,11 @@ class GrowingTable:
         self._file.close()
 
     def add(self, rows: Iterable[Sequence[object]]) -> None:
-        """Write rows; they are with the operating system when this returns."""
+        """Append rows and hand them to the operating system.
+
+        Raises:
+            UserError: The file cannot be written.
+        """
         text = io.StringIO()
         csv.writer(text, lineterminator="\n").writerows(rows)
         try:
@@ -64,12 +70,13 @@ class GrowingTable:
             self._file.flush()
         except OSError as error:
             raise UserError(
-                f"{self._file.name} cannot be written: {error.strerror}; make room, and the same command goes on"
+                f"{self._file.name} cannot be written: {error.strerror}; make room and run the same command again to "
+                "resume"
             ) from error
 
 
 def read_rows(file: Path) -> Iterator[dict[str, str]]:
-    """Rows of a finished table, one at a time; all cells are text."""
+    """The rows of a finished table, one at a time; all cells are text."""
     with file.open(encoding="utf-8", newline="") as stream:
         yield from csv.DictReader(stream)
 
@@ -81,10 +88,10 @@ def read_columns(file: Path) -> list[str]:
 
 
 def read_record(folder: Path) -> dict[str, Any]:
-    """What ``prediction.yaml`` says of the predictions in ``folder``.
+    """The content of ``prediction.yaml`` in ``folder``.
 
     Raises:
-        UserError: there is none, or it is damaged.
+        UserError: The file is missing or damaged.
     """
     file = folder / RECORD
     if not file.is_file():
@@ -99,19 +106,29 @@ def read_record(folder: Path) -> dict[str, Any]:
 
 
 def write_record(folder: Path, record: dict[str, object]) -> None:
-    """Write ``prediction.yaml`` in one move."""
+    """Write ``prediction.yaml`` atomically."""
     partial = folder / f"{RECORD}.partial"
     partial.write_text(yaml.safe_dump(record, sort_keys=False, allow_unicode=True), encoding="utf-8")
     partial.replace(folder / RECORD)
 
 
-def number(value: float) -> str:
-    """A probability for a table, to the last digit that float32 has; "" where there is none."""
+def checkpoint_hashes(record: dict[str, Any]) -> list[str]:
+    """The SHA-256 of each checkpoint that a record names."""
+    return [str(checkpoint["sha256"]) for checkpoint in record.get("checkpoints") or ()]
+
+
+def format_number(value: float) -> str:
+    """A probability for a table, with all digits of a float32; "" for NaN.
+
+    Examples:
+        >>> format_number(0.25), format_number(float("nan"))
+        ('0.25', '')
+    """
     return "" if np.isnan(value) else f"{value:.8g}"
 
 
-def _whole_rows(file: Path, cells: int, key: int, group: int) -> Iterator[tuple[int, str]]:
-    """Where the header and each whole group end, in bytes, and the key of the group ("" for the header)."""
+def _complete_groups(file: Path, cells: int, key: int, group: int) -> Iterator[tuple[int, str]]:
+    """The byte where the header and each complete group end, and the key of the group ("" for the header)."""
     position = 0
     ended = True
 

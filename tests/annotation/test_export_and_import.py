@@ -1,4 +1,4 @@
-"""An export trains as it is and follows the adjudicator; an earlier manifest goes on where it ended."""
+"""An export can be trained on and follows the adjudicator; a study can continue from an earlier manifest."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ import pytest
 import sqlalchemy as sa
 from studies import FINDINGS, Page, answer, client_of, link_of, open_study
 
-from fundusnet.annotation.exchange import export, take_in
+from fundusnet.annotation.manifest_import import import_readings
 from fundusnet.annotation.photographs import Photographs
 from fundusnet.annotation.storage import Storage, answers
 from fundusnet.annotation.study import Study
+from fundusnet.annotation.study_export import export_study
 from fundusnet.data.consensus import consensus
 from fundusnet.data.manifest import read_manifest
 from fundusnet.data.prepare import prepare
@@ -54,7 +55,7 @@ def labels(folder: Path, present: int = 2) -> dict[tuple[str, str], tuple[str, f
 
 
 def test_export_is_the_manifest_of_what_was_read(study: Study, tmp_path: Path) -> None:
-    folder = export(study, tmp_path / "out")
+    folder = export_study(study, tmp_path / "out")
     manifest = load_source("csv", folder)
     images = manifest.images.set_index("image_id")
     assert list(images.index) == list(IMAGES)
@@ -82,13 +83,13 @@ def test_export_is_the_manifest_of_what_was_read(study: Study, tmp_path: Path) -
     assert not (folder / "readings_blind.csv").exists()
 
 
-def test_a_half_done_answer_is_no_reading(tmp_path: Path) -> None:
+def test_an_unfinished_answer_is_not_a_reading(tmp_path: Path) -> None:
     study = open_study(tmp_path)
     page = Page(client_of(study))
     page.put("a", answer())
     page.put("a", answer(version=1, state="todo", findings={"drusen": ["macula"]}))
     page.put("b", answer(state="skipped", findings={"drusen": ["macula"]}))
-    assert load_source("csv", export(study, tmp_path / "out")).readings.empty
+    assert load_source("csv", export_study(study, tmp_path / "out")).readings.empty
 
 
 @pytest.mark.parametrize("present", [1, 2, 3])
@@ -97,7 +98,7 @@ def test_consensus_follows_the_adjudicator(study: Study, tmp_path: Path, verdict
     (ada,) = pages(study, "ada")
     body = {"finding": "hemorrhage", "present": verdict, "regions": ["macula", "disc_inferior"] if verdict else []}
     assert ada.put("a", body | {"version": 0}, "/api/adjudication/{}").status_code == 200
-    folder = export(study, tmp_path / "out")
+    folder = export_study(study, tmp_path / "out")
     decided = ("present", frozenset({"macula", "disc_inferior"})) if verdict else ("absent", frozenset())
     assert labels(folder, present)["a", "hemorrhage"] == decided
     assert labels(folder, present)["a", "drusen"] == ("present", frozenset({"macula"}))
@@ -117,24 +118,24 @@ def test_an_image_whose_only_mark_was_overruled_is_normal(tmp_path: Path) -> Non
         page.put("a", answer(state="ungradable", ungradable="blurred"))
     body = {"finding": "hemorrhage", "present": False, "regions": [], "version": 0}
     assert ada.put("a", body, "/api/adjudication/{}").status_code == 200
-    rows = read_manifest(export(study, tmp_path / "out")).readings
+    rows = read_manifest(export_study(study, tmp_path / "out")).readings
     assert rows.to_numpy().tolist() == [["a", "adjudicated-1", "", ""]]
 
 
-def test_a_decision_taken_back_counts_no_more(study: Study, tmp_path: Path) -> None:
+def test_a_withdrawn_decision_does_not_count(study: Study, tmp_path: Path) -> None:
     (ada,) = pages(study, "ada")
     body = {"finding": "hemorrhage", "present": False, "regions": [], "version": 0}
     ada.put("a", body, "/api/adjudication/{}")
     ada.put("a", body | {"present": None, "version": 1}, "/api/adjudication/{}")
-    assert labels(export(study, tmp_path / "out"))["a", "hemorrhage"][0] == "undecided"
+    assert labels(export_study(study, tmp_path / "out"))["a", "hemorrhage"][0] == "undecided"
 
 
 def test_export_again_replaces_the_earlier_one_and_nothing_else(study: Study, tmp_path: Path) -> None:
-    folder = export(study, tmp_path / "out")
+    folder = export_study(study, tmp_path / "out")
     (folder / "stale.csv").write_text("x")
     (anna,) = pages(study, "anna")
     anna.put("g", answer(findings={"drusen": ["temporal"]}))
-    export(study, folder)
+    export_study(study, folder)
     assert not (folder / "stale.csv").exists()
     assert "g" in set(read_manifest(folder).readings["image_id"])
     assert sorted(entry.name for entry in tmp_path.iterdir() if entry.name.startswith(".")) == []
@@ -142,32 +143,32 @@ def test_export_again_replaces_the_earlier_one_and_nothing_else(study: Study, tm
     (tmp_path / "mine" / "thesis.txt").write_text("x")
     (tmp_path / "file").write_text("x")
     for name in ("mine", "file"):
-        with pytest.raises(UserError, match="no earlier export"):
-            export(study, tmp_path / name)
+        with pytest.raises(UserError, match="not an earlier export"):
+            export_study(study, tmp_path / name)
     (tmp_path / "empty").mkdir()
-    export(study, tmp_path / "empty")
+    export_study(study, tmp_path / "empty")
 
 
-def test_a_broken_off_export_leaves_the_earlier_one_whole(
+def test_a_failed_export_leaves_the_earlier_one_intact(
     study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = export(study, tmp_path / "out")
+    folder = export_study(study, tmp_path / "out")
     before = {file.name: file.read_bytes() for file in folder.glob("*.*")}
 
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("fundusnet.annotation.exchange.write_manifest", full)
+    monkeypatch.setattr("fundusnet.annotation.study_export.write_manifest", full)
     with pytest.raises(OSError, match="No space left"):
-        export(study, folder)
+        export_study(study, folder)
     assert {file.name: file.read_bytes() for file in folder.glob("*.*")} == before
     assert sorted(entry.name for entry in tmp_path.iterdir() if entry.name.startswith(".out")) == []
 
 
-def test_an_export_that_cannot_take_its_place_leaves_it_to_the_earlier_one(
+def test_an_export_that_cannot_be_renamed_leaves_the_earlier_one(
     study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = export(study, tmp_path / "out")
+    folder = export_study(study, tmp_path / "out")
     before = (folder / "study.json").read_text()
     rename, calls = Path.rename, []
 
@@ -179,7 +180,7 @@ def test_an_export_that_cannot_take_its_place_leaves_it_to_the_earlier_one(
 
     monkeypatch.setattr(Path, "rename", second_fails)
     with pytest.raises(OSError, match="Input/output"):
-        export(study, folder)
+        export_study(study, folder)
     assert (folder / "study.json").read_text() == before
     assert sorted(entry.name for entry in tmp_path.iterdir() if entry.name.startswith(".out")) == []
 
@@ -187,35 +188,33 @@ def test_an_export_that_cannot_take_its_place_leaves_it_to_the_earlier_one(
 def test_originals_are_neither_copied_nor_touched(study: Study, tmp_path: Path) -> None:
     original = tmp_path / "photographs" / "a.png"
     before = (original.read_bytes(), original.stat().st_mtime_ns)
-    folder = export(study, tmp_path / "out")
-    export(study, folder)
+    folder = export_study(study, tmp_path / "out")
+    export_study(study, folder)
     assert (folder / "images" / "a.png").samefile(original)
     assert (original.read_bytes(), original.stat().st_mtime_ns) == before
 
 
-def test_where_files_cannot_be_linked_they_are_copied(
-    study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_files_that_cannot_be_linked_are_copied(study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refused(*_: object) -> None:
         raise OSError(18, "Invalid cross-device link")
 
     monkeypatch.setattr(os, "link", refused)
-    folder = export(study, tmp_path / "out")
+    folder = export_study(study, tmp_path / "out")
     assert not (folder / "images" / "a.png").samefile(tmp_path / "photographs" / "a.png")
     assert (folder / "images" / "a.png").read_bytes() == (tmp_path / "photographs" / "a.png").read_bytes()
 
 
-def test_a_photograph_that_is_gone_or_leads_outside_is_left_out(study: Study, tmp_path: Path) -> None:
+def test_a_photograph_that_is_missing_or_outside_the_root_is_left_out(study: Study, tmp_path: Path) -> None:
     root = tmp_path / "photographs"
     (root / "a.png").unlink()
     (root / "b.png").rename(tmp_path / "elsewhere.png")
     (root / "b.png").symlink_to(tmp_path / "elsewhere.png")
-    manifest = load_source("csv", export(study, tmp_path / "out"))
+    manifest = load_source("csv", export_study(study, tmp_path / "out"))
     assert list(manifest.images["image_id"]) == list("cdefgh")
     assert set(manifest.readings["image_id"]) == set("cdef")
 
 
-def test_what_the_source_knows_is_kept(tmp_path: Path) -> None:
+def test_values_of_the_source_are_kept(tmp_path: Path) -> None:
     open_study(tmp_path / "drawn")
     root = tmp_path / "photographs"
     (tmp_path / "drawn" / "photographs").rename(root)
@@ -226,17 +225,17 @@ def test_what_the_source_knows_is_kept(tmp_path: Path) -> None:
     study = open_study(tmp_path, source="csv")
     page = Page(client_of(study))
     page.put("two", answer(normal=True, disc=None, fovea=None))
-    images = load_source("csv", export(study, tmp_path / "out")).images
+    images = load_source("csv", export_study(study, tmp_path / "out")).images
     assert images.iloc[0].tolist() == ["one", "images/one.png", "007", "left", "test", 80.125, 50, 45, 52, 2]
     assert images.iloc[1].tolist()[:5] == ["two", "images/two.png", "", "", ""]
     assert images.iloc[1, 5:].isna().all()
 
 
-def test_the_export_is_prepared_and_batched_as_it_is(study: Study, tmp_path: Path) -> None:
+def test_an_export_can_be_prepared_and_batched(study: Study, tmp_path: Path) -> None:
     (ada,) = pages(study, "ada")
     body = {"finding": "hemorrhage", "present": True, "regions": ["temporal"], "version": 0}
     ada.put("a", body, "/api/adjudication/{}")
-    manifest = load_source("csv", export(study, tmp_path / "out"))
+    manifest = load_source("csv", export_study(study, tmp_path / "out"))
     prepared = prepare(manifest, tmp_path / "prepared", size=64)
     assert prepared.info["counts"] | {"duplicate_groups": 0} == prepared.info["counts"]
     assert (prepared.info["counts"]["prepared"], prepared.info["counts"]["rejected"]) == (8, 0)
@@ -265,18 +264,18 @@ def everything(study: Study) -> list[tuple[object, ...]]:
         return sorted((row.image_id, row.state, json.dumps(row.content), row.seconds) for row in rows)
 
 
-def test_a_study_goes_on_from_its_export(study: Study, tmp_path: Path) -> None:
+def test_a_study_continues_from_its_export(study: Study, tmp_path: Path) -> None:
     (ada,) = pages(study, "ada")
     ada.put("a", {"finding": "hemorrhage", "present": False, "regions": [], "version": 0}, "/api/adjudication/{}")
-    folder = export(study, tmp_path / "out")
+    folder = export_study(study, tmp_path / "out")
     (tmp_path / "second").mkdir()
     (tmp_path / "second" / "photographs").symlink_to(tmp_path / "photographs")
     second = open_study(tmp_path / "second", [*READERS, "dora"], ["ada"])
-    assert take_in(second, folder) == 3 * 7
-    assert take_in(second, folder) == 0
+    assert import_readings(second, folder) == 3 * 7
+    assert import_readings(second, folder) == 0
     second.enrol([*READERS, "dora"], ["ada"])
     assert everything(second) == everything(study)
-    again = export(second, tmp_path / "again")
+    again = export_study(second, tmp_path / "again")
     for name in ("images.csv", "readings.csv", "readings_blind.csv"):
         assert (again / name).read_text() == (folder / name).read_text()
     # dora takes her share of the image nobody has read, and of none that three have.
@@ -285,11 +284,11 @@ def test_a_study_goes_on_from_its_export(study: Study, tmp_path: Path) -> None:
     anna = pages(second, "anna")[0]
     assert anna.get("/api/images/a").json()["answer"]["findings"]["hemorrhage"] == ["temporal"]
     assert anna.put("a", answer(version=1, normal=True)).json()["version"] == 2
-    assert take_in(second, folder) == 0
+    assert import_readings(second, folder) == 0
     assert anna.get("/api/images/a").json()["answer"]["normal"] is True
 
 
-def test_any_manifest_can_be_gone_on_from(tmp_path: Path) -> None:
+def test_a_study_can_continue_from_any_manifest(tmp_path: Path) -> None:
     study = open_study(tmp_path, ["anna", "ben", "cleo"])
     earlier = tmp_path / "earlier"
     earlier.mkdir()
@@ -300,7 +299,7 @@ def test_any_manifest_can_be_gone_on_from(tmp_path: Path) -> None:
         "image_id,annotator_id,finding,regions\n"
         "a,anna,drusen,temporal;macula\na,anna,hemorrhage,macula\na,zoe,,\nb,zoe,drusen,\n"
     )
-    assert take_in(study, earlier) == 3
+    assert import_readings(study, earlier) == 3
     study.enrol(["anna", "ben", "cleo"])
     anna = pages(study, "anna")[0]
     got = anna.get("/api/images/a").json()
@@ -314,7 +313,7 @@ def test_any_manifest_can_be_gone_on_from(tmp_path: Path) -> None:
     assert "a" in readers["anna"]
     for image_id, more in (("a", 2), ("b", 2), ("c", 3), ("d", 3)):
         assert sum(image_id in own for own in readers.values()) == more
-    table = read_manifest(export(study, tmp_path / "out")).readings
+    table = read_manifest(export_study(study, tmp_path / "out")).readings
     assert sorted(table.itertuples(index=False, name=None)) == [
         ("a", "anna", "drusen", "macula;temporal"),
         ("a", "anna", "hemorrhage", "macula"),
@@ -331,26 +330,26 @@ def test_any_manifest_can_be_gone_on_from(tmp_path: Path) -> None:
         ("a,anna,drusen,maculae\n", "line 2: unknown region 'maculae'"),
     ],
 )
-def test_what_does_not_fit_is_refused_whole(tmp_path: Path, rows: str, message: str) -> None:
+def test_a_manifest_that_does_not_fit_is_refused_completely(tmp_path: Path, rows: str, message: str) -> None:
     study = open_study(tmp_path, READERS)
     earlier = tmp_path / "earlier"
     earlier.mkdir()
     (earlier / "images.csv").write_text("image_id,path\na,a.png\nzzz,z.png\n")
     (earlier / "readings.csv").write_text(f"image_id,annotator_id,finding,regions\n{rows}a,ben,drusen,macula\n")
     with pytest.raises(UserError, match=message):
-        take_in(study, earlier)
+        import_readings(study, earlier)
     assert everything(study) == []
 
 
 @pytest.mark.parametrize("content", ["", "[]", '{"format": 2}', '{"format": 1, "answers": [{}]}'])
-def test_a_record_no_export_wrote_is_refused(study: Study, tmp_path: Path, content: str) -> None:
-    folder = export(study, tmp_path / "out")
+def test_a_record_that_no_export_wrote_is_refused(study: Study, tmp_path: Path, content: str) -> None:
+    folder = export_study(study, tmp_path / "out")
     (folder / "study.json").write_text(content)
-    with pytest.raises(UserError, match="not what an export writes"):
-        take_in(study, folder)
+    with pytest.raises(UserError, match="was not written by an export"):
+        import_readings(study, folder)
 
 
 def test_there_is_nothing_to_export_before_the_study_begins(tmp_path: Path) -> None:
     empty = Study(Storage(f"sqlite:///{tmp_path / 'x.sqlite'}"), Photographs(tmp_path, tmp_path / "s"), FINDINGS)
     with pytest.raises(UserError, match="no study to export"):
-        export(empty, tmp_path / "out")
+        export_study(empty, tmp_path / "out")

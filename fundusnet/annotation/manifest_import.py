@@ -1,0 +1,155 @@
+"""Imports the readings of a manifest or an earlier export into a study."""
+
+from __future__ import annotations
+
+import logging
+import time
+from pathlib import Path
+from typing import Literal
+from uuid import NAMESPACE_URL, uuid5
+
+import sqlalchemy as sa
+from pydantic import BaseModel, ConfigDict, ValidationError
+from sqlalchemy import Connection
+
+from fundusnet.annotation.answers import Answer, Decision
+from fundusnet.annotation.storage import annotators, answers, assignments, decisions, images
+from fundusnet.annotation.study import Study
+from fundusnet.annotation.study_export import RECORD
+from fundusnet.data.manifest import COORDINATES, READING_COLUMNS, read_manifest
+from fundusnet.errors import UserError
+
+log = logging.getLogger(__name__)
+
+
+def import_readings(study: Study, folder: Path) -> int:
+    """Add the readings of the manifest in ``folder`` to a study.
+
+    An export of a study provides its answers and decisions as they were given, any other manifest its
+    ``readings.csv``. Answers that this study already has are kept, so the same manifest can be named at every start.
+
+    Returns:
+        Number of answers added.
+
+    Raises:
+        UserError: The manifest is invalid, or names images or findings that this study does not have.
+    """
+    with study.storage.write() as connection:
+        known = set(connection.scalars(sa.select(images.c.image_id)))
+        given, decided = _from_export(folder) if (folder / RECORD).is_file() else (_from_manifest(folder), [])
+        named = [(answer.image_id, [*answer.findings]) for answer in given]
+        for image_id, findings in named + [(decision.image_id, [decision.finding]) for decision in decided]:
+            if image_id not in known:
+                raise UserError(f"{folder}: image_id '{image_id}' is not in this study; use the same photographs")
+            if unknown := [name for name in findings if name not in study.findings]:
+                raise UserError(f"{folder}: finding '{unknown[0]}' is not in this study; add it to finding.names")
+        new = sum([_add_answer(connection, answer) for answer in given])
+        for decision in decided:
+            _add_decision(connection, decision)
+    if new:
+        log.info("imported %d answers from %s", new, folder)
+    return new
+
+
+class RecordedAnswer(Answer):
+    """An answer in ``study.json``."""
+
+    image_id: str
+    annotator: str
+    saved: float
+    state: Literal["done", "ungradable"]
+
+
+class RecordedDecision(Decision):
+    """A decision in ``study.json``."""
+
+    image_id: str
+    adjudicator: str
+    saved: float
+
+
+class Record(BaseModel):
+    """``study.json``."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    format: Literal[1]
+    study: str
+    exported: str
+    answers: list[RecordedAnswer]
+    decisions: list[RecordedDecision]
+
+
+def _from_export(folder: Path) -> tuple[list[RecordedAnswer], list[RecordedDecision]]:
+    try:
+        record = Record.model_validate_json((folder / RECORD).read_bytes())
+    except (OSError, ValidationError) as error:
+        reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error.strerror
+        raise UserError(f"{folder / RECORD} was not written by an export ({reason}); export again") from error
+    return record.answers, record.decisions
+
+
+def _from_manifest(folder: Path) -> list[RecordedAnswer]:
+    """The readings of any manifest, each as the answer it would have come from."""
+    manifest = read_manifest(folder)
+    places = {
+        row["image_id"]: ((row["disc_x"], row["disc_y"]), (row["fovea_x"], row["fovea_y"]))
+        for row in manifest.images.dropna(subset=list(COORDINATES)).to_dict("records")
+    }
+    marked: dict[tuple[str, str], dict[str, list[str]]] = {}
+    for image_id, annotator, finding, cell in manifest.readings[list(READING_COLUMNS)].itertuples(
+        index=False, name=None
+    ):
+        findings = marked.setdefault((image_id, annotator), {})
+        if finding:
+            findings[finding] = sorted({*findings.get(finding, []), *filter(None, cell.split(";"))})
+    recorded = []
+    for (image_id, annotator), findings in marked.items():
+        disc, fovea = places.get(image_id, (None, None))
+        recorded.append(
+            RecordedAnswer(
+                image_id=image_id, annotator=annotator, saved=time.time(), version=1, state="done", findings=findings,
+                # The same rows always get the same id, whenever they are imported.
+                change=uuid5(NAMESPACE_URL, f"{image_id}\0{annotator}\0{findings}"),
+                normal=not findings, ungradable=None, comment="", disc=disc, fovea=fovea, seconds=0.0,
+            )
+        )  # fmt: skip
+    return recorded
+
+
+def _add_answer(connection: Connection, answer: RecordedAnswer) -> bool:
+    """Add an answer, unless its annotator already has one for that image."""
+    annotator_id = _annotator_id(connection, answer.annotator, "annotator")
+    here = {"annotator_id": annotator_id, "image_id": answer.image_id}
+    same = (answers.c.annotator_id == annotator_id, answers.c.image_id == answer.image_id)
+    if connection.scalar(sa.select(answers.c.version).where(*same)) is not None:
+        return False
+    state = {"version": 1, "state": answer.state}
+    placed = connection.execute(
+        sa.update(assignments)
+        .where(assignments.c.annotator_id == annotator_id, assignments.c.image_id == answer.image_id)
+        .values(state)
+    )
+    if not placed.rowcount:
+        connection.execute(sa.insert(assignments).values(here | state))
+    more = {"change": str(answer.change), "content": answer.content(), "seconds": answer.seconds, "saved": answer.saved}
+    connection.execute(sa.insert(answers).values(here | state | more))
+    return True
+
+
+def _add_decision(connection: Connection, decision: RecordedDecision) -> None:
+    here = {"image_id": decision.image_id, "finding": decision.finding}
+    same = (decisions.c.image_id == decision.image_id, decisions.c.finding == decision.finding)
+    if connection.scalar(sa.select(decisions.c.version).where(*same)) is None:
+        adjudicator = _annotator_id(connection, decision.adjudicator, "adjudicator")
+        said = {"present": decision.present, "regions": decision.ordered_regions(), "saved": decision.saved}
+        connection.execute(sa.insert(decisions).values(**here, **said, version=1, annotator_id=adjudicator))
+
+
+def _annotator_id(connection: Connection, name: str, role: str) -> int:
+    """The id of an annotator; a new one is added as inactive until the name is enrolled."""
+    row = connection.execute(sa.select(annotators).where(annotators.c.name == name)).first()
+    if row is None:
+        connection.execute(sa.insert(annotators).values(name=name, role=role, active=False))
+        return _annotator_id(connection, name, role)
+    return int(row.id)

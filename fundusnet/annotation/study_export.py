@@ -1,0 +1,145 @@
+"""Exports a study as a manifest that can be trained on as it is."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from fundusnet.annotation.initial_points import eye_of
+from fundusnet.annotation.readings import Readings, load_readings, readings_table, reference_points
+from fundusnet.annotation.study import Study
+from fundusnet.data.decode import Unreadable
+from fundusnet.data.manifest import COORDINATES, READING_COLUMNS, Manifest, images_table, write_manifest
+from fundusnet.errors import UserError
+from fundusnet.system.shard import link
+
+log = logging.getLogger(__name__)
+
+RECORD = "study.json"
+"""What a manifest has no column for: answers as they were given, comments, times, decisions."""
+FORMAT = 1
+
+
+def export_study(study: Study, folder: Path) -> Path:
+    """Write the readings so far to ``folder`` as a manifest, completely or not at all.
+
+    ``images.csv`` lists all photographs of the study, ``readings.csv`` the finished readings, with each decision in
+    place of the readings it settles (``readings_blind.csv`` has the readings without decisions, if there are any).
+    ``images/`` holds hard links to the photographs, or copies if the file system has no links. An earlier export in
+    ``folder`` is replaced.
+
+    Returns:
+        ``folder``.
+
+    Raises:
+        UserError: The study was never started, or ``folder`` holds something else.
+    """
+    target = Path(os.path.abspath(folder))  # noqa: PTH100 - a symbolic link is replaced, not followed
+    if target.exists() and not (target / RECORD).is_file() and (not target.is_dir() or any(target.iterdir())):
+        raise UserError(f"export={folder} exists and is not an earlier export; name another folder")
+    if not study.key:
+        raise UserError("there is no study to export here; start it first, with the same data.root, folder or database")
+    with study.storage.read() as connection:
+        readings = load_readings(connection)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    building = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+    try:
+        _write(study, readings, building)
+        building.chmod(0o755)  # mkdtemp made it private
+        _replace(target, building)
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
+    return Path(folder)
+
+
+def _write(study: Study, readings: Readings, folder: Path) -> None:
+    (folder / "images").mkdir()
+    rows = list(_image_rows(study, readings, folder))
+    exported = {row["image_id"] for row in rows}
+
+    def within(table: pd.DataFrame) -> pd.DataFrame:
+        return table[table["image_id"].isin(exported)].reset_index(drop=True)
+
+    table = within(readings_table(readings, adjudicated=True, present=study.present))
+    write_manifest(Manifest(folder, images_table(rows), table), folder)
+    if readings.decisions:
+        blind = within(readings_table(readings, adjudicated=False))
+        blind[list(READING_COLUMNS)].to_csv(folder / "readings_blind.csv", index=False)
+    (folder / RECORD).write_text(json.dumps(_record(study, readings), indent=1) + "\n", encoding="utf-8")
+    for file in [folder / name for name in ("images.csv", "readings.csv", RECORD)]:
+        if file.exists():
+            with file.open("rb") as stream:
+                os.fsync(stream.fileno())
+    unfinished = len(readings.waiting & exported)
+    log.info("%d images, %d of them read", len(rows), table["image_id"].nunique())
+    if unfinished:
+        log.info("%d images are still to be read by someone; consensus uses the readings there are", unfinished)
+    fewest = min((len(readings.gradable(image_id)) for image_id in table["image_id"].unique()), default=study.present)
+    if fewest < study.present:
+        log.warning("some images have only %d reading(s): train with data.present=%d", fewest, max(fewest, 1))
+
+
+def _image_rows(study: Study, readings: Readings, folder: Path) -> Iterator[dict[str, Any]]:
+    """Rows of ``images.csv``; links each photograph into ``folder``."""
+    for image_id, row in readings.images.items():
+        try:
+            file = study.photographs.file(row.path)
+        except Unreadable as error:
+            log.warning("%s is left out: %s", image_id, error)
+            continue
+        path = f"images/{image_id}{file.suffix.lower()}"
+        link(file, folder / path)
+        points = reference_points(readings, image_id)
+        coordinates = dict(zip(COORDINATES, (*points[0], *points[1]), strict=True)) if points else {}
+        eye = row.eye or (eye_of(*points) if points else "")
+        yield {
+            "image_id": image_id,
+            "path": path,
+            "patient_id": row.patient_id,
+            "eye": eye,
+            "split": row.split,
+            "grade": row.grade,
+            **coordinates,
+        }
+
+
+def _record(study: Study, readings: Readings) -> dict[str, Any]:
+    return {
+        "format": FORMAT,
+        "study": study.key,
+        "exported": datetime.now(UTC).isoformat(timespec="seconds"),
+        "answers": [
+            {"image_id": g.image_id, "annotator": g.annotator, "version": g.version, "change": g.change,
+             "state": g.state, "seconds": g.seconds, "saved": g.saved, **g.content}
+            for answers in readings.answers.values() for g in answers
+        ],
+        "decisions": [
+            {"image_id": d.image_id, "finding": d.finding, "version": d.version, "adjudicator": d.adjudicator,
+             "change": d.change, "present": d.present, "regions": list(d.regions), "saved": d.saved}
+            for d in readings.decisions.values()
+        ],
+    }  # fmt: skip
+
+
+def _replace(target: Path, building: Path) -> None:
+    """Put ``building`` in the place of ``target``; nobody ever sees half an export."""
+    if not target.exists():
+        building.rename(target)
+        return
+    old = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+    try:
+        target.rename(old)
+        building.rename(target)
+    finally:
+        if not target.exists():
+            old.rename(target)
+        shutil.rmtree(old, ignore_errors=True)
