@@ -224,8 +224,8 @@ def test_what_a_prepared_set_cannot_give_is_one_line(place: Path, capsys: pytest
     assert "set holds pictures of 64 pixels, and data.size=32; use data.size=64" in size
     for number, (override, message) in enumerate(
         (
-            ("data.fractions=[0.7,0.1]", "data.fractions=[0.7, 0.1] are no shares of train, val and test"),
-            ("data.augment.scale=[2,1]", "augment.scale=[2, 1] is no range"),
+            ("data.fractions=[0.7,0.1]", "data.fractions=[0.7, 0.1] is not valid: use a list of 3 values"),
+            ("data.augment.warp.scale=[2,1]", "augment: scale=[2, 1] is not a range"),
             ("finding=membrane", "has a label of 'membrane'; it has labels of drusen"),
             ("seed=0", "has no positive image of 'drusen'"),
         )
@@ -246,11 +246,19 @@ def test_findings_of_a_set_with_grades_alone(place: Path, capsys: pytest.Capture
     [
         ("experiment/own.yaml", "trainer:\n  max_epocs: 3", "unknown key trainer.max_epocs; did you mean trainer.max_"),
         ("experiment/own.yaml", "model:\n  loss:\n    wieght: 3", "did you mean model.loss.weight?"),
-        ("experiment/own.yaml", "model:\n  loss:\n    weight: -3", "model.loss.weight=-3 is too small"),
+        (
+            "experiment/own.yaml",
+            "model:\n  loss:\n    weight: -3",
+            "model.loss.weight=-3 is not valid: use a value",
+        ),
         ("experiment/own.yaml", "finding:\n  names: [drusn]", "unknown finding drusn; did you mean drusen?"),
-        ("experiment/own.yaml", "finding:\n  dilations: [1, 0]", "finding.dilations holds 0"),
-        ("experiment/own.yaml", "data:\n  size: 500", "data.size=500 does not divide by 32"),
-        ("experiment/own.yaml", "data:\n  size: large", "data.size: Value 'large'"),
+        (
+            "experiment/own.yaml",
+            "finding:\n  dilations: [1, 0]",
+            "finding.dilations=[1, 0] is not valid: use",
+        ),
+        ("experiment/own.yaml", "data:\n  size: 500", "data.size=500 is not a multiple of 32"),
+        ("experiment/own.yaml", "data:\n  size: large", "data.size=large is not valid: use an integer"),
         ("experiment/own.yaml", "data:\n  size: [512", "own.yaml, line 4: expected ',' or ']'"),
         ("experiment/own.yaml", "data:\n\tsize: 512", "own.yaml, line 3: found character '\\t'"),
         ("experiment/own.yaml", "defaults:\n  - override /model: guidde", "did you mean guided?"),

@@ -17,7 +17,7 @@ import tiny_backbone  # noqa: F401 - timm learns of test_tiny
 import torch
 
 import fundusnet
-from fundusnet.cli import main
+from fundusnet.cli.main import main
 
 OLD = Path(__file__).parent / "artefacts" / "0.1.0"
 FINDINGS = ["findings", "guided_timm", "inception"]

@@ -1,4 +1,4 @@
-"""Checkpoints of untrained networks, as a finished training leaves them: what a network says matters to no test."""
+"""Checkpoints of untrained networks, as a finished training leaves them; no test depends on what they predict."""
 
 from __future__ import annotations
 
@@ -17,11 +17,8 @@ from fundusnet.grading.stage import RankingStage
 from fundusnet.grading.two_stage import TwoStage
 from fundusnet.runs.checkpoints import KEY, write_checkpoint
 
-NETWORK = {"name": "guided", "width": 4, "max_width": 8, "reductions": 3, "residual_units": 1, "pyramid_width": 4}
-LOSS = {"weight": 1.0, "form": "log", "eps": 1e-3, "per": "cell", "warmup_epochs": 0, "balance": "none"}
-OPTIMIZER = {"name": "sgd", "lr": 0.1, "momentum": 0.9, "weight_decay": 0.0, "schedule": "constant"}
+NETWORK = {"name": "GuidedCAM", "width": 4, "max_width": 8, "reductions": 3, "residual_units": 1, "pyramid_width": 4}
 STAGE = {"backbone": "test_resnet", "cam_stride": 32, "hidden": 8, "dropout": 0.5, "pretrained": False}
-RMSPROP = {"name": "rmsprop", "lr": 1e-3, "momentum": 0.0, "weight_decay": 0.0, "decay": 0.9}
 
 
 def findings_checkpoint(
@@ -36,7 +33,7 @@ def findings_checkpoint(
     """A network for these findings; ``seen`` is what it would have been trained on."""
     network = {**NETWORK, "dilations": [1, 2], "pool": 1}
     pl.seed_everything(seed, verbose=False)
-    module = GuidedModule(list(findings), size, network, LOSS, OPTIMIZER)
+    module = GuidedModule(list(findings), size, network)
     points = dict.fromkeys(findings, threshold)
     stored = {"task": "findings", "findings": list(findings), "operating_points": points, "size": size}
     return written(file, module, stored, seen)
@@ -58,9 +55,9 @@ def grading_checkpoint(
     network = {**STAGE, "head": head, "hidden": hidden}
     if stages == 2:
         first = {**STAGE, "head": head, "hidden": None}
-        module: RankingStage = TwoStage(len(classes), network, RMSPROP, first, {"kind": "predicted"})
+        module: RankingStage = TwoStage(len(classes), network, first, {"kind": "predicted"})
     else:
-        module = RankingStage(len(classes), network, RMSPROP)
+        module = RankingStage(len(classes), network)
     return written(file, module, {"task": "grading", "classes": list(classes), "size": size}, seen)
 
 

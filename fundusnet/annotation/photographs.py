@@ -20,6 +20,7 @@ from fundusnet.annotation.initial_points import guess_eye
 from fundusnet.data.crop import find_field
 from fundusnet.data.decode import DAMAGED, Photograph, Unreadable, picture_size, read_photograph
 from fundusnet.data.jpeg import strip_metadata
+from fundusnet.system.files import replacing
 
 SCREEN_SIDE = 1600
 """Longest side in pixels of the picture that is sent until the reader zooms in."""
@@ -122,16 +123,14 @@ class Photographs:
         photograph = read_photograph(file, reduction)
         screen = _shrink(photograph.pixels, SCREEN_SIDE)
         geometry = _geometry(photograph, screen)
-        self._cache.mkdir(parents=True, exist_ok=True)
         # The geometry last: if its file exists, the picture does too.
         self._write(f"{key}.jpg", _encode(screen, SCREEN_QUALITY))
         self._write(f"{key}.json", json.dumps(asdict(geometry)).encode())
         return geometry
 
     def _write(self, name: str, content: bytes) -> None:
-        temporary = self._cache / f".{uuid4().hex}"
-        temporary.write_bytes(content)
-        temporary.replace(self._cache / name)
+        with replacing(self._cache / name, partial=self._cache / f".{uuid4().hex}") as partial:
+            partial.write_bytes(content)
 
 
 def _upright_jpeg(file: Path) -> bytes | None:

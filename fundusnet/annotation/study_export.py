@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import shutil
@@ -20,6 +19,7 @@ from fundusnet.annotation.study import Study
 from fundusnet.data.decode import Unreadable
 from fundusnet.data.manifest import COORDINATES, READING_COLUMNS, Manifest, images_table, write_manifest
 from fundusnet.errors import UserError
+from fundusnet.system.files import write_json
 from fundusnet.system.shard import link
 
 log = logging.getLogger(__name__)
@@ -74,7 +74,7 @@ def _write(study: Study, readings: Readings, folder: Path) -> None:
     if readings.decisions:
         blind = within(readings_table(readings, adjudicated=False))
         blind[list(READING_COLUMNS)].to_csv(folder / "readings_blind.csv", index=False)
-    (folder / RECORD).write_text(json.dumps(_record(study, readings), indent=1) + "\n", encoding="utf-8")
+    write_json(folder / RECORD, _record(study, readings))
     for file in [folder / name for name in ("images.csv", "readings.csv", RECORD)]:
         if file.exists():
             with file.open("rb") as stream:

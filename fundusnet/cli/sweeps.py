@@ -1,7 +1,7 @@
-"""The jobs of a sweep: each in a folder that its configuration names, so that a sweep started again finds what is done.
+"""The jobs of a sweep: each in a folder named after its configuration, so that a restarted sweep skips finished jobs.
 
-A job that fails does not stop the others. What became of each is read from the ``status.json`` of its folder, which is
-all that jobs in other processes and on other machines leave.
+A failed job does not stop the others. The state of each is read from the ``status.json`` in its folder, since jobs may
+run in other processes and on other machines.
 """
 
 from __future__ import annotations
@@ -28,18 +28,19 @@ from fundusnet.runs.folder import state_of, status_of
 log = logging.getLogger(__name__)
 LONGEST_NAME = 100
 JOBS = "jobs.txt"  # in the folder of a sweep: the jobs of its latest start
-# What a job's result does not depend on.
-IRRELEVANT = ("debug", "logger", "name")
+# Keys that do not change the result of a job.
+IRRELEVANT = ("logger", "name")
+REPORTING = ("sanity", "progress", "step_metrics", "pictures")  # callbacks of conf/callbacks/default.yaml
 
 
-def naming(overrides: list[str]) -> list[str]:
-    """The override that keeps from the names of a sweep's jobs what is the same in all of them."""
+def name_override(overrides: list[str]) -> list[str]:
+    """The override that leaves out of the jobs' names what is the same in all of them."""
     fixed: dict[str, bool] = {}
     for word in overrides:
         try:
             override = OverridesParser.create().parse_override(word)
         except HydraException:
-            continue  # a flag, or a mistake that is reported in its turn
+            continue  # a flag, or an error that Hydra will report
         if not override.is_hydra_override():
             fixed[word.partition("=")[0].lstrip("+")] = not override.is_sweep_override()
     keys = ",".join(key for key, same in fixed.items() if same)
@@ -47,49 +48,51 @@ def naming(overrides: list[str]) -> list[str]:
 
 
 def job_name() -> str:
-    """What this job differs in from the others of its sweep."""
+    """The overrides in which this job differs from the others of its sweep."""
     return str(HydraConfig.get().job.override_dirname).replace(",", " ") or "job"
 
 
 def job_folder(cfg: DictConfig) -> Path:
-    """Folder of this job: what it differs in, and a mark of its whole configuration.
+    """Folder of this job: its name, and a hash of its configuration.
 
-    A folder with the same mark is the same job, whatever else is swept by now: a grid that grows keeps what is done.
+    A folder with the same hash is the same job even if the sweep has changed: a larger grid keeps its finished jobs.
 
-    Raises
-    ------
-    UserError: ``run_dir`` would be one folder for all jobs.
+    Raises:
+        UserError: ``run_dir`` would be one folder for all jobs.
     """
     if cfg.run_dir:
         raise UserError("the jobs of a sweep cannot share run_dir; give hydra.sweep.dir=FOLDER instead")
     whole = {key: cfg[key] for key in cfg if key not in IRRELEVANT}
-    mark = hashlib.sha256(OmegaConf.to_yaml(whole, resolve=True, sort_keys=True).encode()).hexdigest()[:8]
+    whole["callbacks"] = {name: node for name, node in cfg.callbacks.items() if name not in REPORTING}
+    digest = hashlib.sha256(OmegaConf.to_yaml(whole, resolve=True, sort_keys=True).encode()).hexdigest()[:8]
     sweep = Path(HydraConfig.get().sweep.dir)
-    for folder in sorted(sweep.glob(f"*_{mark}")):
+    for folder in sorted(sweep.glob(f"*_{digest}")):
         return folder
-    return sweep / f"{_file_name(job_name())}_{mark}"
+    return sweep / f"{_file_name(job_name())}_{digest}"
 
 
-def run_job(cfg: DictConfig, own_config_folders: list[Path], in_a_worker: bool) -> float:
-    """Train one job of a sweep, or go on with it; its best validation score, NaN where it failed.
+def run_job(cfg: DictConfig, in_a_worker: bool) -> float:
+    """Train or resume one job of a sweep; its best validation score, NaN if it failed.
 
-    Parameters
-    ----------
-    own_config_folders: the user's, as for :func:`fundusnet.config.compose.check`.
-    in_a_worker: a launcher runs the job in another process than the sweep's, beside other jobs.
+    Args:
+        cfg: Configuration of the job.
+        in_a_worker: A launcher runs the job in another process than the sweep's, in parallel with other jobs.
     """
-    from fundusnet.config.compose import check, one_line
+    from fundusnet.config.check import check_job
+    from fundusnet.config.compose import one_line
+    from fundusnet.config.conf import select
 
     folder: Path | None = None
     try:
         if in_a_worker:
-            _settle_in_worker(cfg)
-        check(cfg, "train", own_config_folders)
+            _set_up_worker(cfg)
+        check_job(cfg, "train", HydraConfig.get())
         folder = job_folder(cfg)
-        _enlist(folder)
+        _add_to_jobs(folder)
         if state_of(folder) != "done":
-            cfg.logger.group = cfg.logger.group or Path(HydraConfig.get().sweep.dir).name
-            cfg.logger.name = cfg.logger.name or job_name()
+            if wandb := select(cfg, "logger.wandb"):
+                wandb.group = wandb.group or Path(HydraConfig.get().sweep.dir).name
+                wandb.name = wandb.name or job_name()
             cfg["resume" if (folder / "config.yaml").is_file() else "run_dir"] = str(folder)
             from fundusnet.commands.train import train
 
@@ -105,7 +108,7 @@ def run_job(cfg: DictConfig, own_config_folders: list[Path], in_a_worker: bool) 
 
 
 def score(folder: Path) -> float:
-    """The best value that the monitored validation measure had in the last fit of a run; NaN where there is none."""
+    """The best value of the monitored metric in the last fit of a run; NaN if there is none."""
     fits = sorted(folder.rglob("fit.json"), key=lambda file: file.stat().st_mtime)
     if not fits:
         return math.nan
@@ -114,7 +117,7 @@ def score(folder: Path) -> float:
 
 
 class Summary(Callback):
-    """Hydra's callback for the end of a sweep: says what became of its jobs."""
+    """Hydra's callback that reports at the end of a sweep how its jobs ended."""
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         global _sweep
@@ -125,36 +128,36 @@ class Summary(Callback):
         summarise()
 
 
-_sweep: Path | None = None  # the sweep that this process has under way
-undone = 0  # jobs of this process's sweeps that did not end well
+_sweep: Path | None = None  # the sweep that this process runs
+unfinished = 0  # jobs of this process's sweeps that failed or were stopped
 
 
 def summarise() -> None:
-    """Print how many jobs of the sweep under way are done, and why the others are not."""
-    global _sweep, undone
+    """Print how many jobs of the sweep are done, and why the others are not."""
+    global _sweep, unfinished
     if _sweep is None:
         return
     sweep, _sweep = _sweep, None
     names = dict.fromkeys((sweep / JOBS).read_text().splitlines()) if (sweep / JOBS).is_file() else {}
-    reasons = {name: reason for name in names if (reason := _why_undone(sweep / name))}
-    undone += len(reasons)
+    reasons = {name: reason for name in names if (reason := _why_unfinished(sweep / name))}
+    unfinished += len(reasons)
     print(f"{len(names) - len(reasons)} of {len(names)} jobs done in {sweep}", file=sys.stderr)
     for name, reason in reasons.items():
         print(f"fundusnet: {name} {reason}", file=sys.stderr)
     if reasons:
-        print(f"the same command with hydra.sweep.dir={sweep} goes on with these jobs alone", file=sys.stderr)
+        print(f"the same command with hydra.sweep.dir={sweep} resumes these jobs only", file=sys.stderr)
 
 
-def _why_undone(folder: Path) -> str | None:
+def _why_unfinished(folder: Path) -> str | None:
     state = state_of(folder)
     if state in ("failed", "interrupted"):
         error = json.loads((folder / "status.json").read_text())["error"]
         return f"{state}: {' '.join(str(error).split())}"
-    return None if state == "done" else "was killed, or is still at work"
+    return None if state == "done" else "was killed, or is still running"
 
 
-def _settle_in_worker(cfg: DictConfig) -> None:
-    """End with the sweep; keep to a GPU of one's own where nobody deals them out."""
+def _set_up_worker(cfg: DictConfig) -> None:
+    """End with the sweep; take a GPU of its own if the launcher does not assign them."""
     from fundusnet.fitting.processes import claim_gpus, processes
     from fundusnet.system.devices import uses_gpu
     from fundusnet.system.orphans import end_with_parent
@@ -165,20 +168,20 @@ def _settle_in_worker(cfg: DictConfig) -> None:
         claim_gpus(processes(cfg.trainer), int(job.job.num))
 
 
-def _enlist(folder: Path) -> None:
+def _add_to_jobs(folder: Path) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
     with (folder.parent / JOBS).open("a") as jobs:
         jobs.write(f"{folder.name}\n")
 
 
 def _record(folder: Path | None, reason: str) -> None:
-    """Leave the reason where the summary looks, also for a job that was refused before it had a folder."""
+    """Write the reason where the summary looks for it, even for a job that was refused before it had a folder."""
     if folder is None:
-        mark = hashlib.sha256(job_name().encode()).hexdigest()[:8]
-        folder = Path(HydraConfig.get().sweep.dir) / f"{_file_name(job_name())}_{mark}"
-        _enlist(folder)
+        digest = hashlib.sha256(job_name().encode()).hexdigest()[:8]
+        folder = Path(HydraConfig.get().sweep.dir) / f"{_file_name(job_name())}_{digest}"
+        _add_to_jobs(folder)
     elif (folder / "status.json").exists():
-        return  # what the training said of itself, or another process that is at work there
+        return  # written by the training itself, or by another process that runs it
     folder.mkdir(parents=True, exist_ok=True)
     with suppress(UserError), status_of(folder):
         raise UserError(reason)

@@ -5,20 +5,12 @@ from __future__ import annotations
 import re
 from textwrap import fill
 
-VERBS = {
-    "annotate": "serve the page on which annotators click the regions of a finding",
-    "prepare": "turn photographs into a prepared set: cropped, resized, memory-mapped",
-    "train": "fit a network, choose its operating point on validation, score the test split",
-    "evaluate": "score a finished run again, on its own data or on another set",
-    "predict": "read photographs with a trained network: predictions, heat maps and a page",
-    "export": "write a trained network as ONNX and plain weights, with its model card",
-    "report": "write one page that compares finished runs",
-}
+from fundusnet.config.keys import VERBS
 
 
 def usage() -> str:
     """What ``fundusnet --help`` prints."""
-    verbs = "\n".join(f"  {verb:<10}{line}" for verb, line in VERBS.items())
+    verbs = "\n".join(f"  {name:<10}{verb.summary}" for name, verb in VERBS.items())
     return (
         "usage: fundusnet VERB [key=value ...]\n\n"
         f"{verbs}\n\n"
@@ -37,15 +29,13 @@ def verb_usage(verb: str) -> str:
     text = (conf_folder() / f"{verb}.yaml").read_text(encoding="utf-8")
     first, rest = text.split("\n", 1)
     defaults, keys = rest.partition("\nhydra:\n")[0].split("\n\n", 1)
-    groups = {}
+    lines = []
     for group in re.findall(r"^  - (\w+):", defaults, flags=re.MULTILINE):
-        options = sorted(file.stem for file in (conf_folder() / group).glob("*.yaml"))
-        groups[group] = ", ".join(option for option in options if option != "default")
-    lines = [
-        fill(options, width=100, initial_indent=f"  {group:<12}", subsequent_indent=" " * 14)
-        for group, options in groups.items()
-        if options
-    ]
+        for folder in (conf_folder() / group, *sorted((conf_folder() / group).glob("*/"))):
+            options = ", ".join(sorted(file.stem for file in folder.glob("*.yaml") if file.stem != "default"))
+            name = folder.relative_to(conf_folder()).as_posix()
+            if options:
+                lines.append(fill(options, width=100, initial_indent=f"  {name:<17}", subsequent_indent=" " * 19))
     chosen = ["Groups of keys, chosen by GROUP=NAME:", *lines, ""] if lines else []
     return "\n".join(
         [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,15 @@ import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
 from fundusnet.commands.prepare import prepare_once, prepared_folder
+from fundusnet.data.datamodule import FundusDataModule
 from fundusnet.data.overlap import seen_before
 from fundusnet.data.prepared import open_prepared
 from fundusnet.errors import UserError
-from fundusnet.fitting.tasks import Task, task_of
+from fundusnet.fitting.tasks import task_of
+from fundusnet.networks.build import import_network
 from fundusnet.runs.checkpoints import read_metadata
+from fundusnet.runs.folder import read_config
+from fundusnet.system.files import write_json
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +40,7 @@ def evaluate(cfg: DictConfig) -> Path:
     run = Path(cfg.run)
     if not (run / "config.yaml").is_file():
         raise UserError(f"run={run} is not a run folder (it has no config.yaml); give the folder that train printed")
-    trained: Any = OmegaConf.load(run / "config.yaml")
+    trained: Any = read_config(run)
     if "evaluated" in trained:
         raise UserError(f"run={run} is an evaluation; give the run it evaluates, {trained.evaluated.run}")
     split = cfg.split or ("test" if cfg.data is None else "all")
@@ -52,13 +57,15 @@ def evaluate(cfg: DictConfig) -> Path:
     here = scored.copy()
     if here.trainer.accelerator != "cpu":  # the run may come from a machine with other GPUs
         here.trainer.accelerator, here.trainer.devices = "auto", 1
-    result = task.score_again(here, run, split, folder, cfg.evaluation)
+    network = import_network(cfg.network)
+    module, datamodule = task.trained(here, run, network)
+    result = task.score_again(here, run, split, folder, module, datamodule)
     if not cfg.evaluation.faithfulness:  # left by an earlier evaluation in this folder
         for stale in (folder / "faithfulness.csv", *folder.glob("figures/faithfulness_*.png")):
             stale.unlink(missing_ok=True)
     if cfg.data is not None:
-        result["also_in_training"] = also_in_training(task, trained, scored, split)
-        (folder / "metrics.json").write_text(json.dumps(result, indent=2) + "\n")
+        result["also_in_training"] = also_in_training(lambda: task.trained(trained, run, network)[1], datamodule, split)
+        write_json(folder / "metrics.json", result)
     OmegaConf.save(scored, folder / "config.yaml")
     task.write_report([folder], folder / "report.html")
     return folder
@@ -100,17 +107,20 @@ def config_for_other_set(cfg: DictConfig, trained: DictConfig, run: Path, split:
     return scored
 
 
-def also_in_training(task: Task, trained: DictConfig, scored: DictConfig, split: str) -> dict[str, object]:
+def also_in_training(open_own: Callable[[], FundusDataModule], new: FundusDataModule, split: str) -> dict[str, object]:
     """Find the scored images that are also in the run's training or validation split, by perceptual hash.
+
+    Args:
+        open_own: Opens the set that the run was trained on.
+        new: The scored set.
+        split: Its split.
 
     Returns:
         ``image_ids``; None with a ``reason`` where the run's own set is gone. Either is logged.
     """
-    own, other = (task.make_datamodule(each) for each in (trained, scored))
-    new: Any = other
     new.setup("test")
     try:
-        known: Any = own
+        known = open_own()
         known.setup("test")
     except UserError as error:
         log.warning("cannot check whether these images were used in training: %s", error)

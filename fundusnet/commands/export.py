@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from pathlib import Path
 from typing import Any
@@ -15,9 +14,10 @@ from fundusnet.data.prepared import open_prepared
 from fundusnet.errors import UserError
 from fundusnet.exports.card import write_card
 from fundusnet.exports.onnx_file import write_onnx
-from fundusnet.prediction.loading import network_class
+from fundusnet.networks.build import import_network
 from fundusnet.prediction.trained_network import TrainedNetwork, open_network
 from fundusnet.runs.checkpoints import KEY, load_checkpoint
+from fundusnet.system.files import write_json
 
 log = logging.getLogger(__name__)
 FORMATS = ("onnx", "safetensors", "card")
@@ -39,7 +39,7 @@ def export(cfg: DictConfig) -> Path:
     for name in cfg.formats:
         if name not in FORMATS:
             raise UserError(f"unknown format {name} in formats; choose from {', '.join(FORMATS)}")
-    network = open_network(Path(cfg.checkpoint), network_class(cfg.get("network")))
+    network = open_network(Path(cfg.checkpoint), import_network(cfg.network))
     run = network.file.parent.parent
     folder = Path(cfg.output) if cfg.output else run / "export"
     folder.mkdir(parents=True, exist_ok=True)
@@ -62,7 +62,7 @@ def write_weights(network: TrainedNetwork, folder: Path) -> None:
     weights = {name: tensor.contiguous() for name, tensor in content["state_dict"].items()}
     save_file(weights, folder / "model.safetensors")
     description = {"hyper_parameters": content["hyper_parameters"], KEY: content[KEY]}
-    (folder / "model.json").write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
+    write_json(folder / "model.json", description)
 
 
 def comparison_pictures(run: Path, network: TrainedNetwork, count: int) -> tuple[NDArray[np.uint8], str]:

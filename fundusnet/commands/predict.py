@@ -141,13 +141,14 @@ def predict_missing(
 
 def _predictors(cfg: DictConfig) -> list[Predictor[Any, Any]]:
     """The same networks on each device."""
-    from fundusnet.prediction.loading import load, network_class
+    from fundusnet.networks.build import import_network
+    from fundusnet.prediction.loading import load
     from fundusnet.system.devices import all_devices, named_device
 
     devices = all_devices() if cfg.device == "auto" else [named_device(name) for name in as_list(cfg.device)]
     if not devices:
         raise UserError(f"device={cfg.device} names no device; use auto")
-    network = network_class(cfg.get("network"))
+    network = import_network(cfg.network)
     return [load(as_list(cfg.checkpoint), device, network) for device in devices]
 
 

@@ -1,4 +1,4 @@
-"""From the files of a source to a prepared set, once: what ``prepare`` does and ``train`` does on first use."""
+"""From the files of a source to a prepared set: the ``prepare`` verb, and ``train`` on first use."""
 
 from __future__ import annotations
 
@@ -25,12 +25,11 @@ log = logging.getLogger(__name__)
 
 
 def prepare_set(cfg: DictConfig, shard: Shard | None = None) -> PreparedSet:
-    """Open the prepared set that ``cfg.data`` describes, or this part of it, making it first where it does not exist.
+    """Open the prepared set that ``cfg.data`` describes, or this part of it; make it first if it does not exist.
 
-    Raises
-    ------
-    UserError: the source's folder is missing or holds something else, no photograph survives, or what is there has
-        pictures of another size, or is a part in place of the whole.
+    Raises:
+        UserError: The source's folder is missing or holds something else, no photograph can be read, or the existing
+            set has images of another size or is only a part.
     """
     folder = prepared_folder(cfg, shard)
     if (folder / "prepared.yaml").exists():
@@ -57,7 +56,7 @@ def prepare_set(cfg: DictConfig, shard: Shard | None = None) -> PreparedSet:
 
 
 def prepare_once(cfg: DictConfig) -> PreparedSet:
-    """:func:`prepare_set`; other processes that want the same wait and then open it."""
+    """``prepare_set``; other processes that want the same wait and then open it."""
     folder = prepared_folder(cfg)
     if (folder / "prepared.yaml").exists():
         return prepare_set(cfg)
@@ -67,18 +66,17 @@ def prepare_once(cfg: DictConfig) -> PreparedSet:
 
 
 def prepare_folder(cfg: DictConfig) -> Path:
-    """What the ``prepare`` verb does: the whole set, its part ``cfg.shard``, or the whole from the parts ``cfg.merge``.
+    """Make the whole set, its part ``cfg.shard``, or the whole from the parts ``cfg.merge``.
 
     Returns the folder of the set.
 
-    Raises
-    ------
-    UserError: as :func:`prepare_set` and :func:`fundusnet.data.merging.finished_parts`, or the parts of ``cfg.merge``
-        were made with other settings than ``cfg.data``.
+    Raises:
+        UserError: As ``prepare_set`` and ``finished_parts``, or the parts of ``cfg.merge``
+            were made with other settings than ``cfg.data``.
     """
     shard = None if cfg.shard is None else Shard.parsed(cfg.shard)
     if cfg.merge is None:
-        # Parts are not held against each other: they may lie side by side in one folder, and are made at the same time.
+        # Parts need no lock: each has a folder of its own.
         return (prepare_set(cfg, shard) if shard else prepare_once(cfg)).folder
     if shard:
         raise UserError(f"merge puts finished parts together; leave out shard={shard}")
@@ -90,10 +88,7 @@ def prepare_folder(cfg: DictConfig) -> Path:
 
 
 def prepared_folder(cfg: DictConfig, shard: Shard | None = None) -> Path:
-    """Where the prepared set of ``cfg.data`` lies: ``data.folder``, or a name made from all that shapes it.
-
-    Beside that name, one that says which part it is.
-    """
+    """Folder of the prepared set of ``cfg.data`` or of a part: ``data.folder``, or a name made from its settings."""
     data = cfg.data
     if data.folder:
         return Path(data.folder)
@@ -109,7 +104,7 @@ def _options(cfg: DictConfig) -> dict[str, Any]:
 
 
 def _check_settings(cfg: DictConfig, part: Path, info: Mapping[str, Any]) -> None:
-    """The whole goes where ``cfg.data`` will look for it: refuse parts of something else."""
+    """Refuse parts that were prepared with settings other than those of ``cfg.data``."""
     data = cfg.data
     there = {"source": info["source"], "root": info["root"], "options": info["options"]} | info["parameters"]
     asked = {"source": data.source, "root": str(Path(data.root).expanduser().resolve()), "options": _options(cfg)}

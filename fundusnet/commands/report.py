@@ -5,10 +5,11 @@ from __future__ import annotations
 from glob import glob
 from pathlib import Path
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from fundusnet.errors import UserError
 from fundusnet.fitting.tasks import task_of
+from fundusnet.runs.folder import read_config
 
 
 def report(cfg: DictConfig) -> Path:
@@ -32,10 +33,7 @@ def _config(run: Path) -> DictConfig:
     file = run / "config.yaml"
     if not file.is_file():
         raise UserError(f"{file} is missing: give a finished run folder (train or evaluate first)")
-    config = OmegaConf.load(file)
-    if not isinstance(config, DictConfig) or "task" not in config:
-        raise UserError(f"{file} names no task: give a finished run folder (train or evaluate first)")
-    return config
+    return read_config(run)
 
 
 def _finished(folder: Path) -> bool:

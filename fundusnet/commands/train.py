@@ -11,24 +11,23 @@ from omegaconf import DictConfig, OmegaConf
 
 from fundusnet.commands.prepare import prepare_once, prepared_folder
 from fundusnet.errors import UserError
-from fundusnet.fitting.fit import fit, fit_here
-from fundusnet.fitting.loggers import new_id, wandb_finished
+from fundusnet.fitting.fit import check_objects, fit, fit_here
+from fundusnet.fitting.loggers import WANDB, logger_node, new_id, wandb_finished
 from fundusnet.fitting.outcome import log_outcome
 from fundusnet.fitting.processes import is_worker, release_workers, run_worker
 from fundusnet.fitting.tasks import task_of
-from fundusnet.runs.folder import Result, folder_lock, graceful_sigterm, run_folder, state_of, status_of
+from fundusnet.runs.folder import Result, folder_lock, graceful_sigterm, read_config, run_folder, state_of, status_of
 
 
 def train(cfg: DictConfig) -> Result:
     """Fit, choose the operating point on validation, score the test split, write the report.
 
-    With ``cfg.resume`` a run folder, that run goes on with its own configuration from where it was cut short; one
-    that is done is returned as it is.
+    If ``cfg.resume`` is a run folder, that run is resumed with its own configuration; a finished one is returned as it
+    is.
 
-    Raises
-    ------
-    UserError: something in the config or the data that the user can put right.
-    Interrupted: the process was asked to end; ``resume`` goes on.
+    Raises:
+        UserError: Something in the config or the data that the user can correct.
+        Interrupted: SIGTERM arrived; ``resume`` continues the run.
     """
     run = Path(cfg.resume) if cfg.resume else run_folder(cfg)
     if is_worker():
@@ -37,13 +36,14 @@ def train(cfg: DictConfig) -> Result:
     if not cfg.resume:
         run.mkdir(parents=True, exist_ok=True)
     elif not (run / "config.yaml").is_file():
-        raise UserError(f"resume={run} is no run folder (it has no config.yaml); give the run_dir of a training")
+        raise UserError(f"resume={run} is not a run folder (it has no config.yaml); give the run_dir of a training")
     with folder_lock(run), graceful_sigterm(), release_workers():
         if cfg.resume and state_of(run) == "done":
             return Result(run, json.loads((run / "metrics.json").read_text()))
         cfg = resumed(run) if cfg.resume else begun(cfg, run)
         task = task_of(cfg)
         with status_of(run, command()), wandb_finished():
+            check_objects(cfg)
             prepare_once(cfg)
             metrics = task.fit_and_score(cfg, run, fit)
             task.write_report([run], run / "report.html")
@@ -52,7 +52,7 @@ def train(cfg: DictConfig) -> Result:
 
 
 def command() -> str | None:
-    """What to type for this run alone, also where a sweep started it; None where Python did."""
+    """The command that repeats this run alone, even if a sweep started it; None if Python did."""
     if not HydraConfig.initialized():
         return None
     hydra = HydraConfig.get()
@@ -62,22 +62,22 @@ def command() -> str | None:
 
 
 def begun(cfg: DictConfig, run: Path) -> DictConfig:
-    """The configuration that a new run keeps in its folder: resolved, whole, and true wherever it is read."""
+    """The configuration that a new run keeps in its folder: resolved and complete."""
     if any(run.rglob("checkpoints")):
-        raise UserError(f"run_dir={run} holds a run already; resume={run} goes on with it, else choose another folder")
+        raise UserError(f"run_dir={run} already holds a run; resume it with resume={run}, or choose another folder")
     cfg = cfg.copy()
     OmegaConf.resolve(cfg)
     cfg.run_dir = str(run)
     cfg.name = cfg.name or task_of(cfg).run_name(cfg)
-    cfg.logger.id = cfg.logger.id or new_id()
+    if wandb := logger_node(cfg, WANDB):
+        wandb.id = wandb.id or new_id()
     cfg.data.folder = str(prepared_folder(cfg).resolve())
     OmegaConf.save(cfg, run / "config.yaml")
     return cfg
 
 
 def resumed(run: Path) -> DictConfig:
-    """The configuration of a run that was cut short."""
-    cfg = OmegaConf.load(run / "config.yaml")
-    assert isinstance(cfg, DictConfig)
+    """The configuration of an interrupted run."""
+    cfg = read_config(run)
     cfg.run_dir = str(run)  # the folder may have moved
     return cfg

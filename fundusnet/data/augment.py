@@ -14,7 +14,9 @@ import albumentations as A
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from omegaconf import DictConfig
 
+from fundusnet.config.objects import build
 from fundusnet.errors import UserError
 
 _Mask = TypeVar("_Mask", np.bool_, np.uint8, np.float32)
@@ -152,8 +154,12 @@ class Warp(A.DualTransform):  # type: ignore[misc]  # albumentations is not type
         return moved
 
 
-def augment_from_ranges(intensity: Sequence[float] = (0.8, 1.2), **warp: Any) -> Augment:
-    """The augmentation that a configuration of version 0.1.0 gave as ranges: those of ``Warp``, and ``intensity``."""
-    contrast = (intensity[0] - 1, intensity[1] - 1)
-    gain = A.RandomBrightnessContrast(brightness_limit=0.0, contrast_limit=contrast, p=1.0)
-    return Augment({"warp": Warp(**warp), "gain": gain})
+def build_augment(transforms: DictConfig | None) -> Augment | None:
+    """The augmentation of ``data.augment``: a node with ``_target_`` for each name; None of null.
+
+    Raises:
+        UserError: A transform cannot be built.
+    """
+    if transforms is None:
+        return None
+    return Augment({str(name): node and build(node) for name, node in transforms.items()})

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import inspect
 from abc import abstractmethod
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
+from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning import LightningDataModule
 from torch.utils.data import DataLoader, Dataset
 
+from fundusnet.config.ranges import Count, NonNegativeInt
 from fundusnet.data.augment import Augment
 from fundusnet.data.loading import Item, make_loader
 from fundusnet.data.manifest import SPLITS
 from fundusnet.data.prepared import PreparedSet, open_prepared
+from fundusnet.data.relabel import relabelling
 from fundusnet.data.splits import make_splits
 from fundusnet.errors import UserError
 
@@ -50,8 +54,8 @@ class FundusDataModule(LightningDataModule):
     def __init__(
         self,
         folder: str | Path,
-        batch_size: int,
-        num_workers: int,
+        batch_size: Count,
+        num_workers: NonNegativeInt,
         augment: Augment | None,
         fractions: tuple[float, float, float],
         split_by: Literal["patient", "image"],
@@ -67,6 +71,20 @@ class FundusDataModule(LightningDataModule):
         self.split_by = split_by
         self.seed = seed
         self.relabel = relabel
+
+    @classmethod
+    def from_config(cls, cfg: DictConfig, **extra: Any) -> Self:
+        """The data of a configuration whose set is prepared already.
+
+        Args:
+            cfg: ``data``, whose keys are arguments of the constructor or shaped the set; ``seed``, and ``evaluated``
+                for a set that a run is only scored on.
+            **extra: Arguments that the configuration does not hold; ``augment`` at least.
+        """
+        data: Any = OmegaConf.to_container(cfg.data, resolve=True)
+        known = inspect.signature(cls).parameters
+        options = {key: value for key, value in data.items() if key in known}
+        return cls(**{**options, "seed": cfg.seed, "relabel": relabelling(cfg), **extra})
 
     @abstractmethod
     def read_labels(self) -> NDArray[np.floating]:

@@ -12,7 +12,7 @@ from pytorch_lightning import Trainer
 from torch.utils.data import DataLoader, Dataset, DistributedSampler, Sampler
 
 from fundusnet.errors import UserError
-from fundusnet.system.orphans import die_with_parent
+from fundusnet.system.workers import begin_worker
 
 Item = dict[str, Any]
 Batch = dict[str, torch.Tensor]
@@ -43,7 +43,7 @@ def make_loader(
         "num_workers": num_workers,
         "persistent_workers": num_workers > 0,
         "collate_fn": collate,
-        "worker_init_fn": die_with_parent,
+        "worker_init_fn": begin_worker,
         "pin_memory": torch.cuda.is_available(),
         # Without its own generator a loader draws from the global one: dropout would differ after a resume.
         "generator": torch.Generator().manual_seed(seed),
@@ -58,6 +58,14 @@ def make_loader(
     loader = ResumableLoader(dataset, sampler=sampler, batch_size=batch_size, drop_last=single, **settings)
     loader.trainer = trainer
     return loader
+
+
+def end_workers(loader: object) -> None:
+    """End the processes that load for ``loader``; otherwise they live until garbage collection or the end of Python."""
+    iterator = getattr(loader, "_iterator", None)
+    if iterator is not None:
+        iterator._shutdown_workers()
+        loader._iterator = None  # type: ignore[attr-defined]
 
 
 def collate(items: Sequence[Item]) -> Batch:

@@ -14,6 +14,7 @@ from PIL import Image
 
 from fundusnet.errors import UserError
 from fundusnet.evaluation import figures
+from fundusnet.system.files import write_text
 
 TILE = 320  # pixels: side of a picture on the page
 
@@ -34,10 +35,7 @@ def render(package: str, template: str, **values: Any) -> str:
 
 def write(content: str, output: Path) -> Path:
     """Write ``content`` to ``output`` atomically and return it."""
-    output.parent.mkdir(parents=True, exist_ok=True)
-    partial = output.with_name(output.name + ".partial")
-    partial.write_text(content, encoding="utf-8")
-    partial.replace(output)
+    write_text(output, content)
     return output
 
 

@@ -14,6 +14,7 @@ from fundusnet.evaluation.faithfulness import Faithfulness
 from fundusnet.evaluation.faithfulness_report import write_faithfulness
 from fundusnet.evaluation.runs import System, metric_key
 from fundusnet.evaluation.subgroups import subgroup_rows
+from fundusnet.system.files import write_json, write_text
 from fundusnet.system.progress import track
 
 
@@ -46,7 +47,7 @@ def write_results(
         for name, entry in task_metrics(task, n=n).items():
             results["metrics"][metric_key(task.target, task.metric_name(name), list(tables))] = entry
         curves[task.name] = task_curves(task, n=n)
-    (folder / CURVES).write_text(json.dumps(curves, separators=(",", ":")) + "\n")
+    write_text(folder / CURVES, json.dumps(curves, separators=(",", ":")) + "\n")
     if len(attributes.columns):
         results["subgroups"] = {
             target: subgroup_rows(rows, attributes, lambda some: system.subgroup_statistics(some, results), n=n)
@@ -55,5 +56,5 @@ def write_results(
     if faithfulness is not None:
         results["faithfulness"] = write_faithfulness(folder, faithfulness, n=n) if faithfulness else {}
     results["validation"] = dict(chosen or {})
-    (folder / "metrics.json").write_text(json.dumps(results, indent=2) + "\n")
+    write_json(folder / "metrics.json", results)
     return results

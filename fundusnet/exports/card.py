@@ -15,6 +15,7 @@ from omegaconf import OmegaConf
 from fundusnet.errors import UserError
 from fundusnet.evaluation.tables import cell, describe_images, markdown_cell
 from fundusnet.prediction.trained_network import TrainedNetwork
+from fundusnet.system.files import write_text
 
 
 def write_card(network: TrainedNetwork, run: Path, file: Path) -> None:
@@ -54,7 +55,7 @@ def write_card(network: TrainedNetwork, run: Path, file: Path) -> None:
         fits=len(fits),
         epochs=sum(fit["epochs"] for fit in fits),
     )
-    file.write_text(card, encoding="utf-8")
+    write_text(file, card)
 
 
 def _splits(run: Path, scored: str) -> Iterator[dict[str, Any]]:

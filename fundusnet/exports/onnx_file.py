@@ -15,6 +15,8 @@ from torch import Tensor, nn
 
 from fundusnet.errors import UserError
 from fundusnet.prediction.trained_network import TrainedNetwork
+from fundusnet.system.files import replacing
+from fundusnet.system.log_level import log_level
 
 TOLERANCE = 1e-4  # largest difference to torch in any output
 INPUT = "image"
@@ -92,8 +94,7 @@ def write_onnx(network: TrainedNetwork, file: Path, pictures: NDArray[np.uint8])
     graph = exportable_module(network)
     outputs: Any = graph.outputs
     example = torch.from_numpy(np.ascontiguousarray(pictures[:2]))
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), log_level(logging.ERROR, "torch.onnx"):
         warnings.simplefilter("ignore")
         program = torch.onnx.export(
             graph,
@@ -119,7 +120,6 @@ def write_onnx(network: TrainedNetwork, file: Path, pictures: NDArray[np.uint8])
             f"ONNX differs from torch by {worst:.1e} on these pictures, more than {TOLERANCE:.0e}; nothing is "
             "written; use the checkpoint itself, or formats=[safetensors]"
         )
-    partial = file.with_name(f"{file.name}.partial")
-    onnx.save(model, str(partial))
-    partial.replace(file)
+    with replacing(file) as partial:
+        onnx.save(model, str(partial))
     return worst

@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from fundusnet.config.ranges import Count, NonNegativeInt
 from fundusnet.data.augment import Augment
 from fundusnet.data.datamodule import FundusDataModule, FundusDataset
 from fundusnet.data.labels import FindingLabels, finding_labels
@@ -45,9 +46,9 @@ class FindingsDataModule(FundusDataModule):
         findings: Sequence[str],
         feature_size: int = 16,
         cue: Literal["regions", "pixels"] = "regions",
-        present: int = 2,
-        batch_size: int = 32,
-        num_workers: int = 0,
+        present: Count = 2,
+        batch_size: Count = 32,
+        num_workers: NonNegativeInt = 0,
         augment: Augment | None = None,
         fractions: tuple[float, float, float] = (0.7, 0.1, 0.2),
         split_by: Literal["patient", "image"] = "patient",

@@ -4,12 +4,85 @@ from __future__ import annotations
 
 from typing import Literal
 
+import numpy as np
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from numpy.typing import NDArray
+from torch import Tensor, nn
 from torch.nn import functional
 
+from fundusnet.config.ranges import NonNegative, NonNegativeInt, Positive
+
 Form = Literal["log", "bce"]
+
+
+class GuidedLoss(nn.Module):
+    """The loss of S1: classification and, weighed by lambda, guidance (S1.4).
+
+    Args:
+        weight: Lambda of the guidance term; 0 trains without guidance.
+        form: ``log`` (Eq. 2) or ``bce``, see ``guidance_loss``.
+        eps: Floor under the logarithm of the guidance term.
+        per: ``cell`` (Eq. 2), or ``window``: lambda counts for each window of the max-pooling. The maximum gives a
+            window's whole share of the classification gradient to one cell, while the guidance term, a mean over all
+            cells, gives that cell only its own share; multiplied by the size of the window the two are equal.
+        warmup_epochs: Epochs over which lambda rises from 0 to its weight.
+        balance: ``inverse`` weighs the classification term by class frequency.
+    """
+
+    finding_weight: Tensor | None
+    positive_weight: Tensor | None
+
+    def __init__(
+        self,
+        weight: NonNegative = 1.0,
+        form: Form = "log",
+        eps: Positive = 1e-3,
+        per: Literal["cell", "window"] = "cell",
+        warmup_epochs: NonNegativeInt = 0,
+        balance: Literal["none", "inverse"] = "none",
+    ) -> None:
+        super().__init__()
+        self.weight, self.form, self.eps, self.per = weight, form, eps, per
+        self.warmup_epochs, self.balance = warmup_epochs, balance
+        self.register_buffer("finding_weight", None, persistent=False)
+        self.register_buffer("positive_weight", None, persistent=False)
+
+    def fit_to(self, label: NDArray[np.float32], windows: Tensor) -> None:
+        """Set the weights from the training labels ``(N, F)`` and the network's pooling windows ``(F,)``."""
+        if self.per == "window":
+            self.finding_weight = windows
+        if self.balance == "inverse":
+            present, absent = (label == 1).sum(axis=0), (label == 0).sum(axis=0)
+            self.positive_weight = torch.tensor(absent / np.maximum(present, 1), dtype=torch.float32)
+
+    def forward(
+        self,
+        logit_map: Float[Tensor, "B F h w"],
+        logit: Float[Tensor, "B F"],
+        label: Float[Tensor, "B F"],
+        cue: Float[Tensor, "B F h w"],
+        epoch: int | None = None,
+    ) -> dict[str, Tensor]:
+        """``loss``, and its terms ``classification`` and ``guidance``, each a scalar.
+
+        Args:
+            logit_map: ``(B, F, h, w)``.
+            logit: ``(B, F)``.
+            label: ``(B, F)``, NaN = undecided.
+            cue: ``(B, F, h, w)``, NaN = unknown.
+            epoch: Of training, for the warm-up. None in validation, which always uses the full weight: epochs of the
+                warm-up would otherwise look better than they are.
+        """
+        classification = classification_loss(logit, label, self.positive_weight)
+        guidance = guidance_loss(logit_map.float().sigmoid(), cue, self.eps, self.form, self.finding_weight)
+        weight = self.weight if epoch is None else self.weight_at(epoch)
+        total = classification + weight * guidance if weight else classification
+        return {"loss": total, "classification": classification, "guidance": guidance}
+
+    def weight_at(self, epoch: int) -> float:
+        """Lambda in an epoch of training."""
+        return self.weight * min(1.0, epoch / self.warmup_epochs) if self.warmup_epochs else self.weight
 
 
 def guidance_loss(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torchmetrics.classification import BinaryAUROC
+from torchmetrics.utilities import dim_zero_cat
 
 
 def activation_in_regions(activation: Tensor, cue: Tensor) -> Tensor:
@@ -38,3 +40,23 @@ def pointing_hit(activation: Tensor, lesion: Tensor) -> Tensor:
     """
     peak = activation == activation.amax(dim=(2, 3), keepdim=True)
     return (peak * lesion).sum(dim=(2, 3)) / peak.sum(dim=(2, 3))
+
+
+class DecidedAUROC(BinaryAUROC):
+    """Area under the ROC curve over the images of a finding that are decided; NaN where these are of one class.
+
+    Takes scores ``(B,)`` and labels ``(B,)`` of 0 and 1, NaN = undecided; processes pool what they have seen.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(ignore_index=-1)
+
+    def update(self, score: Tensor, label: Tensor) -> None:
+        super().update(score, label.nan_to_num(-1).long())
+
+    def compute(self) -> Tensor:  # type: ignore[override]
+        label = dim_zero_cat(self.target)
+        if not 0 < label.clamp(min=0).sum() < (label >= 0).sum():
+            return torch.tensor(torch.nan, device=label.device)
+        area: Tensor = super().compute()
+        return area

@@ -1,78 +1,71 @@
-"""The guided model as a LightningModule: network, loss, metrics, optimiser, and nothing else."""
+"""The guided model as a LightningModule: network, loss, metrics, optimiser."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, cast
 
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.utilities import rank_zero_warn
 from torch import Tensor, nn
-from torchmetrics.functional.classification import binary_auroc
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+from torchmetrics import MeanMetric
 
 from fundusnet.errors import NotFiniteError
-from fundusnet.findings.loss import classification_loss, guidance_loss
-from fundusnet.fitting.gathering import gathered
-from fundusnet.networks import build
+from fundusnet.findings.metrics import DecidedAUROC
+from fundusnet.fitting.schedules import build_schedule
+from fundusnet.networks.build import build_network, without_start
+from fundusnet.runs.checkpoints import trained_parameters
 
 Batch = dict[str, Tensor]
-LOSSES = ("loss", "classification", "guidance")  # what training lowers, and its two terms
 
 
 class GuidedModule(pl.LightningModule):
     """Learns whether a finding is present and, through the guidance loss, where (S1.3-S1.5).
 
     Args:
-        findings: names of the F findings, in the order of the network's maps.
-        size: width and height of the pictures in pixels.
-        network, loss, optimizer: plain values, as in ``conf/model``.
-        max_epochs: length of the learning-rate schedule.
-        positive_weight: absent / present ratio of each finding in the training labels; None = unweighted.
-        channels_last: memory layout of pictures and weights.
+        findings: Names of the F findings, in the order of the network's maps.
+        size: Width and height of the pictures in pixels.
+        network: Plain values: ``name`` of the network's class, and its arguments.
+        channels_last: Memory layout of pictures and weights.
+        loss: Called as ``GuidedLoss`` is; only training and validation need it.
+        optimizer: Makes the optimiser of the parameters it is given; only training needs it.
+        schedule: Makes the learning-rate schedule of that optimiser; None = a constant rate.
+        network_class: The class of ``network`` if it is the user's own.
     """
-
-    positive_weight: Tensor | None
-    window: Tensor | None
 
     def __init__(
         self,
         findings: list[str],
         size: int,
         network: dict[str, Any],
-        loss: dict[str, Any],
-        optimizer: dict[str, Any],
-        max_epochs: int = 1,
-        positive_weight: list[float] | None = None,
         channels_last: bool = True,
+        loss: nn.Module | None = None,
+        optimizer: Callable[[Iterable[nn.Parameter]], Optimizer] | None = None,
+        schedule: Callable[..., LRScheduler] | None = None,
+        network_class: type[nn.Module] | None = None,
     ) -> None:
         super().__init__()
-        self.save_hyperparameters()
+        self.save_hyperparameters("findings", "size", "network", "channels_last")
         self.findings = findings
-        self.loss_options = loss
-        self.optimizer_options = optimizer
-        self.max_epochs = max_epochs
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
-        self.network = build_network(len(findings), **network).to(memory_format=self.memory_format)
-        self.register_buffer(
-            "positive_weight", torch.tensor(positive_weight) if positive_weight else None, persistent=False
+        self.network = build_network(network, network_class, findings=len(findings)).to(
+            memory_format=self.memory_format
         )
-        window = pooling_windows(network, len(findings)) if loss["per"] == "window" else None
-        self.register_buffer("window", window, persistent=False)
-        self._scores: list[tuple[Tensor, Tensor]] = []
-        self._sums: list[Tensor] = []
+        self.loss = loss
+        self.make_optimizer, self.make_schedule = optimizer, schedule
+        self.losses = nn.ModuleDict()  # means over validation by name, as soon as the loss has named its terms
+        self.areas = nn.ModuleList(DecidedAUROC() for _ in findings)
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """``(B, 3, S, S)`` uint8 or float in [0, 1] → activation map ``(B, F, h, w)``, probability ``(B, F)``."""
         logit_map, logit = self.network(self._scaled(image))
         return logit_map.sigmoid(), logit.sigmoid()
 
-    def guidance_weight(self) -> float:
-        """λ of this epoch: it rises from 0 over ``loss.warmup_epochs``."""
-        weight, warmup = float(self.loss_options["weight"]), int(self.loss_options["warmup_epochs"])
-        return weight * min(1.0, self.current_epoch / warmup) if warmup else weight
-
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
-        losses, _ = self._losses(batch, "train")
+        losses, _ = self._losses(batch, self.current_epoch)
         size = len(batch["image"])
         for name, value in losses.items():
             # All processes' batches are of one size.
@@ -83,101 +76,69 @@ class GuidedModule(pl.LightningModule):
         return losses["loss"]
 
     def validation_step(self, batch: Batch, batch_index: int) -> None:
-        losses, logit = self._losses(batch, "val")
-        self._scores.append((logit.sigmoid().float(), batch["label"]))
-        size = len(batch["image"])
-        self._sums.append(torch.stack([*losses.values(), logit.new_ones(())]).float() * size)
+        losses, logit = self._losses(batch, None)
+        for name, value in losses.items():
+            if name not in self.losses:
+                self.losses[name] = MeanMetric().to(self.device)
+            # Not by Lightning's own means over processes, which round the mean size of uneven batches.
+            cast(MeanMetric, self.losses[name]).update(value, weight=len(batch["image"]))
+        for area, score, label in zip(self.areas, logit.sigmoid().float().T, batch["label"].T, strict=True):
+            cast(DecidedAUROC, area).update(score, label)
 
     def on_validation_epoch_end(self) -> None:
-        if not self._scores:
-            return
-        # Not by Lightning's own means over processes, which cut the mean size of uneven batches down to a whole number.
-        sums = self.trainer.strategy.reduce(torch.stack(self._sums).sum(dim=0), reduce_op="sum")
-        self._sums.clear()
-        for name, value in zip(LOSSES, sums[:-1] / sums[-1], strict=True):
-            self.log(f"val/{name}", value, prog_bar=name == "loss")
-        scores, labels = (gathered(torch.cat(parts)) for parts in zip(*self._scores, strict=True))
-        self._scores.clear()
-        areas = []
-        for finding, score, label in zip(self.findings, scores.T, labels.T, strict=True):
-            decided = ~label.isnan()
-            if label[decided].unique().numel() < 2:
+        for name, mean in cast(Iterable[tuple[str, MeanMetric]], self.losses.items()):
+            self.log(f"val/{name}", mean.compute(), prog_bar=name == "loss")
+            mean.reset()
+        areas = {}
+        for finding, metric in zip(self.findings, cast(Iterable[DecidedAUROC], self.areas), strict=True):
+            areas[finding] = metric.compute()
+            metric.reset()
+            if areas[finding].isnan():
                 rank_zero_warn(f"val/auroc of {finding} is undefined: the validation split holds one class of it only")
-                continue
-            areas.append(binary_auroc(score[decided], label[decided].long()))
-            if len(self.findings) > 1:
-                self.log(f"val/auroc/{finding}", areas[-1])
-        if areas:
-            self.log("val/auroc", torch.stack(areas).mean())
+        defined = [value for value in areas.values() if not value.isnan()]
+        if len(self.findings) > 1:
+            for finding, value in areas.items():
+                if not value.isnan():
+                    self.log(f"val/auroc/{finding}", value)
+        if defined:
+            self.log("val/auroc", torch.stack(defined).mean())
 
     def predict_step(self, batch: Batch, batch_index: int) -> dict[str, Tensor]:
         activation, probability = self(batch["image"])
         return {"map": activation.float(), "probability": probability.float(), "index": batch["index"]}
 
-    def configure_optimizers(self) -> Any:
-        options = self.optimizer_options
-        parameters = [p for p in self.parameters() if p.requires_grad]
-        optimizer: torch.optim.Optimizer
-        if options["name"] == "sgd":
-            optimizer = torch.optim.SGD(
-                parameters,
-                lr=options["lr"],
-                momentum=options["momentum"],
-                nesterov=options["momentum"] > 0,
-                weight_decay=options["weight_decay"],
-            )
-        else:
-            optimizer = torch.optim.AdamW(parameters, lr=options["lr"], weight_decay=options["weight_decay"])
-        if options["schedule"] == "constant":
-            return optimizer
-        if options["schedule"] == "cosine":
-            schedule: Any = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=self.max_epochs)
-        else:
-            schedule = torch.optim.lr_scheduler.ExponentialLR(optimizer, gamma=0.01 ** (1 / self.max_epochs))
-        return {"optimizer": optimizer, "lr_scheduler": schedule}
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["hyper_parameters"] = trained_parameters(checkpoint)
 
-    def _losses(self, batch: Batch, split: str) -> tuple[dict[str, Tensor], Tensor]:
-        """The losses by name, in the order of ``LOSSES``, and the logits ``(B, F)``."""
+    def configure_optimizers(self) -> Any:
+        assert self.make_optimizer is not None, "a module that was loaded for prediction has no optimiser"
+        optimizer = self.make_optimizer(p for p in self.parameters() if p.requires_grad)
+        if self.make_schedule is None:
+            return optimizer
+        epochs = self.trainer.max_epochs or 1
+        return {"optimizer": optimizer, "lr_scheduler": build_schedule(self.make_schedule, optimizer, epochs)}
+
+    def _losses(self, batch: Batch, epoch: int | None) -> tuple[dict[str, Tensor], Tensor]:
+        """The losses by name, and the logits ``(B, F)``; ``epoch`` is None in validation."""
+        assert self.loss is not None, "a module that was loaded for prediction has no loss"
         logit_map, logit = self.network(self._scaled(batch["image"]))
-        classification = classification_loss(logit, batch["label"], self.positive_weight)
-        options = self.loss_options
-        guidance = guidance_loss(
-            logit_map.float().sigmoid(), batch["cue"], options["eps"], options["form"], self.window
-        )
-        # Validation always uses the full weight: epochs of the warm-up would otherwise look better than they are.
-        weight = self.guidance_weight() if split == "train" else float(options["weight"])
-        total = classification + weight * guidance if weight else classification
-        if not torch.isfinite(total):
-            raise NotFiniteError(split, float(total.detach()), batch["index"].tolist())
-        return dict(zip(LOSSES, (total, classification, guidance), strict=True)), logit
+        losses = self.loss(logit_map, logit, batch["label"], batch["cue"], epoch)
+        if not torch.isfinite(losses["loss"]):
+            split = "val" if epoch is None else "train"
+            raise NotFiniteError(split, float(losses["loss"].detach()), batch["index"].tolist())
+        return losses, logit
 
     def _scaled(self, image: Tensor) -> Tensor:
         scaled = image.float().div(255) if image.dtype == torch.uint8 else image
         return scaled.contiguous(memory_format=self.memory_format)
 
 
-def pooling_windows(network: dict[str, Any], findings: int) -> Tensor:
-    """``(F,)`` cells of the window that is max-pooled before a map's mean is taken.
+def map_size(size: int, findings: int, network: dict[str, Any], network_class: type[nn.Module] | None = None) -> int:
+    """Cells per side of the activation map of ``size`` x ``size`` images, from a run of the network without weights.
 
-    The maximum hands a whole window's share of the classification gradient to one cell, where the guidance term, a
-    mean over all cells, meets it with the share of one. Weighed by the window they meet as equals, for every finding.
+    A stride does not determine it: Inception-v3 has no padding and makes 14 x 14 cells of 512 pixels.
     """
-    pool = network.get("pool", 1) if network["name"] != "inception_cam" else 1
-    pools = [pool] * findings if isinstance(pool, int) else list(pool)
-    return torch.tensor([float(p * p) for p in pools])
-
-
-def map_size(size: int, findings: int, name: str, **options: Any) -> int:
-    """Cells a side of the activation map of ``size`` x ``size`` pictures: asked of the network itself, without weights.
-
-    It does not follow from a stride: Inception-v3 pads nothing and makes 14 x 14 of 512 pixels.
-    """
-    options = {**options, "pretrained": False, "weights": None}
     with torch.device("meta"), torch.inference_mode():
-        logit_map, _ = build_network(findings, name, **options).eval()(torch.zeros(1, 3, size, size))
+        built = build_network(without_start(network), network_class, findings=findings).eval()
+        logit_map, _ = built(torch.zeros(1, 3, size, size))
     return int(logit_map.shape[-1])
-
-
-def build_network(findings: int, name: str, **options: Any) -> nn.Module:
-    """The network called ``name`` for this many findings; ``options`` are those of ``conf/model``'s ``network``."""
-    return build.build_network({"name": name, **options}, findings=findings)

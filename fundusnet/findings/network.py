@@ -213,16 +213,17 @@ def top_cells(cells: int, share: float) -> int:
     return max(1, round(share * cells))
 
 
-def pooling_windows(network: nn.Module, cells: int) -> Tensor:
+def pooling_windows(network: nn.Module, findings: int, cells: int) -> Tensor:
     """``(F,)`` cells of a map for each value that the mean in its logit is taken over; 1 without pooling.
 
     Args:
-        network: Any network of this module.
+        network: Any network; one that is not of this module counts as one without pooling.
+        findings: Number F of its maps.
         cells: Cells of its activation map, ``h * w``.
     """
-    heads = cast(Iterable[AtrousHead], getattr(network, "heads", ()))
+    heads = [head for head in cast(Iterable[nn.Module], getattr(network, "heads", ())) if isinstance(head, AtrousHead)]
     windows = [head.pool**2 if head.top_share is None else cells / top_cells(cells, head.top_share) for head in heads]
-    return torch.tensor(windows or [1.0] * cast(nn.Conv2d, network.classifier).out_channels, dtype=torch.float32)
+    return torch.tensor(windows or [1.0] * findings, dtype=torch.float32)
 
 
 class _ResidualUnit(nn.Module):

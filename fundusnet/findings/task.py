@@ -2,41 +2,43 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from omegaconf import DictConfig, OmegaConf
+from torch import nn
 
 from fundusnet.data.appearance import training_appearance
-from fundusnet.data.augment import augment_from_ranges
-from fundusnet.data.relabel import relabelling
+from fundusnet.data.augment import Augment, build_augment
 from fundusnet.evaluation.binary_tasks import fit_on_validation
 from fundusnet.findings.datamodule import FindingsDataModule
 from fundusnet.findings.module import GuidedModule, map_size
+from fundusnet.findings.network import pooling_windows
 from fundusnet.findings.panels import validation_panels as validation_panels
 from fundusnet.findings.report import write_report as write_report
 from fundusnet.findings.scoring import score, write_results
 from fundusnet.findings.statistics import FINDINGS, finding_tasks, operating_points
+from fundusnet.fitting.module_arguments import module_arguments
 from fundusnet.fitting.processes import Fit
+from fundusnet.networks.build import network_spec
 from fundusnet.runs.checkpoints import load_module, read_metadata, update_metadata
 from fundusnet.system.devices import choose_device
 
-log = logging.getLogger(__name__)
 SYSTEM = FINDINGS
 
 
 def fit_and_score(cfg: DictConfig, run: Path, fit: Fit) -> dict[str, object]:
     """Fit by ``fit``, choose operating point and temperature on validation for the checkpoint, score the test split."""
-    fit(cfg, run)
+    datamodule = make_datamodule(cfg)
+    fit(cfg, run, datamodule)
     best = run / "checkpoints" / "best.ckpt"
-    module, datamodule = load_module(best, GuidedModule), make_datamodule(cfg)
+    module = load_module(best, GuidedModule, network=network_spec(cfg.model.network)[1])
     device = choose_device(cfg.trainer.accelerator, cfg.trainer.devices)
     validation = score(module, datamodule, "val", device)
     validation.predictions.to_csv(run / "predictions_val.csv", index=False)
     chosen = validation if cfg.evaluation.operating_point == "val" else score(module, datamodule, "test", device)
     points = {name: float(point.threshold) for name, point in operating_points(chosen.predictions).items()}
+    calibrated = fit_on_validation(finding_tasks(validation.predictions))
     update_metadata(
         best,
         {
@@ -44,68 +46,62 @@ def fit_and_score(cfg: DictConfig, run: Path, fit: Fit) -> dict[str, object]:
             "findings": list(module.findings),
             "size": datamodule.prepared.size,
             "operating_points": points,
-            "validation": fit_on_validation(finding_tasks(validation.predictions)),
+            "validation": calibrated,
             **training_appearance(datamodule.prepared.pixels, datamodule.rows["train"]),
         },
     )
-    return score_again(cfg, run, "test", run, cfg.evaluation)
+    return write_results(run, module, datamodule, "test", points, cfg.evaluation, device, calibrated)
 
 
-def score_again(cfg: DictConfig, run: Path, split: str, folder: Path, options: DictConfig) -> dict[str, object]:
-    """Score the best checkpoint of ``run`` on ``split`` of the data of ``cfg`` into ``folder``, as ``options`` say."""
-    best = run / "checkpoints" / "best.ckpt"
-    stored = read_metadata(best)
-    module, datamodule = load_module(best, GuidedModule), make_datamodule(cfg)
+def trained(
+    cfg: DictConfig, run: Path, network: type[nn.Module] | None = None
+) -> tuple[GuidedModule, FindingsDataModule]:
+    """The best checkpoint of ``run``, and the data of ``cfg`` to score it on."""
+    module = load_module(run / "checkpoints" / "best.ckpt", GuidedModule, network=network)
+    cells = map_size(int(cfg.data.size), len(module.findings), module.hparams["network"], network)
+    return module, _datamodule(cfg, cells, augment=None)
+
+
+def score_again(
+    cfg: DictConfig,
+    run: Path,
+    split: str,
+    folder: Path,
+    module: GuidedModule,
+    datamodule: FindingsDataModule,
+) -> dict[str, object]:
+    """Score what ``trained`` returned for ``cfg`` and ``run`` on ``split`` into ``folder``."""
+    stored = read_metadata(run / "checkpoints" / "best.ckpt")
     device = choose_device(cfg.trainer.accelerator, cfg.trainer.devices)
-    return write_results(
-        folder, module, datamodule, split, stored["operating_points"], options, device, stored.get("validation")
-    )
+    points, chosen = stored["operating_points"], stored.get("validation")
+    return write_results(folder, module, datamodule, split, points, cfg.evaluation, device, chosen)
 
 
 def run_name(cfg: DictConfig) -> str:
-    """What tables call a run: its findings and what its network was taught with."""
-    names = {"guided": "", "guided_timm": f" ({cfg.model.network.backbone})", "inception_cam": " Inception-v3"}
-    guidance = f" λ={cfg.model.loss.weight:g}" if cfg.model.network.name != "inception_cam" else ""
+    """What tables call a run: its findings, its network and lambda."""
+    name = str(cfg.model.network._target_).rpartition(".")[2]
+    names = {"GuidedCAM": "", "InceptionCAM": " Inception-v3", "GuidedTimm": f" ({cfg.model.network.get('backbone')})"}
+    weight = cfg.model.loss.get("weight")
+    guidance = f" λ={weight:g}" if weight is not None and name != "InceptionCAM" else ""
     findings = "+".join(cfg.finding.names) if len(cfg.finding.names) < 3 else f"{len(cfg.finding.names)} findings"
-    return findings + names[cfg.model.network.name] + guidance
+    return findings + names.get(name, f" ({name})") + guidance
 
 
 def make_datamodule(cfg: DictConfig) -> FindingsDataModule:
-    """The DataModule of a config whose set is prepared already."""
-    data: Any = OmegaConf.to_container(cfg.data, resolve=True)
+    """The data that ``cfg`` trains on; its set is prepared already."""
     network: Any = OmegaConf.to_container(cfg.model.network, resolve=True)
-    return FindingsDataModule(
-        folder=data["folder"],
-        findings=list(cfg.finding.names),
-        feature_size=map_size(data["size"], len(cfg.finding.names), **network),
-        cue=data["cue"],
-        present=data["present"],
-        batch_size=data["batch_size"],
-        num_workers=data["num_workers"],
-        augment=data["augment"] and augment_from_ranges(**data["augment"]),
-        fractions=tuple(data["fractions"]),
-        split_by=data["split_by"],
-        seed=cfg.seed,
-        relabel=relabelling(cfg),
-    )
+    cells = map_size(int(cfg.data.size), len(cfg.finding.names), *network_spec(network))
+    return _datamodule(cfg, cells, build_augment(cfg.data.augment))
 
 
 def make_module(cfg: DictConfig, datamodule: FindingsDataModule) -> GuidedModule:
-    """The LightningModule of a config, its class weights taken from the training labels."""
-    model: Any = OmegaConf.to_container(cfg.model, resolve=True)
-    positive_weight = None
-    if model["loss"]["balance"] == "inverse":
+    """The LightningModule of ``cfg``, its loss fitted to the training labels."""
+    module = GuidedModule(list(cfg.finding.names), int(cfg.data.size), **module_arguments(cfg.model))
+    if fit_to := getattr(module.loss, "fit_to", None):
         labels = datamodule.labels.label[datamodule.rows["train"]]
-        positive_weight = [float(np.sum(c == 0) / max(np.sum(c == 1), 1)) for c in labels.T]
-    module = GuidedModule(
-        findings=list(cfg.finding.names),
-        size=int(cfg.data.size),
-        network=model["network"],
-        loss=model["loss"],
-        optimizer=model["optimizer"],
-        max_epochs=int(cfg.trainer.max_epochs),
-        positive_weight=positive_weight,
-        channels_last=bool(cfg.trainer.channels_last),
-    )
-    log.info("%s starts from weights: %s", run_name(cfg), module.network.initial_weights)
+        fit_to(labels, pooling_windows(module.network, len(module.findings), datamodule.feature_size**2))
     return module
+
+
+def _datamodule(cfg: DictConfig, cells: int, augment: Augment | None) -> FindingsDataModule:
+    return FindingsDataModule.from_config(cfg, findings=list(cfg.finding.names), feature_size=cells, augment=augment)

@@ -2,144 +2,202 @@
 
 from __future__ import annotations
 
-import json
+import logging
 import os
 import platform
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytorch_lightning as pl
 import torch
 from lightning_fabric.plugins.environments.cluster_environment import ClusterEnvironment
 from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
-from omegaconf import DictConfig, OmegaConf
+from lightning_fabric.utilities.exceptions import MisconfigurationException
+from omegaconf import DictConfig
 from pytorch_lightning.callbacks import Callback
+from pytorch_lightning.loggers import Logger
 
+from fundusnet.config.objects import build
+from fundusnet.config.ranges import Count, NonNegative
+from fundusnet.data.augment import build_augment
+from fundusnet.data.datamodule import FundusDataModule
+from fundusnet.data.loading import end_workers
 from fundusnet.errors import NotFiniteError, UserError
 from fundusnet.fitting.history import History
 from fundusnet.fitting.loggers import make_loggers
+from fundusnet.fitting.module_arguments import module_arguments
 from fundusnet.fitting.processes import fit_in_ranks, processes, start_fit, under_torchrun
-from fundusnet.fitting.progress import FitProgress
 from fundusnet.fitting.resume import Checkpoints, Reseed, last_complete
-from fundusnet.fitting.sanity import SanityWarnings
-from fundusnet.fitting.step_metrics import Pictures, StepMetrics
 from fundusnet.fitting.tasks import task_of
 from fundusnet.runs.checkpoints import CheckpointFiles
 from fundusnet.system.devices import uses_gpu
+from fundusnet.system.files import write_json
 from fundusnet.system.log_level import quiet_lightning
 
+log = logging.getLogger(__name__)
 FITTED = "fit.json"
+Precision = Literal["auto", "32-true", "bf16-mixed", "16-mixed", "bf16-true", "16-true", "64-true"]
 
 
-def fit(cfg: DictConfig, folder: Path) -> None:
-    """Fit the network that ``cfg`` describes; leaves ``checkpoints/``, ``history.csv``, ``fit.json`` in ``folder``.
-
-    ``cfg`` is resolved and whole: all that a process started for this fit alone would need. A fit that was cut short
-    goes on from its last complete checkpoint; one that is done already is left as it is.
+def check_objects(cfg: DictConfig) -> None:
+    """Build what needs no data, so that a wrong argument is reported before photographs are prepared.
 
     Raises:
-        UserError: the config or the data cannot be fitted.
-        RankError: one of the several processes of this fit raised or was killed.
-        Interrupted: the process was asked to end, and the checkpoint to go on from is written.
+        UserError: An object cannot be built.
+    """
+    build_augment(cfg.data.augment)
+    module_arguments(cfg.model)
+    make_callbacks(cfg)
+
+
+def make_callbacks(cfg: DictConfig) -> list[Callback]:
+    """The callbacks of ``cfg.callbacks``, without those that are null."""
+    return [build(node) for node in (cfg.get("callbacks") or {}).values() if node]
+
+
+def fit(cfg: DictConfig, folder: Path, datamodule: FundusDataModule | None = None) -> None:
+    """Fit the network that ``cfg`` describes; leaves ``checkpoints/``, ``history.csv``, ``fit.json`` in ``folder``.
+
+    A fit that was interrupted continues from its last complete checkpoint; a finished one is left as it is.
+
+    Args:
+        cfg: Resolved and complete: all that a process started for this fit alone would need.
+        folder: Where to write.
+        datamodule: The data of ``cfg``, if it is open already; processes that share the work open it again.
+
+    Raises:
+        UserError: The config or the data cannot be fitted.
+        RankError: One of the several processes of this fit raised or was killed.
+        Interrupted: SIGTERM arrived, and the checkpoint to resume from is written.
     """
     if (folder / FITTED).is_file():
         return
     count = processes(cfg.trainer)
-    precision(cfg.trainer)  # what the device cannot do is said before several processes find out
+    choose_precision(
+        cfg.trainer.precision, cfg.trainer.accelerator
+    )  # an impossible one is refused before processes start
     if under_torchrun():
         start_fit(cfg, folder, fit_here)
     elif count > 1:
         fit_in_ranks(cfg, folder, count)
     else:
-        fit_here(cfg, folder)
+        fit_here(cfg, folder, datamodule)
 
 
-def fit_here(cfg: DictConfig, folder: Path) -> None:
+def fit_here(cfg: DictConfig, folder: Path, datamodule: FundusDataModule | None = None) -> None:
     """Fit in this process, alone or as one of several that share the work."""
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
     task = task_of(cfg)
-    datamodule = task.make_datamodule(cfg)
-    datamodule.setup("fit")
-    module = task.make_module(cfg, datamodule)
-    checkpoints = Checkpoints(
-        folder / "checkpoints", cfg.trainer.monitor, cfg.trainer.patience, cfg.trainer.checkpoint_every
-    )
+    data: Any = task.make_datamodule(cfg) if datamodule is None else datamodule
+    data.setup("fit")
+    module: Any = task.make_module(cfg, data)
+    log.info("%s starts from weights: %s", cfg.name, getattr(module.network, "initial_weights", "its own"))
+    callbacks = make_callbacks(cfg)
     with quiet_lightning():
-        trainer = make_trainer(cfg, folder, checkpoints, Pictures(task, cfg.logger.pictures))
+        loggers = make_loggers(cfg, folder)
+        trainer = build(cfg.trainer, folder=folder, seed=cfg.seed, callbacks=callbacks, loggers=loggers)
+        (checkpoints,) = (each for each in trainer.callbacks if isinstance(each, Checkpoints))
         try:
-            trainer.fit(module, datamodule, ckpt_path=last_complete(checkpoints.folder), weights_only=True)
+            trainer.fit(module, data, ckpt_path=last_complete(checkpoints.folder), weights_only=True)
+        except (MisconfigurationException, ModuleNotFoundError) as error:  # of a callback, a profiler or a logger
+            raise UserError(" ".join(str(error).split())) from error
         except NotFiniteError as error:
-            prepared: Any = getattr(datamodule, "prepared")  # noqa: B009 - that of either task
-            ids = prepared.manifest.images["image_id"].iloc[error.rows]
+            ids = data.prepared.manifest.images["image_id"].iloc[error.rows]
             raise UserError(error.message_for(", ".join(str(name) for name in ids))) from error
+        finally:
+            for loader in (trainer.train_dataloader, trainer.val_dataloaders):
+                end_workers(loader)
     if trainer.is_global_zero:
-        write_fitted(folder, checkpoints, trainer)
+        fitted = {
+            "epochs": trainer.current_epoch,
+            "steps": trainer.global_step,
+            "monitor": checkpoints.monitor,
+            "best": checkpoints.best,
+            "best_epoch": checkpoints.best_epoch,
+        }
+        write_json(folder / FITTED, fitted)
 
 
-def write_fitted(folder: Path, checkpoints: Checkpoints, trainer: pl.Trainer) -> None:
-    """Say that the fit is done, and which epoch was best."""
-    done = {
-        "epochs": trainer.current_epoch,
-        "steps": trainer.global_step,
-        "monitor": checkpoints.monitor,
-        "best": checkpoints.best,
-        "best_epoch": checkpoints.best_epoch,
-    }
-    partial = folder / f"{FITTED}.partial"
-    partial.write_text(json.dumps(done, indent=2) + "\n")
-    partial.replace(folder / FITTED)
+def make_trainer(
+    folder: Path,
+    seed: int,
+    callbacks: Sequence[Callback],
+    loggers: Sequence[Logger],
+    max_epochs: Count = 40,
+    accelerator: Literal["auto", "cpu", "gpu", "cuda"] = "auto",
+    devices: int | str | list[int] = 1,
+    precision: Precision = "auto",
+    deterministic: bool | Literal["warn"] = False,
+    gradient_clip_val: NonNegative | None = None,
+    monitor: str = "val/loss",
+    patience: Count = 15,
+    checkpoint_every: Count | None = 1000,
+    **trainer: Any,
+) -> pl.Trainer:
+    """Lightning's Trainer with what every fit has: history, best and last checkpoint, repeatable random numbers.
 
+    Lightning's ``EarlyStopping`` and ``ModelCheckpoint`` are not used: resumed after its last epoch, a fit with the
+    first would train one epoch more; the second neither keeps the checkpoint before the last nor lets all processes
+    agree on the step at which SIGTERM ends a fit.
 
-def make_trainer(cfg: DictConfig, folder: Path, checkpoints: Checkpoints, *more: Callback) -> pl.Trainer:
-    """Lightning's Trainer with what every fit has: history, best and last checkpoint, repeatable chance."""
-    options = cfg.trainer
+    Args:
+        folder: Where the fit writes.
+        seed: Seed of the random numbers within a step, such as dropout's.
+        callbacks: Further callbacks.
+        loggers: Where metrics are reported.
+        max_epochs, deterministic, gradient_clip_val: As Lightning's.
+        accelerator: "auto" (a GPU if there is one), "cpu" or "gpu".
+        devices: How many, "auto" for all GPUs, or the numbers of some.
+        precision: As Lightning's; "auto" as ``choose_precision`` chooses.
+        monitor: Logged validation value that decides which epoch is best.
+        patience: Epochs without a better one after which the fit ends.
+        checkpoint_every: Steps between two checkpoints within an epoch; None = only at the end of each.
+        **trainer: What ``pytorch_lightning.Trainer`` takes besides.
+    """
     world, local = (int(os.environ[n]) if under_torchrun() else 1 for n in ("WORLD_SIZE", "LOCAL_WORLD_SIZE"))
-    chosen = OmegaConf.is_list(options.devices) and len(options.devices) == local
+    chosen = not isinstance(devices, (int, str)) and len(devices) == local
     # Never what Lightning detects by itself: under SLURM it would take over signals and requeueing.
     place: ClusterEnvironment = TorchElasticEnvironment() if under_torchrun() else LightningEnvironment()
-    own = [
-        History(folder / "history.csv"),
-        Reseed(cfg.seed),
-        FitProgress(),
-        SanityWarnings(),
-        StepMetrics(cfg.logger.every),
-    ]
+    checkpoints = Checkpoints(folder / "checkpoints", monitor, patience, checkpoint_every)
     return pl.Trainer(
-        max_epochs=options.max_epochs,
-        accelerator=options.accelerator,
-        devices=list(options.devices) if chosen else local,
+        max_epochs=max_epochs,
+        accelerator=accelerator,
+        devices=list(devices) if chosen else local,  # type: ignore[arg-type]
         num_nodes=world // local,
         strategy="ddp" if world > 1 else "auto",
-        precision=precision(options),
-        # The statistics of a small share of the batch are poor; torch offers whole ones on GPUs only.
-        sync_batchnorm=world > 1 and uses_gpu(options.accelerator),
-        deterministic=options.deterministic,
-        gradient_clip_val=options.gradient_clip,
-        callbacks=[*own, *more, checkpoints],
+        precision=choose_precision(precision, accelerator),
+        deterministic=deterministic,
+        gradient_clip_val=gradient_clip_val,
+        callbacks=[History(folder / "history.csv"), Reseed(seed), *callbacks, checkpoints],
         plugins=[CheckpointFiles(), place],
-        logger=make_loggers(cfg, folder),
-        log_every_n_steps=1,
+        logger=list(loggers),
         default_root_dir=folder,
         use_distributed_sampler=False,  # the loaders know their shares
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        num_sanity_val_steps=0,
+        **{
+            # The statistics of a small share of the batch are poor; torch offers whole ones on GPUs only.
+            "sync_batchnorm": world > 1 and uses_gpu(accelerator),
+            "log_every_n_steps": 1,
+            "enable_progress_bar": False,
+            "enable_model_summary": False,
+            "num_sanity_val_steps": 0,
+            **trainer,
+        },
     )
 
 
-def precision(options: DictConfig) -> Any:
+def choose_precision(wanted: Precision, accelerator: str) -> Any:
     """``auto`` is bf16 where the device computes with it: a GPU, or a processor with AVX-512 bf16 or AMX.
 
     Raises:
-        UserError: the device does not know the precision asked for.
+        UserError: The device does not support the precision asked for.
     """
-    wanted = options.precision
-    if wanted == "16-mixed" and not uses_gpu(options.accelerator):
+    if wanted == "16-mixed" and not uses_gpu(accelerator):
         raise UserError("trainer.precision=16-mixed needs a GPU; on a processor use bf16-mixed or 32-true")
     if wanted != "auto":
         return wanted
-    if uses_gpu(options.accelerator):
+    if uses_gpu(accelerator):
         return "bf16-mixed" if torch.cuda.is_bf16_supported() else "16-mixed"
     cpuinfo = Path("/proc/cpuinfo")
     flags = cpuinfo.read_text() if platform.machine() == "x86_64" and cpuinfo.exists() else ""

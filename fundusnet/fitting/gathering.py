@@ -1,4 +1,4 @@
-"""What several processes found on their shares of a split, side by side in each of them."""
+"""Gathering the results of several processes on their shares of a split."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def gathered(rows: Tensor) -> Tensor:
-    """``(N, …)`` of this process → the rows of all processes, whose numbers may differ; ``rows`` itself where alone."""
+    """``(N, …)`` of this process → the rows of all processes, of which each may have another number."""
     if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
         return rows
     shares: list[Tensor | None] = [None] * torch.distributed.get_world_size()

@@ -8,9 +8,11 @@ from pathlib import Path
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback
 
+from fundusnet.system.files import replacing
+
 
 class History(Callback):
-    """Writes every logged metric of an epoch to one CSV row; the whole file anew, so that columns may join late."""
+    """Writes every logged metric of an epoch to a CSV row; rewrites the file, since columns may be added later."""
 
     def __init__(self, file: Path) -> None:
         self.file = file
@@ -24,12 +26,10 @@ class History(Callback):
         row = {"epoch": float(trainer.current_epoch), "step": float(trainer.global_step), "lr": rate, **logged}
         self.rows.append(row)
         columns = list(dict.fromkeys(name for each in self.rows for name in each))
-        partial = self.file.with_suffix(".partial")
-        with partial.open("w", newline="") as stream:
+        with replacing(self.file) as partial, partial.open("w", newline="") as stream:
             writer = csv.DictWriter(stream, columns)
             writer.writeheader()
             writer.writerows(self.rows)
-        partial.replace(self.file)
 
     def state_dict(self) -> dict[str, object]:
         return {"rows": self.rows}

@@ -1,7 +1,7 @@
-"""Where a fit reports while it runs: W&B, TensorBoard, a table of steps; ``history.csv`` is written in any case.
+"""Loggers of a fit: W&B, TensorBoard, a table of steps. ``history.csv`` is always written.
 
-W&B works offline (``WANDB_MODE=offline``) as online. A training is one W&B run, whatever its number of stages and
-processes, and goes on with the same run id when it is resumed; its x-axis is ``trainer/global_step``.
+A training is one W&B run, online or offline (``WANDB_MODE=offline``), whatever its number of stages and processes. A
+resumed training keeps its run id; the x-axis is ``trainer/global_step``.
 """
 
 from __future__ import annotations
@@ -16,57 +16,89 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
-from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
+from pytorch_lightning.loggers import Logger, WandbLogger
 
+from fundusnet.config.objects import build
 from fundusnet.errors import UserError
 from fundusnet.runs.folder import git_state
 
 
-def make_loggers(cfg: DictConfig, folder: Path) -> list[Logger]:
-    """The loggers of a fit into ``folder``, as ``cfg.logger`` chooses them.
+class WandbRun(WandbLogger):
+    """Lightning's logger on the one W&B run of a training, opened in the first of several processes only.
 
-    The metrics of a stage of several have its name before theirs.
-
-    Raises:
-        UserError: a package is not installed, or W&B refuses.
+    Args:
+        project: Project of W&B.
+        group: Group of runs; None = the folder of the sweep.
+        name: Name of the run; None = what a job differs in, or the name of the run.
+        id: Id of the run; None = a new one, which a resumed run keeps.
+        artifact: Upload the best checkpoint.
+        prefix: Put before the names of metrics: a stage of several.
+        run_config: The whole configuration of the run.
     """
-    stage = "" if folder.resolve() == Path(cfg.run_dir).resolve() else folder.name
-    loggers: list[Logger] = []
-    if cfg.logger.csv:
-        loggers.append(CSVLogger(folder, name="csv", flush_logs_every_n_steps=1))
-    if cfg.logger.tensorboard:
-        try:
-            loggers.append(TensorBoardLogger(folder, name="tensorboard", version=""))
-        except ModuleNotFoundError:
-            raise UserError('logger=tensorboard is not installed; pip install "fundusnet[tensorboard]"') from None
-    if cfg.logger.wandb:
-        loggers.append(_LazyWandb(cfg, prefix=stage))
-    return loggers
 
-
-class _LazyWandb(WandbLogger):
-    """Lightning's logger on the one W&B run of this training, opened in the first of several processes only."""
-
-    def __init__(self, cfg: DictConfig, prefix: str) -> None:
-        super().__init__(project=cfg.logger.project, prefix=prefix)
-        self._cfg = cfg
+    def __init__(
+        self,
+        project: str = "fundusnet",
+        group: str | None = None,
+        name: str | None = None,
+        id: str | None = None,
+        artifact: bool = False,
+        prefix: str = "",
+        run_config: DictConfig | None = None,
+    ) -> None:
+        super().__init__(project=project, prefix=prefix)
+        self._run_config = run_config
 
     @property
     def experiment(self) -> Any:
         if self._experiment is None and _is_first():
-            self._experiment = open_wandb(self._cfg)
+            assert self._run_config is not None
+            self._experiment = open_wandb(self._run_config)
         return super().experiment
 
 
+WANDB = f"{__name__}.{WandbRun.__name__}"
+TENSORBOARD = "pytorch_lightning.loggers.TensorBoardLogger"
+
+
+def logger_node(cfg: DictConfig, target: str) -> DictConfig | None:
+    """The first logger of this class in ``cfg``."""
+    return next((node for node in (cfg.get("logger") or {}).values() if node and node._target_ == target), None)
+
+
+def make_loggers(cfg: DictConfig, folder: Path) -> list[Logger]:
+    """The loggers of ``cfg.logger`` for a fit into ``folder``, which is their ``save_dir`` if that is null.
+
+    W&B shows all stages of a training in one run, with the name of the stage before each metric.
+
+    Raises:
+        UserError: A package is not installed, or W&B refuses.
+    """
+    stage = "" if folder.resolve() == Path(cfg.run_dir).resolve() else folder.name
+    loggers: list[Logger] = []
+    for name, node in (cfg.get("logger") or {}).items():
+        if not node:
+            continue
+        extra: dict[str, Any] = {"prefix": stage, "run_config": cfg} if node._target_ == WANDB else {}
+        if node.get("save_dir", "") is None:
+            extra["save_dir"] = str(folder)
+        try:
+            loggers.append(build(node, **extra))
+        except ModuleNotFoundError:
+            raise UserError(f'logger={name} is not installed; pip install "fundusnet[{name}]"') from None
+    return loggers
+
+
 def open_wandb(cfg: DictConfig) -> Any:
-    """The W&B run of this training: the one under way in this process, else the one its id names, or a new one.
+    """The W&B run of this training: the open one of this process, or the one its id names, or a new one.
 
     Raises:
         UserError: W&B refuses, as without a login.
     """
     import wandb
 
-    options = cfg.logger
+    options = logger_node(cfg, WANDB)
+    assert options is not None
     if wandb.run is not None and wandb.run.id == options.id:
         return wandb.run
     _finish()
@@ -92,7 +124,7 @@ def open_wandb(cfg: DictConfig) -> Any:
 
 @contextmanager
 def wandb_finished() -> Iterator[None]:
-    """Finish this process's W&B run afterwards, where there is one: the next job of a sweep is a run of its own."""
+    """Finish the W&B run of this process at the end, since the next job of a sweep has its own."""
     try:
         yield
     except BaseException:
@@ -113,7 +145,7 @@ def new_id() -> str:
 
 
 def data_fingerprint(prepared: Path) -> str:
-    """Tells prepared sets apart: 12 digits of the sum of what was prepared, from what and how."""
+    """12 digits of a hash of what was prepared, from what and how."""
     total = hashlib.sha256()
     for file in sorted([prepared / "prepared.yaml", *(prepared / "manifest").glob("*.csv")]):
         if file.is_file():

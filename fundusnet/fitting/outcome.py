@@ -1,4 +1,4 @@
-"""What a scored run sends to its loggers: metrics, curves, confusion matrices, predictions with pictures, the model."""
+"""Reporting a scored run to its loggers: metrics, curves, confusion matrices, predictions with images, the model."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from omegaconf import DictConfig
 from fundusnet.data.prepared import PreparedSet, open_prepared
 from fundusnet.evaluation.binary_tasks import BinaryTask
 from fundusnet.evaluation.runs import Run, read_runs
-from fundusnet.fitting.loggers import open_wandb
+from fundusnet.fitting.loggers import TENSORBOARD, WANDB, logger_node, open_wandb
 from fundusnet.fitting.tasks import task_of
 
 THUMBNAIL = 96  # pixels: side of a picture in the table
@@ -23,10 +23,10 @@ ROWS = 500  # rows of the table; predictions.csv has all
 
 def log_outcome(cfg: DictConfig, run: Path) -> None:
     """Report the metrics and predictions of a scored run to the loggers that ``cfg.logger`` names."""
-    if cfg.logger.tensorboard:
+    if logger_node(cfg, TENSORBOARD):
         _to_tensorboard(run)
-    if cfg.logger.wandb:
-        _to_wandb(cfg, run)
+    if node := logger_node(cfg, WANDB):
+        _to_wandb(cfg, run, node)
 
 
 def flat_metrics(run: Path) -> dict[str, float]:
@@ -43,7 +43,7 @@ def _to_tensorboard(run: Path) -> None:
             writer.add_scalar(name, value)
 
 
-def _to_wandb(cfg: DictConfig, folder: Path) -> None:
+def _to_wandb(cfg: DictConfig, folder: Path, node: DictConfig) -> None:
     import wandb
 
     watched = open_wandb(cfg)
@@ -55,8 +55,8 @@ def _to_wandb(cfg: DictConfig, folder: Path) -> None:
     ids = {"image_id": str, "patient_id": str}
     predictions = pd.read_csv(folder / "predictions.csv", dtype=ids)
     watched.log({"predictions": _table(predictions, open_prepared(Path(cfg.data.folder)))})
-    if cfg.logger.artifact:
-        artifact = wandb.Artifact(f"model-{cfg.logger.id}", type="model", metadata=flat_metrics(folder))
+    if node.artifact:
+        artifact = wandb.Artifact(f"model-{node.id}", type="model", metadata=flat_metrics(folder))
         artifact.add_file(str(folder / "checkpoints" / "best.ckpt"))
         watched.log_artifact(artifact)
 

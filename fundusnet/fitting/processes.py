@@ -1,8 +1,8 @@
-"""Several processes for one fit: torch's elastic agent starts every one of them, and Hydra is never started again.
+"""Several processes for one fit, started by torch's elastic agent; Hydra runs in the first process only.
 
-Two ways lead here. A training that asks for several devices starts its own processes (*ranks*) for each fit, waits for
-them outside of their group, and goes on alone. Under the user's own ``torchrun`` every process is a training: the first
-one leads, the others follow it from fit to fit and do nothing else.
+There are two ways. A training with several devices starts processes (*ranks*) for each fit, waits for them outside of
+their group, and continues alone. Under the user's own ``torchrun`` every process runs the command: the first one leads,
+the others only take part in each fit.
 """
 
 from __future__ import annotations
@@ -25,8 +25,9 @@ from omegaconf import DictConfig, OmegaConf
 from fundusnet.errors import RankError, UserError
 from fundusnet.runs.folder import Interrupted
 from fundusnet.system.devices import uses_gpu
+from fundusnet.system.log_level import log_level
 
-# What one process of a group knows of itself. None of it may reach the processes of another group.
+# Environment variables of one process of a group, which must not reach the processes of another group.
 PLACE_IN_GROUP = (
     *("LOCAL_RANK", "RANK", "GLOBAL_RANK", "GROUP_RANK", "ROLE_RANK", "NODE_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE"),
     *("MASTER_ADDR", "MASTER_PORT", "PL_GLOBAL_SEED"),
@@ -34,15 +35,14 @@ PLACE_IN_GROUP = (
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
 FOREVER = timedelta(days=30)
 
-Fit = Callable[[DictConfig, Path], None]
+Fit = Callable[..., None]  # as fundusnet.fitting.fit.fit
 
 
 def processes(options: DictConfig) -> int:
-    """How many processes ``trainer.devices`` asks for on this machine.
+    """The number of processes that ``trainer.devices`` asks for on this machine.
 
-    Raises
-    ------
-    UserError: srun started this command several times, or the GPU asked for is none that torch can use.
+    Raises:
+        UserError: srun started this command several times, or torch finds no such GPU.
     """
     gpu, devices = uses_gpu(options.accelerator), options.devices
     if OmegaConf.is_list(devices):
@@ -63,20 +63,24 @@ def processes(options: DictConfig) -> int:
 def fit_in_ranks(cfg: DictConfig, folder: Path, count: int) -> None:
     """Have ``count`` processes fit ``cfg`` into ``folder``, and wait for them.
 
-    Raises
-    ------
-    UserError: what one of them found that the user can put right.
-    RankError: one of them raised or was killed; the others are gone.
-    Interrupted: this process was asked to end; the ranks saved a checkpoint and ended first.
+    Raises:
+        UserError: One of them raised it.
+        RankError: One of them raised or was killed; the others have ended.
+        Interrupted: SIGTERM arrived; the ranks have saved a checkpoint and ended.
     """
     from torch.distributed.elastic.multiprocessing.api import DefaultLogsSpecs, SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
     OmegaConf.save(cfg, folder / "config.yaml")
-    for name in [name for name in logging.root.manager.loggerDict if name.startswith("torch.distributed.elastic")]:
-        logging.getLogger(name).setLevel(logging.CRITICAL)  # its account of a failure is ours to give, in one line
-    with tempfile.TemporaryDirectory(prefix="fundusnet-") as errors, _outside_of_any_group(count), _own_signals():
+    # The agent would report a failure at length; it is reported here, in one line.
+    elastic = [name for name in logging.root.manager.loggerDict if name.startswith("torch.distributed.elastic")]
+    with (
+        tempfile.TemporaryDirectory(prefix="fundusnet-") as errors,
+        _outside_of_any_group(count),
+        _own_signals(),
+        log_level(logging.CRITICAL, *elastic),
+    ):
         config = LaunchConfig(
             min_nodes=1,
             max_nodes=1,
@@ -97,14 +101,14 @@ def fit_in_ranks(cfg: DictConfig, folder: Path, count: int) -> None:
 
 
 def claim_gpus(wanted: int, number: int) -> None:
-    """Keep GPUs of this machine to this process for as long as it lives: each of a launcher's workers has its own.
+    """Reserve GPUs of this machine for this process until it ends, so that each worker of a launcher has its own.
 
-    Where fewer than ``wanted`` are free, as when there are more workers than GPUs, job ``number`` shares some.
+    If fewer than ``wanted`` are free, because there are more workers than GPUs, job ``number`` shares some.
     """
     given = os.environ.get("CUDA_VISIBLE_DEVICES")
     names = given.split(",") if given else [str(i) for i in range(torch.cuda.device_count())]
     if _claimed or not names:
-        return  # a worker's second job; no GPU
+        return  # second job of a worker, or no GPU
     for name in names:
         if len(_claimed) < wanted:
             handle = os.open(Path(tempfile.gettempdir(), f"fundusnet-{os.getuid()}-gpu-{name}"), os.O_CREAT | os.O_RDWR)
@@ -118,7 +122,7 @@ def claim_gpus(wanted: int, number: int) -> None:
     os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(_claimed)
 
 
-_claimed: dict[str, int] = {}  # GPU → the handle whose lock holds it
+_claimed: dict[str, int] = {}  # GPU → handle of its lock file
 
 
 def under_torchrun() -> bool:
@@ -127,12 +131,12 @@ def under_torchrun() -> bool:
 
 
 def is_worker() -> bool:
-    """Whether another process of the user's torchrun leads this one."""
+    """Whether this is a further process of the user's torchrun, not the first."""
     return under_torchrun() and os.environ["RANK"] != "0"
 
 
 def run_worker(fit: Fit) -> None:
-    """Take part in every fit that the leading process begins, until it needs no more."""
+    """Take part in every fit that the first process starts, until it needs no more."""
     while (folder := _receive()) is not None:
         cfg = OmegaConf.load(Path(folder) / "config.yaml")
         assert isinstance(cfg, DictConfig)
@@ -148,7 +152,7 @@ def start_fit(cfg: DictConfig, folder: Path, fit: Fit) -> None:
 
 @contextmanager
 def release_workers() -> Iterator[None]:
-    """Within it this process leads; afterwards those that follow are told that there is no more to do."""
+    """Tell the other processes of the user's torchrun at the end that there is no more to do."""
     yield
     if under_torchrun():
         _broadcast(None)
@@ -170,11 +174,11 @@ _group: Any = None
 
 
 def _control() -> Any:
-    """A group of all processes that waits as long as it takes to prepare photographs or to score a stage."""
+    """A group of all processes whose timeout covers preparing photographs and scoring a stage."""
     global _group
     if _group is None:
         if not torch.distributed.is_initialized():
-            # Lightning takes what it finds.
+            # Lightning uses an existing group.
             if torch.cuda.is_available():
                 torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
             torch.distributed.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
@@ -183,7 +187,7 @@ def _control() -> Any:
 
 
 def _reason(error: Any) -> Exception:
-    """The failure that came first: the other ranks fail for the want of the one that is gone."""
+    """The failure that came first; the other ranks fail because that one has ended."""
     rank, failure = error.get_first_failure()
     killed = [
         (rank, each) for rank, each in error.failures.items() if each.exitcode < 0 and each.exitcode != -signal.SIGTERM
@@ -201,7 +205,7 @@ def _reason(error: Any) -> Exception:
 
 @contextmanager
 def _outside_of_any_group(count: int) -> Iterator[None]:
-    """Without what an earlier group left in the environment, and with the cores shared out."""
+    """Remove an earlier group's variables from the environment, and divide the cores among the processes."""
     before = dict(os.environ)
     for name in PLACE_IN_GROUP:
         os.environ.pop(name, None)
@@ -215,7 +219,7 @@ def _outside_of_any_group(count: int) -> Iterator[None]:
 
 @contextmanager
 def _own_signals() -> Iterator[None]:
-    """The agent puts handlers of its own in place and leaves them there."""
+    """Restore signal handlers: the agent installs its own and leaves them."""
     before = {number: signal.getsignal(number) for number in SIGNALS}
     try:
         yield

@@ -1,4 +1,4 @@
-"""The bar of a fit: one over all of its epochs, with the losses beside it; a line an epoch where nobody watches."""
+"""The progress bar of a fit, over all of its epochs; without a terminal, a line for each epoch."""
 
 from __future__ import annotations
 
@@ -13,10 +13,7 @@ log = logging.getLogger(__name__)
 
 
 class FitProgress(Callback):
-    """Shows epoch, batches done and to do, time left and what the module logs with ``prog_bar``.
-
-    Where standard error is no terminal, as in the log of a cluster, each epoch is a line.
-    """
+    """Shows epoch, batches, time left and what the module logs with ``prog_bar``."""
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not trainer.is_global_zero:

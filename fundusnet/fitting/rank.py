@@ -12,7 +12,7 @@ from fundusnet.system.orphans import die_with_parent
 
 
 def main() -> None:
-    """Fit; what goes wrong is left in the file that the process which started this one reads."""
+    """Fit; an error is recorded in the file that the parent process reads."""
     die_with_parent()
     first = os.environ["RANK"] == "0"
     logging.basicConfig(level=logging.WARNING if first else logging.ERROR, format="%(message)s")
@@ -34,4 +34,4 @@ if __name__ == "__main__":
     try:
         main()
     except UserError:
-        sys.exit(2)  # the line is recorded, and said once by the one who started this process
+        sys.exit(2)  # the line is recorded, and printed once by the parent process

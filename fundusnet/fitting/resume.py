@@ -1,4 +1,4 @@
-"""What makes a fit resumable: checkpoints at the right moments, and chance that depends on the step alone."""
+"""Resumable fits: checkpoints at the right moments, and random numbers that depend on the step alone."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from fundusnet.runs.checkpoints import load_checkpoint
 from fundusnet.runs.folder import Interrupted
 
 log = logging.getLogger(__name__)
-RISING = ("auroc", "accuracy", "kappa", "recall")
+HIGHER_IS_BETTER = ("auroc", "accuracy", "kappa", "recall")
 
 
 def last_complete(folder: Path) -> Path | None:
-    """The newest checkpoint in ``folder`` that is whole: ``last.ckpt``, else ``previous.ckpt``; None without either."""
+    """The newest intact checkpoint in ``folder``: ``last.ckpt``, else ``previous.ckpt``; None if there is none."""
     for name in ("last.ckpt", "previous.ckpt"):
         file = folder / name
         if not file.exists():
@@ -31,25 +31,24 @@ def last_complete(folder: Path) -> Path | None:
         try:
             load_checkpoint(file)
         except UserError as torn:
-            log.warning("%s; going on from the one before it", torn)
+            log.warning("%s; resuming from the one before it", torn)
             continue
         return file
     return None
 
 
 class Checkpoints(Checkpoint):
-    """Writes ``best.ckpt``, and ``last.ckpt`` with all a resumed fit needs; the one before stays as ``previous.ckpt``.
+    """Writes ``best.ckpt``, and ``last.ckpt`` for resuming; the one before it stays as ``previous.ckpt``.
 
-    ``last.ckpt`` is written after every epoch, every ``every`` steps within one, and when the process is asked to end
-    (SIGTERM), which then raises :class:`~fundusnet.runs.folder.Interrupted` in all processes after the same step.
-    Stops the fit when no epoch has been better for long.
+    ``last.ckpt`` is written after every epoch, every ``every`` steps within one, and on SIGTERM, which then raises
+    ``fundusnet.runs.folder.Interrupted`` in all processes after the same step. Stops the fit after ``patience`` epochs
+    without a better one.
 
-    Parameters
-    ----------
-    folder: where checkpoints go.
-    monitor: name of the logged validation value that tells the best epoch.
-    patience: epochs without a better one before the fit ends.
-    every: steps between two checkpoints within an epoch; None = none there.
+    Args:
+        folder: Where to write.
+        monitor: Name of the logged validation value that decides which epoch is best.
+        patience: In epochs.
+        every: In steps; None = only at the end of epochs.
     """
 
     def __init__(self, folder: Path, monitor: str, patience: int, every: int | None) -> None:
@@ -60,34 +59,47 @@ class Checkpoints(Checkpoint):
         self.best: float | None = None
         self.best_epoch = 0
         self._asked_to_end = False
+        self._validated = False
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        # Lightning's own handler talks to the other processes in the midst of whatever they are at; it puts back
-        # what it found when the fit is over.
+        # Lightning's own handler communicates with the other processes whatever they are doing. It restores the
+        # earlier handlers after the fit.
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, lambda *_: self._ask_to_end())
-        # A fit that was killed after its last epoch has nothing left to do.
+        # A fit that was killed after its last epoch is finished.
         trainer.should_stop = self._out_of_patience(trainer.current_epoch - 1)
 
     def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
         if trainer.fit_loop.epoch_loop.batch_progress.is_last_batch:
-            return  # validation and the end of the epoch come next, and belong into the checkpoint
+            return  # validation and the end of the epoch come next, and belong in the checkpoint
         ending = self._all_asked_to_end(trainer)
         if ending or (self.every and trainer.global_step % self.every == 0):
             self._save_last(trainer)
         if ending:
             raise Interrupted
 
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._validated = True
+
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        value = self._monitored(trainer)
-        if self.best is None or (value > self.best if rises(self.monitor) else value < self.best):
+        # Not every epoch has a new value: trainer.check_val_every_n_epoch, trainer.max_steps.
+        value = self._monitored(trainer) if self._validated or not self.monitor.startswith("val/") else None
+        self._validated = False
+        if value is not None and self._is_better(value):
             self.best, self.best_epoch = value, trainer.current_epoch
-            # Before last.ckpt: a fit that is killed between the two finds this epoch still to do.
+            # Before last.ckpt, so that a fit that is killed between the two repeats this epoch.
             trainer.save_checkpoint(self.folder / "best.ckpt", weights_only=True)
         self._save_last(trainer)
         if self._all_asked_to_end(trainer):
             raise Interrupted
         trainer.should_stop = self._out_of_patience(trainer.current_epoch)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if self.best is None:
+            raise UserError(
+                "the fit ended before its first validation, so no epoch is the best; train longer, or check "
+                "trainer.max_steps, trainer.limit_val_batches and trainer.check_val_every_n_epoch"
+            )
 
     def state_dict(self) -> dict[str, Any]:
         return {"best": self.best, "best_epoch": self.best_epoch}
@@ -95,13 +107,16 @@ class Checkpoints(Checkpoint):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.best, self.best_epoch = state_dict["best"], state_dict["best_epoch"]
 
+    def _is_better(self, value: float) -> bool:
+        return self.best is None or (value > self.best if higher_is_better(self.monitor) else value < self.best)
+
     def _out_of_patience(self, epoch: int) -> bool:
         return self.best is not None and epoch - self.best_epoch >= self.patience
 
     def _save_last(self, trainer: pl.Trainer) -> None:
         last = self.folder / "last.ckpt"
         fresh = last.with_name("fresh.ckpt")
-        # With optimiser and loops, which resuming needs. It is still plain values: loading never unpickles code.
+        # With optimiser and loops, which resuming needs; still plain values, which load without unpickling code.
         trainer.save_checkpoint(fresh, weights_only=False)
         if trainer.is_global_zero:
             if last.exists():
@@ -112,7 +127,7 @@ class Checkpoints(Checkpoint):
         values = trainer.callback_metrics
         if self.monitor not in values:
             there = ", ".join(sorted(name for name in values if name.startswith("val/"))) or "nothing"
-            raise UserError(f"trainer.monitor={self.monitor} is not measured on this validation split; use {there}")
+            raise UserError(f"trainer.monitor={self.monitor} is not logged on this validation split; use {there}")
         value = float(values[self.monitor])
         if not math.isfinite(value):
             raise UserError(f"{self.monitor} is {value} after epoch {trainer.current_epoch}; lower model.optimizer.lr")
@@ -122,12 +137,12 @@ class Checkpoints(Checkpoint):
         self._asked_to_end = True
 
     def _all_asked_to_end(self, trainer: pl.Trainer) -> bool:
-        """Whether any process was asked to end: the signal reaches them at different moments, and all must agree."""
+        """Whether SIGTERM reached any process: it arrives at different moments, and all must stop at the same step."""
         return trainer.strategy.reduce_boolean_decision(self._asked_to_end, all=False)
 
 
 class Reseed(Callback):
-    """Chance within a step (dropout) is a function of the seed and the step, so that a resumed fit repeats it."""
+    """Makes random numbers within a step (dropout) depend on seed and step alone; a resumed fit repeats them."""
 
     def __init__(self, seed: int) -> None:
         self.seed = seed
@@ -137,6 +152,6 @@ class Reseed(Callback):
         torch.manual_seed(int(state[0]))
 
 
-def rises(monitor: str) -> bool:
-    """Whether more of a logged value is better."""
-    return any(word in monitor for word in RISING)
+def higher_is_better(monitor: str) -> bool:
+    """Whether a higher value is better."""
+    return any(word in monitor for word in HIGHER_IS_BETTER)

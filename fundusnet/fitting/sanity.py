@@ -1,4 +1,4 @@
-"""Says what is odd about a fit while it can still be stopped: parameters that do not learn, classes seldom seen."""
+"""Warnings early in a fit: parameters that do not learn, classes that batches lack."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ log = logging.getLogger(__name__)
 
 
 class SanityWarnings(Callback):
-    """Logs a line about frozen and unused parameters, and after the first epoch about batches that lacked a class."""
+    """Logs frozen and unused parameters, and after the first epoch the classes that most batches lacked."""
 
     def __init__(self) -> None:
         self._lacking: Counter[str] = Counter()
@@ -34,7 +34,7 @@ class SanityWarnings(Callback):
         named = pl_module.named_parameters()
         unused = [name for name, parameter in named if parameter.requires_grad and parameter.grad is None]
         if unused:
-            log.warning("the loss does not depend on these parameters, which will never learn: %s", _summary(unused))
+            log.warning("the loss does not depend on these parameters, which will not be trained: %s", _summary(unused))
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: dict[str, Tensor], batch_idx: int
@@ -55,7 +55,7 @@ class SanityWarnings(Callback):
 
 
 def _lacking(batch: dict[str, Tensor], datamodule: Any) -> list[str]:
-    """Classes that no picture of the batch belongs to."""
+    """Classes without an image in the batch."""
     if "label" in batch:
         label = batch["label"].cpu()
         words = ((1, "picture with"), (0, "picture without"))

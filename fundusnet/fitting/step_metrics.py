@@ -1,4 +1,4 @@
-"""What a fit's loggers show beside its epochs: losses, learning rate, speed and memory by step, pictures by epoch."""
+"""Callbacks for loggers: losses, learning rate, speed and memory by step, and images by epoch."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import torch
 from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.loggers import TensorBoardLogger, WandbLogger
 
-from fundusnet.fitting.tasks import Task
+from fundusnet.config.ranges import Count, NonNegativeInt
+from fundusnet.fitting.tasks import task_named
 
 
 class StepMetrics(Callback):
@@ -20,13 +21,13 @@ class StepMetrics(Callback):
     Images are those of all processes; memory is the peak of the device of the first, of the process on a CPU.
     """
 
-    def __init__(self, every: int) -> None:
+    def __init__(self, every: Count = 10) -> None:
         self.every = every
         self._images = 0
         self._since = 0.0
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._start_anew()
+        self._reset()
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -35,7 +36,7 @@ class StepMetrics(Callback):
         if trainer.global_step % self.every or not trainer.is_global_zero:
             return
         values = {
-            "train/loss_step": float(outputs["loss"]),  # waits for the device, so that the time below is true
+            "train/loss_step": float(outputs["loss"]),  # waits for the device, so that the time below is right
             "lr": float(trainer.optimizers[0].param_groups[0]["lr"]),
             "images_per_second": self._images * trainer.world_size / (time.perf_counter() - self._since),
             "memory_gb": _memory(pl_module.device),
@@ -43,17 +44,22 @@ class StepMetrics(Callback):
         }
         for logger in trainer.loggers:
             logger.log_metrics(values, step=trainer.global_step)
-        self._start_anew()
+        self._reset()
 
-    def _start_anew(self) -> None:
+    def _reset(self) -> None:
         self._images, self._since = 0, time.perf_counter()
 
 
 class Pictures(Callback):
-    """Shows the same few validation photographs after every epoch, with what the network sees in them."""
+    """Shows the same few validation images after every epoch, with the network's activation over them.
 
-    def __init__(self, task: Task, count: int) -> None:
-        self.task = task
+    Args:
+        task: "findings" or "grading".
+        count: Number of images; 0 = none.
+    """
+
+    def __init__(self, task: str, count: NonNegativeInt = 4) -> None:
+        self.task = task_named(task)
         self.count = count
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

@@ -1,4 +1,4 @@
-"""The two systems behind one interface: what training and evaluation ask of a task."""
+"""The interface between a method and the rest: what training and evaluation need of a task."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import pytorch_lightning as pl
 from matplotlib.figure import Figure
 from omegaconf import DictConfig
+from torch import nn
 
 from fundusnet.errors import UserError
 from fundusnet.evaluation.runs import System
@@ -38,14 +39,19 @@ class Task(Protocol):
         Returns the content of ``metrics.json``.
         """
 
-    def score_again(
-        self, cfg: DictConfig, run: Path, split: str, folder: Path, options: DictConfig
-    ) -> dict[str, object]:
-        """Score the best checkpoint of ``run`` on ``split`` of the data of ``cfg`` into ``folder``.
+    def trained(self, cfg: DictConfig, run: Path, network: type[nn.Module] | None = None) -> tuple[Any, Any]:
+        """The module of the best checkpoint of ``run``, and the DataModule of ``cfg`` to score it on.
 
-        ``cfg`` is the run's own, or that of an evaluation on another set, whose ``evaluated`` says what is called what
-        there. ``options`` are those of ``conf/evaluation``.
+        Args:
+            cfg: The run's own configuration, or that of an evaluation on another set, whose ``evaluated`` maps labels.
+            run: Folder of the run.
+            network: Class of the network, if it is the user's own.
         """
+
+    def score_again(
+        self, cfg: DictConfig, run: Path, split: str, folder: Path, module: Any, datamodule: Any
+    ) -> dict[str, object]:
+        """Score what ``trained`` returned on ``split`` into ``folder``, as ``cfg.evaluation`` says."""
 
     def validation_panels(self, module: Any, datamodule: Any, count: int) -> dict[str, Figure]:
         """A few validation photographs by image id, always the same, with what ``module`` sees in them by now."""
@@ -55,13 +61,22 @@ class Task(Protocol):
 
 
 def task_of(cfg: DictConfig) -> Task:
-    """The task that ``cfg.task`` names."""
-    if cfg.task == "findings":
+    """The task of a configuration."""
+    return task_named(str(cfg.task))
+
+
+def task_named(name: str) -> Task:
+    """The task called ``findings`` or ``grading``.
+
+    Raises:
+        UserError: There is no such task.
+    """
+    if name == "findings":
         from fundusnet.findings import task as findings
 
         return findings
-    if cfg.task == "grading":
+    if name == "grading":
         from fundusnet.grading import task as grading
 
         return grading
-    raise UserError(f"task={cfg.task} is unknown; use findings or grading")
+    raise UserError(f"unknown task {name}; use findings or grading")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from fundusnet.config.ranges import Count, NonNegativeInt
 from fundusnet.data.augment import Augment
 from fundusnet.data.datamodule import FundusDataModule, FundusDataset
 from fundusnet.data.loading import Item
@@ -51,8 +53,8 @@ class GradingDataModule(FundusDataModule):
     def __init__(
         self,
         folder: str | Path,
-        batch_size: int = 32,
-        num_workers: int = 0,
+        batch_size: Count = 32,
+        num_workers: NonNegativeInt = 0,
         augment: Augment | None = None,
         fractions: tuple[float, float, float] = (0.68, 0.12, 0.2),
         split_by: Literal["patient", "image"] = "patient",
@@ -100,6 +102,15 @@ class GradingDataModule(FundusDataModule):
         if self.fold is not None:
             rows["train"] = rows["train"][self.fold_of[rows["train"]] != self.fold]
         return rows
+
+    def for_fit(self, fold: int | None = None, masks: Path | None = None) -> GradingDataModule:
+        """The same set and splits, for a fit without the training images of ``fold``, or with ``masks``."""
+        self.setup()
+        other = copy.copy(self)
+        other.fold, other.masks, other.trainer = fold, masks, None
+        kept = self.rows["train"] if fold is None else self.rows["train"][self.fold_of[self.rows["train"]] != fold]
+        other.rows = {**self.rows, "train": kept}
+        return other
 
     def make_dataset(self, rows: NDArray[np.int64], augment: Augment | None) -> GradingDataset:
         return GradingDataset(self.prepared, self.grade, rows, self.masks, augment, self.seed)

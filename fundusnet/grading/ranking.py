@@ -19,7 +19,7 @@ from typing import Any, Literal
 
 import torch
 from jaxtyping import Bool, Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from fundusnet.errors import UserError
@@ -71,6 +71,27 @@ def predicted_grade(head: Head, logits: Float[Tensor, "B ..."]) -> Int[Tensor, "
     if head == "multiclass":
         return logits.argmax(dim=1)
     return grade_from_probabilities(probabilities(head, logits))
+
+
+class GradingLoss(nn.Module):
+    """The loss of a stage (S2.1, S2.4).
+
+    Args:
+        balance: ``inverse`` weighs the grades by their inverse frequency in the training images.
+    """
+
+    def __init__(self, balance: Literal["none", "inverse"] = "none") -> None:
+        super().__init__()
+        self.balance = balance
+        self.counts: list[int] | None = None
+
+    def fit_to(self, counts: list[int]) -> None:
+        """Take the weights from the number of training images of each grade."""
+        self.counts = counts if self.balance == "inverse" else None
+
+    def forward(self, head: Head, logits: Float[Tensor, "B ..."], grade: Int[Tensor, " B"]) -> Float[Tensor, " M"]:
+        """A loss for each member of the network, as ``grading_losses`` gives them."""
+        return grading_losses(head, logits, grade, self.counts)
 
 
 def grading_losses(

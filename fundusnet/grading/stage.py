@@ -1,21 +1,28 @@
-"""One stage of the grading system as a LightningModule: network, losses, optimiser, best epochs, and nothing else."""
+"""One stage of the grading system as a LightningModule: network, losses, optimiser, best epochs."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.trainer.states import TrainerFn
-from torch import Tensor
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+from torchmetrics import MeanMetric
 
 from fundusnet.errors import NotFiniteError, UserError
+from fundusnet.fitting.schedules import build_schedule
 from fundusnet.grading.cam import upsampled
 from fundusnet.grading.network import GradingNetwork
-from fundusnet.grading.ranking import grading_losses, predicted_grade, probabilities
+from fundusnet.grading.ranking import GradingLoss, predicted_grade, probabilities
+from fundusnet.networks.build import build_network
+from fundusnet.runs.checkpoints import load_checkpoint, load_module, trained_parameters
 
 Batch = dict[str, Tensor]
 Input = Literal["image", "roi", "mask_only"]
@@ -23,14 +30,14 @@ Input = Literal["image", "roi", "mask_only"]
 
 @dataclass(frozen=True)
 class Graded:
-    """What a stage says of ``B`` pictures: ``grade`` ``(B,)`` long, ``p`` ``(B, K-1)``, probability of "grade > k"."""
+    """A stage's prediction: ``grade`` ``(B,)`` long, ``p`` ``(B, K-1)``, the probability of "grade > k"."""
 
     grade: Tensor
     p: Tensor
 
 
 class RankingStage(pl.LightningModule):
-    """Learns ordered grades from whole pictures or from regions of interest (S2.1-S2.4).
+    """Learns ordered grades from whole images or from regions of interest (S2.1-S2.4).
 
     A batch is a dict: ``image`` ``(B, 3, H, W)`` uint8, or float in [0, 1]; ``grade`` ``(B,)`` long; ``index``
     ``(B,)``, the row of the prepared set; with ``input`` other than image also ``mask`` ``(B, 1, h, w)``, uint8 or
@@ -40,49 +47,48 @@ class RankingStage(pl.LightningModule):
     loss, in checkpoints too; ``restore_best`` puts them in place when training has ended.
 
     Args:
-        classes: number K of ordered grades.
-        network: options of ``fundusnet.grading.network.GradingNetwork``, plain values.
-        optimizer: ``name`` (rmsprop, sgd or adamw), ``lr``, ``momentum``, ``weight_decay``, and ``decay``, the factor
-            on the learning rate from one epoch to the next.
+        classes: Number K of ordered grades.
+        network: Plain values: ``name`` of the network's class, and its arguments.
         input: ``image``; ``roi``, the image times its mask; ``mask_only``, the mask in place of the image (S2.5).
-        class_counts: training images of each grade, to weigh them by inverse frequency; None = unweighted.
-        channels_last: memory layout of pictures and weights.
+        channels_last: Memory layout of pictures and weights.
+        loss, optimizer, schedule, network_class: As in ``fundusnet.findings.module.GuidedModule``; the loss is called
+            as ``fundusnet.grading.ranking.GradingLoss`` is.
     """
 
     def __init__(
         self,
         classes: int,
         network: dict[str, Any],
-        optimizer: dict[str, Any],
         input: Input = "image",
-        class_counts: list[int] | None = None,
         channels_last: bool = True,
+        loss: nn.Module | None = None,
+        optimizer: Callable[[Iterable[nn.Parameter]], Optimizer] | None = None,
+        schedule: Callable[..., LRScheduler] | None = None,
+        network_class: type[nn.Module] | None = None,
     ) -> None:
         super().__init__()
-        self.save_hyperparameters()
-        if class_counts is not None and len(class_counts) != classes:
-            raise UserError(
-                f"{len(class_counts)} class counts were given for {classes} grades; give one for each grade"
-            )
+        self.save_hyperparameters("classes", "network", "input", "channels_last")
         self.classes = classes
-        self.optimizer_options = optimizer
         self.input = input
-        self.class_counts = class_counts
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
-        self.network = GradingNetwork(classes, **network).to(memory_format=self.memory_format)
+        self.network = cast(GradingNetwork, build_network(network, network_class, classes=classes))
+        self.network.to(memory_format=self.memory_format)
+        self.loss = GradingLoss() if loss is None else loss
+        self.make_optimizer, self.make_schedule = optimizer, schedule
         members = len(self.network.members)
         #: validation loss and epoch of each member's best weights so far
         self.best_loss: list[float] = [math.inf] * members
         self.best_epoch: list[int] = [-1] * members
         self._best_weights: list[dict[str, Tensor]] = [{} for _ in range(members)]
-        self._val_sums: list[Tensor] = []
+        self.member_losses = nn.ModuleList(MeanMetric() for _ in range(members))
+        self.accuracy = MeanMetric()
 
     def forward(self, image: Tensor, mask: Tensor | None = None) -> Graded:
-        """Grade ``(B, 3, H, W)`` pictures, uint8 or float in [0, 1], whole or through ``mask`` ``(B, 1, h, w)``."""
+        """Grade ``(B, 3, H, W)`` images, uint8 or float in [0, 1], whole or through ``mask`` ``(B, 1, h, w)``."""
         return graded(self.network, self.network(self.picture(image, mask)))
 
     def picture(self, image: Tensor, mask: Tensor | None = None) -> Tensor:
-        """What the network sees: float ``(B, 3, H, W)`` in [0, 1], before its channels are normalised (S2.2)."""
+        """The network's input: float ``(B, 3, H, W)`` in [0, 1], before its channels are normalised (S2.2)."""
         picture = scaled(image)
         if mask is not None:
             veil = upsampled(scaled(mask), (image.shape[-2], image.shape[-1]))
@@ -90,7 +96,7 @@ class RankingStage(pl.LightningModule):
         return picture.contiguous(memory_format=self.memory_format)
 
     def batch_mask(self, batch: Batch) -> Tensor | None:
-        """The mask through which the batch is seen, None for whole images."""
+        """The mask of the batch, None for whole images."""
         if self.input == "image":
             return None
         if "mask" not in batch:
@@ -109,21 +115,22 @@ class RankingStage(pl.LightningModule):
     def validation_step(self, batch: Batch, batch_index: int) -> None:
         losses, logits = self._losses(batch, "val")
         size = len(batch["image"])
-        hits = (graded(self.network, logits).grade == batch["grade"]).sum()
-        self._val_sums.append(torch.cat([losses * size, torch.stack([hits, hits.new_tensor(size)])]))
+        # Not by Lightning's own means over processes, which round the mean size of uneven batches.
+        for mean, loss in zip(cast(Iterable[MeanMetric], self.member_losses), losses, strict=True):
+            mean.update(loss, weight=size)
+        self.accuracy.update((graded(self.network, logits).grade == batch["grade"]).float())
 
     def on_validation_epoch_end(self) -> None:
         # Before any callback saves a checkpoint, which happens in on_validation_end: this epoch may be the best.
-        if not self._val_sums:
-            return
-        sums = self.trainer.strategy.reduce(torch.stack(self._val_sums).sum(dim=0), reduce_op="sum")
-        self._val_sums.clear()
-        means: Tensor = sums[:-1] / sums[-1]
-        for name, value in self._named(means[:-1]):
+        means = cast(Iterable[MeanMetric], self.member_losses)
+        losses = torch.stack([mean.compute() for mean in means])
+        for name, value in self._named(losses):
             self.log(f"val/{name}", value, prog_bar=name == "loss")
-        self.log("val/accuracy", means[-1])
+        self.log("val/accuracy", self.accuracy.compute())
+        for metric in (*means, self.accuracy):
+            metric.reset()
         if self.trainer.state.fn == TrainerFn.FITTING and not self.trainer.sanity_checking:
-            self._keep_best(means[:-1].tolist())
+            self._keep_best(losses.tolist())
 
     def predict_step(self, batch: Batch, batch_index: int) -> dict[str, Tensor]:
         result = self(batch["image"], self.batch_mask(batch))
@@ -131,10 +138,10 @@ class RankingStage(pl.LightningModule):
         return {"p": result.p, "grade": result.grade, "index": batch["index"]}
 
     def restore_best(self) -> list[int]:
-        """Give each member the weights of its best epoch, let go of the copies, and return those epochs.
+        """Give each member the weights of its best epoch, drop the copies, and return those epochs.
 
         Raises:
-            UserError: no validation epoch has finished since the last call.
+            UserError: No validation epoch has finished since the last call.
         """
         if not all(self._best_weights):
             raise UserError("there is no best epoch to restore: no validation epoch has finished")
@@ -145,10 +152,7 @@ class RankingStage(pl.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["best"] = {"loss": self.best_loss, "epoch": self.best_epoch, "weights": self._best_weights}
-        parameters = checkpoint.get("hyper_parameters", {})
-        checkpoint["hyper_parameters"] = {
-            key: without_start(value) if key in ("network", "stage1") else value for key, value in parameters.items()
-        }
+        checkpoint["hyper_parameters"] = trained_parameters(checkpoint)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         best = checkpoint["best"]
@@ -156,29 +160,20 @@ class RankingStage(pl.LightningModule):
         self._best_weights = [dict(weights) for weights in best["weights"]]
 
     def configure_optimizers(self) -> Any:
-        options = self.optimizer_options
-        parameters = [p for p in self.parameters() if p.requires_grad]
-        common = {"lr": options["lr"], "weight_decay": options["weight_decay"]}
-        optimizer: torch.optim.Optimizer
-        if options["name"] == "rmsprop":
-            optimizer = torch.optim.RMSprop(parameters, momentum=options["momentum"], **common)
-        elif options["name"] == "sgd":
-            momentum = options["momentum"]
-            optimizer = torch.optim.SGD(parameters, momentum=momentum, nesterov=momentum > 0, **common)
-        elif options["name"] == "adamw":
-            optimizer = torch.optim.AdamW(parameters, **common)
-        else:
-            raise UserError(f"model.optimizer.name={options['name']} is unknown; use rmsprop, sgd or adamw")
-        schedule = torch.optim.lr_scheduler.ExponentialLR(optimizer, gamma=options["decay"])
-        return {"optimizer": optimizer, "lr_scheduler": schedule}
+        assert self.make_optimizer is not None, "a stage that was loaded for prediction has no optimiser"
+        optimizer = self.make_optimizer(p for p in self.parameters() if p.requires_grad)
+        if self.make_schedule is None:
+            return optimizer
+        epochs = self.trainer.max_epochs or 1
+        return {"optimizer": optimizer, "lr_scheduler": build_schedule(self.make_schedule, optimizer, epochs)}
 
     def _losses(self, batch: Batch, split: str) -> tuple[Tensor, Tensor]:
         """``(M,)`` losses of the network's members, and the logits.
 
-        Their sum is what training lowers: each member is trained as it would be alone.
+        Training minimises their sum, so each member is trained as it would be alone.
         """
         logits = self.network(self.picture(batch["image"], self.batch_mask(batch)))
-        losses = grading_losses(self.network.head, logits, batch["grade"], self.class_counts)
+        losses = self.loss(self.network.head, logits, batch["grade"])
         if not torch.isfinite(losses).all():
             raise NotFiniteError(split, float(losses.detach().sum()), batch["index"].tolist())
         return losses, logits
@@ -195,25 +190,21 @@ class RankingStage(pl.LightningModule):
                 self._best_weights[number] = {key: value.detach().cpu().clone() for key, value in state.items()}
 
 
-def load_stage(file: str | Path) -> RankingStage:
+def load_stage(file: str | Path, network_class: type[nn.Module] | None = None) -> RankingStage:
     """A trained stage from its checkpoint, in evaluation mode, on the CPU.
 
     Raises:
-        UserError: the file is missing, torn, or not of a stage.
+        UserError: The file is missing, torn, or not of a stage.
     """
-    from fundusnet.runs.checkpoints import load_checkpoint  # it knows every module, this one too
-
     content = load_checkpoint(Path(file))
     parameters = content.get("hyper_parameters", {})
     if "classes" not in parameters or "stage1" in parameters:
         raise UserError(f"checkpoint {file} is not of a single grading stage; give one that training a stage wrote")
-    stage = RankingStage(**parameters)
-    stage.load_state_dict(content["state_dict"])
-    return stage.eval()
+    return load_module(Path(file), RankingStage, content, network_class)
 
 
 def graded(network: GradingNetwork, logits: Tensor) -> Graded:
-    """Grades and probabilities that the network's head reads from its logits."""
+    """Grades and probabilities from the network's logits."""
     return Graded(predicted_grade(network.head, logits), probabilities(network.head, logits))
 
 
@@ -222,17 +213,12 @@ def scaled(pixels: Tensor) -> Tensor:
     return pixels.float().div(255) if pixels.dtype == torch.uint8 else pixels
 
 
-def without_start(network: dict[str, Any]) -> dict[str, Any]:
-    """Network options for a checkpoint: its weights are in the file, nothing is to be fetched for a start."""
-    return {**network, "pretrained": False, "weights": None}
-
-
 def check_finite(p: Tensor, batch: Batch) -> None:
-    """Refuse probabilities that are no numbers: they would read as grade 0."""
+    """Refuse NaN and infinite probabilities: they would read as grade 0."""
     if not torch.isfinite(p).all():
         raise UserError(
-            f"the network gives no numbers on the pictures in rows {_rows(batch)} of the prepared set; "
-            "look at these pictures, or train again with a lower model.optimizer.lr"
+            f"the network's output is NaN or infinite on the images in rows {_rows(batch)} of the prepared set; "
+            "look at these images, or train again with a lower model.optimizer.lr"
         )
 
 

@@ -1,30 +1,30 @@
-"""Grading as a task: from a config to a run of one stage or two, fitted, scored and reported (S2.4-S2.6).
+"""Grading as a task: from a config to a fitted, scored and reported run of one stage or two (S2.4-S2.6).
 
-A run of two stages keeps each fit in a folder of its own, with the config that would do it alone::
+In a run of two stages each fit has its own folder, with a complete config::
 
     stages/stage1/          fitted on all training images
-    stages/fold_0/ …        fitted without one fold each, where model.stage1.folds says so
-    stages/masks.npy .csv   what stage 2 looks through, and who made it
+    stages/fold_0/ …        each fitted without one fold, if model.stage1.folds is above 1
+    stages/masks.npy .csv   the masks of stage 2, and the model that made each
     stages/stage2/
     checkpoints/best.ckpt   the whole system
 
-What is finished is left as it is when a run that was cut short goes on.
+A resumed run keeps what is finished.
 """
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from omegaconf import DictConfig, OmegaConf
+from torch import nn
 
 from fundusnet.data.appearance import training_appearance
-from fundusnet.data.augment import augment_from_ranges
-from fundusnet.data.relabel import relabelling
+from fundusnet.data.augment import build_augment
 from fundusnet.errors import UserError
 from fundusnet.evaluation.binary_tasks import fit_on_validation
+from fundusnet.fitting.module_arguments import module_arguments
 from fundusnet.fitting.processes import Fit
 from fundusnet.grading.datamodule import GradingDataModule
 from fundusnet.grading.masks import write_masks
@@ -34,26 +34,27 @@ from fundusnet.grading.scoring import score, write_results
 from fundusnet.grading.stage import RankingStage, load_stage
 from fundusnet.grading.statistics import GRADING, grading_tasks
 from fundusnet.grading.two_stage import TwoStage
+from fundusnet.networks.build import network_spec
 from fundusnet.runs.checkpoints import load_checkpoint, load_module, read_metadata, update_metadata, write_checkpoint
 from fundusnet.system.devices import choose_device
 
-log = logging.getLogger(__name__)
 SYSTEM = GRADING
 
 
 def fit_and_score(cfg: DictConfig, run: Path, fit: Fit) -> dict[str, object]:
     """Fit the stages that ``cfg`` asks for, one after the other, by ``fit``; score the test split."""
     _check(cfg)
-    best = run / "checkpoints" / "best.ckpt"
+    best, datamodule = run / "checkpoints" / "best.ckpt", make_datamodule(cfg)
     if cfg.model.stage1 is None:
-        fit(cfg, run)
+        fit(cfg, run, datamodule)
         keep_best_epochs(run, best)
     else:
-        stage2 = _fit_stages(cfg, run, fit)
+        stage2 = _fit_stages(cfg, run, fit, datamodule)
         keep_best_epochs(stage2, best)
         histories = {folder.name: pd.read_csv(folder / "history.csv") for folder in _fitted(run / "stages")}
         pd.concat(histories, names=["stage"]).reset_index("stage").to_csv(run / "history.csv", index=False)
-    module, datamodule = _trained(cfg, run)
+    module = load_module(best, _kind(cfg), network=_own_network(cfg))
+    datamodule = datamodule.for_fit(masks=_stored_masks(cfg, run))
     device, chosen = choose_device(cfg.trainer.accelerator, cfg.trainer.devices), {}
     if len(datamodule.rows["val"]):
         validation = score(module, datamodule, "val", device).predictions
@@ -68,37 +69,44 @@ def fit_and_score(cfg: DictConfig, run: Path, fit: Fit) -> dict[str, object]:
             **training_appearance(datamodule.prepared.pixels, datamodule.rows["train"]),
         },
     )
-    return score_again(cfg, run, "test", run, cfg.evaluation)
+    return write_results(run, module, datamodule, "test", cfg.evaluation, device, chosen)
 
 
-def score_again(cfg: DictConfig, run: Path, split: str, folder: Path, options: DictConfig) -> dict[str, object]:
-    """Score the best checkpoint of ``run`` on ``split`` of the data of ``cfg`` into ``folder``, as ``options`` say."""
-    chosen = read_metadata(run / "checkpoints" / "best.ckpt").get("validation")
-    device = choose_device(cfg.trainer.accelerator, cfg.trainer.devices)
-    return write_results(folder, *_trained(cfg, run), split, options, device, chosen)
+def trained(
+    cfg: DictConfig, run: Path, network: type[nn.Module] | None = None
+) -> tuple[RankingStage, GradingDataModule]:
+    """The best checkpoint of ``run``, and the data of ``cfg`` to score it on.
 
-
-def _trained(cfg: DictConfig, run: Path) -> tuple[RankingStage, GradingDataModule]:
-    """The best checkpoint of ``run``, and the data of ``cfg`` to score it on."""
-    kind: type[RankingStage] = TwoStage if cfg.model.stage1 else RankingStage
-    module = load_module(run / "checkpoints" / "best.ckpt", kind)
-    if cfg.model.stage1 and cfg.model.mask.kind == "other" and "evaluated" not in cfg:
-        # Whose mask an image gets would hang on its neighbours in a batch.
-        cfg = _stage_config(cfg, name="stage2", masks=str(run / "stages" / "masks.npy"))
-    datamodule = make_datamodule(cfg)
+    Raises:
+        UserError: The data has other grades than the checkpoint.
+    """
+    module = load_module(run / "checkpoints" / "best.ckpt", _kind(cfg), network=network)
+    masks = None if "evaluated" in cfg else _stored_masks(cfg, run)
+    datamodule = GradingDataModule.from_config(cfg, augment=None, masks=masks)
     datamodule.setup("test")
     if module.classes != len(datamodule.classes):
         raise UserError(
-            f"the checkpoint of {run} tells {module.classes} grades, {cfg.data.folder} holds "
+            f"the checkpoint of {run} has {module.classes} grades, {cfg.data.folder} holds "
             f"{len(datamodule.classes)} ({', '.join(datamodule.classes)}); score it on the data it was trained for"
         )
     return module, datamodule
 
 
+def score_again(
+    cfg: DictConfig, run: Path, split: str, folder: Path, module: RankingStage, datamodule: GradingDataModule
+) -> dict[str, object]:
+    """Score what ``trained`` returned for ``cfg`` and ``run`` on ``split`` into ``folder``."""
+    chosen = read_metadata(run / "checkpoints" / "best.ckpt").get("validation")
+    device = choose_device(cfg.trainer.accelerator, cfg.trainer.devices)
+    return write_results(folder, module, datamodule, split, cfg.evaluation, device, chosen)
+
+
 def run_name(cfg: DictConfig) -> str:
-    """What tables call a run: its head, and whose masks it was taught with."""
+    """What tables call a run: its head and backbone, and how the masks it was trained with were made."""
     model = cfg.model
-    backbone = "" if model.network.backbone == "densenet121" else f" ({model.network.backbone})"
+    name = str(model.network._target_).rpartition(".")[2]
+    network = model.network.get("backbone") if name == "GradingNetwork" else name
+    backbone = "" if network == "densenet121" else f" ({network})"
     if model.stage1 is None:
         return f"{model.head}{backbone}"
     masks = [f"{model.stage1.folds} folds"] if model.stage1.folds > 1 else []
@@ -109,41 +117,27 @@ def run_name(cfg: DictConfig) -> str:
 
 
 def make_datamodule(cfg: DictConfig) -> GradingDataModule:
-    """The DataModule of a config whose set is prepared already; ``cfg.stage`` names its fold and masks."""
-    data: Any = OmegaConf.to_container(cfg.data, resolve=True)
+    """The data that ``cfg`` trains on; its set is prepared already. ``cfg.stage`` has the fold and masks of one fit."""
     stage = cfg.get("stage") or {}
-    return GradingDataModule(
-        folder=data["folder"],
-        batch_size=data["batch_size"],
-        num_workers=data["num_workers"],
-        augment=data["augment"] and augment_from_ranges(**data["augment"]),
-        fractions=tuple(data["fractions"]),
-        split_by=data["split_by"],
-        seed=cfg.seed,
-        folds=stage.get("folds") or 1,
+    return GradingDataModule.from_config(
+        cfg,
+        augment=build_augment(cfg.data.augment),
+        folds=stage.get("folds") or (cfg.model.stage1.folds if cfg.model.stage1 else 1),
         fold=stage.get("fold"),
         masks=stage.get("masks"),
-        relabel=relabelling(cfg),
     )
 
 
 def make_module(cfg: DictConfig, datamodule: GradingDataModule) -> RankingStage:
     """The LightningModule of a config: a single stage, or stage 2 behind the first that ``cfg.stage`` names."""
-    model: Any = OmegaConf.to_container(cfg.model, resolve=True)
-    options = {
-        "classes": len(datamodule.classes),
-        "network": model["network"],
-        "optimizer": model["optimizer"],
-        "input": model["input"],
-        "class_counts": datamodule.counts if model["balance"] == "inverse" else None,
-        "channels_last": bool(cfg.trainer.channels_last),
-    }
-    if model["stage1"] is None:
-        module = RankingStage(**options)
-    else:
-        module = TwoStage.from_stage1(cfg.stage.checkpoint, mask=model["mask"], **options)
-    log.info("%s starts from weights: %s", run_name(cfg), module.network.initial_weights)
-    return module
+    options = {"classes": len(datamodule.classes), "input": cfg.model.input, **module_arguments(cfg.model)}
+    if hasattr(options["loss"], "fit_to"):
+        options["loss"].fit_to(datamodule.counts)
+    if cfg.model.stage1 is None:
+        return RankingStage(**options)
+    options["network_class"] = _own_network(cfg)
+    mask: Any = OmegaConf.to_container(cfg.model.mask, resolve=True)
+    return TwoStage.from_stage1(cfg.stage.checkpoint, mask=mask, **options)
 
 
 def keep_best_epochs(folder: Path, best: Path) -> None:
@@ -162,49 +156,67 @@ def keep_best_epochs(folder: Path, best: Path) -> None:
     write_checkpoint(best, {**kept, "fundusnet": {"task": "grading", "best_epochs": list(chosen["epoch"])}})
 
 
-def _fit_stages(cfg: DictConfig, run: Path, fit: Fit) -> Path:
-    """Stage 1, the folds, the masks and stage 2, as far as they are not there; the folder of stage 2."""
+def _kind(cfg: DictConfig) -> type[RankingStage]:
+    return TwoStage if cfg.model.stage1 else RankingStage
+
+
+def _own_network(cfg: DictConfig) -> type[nn.Module] | None:
+    """The class of the user's own that ``cfg`` names for either stage."""
+    networks = [cfg.model.network, *([cfg.model.stage1.network] if cfg.model.stage1 else [])]
+    return next((own for node in networks if (own := network_spec(node)[1])), None)
+
+
+def _stored_masks(cfg: DictConfig, run: Path) -> Path | None:
+    """Masks to score with: those of other images, which would depend on an image's neighbours in its batch."""
+    return run / "stages" / "masks.npy" if cfg.model.stage1 and cfg.model.mask.kind == "other" else None
+
+
+def _fit_stages(cfg: DictConfig, run: Path, fit: Fit, datamodule: GradingDataModule) -> Path:
+    """Stage 1, the folds, the masks and stage 2, as far as they are missing; the folder of stage 2."""
     options, stages = cfg.model.stage1, run / "stages"
     folds = int(options.folds)
-    datamodule = make_datamodule(_stage_config(cfg, name="masks", folds=folds))
-    datamodule.setup("fit")  # what is wrong with the grades or the folds is said before anything is fitted
+    datamodule.setup("fit")  # errors in grades or folds are reported before anything is fitted
     given = Path(options.checkpoint) if options.checkpoint else None
+    own = network_spec(options.network)[1]
     if given is not None:
-        _check_given(cfg, given, datamodule.classes)
-    first = given or _fit_stage(_stage_config(cfg, name="stage1"), stages, fit)
+        _check_given(cfg, given, own, datamodule.classes)
+    first = given or _fit_stage(_stage_config(cfg, name="stage1"), stages, fit, datamodule.for_fit())
     masks = None
     if options.masks == "stored":
         masks = stages / "masks.npy"
         of_folds = [
-            _fit_stage(_stage_config(cfg, name=f"fold_{fold}", folds=folds, fold=fold), stages, fit)
+            _fit_stage(
+                _stage_config(cfg, name=f"fold_{fold}", folds=folds, fold=fold), stages, fit, datamodule.for_fit(fold)
+            )
             for fold in range(folds if folds > 1 else 0)
         ]
         if not masks.is_file():
             stages.mkdir(parents=True, exist_ok=True)
             mask: Any = OmegaConf.to_container(cfg.model.mask)
             device = choose_device(cfg.trainer.accelerator, cfg.trainer.devices)
-            write_masks(masks, datamodule, load_stage(first), (load_stage(file) for file in of_folds), mask, device)
+            models = (load_stage(file, own) for file in of_folds)
+            write_masks(masks, datamodule, load_stage(first, own), models, mask, device)
     stage2 = _stage_config(
         cfg, name="stage2", masks=str(masks.resolve()) if masks else None, checkpoint=str(first.resolve())
     )
-    return _fit_stage(stage2, stages, fit).parent.parent
+    return _fit_stage(stage2, stages, fit, datamodule.for_fit(masks=masks)).parent.parent
 
 
-def _fit_stage(cfg: DictConfig, stages: Path, fit: Fit) -> Path:
+def _fit_stage(cfg: DictConfig, stages: Path, fit: Fit, datamodule: GradingDataModule) -> Path:
     """Fit one stage in its own folder; its checkpoint."""
     folder = stages / str(cfg.stage.name)
     best = folder / "checkpoints" / "best.ckpt"
     folder.mkdir(parents=True, exist_ok=True)
     OmegaConf.save(cfg, folder / "config.yaml")
-    fit(cfg, folder)
+    fit(cfg, folder, datamodule)
     keep_best_epochs(folder, best)
     return best
 
 
 def _stage_config(cfg: DictConfig, **stage: Any) -> DictConfig:
-    """The config of one fit, whole by itself: that of the run, and ``stage`` with its name, fold, masks, checkpoint.
+    """The complete config of one fit: that of the run, and ``stage`` with its name, fold, masks and checkpoint.
 
-    All but stage 2 are single stages on whole pictures, with the network and the epochs of ``model.stage1``.
+    All but stage 2 are single stages on whole images, with the network and the epochs of ``model.stage1``.
     """
     own = cfg.copy()
     OmegaConf.set_struct(own, False)
@@ -222,10 +234,10 @@ def _fitted(stages: Path) -> list[Path]:
 
 
 def _check(cfg: DictConfig) -> None:
-    """Refuse what no fit could be made of, before the first one starts."""
+    """Refuse impossible combinations before the first fit starts."""
     model = cfg.model
-    if model.head == "corn" and model.balance == "inverse":
-        raise UserError("model.balance=inverse is not known for model.head=corn; use balance=none or another head")
+    if model.head == "corn" and model.loss.get("balance") == "inverse":
+        raise UserError("model.loss.balance=inverse does not work with model.head=corn; use none, or another head")
     if model.stage1 is None:
         if model.input != "image" or model.mask is not None:
             raise UserError(
@@ -241,11 +253,11 @@ def _check(cfg: DictConfig) -> None:
         )
 
 
-def _check_given(cfg: DictConfig, file: Path, classes: tuple[str, ...]) -> None:
-    """A stage 1 that was fitted elsewhere has to be the one that the config describes."""
-    found = load_stage(file)
+def _check_given(cfg: DictConfig, file: Path, own: type[nn.Module] | None, classes: tuple[str, ...]) -> None:
+    """Refuse a given stage 1 that is not the one that the config describes."""
+    found = load_stage(file, own)
     for key in ("backbone", "head"):
-        value, wanted = found.hparams["network"].get(key), cfg.model.stage1.network[key]
+        value, wanted = found.hparams["network"].get(key), cfg.model.stage1.network.get(key)
         if value != wanted:
             raise UserError(
                 f"model.stage1.checkpoint={file} holds {key}={value}, and model.stage1.network.{key}={wanted}; "
@@ -253,6 +265,6 @@ def _check_given(cfg: DictConfig, file: Path, classes: tuple[str, ...]) -> None:
             )
     if found.classes != len(classes):
         raise UserError(
-            f"model.stage1.checkpoint={file} tells {found.classes} grades, {cfg.data.folder} holds "
+            f"model.stage1.checkpoint={file} has {found.classes} grades, {cfg.data.folder} holds "
             f"{len(classes)} ({', '.join(classes)}); give a stage 1 of the same grades"
         )

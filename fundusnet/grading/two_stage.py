@@ -1,18 +1,20 @@
-"""The whole system: a frozen first stage says where to look, the second grades what is seen there (S2)."""
+"""The two-stage system: the second stage grades the image through the mask of a frozen first stage (S2)."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from fundusnet.errors import UserError
 from fundusnet.grading import cam
 from fundusnet.grading.network import GradingNetwork
 from fundusnet.grading.stage import Batch, Graded, Input, RankingStage, check_finite, graded, load_stage, scaled
+from fundusnet.networks.build import build_network, without_start
+from fundusnet.runs.checkpoints import load_checkpoint, trained_parameters
 
 MaskKind = Literal["predicted", "constant", "agnostic", "other"]
 MASK_KINDS: tuple[MaskKind, ...] = ("predicted", "constant", "agnostic", "other")
@@ -20,17 +22,17 @@ MASK_KINDS: tuple[MaskKind, ...] = ("predicted", "constant", "agnostic", "other"
 
 @dataclass(frozen=True)
 class Masked(Graded):
-    """A first stage's grades, and the ``mask`` ``(B, 1, h, w)`` in [0, 1] it makes, not upsampled yet."""
+    """A first stage's prediction, and its ``mask`` ``(B, 1, h, w)`` in [0, 1], not upsampled."""
 
     mask: Tensor
 
 
 @dataclass(frozen=True)
 class TwoStageOutput(Graded):
-    """The system's grades (stage 2's are final), and what led to them.
+    """The system's prediction, which is stage 2's, and how it was made.
 
-    ``first`` is stage 1's answer, with its mask of few cells; ``mask`` ``(B, 1, H, W)`` in [0, 1] is the one used;
-    ``roi`` ``(B, 3, H, W)`` in [0, 1] is what stage 2 sees.
+    ``first`` is stage 1's prediction and mask; ``mask`` ``(B, 1, H, W)`` in [0, 1] is the mask that was used; ``roi``
+    ``(B, 3, H, W)`` in [0, 1] is stage 2's input.
     """
 
     first: Masked
@@ -45,14 +47,14 @@ def first_stage(
     scale: cam.Scale = "minmax",
     floor: float = 0.0,
 ) -> Masked:
-    """Grade pictures and make the mask of each in one pass over the network (S2.2).
+    """Grade images and make the mask of each in one pass through the network (S2.2).
 
     Args:
-        network: of stage 1, in evaluation mode; any head that has activation maps.
+        network: Of stage 1, in evaluation mode; any head that has activation maps.
         picture: ``(B, 3, H, W)`` float in [0, 1].
-        kind: the mask of the *predicted* grade, or one to compare it with (S2.5): ``constant``, ones; ``agnostic``, the
-            mean over all grades; ``other``, the predicted grade's mask of the batch's previous image.
-        scale, floor: as in ``fundusnet.grading.cam.grade_mask``.
+        kind: The mask of the *predicted* grade, or a control (S2.5): ``constant``, ones; ``agnostic``, the mean over
+            all grades; ``other``, the mask of the previous image in the batch.
+        scale, floor: As in ``fundusnet.grading.cam.grade_mask``.
     """
     with torch.no_grad():
         logits, cams = network.with_maps(picture)
@@ -75,37 +77,39 @@ def first_stage(
 class TwoStage(RankingStage):
     """Stage 2 behind a frozen stage 1; one checkpoint holds both (S2.2, S2.3).
 
-    It trains as ``fundusnet.grading.stage.RankingStage`` does, on regions of interest: a batch that brings its
-    ``mask`` (out-of-fold masks, S2.5) is seen through that, any other through the mask that stage 1 makes of it, after
-    augmentation. A mask is always of the predicted grade: labels have no way into it.
+    It trains as ``fundusnet.grading.stage.RankingStage`` does, on regions of interest, through the ``mask`` of the
+    batch (out-of-fold masks, S2.5) or else the mask that stage 1 makes of the augmented images. A mask is always of
+    the predicted grade; labels never affect it.
 
     Args:
-        classes, network, optimizer, class_counts, channels_last: of stage 2, as in ``RankingStage``.
-        stage1: network options of stage 1, which needs a linear classifier (``hidden: null``).
+        classes, network, channels_last, loss, optimizer, schedule, network_class: Of stage 2, as in ``RankingStage``.
+        stage1: Specification of stage 1's network, which needs a linear classifier (``hidden: null``).
         mask: ``kind``, ``scale`` and ``floor`` as in ``first_stage``.
         input: ``roi`` or ``mask_only``.
 
     Raises:
-        UserError: a first stage without activation maps, unknown mask options.
+        UserError: A first stage without activation maps, unknown mask options.
     """
 
     def __init__(
         self,
         classes: int,
         network: dict[str, Any],
-        optimizer: dict[str, Any],
         stage1: dict[str, Any],
         mask: dict[str, Any] | None = None,
         input: Input = "roi",
-        class_counts: list[int] | None = None,
         channels_last: bool = True,
+        network_class: type[nn.Module] | None = None,
+        **training: Any,
     ) -> None:
         if input == "image":
             raise UserError("stage 2 of two sees input=roi or input=mask_only; for whole images train a single stage")
         options = _mask_options(mask or {})
-        super().__init__(classes, network, optimizer, input, class_counts, channels_last)
+        super().__init__(classes, network, input, channels_last, network_class=network_class, **training)
+        self.save_hyperparameters("classes", "network", "stage1", "mask", "input", "channels_last")
         self.mask_options = options
-        self.stage1 = GradingNetwork(classes, **stage1).to(memory_format=self.memory_format)
+        self.stage1 = cast(GradingNetwork, build_network(stage1, network_class, classes=classes))
+        self.stage1.to(memory_format=self.memory_format)
         if not self.stage1.has_maps:
             raise UserError("stage 1 has a hidden layer and so no activation maps; train it with network.hidden=null")
         self.stage1.requires_grad_(False).eval()
@@ -115,13 +119,11 @@ class TwoStage(RankingStage):
         """A new stage 2 behind the trained stage 1 of a checkpoint; ``stage2`` are the arguments of the constructor.
 
         Raises:
-            UserError: the checkpoint is not of a first stage with ``classes`` grades.
+            UserError: The checkpoint is not of a first stage with ``classes`` grades.
         """
-        first = load_stage(stage1)
+        first = load_stage(stage1, stage2.get("network_class"))
         if first.classes != classes:
-            raise UserError(
-                f"stage 1 in {stage1} tells {first.classes} grades, the data has {classes}; train it on them"
-            )
+            raise UserError(f"stage 1 in {stage1} has {first.classes} grades, the data has {classes}; train it on them")
         return cls._joined(first, stage1, {**stage2, "classes": classes})
 
     @classmethod
@@ -131,19 +133,17 @@ class TwoStage(RankingStage):
         ``mask`` replaces the mask options that the second checkpoint holds.
 
         Raises:
-            UserError: the stages tell different numbers of grades; stage 2 was trained on whole images, or behind a
+            UserError: The stages have different numbers of grades; stage 2 was trained on whole images, or behind a
                 first stage of another backbone; a file is missing or of something else.
         """
-        from fundusnet.runs.checkpoints import load_checkpoint  # it knows every module, this one too
-
         first = load_stage(stage1)
         content = load_checkpoint(Path(stage2))
-        parameters = dict(content.get("hyper_parameters", {}))
+        parameters = trained_parameters(content)
         if "classes" not in parameters:
             raise UserError(f"checkpoint {stage2} is not of a grading stage; give one that training stage 2 wrote")
         if parameters["classes"] != first.classes:
             raise UserError(
-                f"stage 1 in {stage1} tells {first.classes} grades, stage 2 in {stage2} {parameters['classes']}; "
+                f"stage 1 in {stage1} has {first.classes} grades, stage 2 in {stage2} {parameters['classes']}; "
                 "give two stages of the same data"
             )
         if parameters["input"] == "image":
@@ -162,7 +162,7 @@ class TwoStage(RankingStage):
         return system.eval()
 
     def train(self, mode: bool = True) -> TwoStage:
-        """Stage 1 stays as it was trained: its batch-norm and dropout never go back to training."""
+        """Stage 1 stays in evaluation mode: its batch-norm statistics do not change."""
         super().train(mode)
         self.stage1.eval()
         return self
@@ -176,12 +176,12 @@ class TwoStage(RankingStage):
         return TwoStageOutput(final.grade, final.p, first, used, roi)
 
     def look(self, image: Tensor) -> Masked:
-        """Stage 1's answer alone."""
+        """Stage 1's prediction and mask."""
         picture = scaled(image).contiguous(memory_format=self.memory_format)
         return first_stage(self.stage1, picture, **self.mask_options)
 
     def batch_mask(self, batch: Batch) -> Tensor:
-        """The mask of the batch, or the one stage 1 makes of its images."""
+        """The mask of the batch, or the one that stage 1 makes."""
         return batch["mask"] if "mask" in batch else self.look(batch["image"]).mask
 
     def predict_step(self, batch: Batch, batch_index: int) -> dict[str, Tensor]:
@@ -201,7 +201,7 @@ class TwoStage(RankingStage):
     def _joined(cls, first: RankingStage, file: str | Path, stage2: dict[str, Any]) -> TwoStage:
         if first.input != "image":
             raise UserError(f"stage 1 in {file} was trained with input={first.input}; train it on whole images")
-        system = cls(**{**stage2, "stage1": dict(first.hparams["network"])})
+        system = cls(**{**stage2, "stage1": without_start(first.hparams["network"])})
         system.stage1.load_state_dict(first.network.state_dict())
         return system
 

@@ -54,6 +54,53 @@ def network_class(name: str, given: type[nn.Module] | None = None) -> type[nn.Mo
     return given
 
 
+def network_spec(node: Mapping[str, Any]) -> tuple[dict[str, Any], type[nn.Module] | None]:
+    """What a checkpoint keeps of a configured network, and its class if that is the user's own.
+
+    Args:
+        node: ``_target_``, the dotted name of the class, and plain arguments.
+
+    Raises:
+        UserError: The user's class cannot be imported.
+    """
+    target = str(node["_target_"])
+    options = {str(key): value for key, value in node.items() if not str(key).startswith("_")}
+    module, _, name = target.rpartition(".")
+    if NETWORKS.get(name) == module:
+        return {"name": name, **options}, None
+    return {"name": target, **options}, import_network(target, "model.network._target_")
+
+
+def import_network(name: str | None, key: str = "network") -> type[nn.Module] | None:
+    """The class of the user's own that ``key`` names; None if it names none.
+
+    Raises:
+        UserError: There is no such class, or it is not an ``nn.Module``.
+
+    Examples:
+        >>> import_network("torch.nn.Identity")
+        <class 'torch.nn.modules.linear.Identity'>
+    """
+    if name is None:
+        return None
+    module, _, attribute = name.rpartition(".")
+    try:
+        found: type[nn.Module] = getattr(import_module(module), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise UserError(
+            f"{key}={name} cannot be imported: {error}; give a dotted name such as clinic.nets.MyNet, and install its "
+            "package or add the folder that holds it to PYTHONPATH"
+        ) from error
+    if not (isinstance(found, type) and issubclass(found, nn.Module)):
+        raise UserError(f"{key}={name} is not a subclass of torch.nn.Module; give the class of the network")
+    return found
+
+
+def without_start(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """The specification of a network whose weights are at hand: none have to be fetched to start from."""
+    return {**spec, **{key: off for key, off in (("pretrained", False), ("weights", None)) if key in spec}}
+
+
 def build_network(spec: Mapping[str, Any], given: type[nn.Module] | None = None, **extra: Any) -> nn.Module:
     """A network with random or initial weights from its specification.
 

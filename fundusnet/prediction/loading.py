@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib import import_module
 from pathlib import Path
 
 import torch
 from torch import nn
 
-from fundusnet.errors import UserError
 from fundusnet.prediction.findings import FindingsPredictor
 from fundusnet.prediction.grading import GradingPredictor
 from fundusnet.prediction.trained_network import open_networks
@@ -42,30 +40,3 @@ def load(
     if networks[0].task == "findings":
         return FindingsPredictor(networks, chosen)
     return GradingPredictor(networks, chosen)
-
-
-def network_class(name: str | None) -> type[nn.Module] | None:
-    """The class that the ``network`` key of predict and export names.
-
-    Args:
-        name: Dotted name of an importable class, such as ``clinic.nets.MyNet``; None for ours.
-
-    Raises:
-        UserError: There is no such class, or it is not an ``nn.Module``.
-
-    Examples:
-        >>> network_class("torch.nn.Identity")
-        <class 'torch.nn.modules.linear.Identity'>
-    """
-    if name is None:
-        return None
-    module, _, attribute = name.rpartition(".")
-    try:
-        found = getattr(import_module(module), attribute)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise UserError(
-            f"network={name} cannot be imported: {error}; give a dotted name such as clinic.nets.MyNet"
-        ) from error
-    if not (isinstance(found, type) and issubclass(found, nn.Module)):
-        raise UserError(f"network={name} is not a subclass of torch.nn.Module; give the class of the network")
-    return found

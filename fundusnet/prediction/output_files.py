@@ -13,6 +13,7 @@ import numpy as np
 import yaml
 
 from fundusnet.errors import UserError
+from fundusnet.system.files import write_text
 
 PREDICTIONS = "predictions.csv"
 REJECTED = "rejected.csv"
@@ -107,9 +108,7 @@ def read_record(folder: Path) -> dict[str, Any]:
 
 def write_record(folder: Path, record: dict[str, object]) -> None:
     """Write ``prediction.yaml`` atomically."""
-    partial = folder / f"{RECORD}.partial"
-    partial.write_text(yaml.safe_dump(record, sort_keys=False, allow_unicode=True), encoding="utf-8")
-    partial.replace(folder / RECORD)
+    write_text(folder / RECORD, yaml.safe_dump(record, sort_keys=False, allow_unicode=True))
 
 
 def checkpoint_hashes(record: dict[str, Any]) -> list[str]:

@@ -1,9 +1,8 @@
-"""Checkpoints that hold all a prediction needs, as tensors and plain values only."""
+"""Checkpoints with everything that a prediction needs, as tensors and plain values only."""
 
 from __future__ import annotations
 
 import json
-import os
 from io import BytesIO
 from pathlib import Path
 from pickle import UnpicklingError
@@ -17,34 +16,29 @@ from safetensors import SafetensorError
 from torch import nn
 
 from fundusnet.errors import UserError
+from fundusnet.networks.build import without_start
+from fundusnet.system.files import replacing
 
 KEY = "fundusnet"
-TORN = (BadZipFile, SafetensorError, RuntimeError, UnpicklingError, EOFError)  # what readers of weights raise
+TRAINING = ("loss", "optimizer", "max_epochs", "positive_weight", "class_counts")  # version 0.1.0 kept these too
+TORN = (BadZipFile, SafetensorError, RuntimeError, UnpicklingError, EOFError)  # raised for damaged weights
 Module = TypeVar("Module", bound=pl.LightningModule)
 
 
 def write_checkpoint(file: Path, content: dict[str, Any]) -> None:
-    """Write ``content`` to ``file``, which at every moment is the earlier checkpoint or the new one, both whole.
+    """Replace ``file`` by ``content``.
 
-    Raises
-    ------
-    UserError: the disk is full or refuses; what was there before stays.
+    Raises:
+        UserError: The disk is full or refuses; what was there before stays.
     """
     # Serialised apart from writing: torch reports a full disk as an internal error of its archive.
     archive = BytesIO()
     torch.save(content, archive)
-    partial = file.with_name(f"{file.name}.partial")
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("wb") as stream:
-            stream.write(archive.getbuffer())
-            stream.flush()
-            os.fsync(stream.fileno())
-        partial.replace(file)
-        _sync_folder(file.parent)
+        with replacing(file) as partial:
+            partial.write_bytes(archive.getbuffer())
     except OSError as error:
-        partial.unlink(missing_ok=True)
-        kept = "; the earlier one is whole" if file.exists() else ""
+        kept = "; the earlier one is intact" if file.exists() else ""
         raise UserError(f"checkpoint {file} cannot be written: {error.strerror}{kept}; make room and resume") from error
 
 
@@ -66,9 +60,8 @@ def load_checkpoint(file: Path) -> dict[str, Any]:
 
     ``file`` may also be the ``model.safetensors`` of an export, with its ``model.json`` beside it.
 
-    Raises
-    ------
-    UserError: the file is missing, torn or not a checkpoint.
+    Raises:
+        UserError: The file is missing, damaged or not a checkpoint.
     """
     if not file.is_file():
         raise UserError(f"checkpoint {file} does not exist; give a run folder or a .ckpt file that a training wrote")
@@ -78,7 +71,7 @@ def load_checkpoint(file: Path) -> dict[str, Any]:
 
             described = json.loads(file.with_suffix(".json").read_text(encoding="utf-8"))
             return {**described, "state_dict": load_file(file)}
-        # The archive knows the sum of each of its parts; torch does not look at them.
+        # The archive has a checksum of each part, which torch does not verify.
         with ZipFile(file) as archive:
             damaged = archive.testzip()
         if damaged:
@@ -94,48 +87,41 @@ def load_module(
 ) -> Module:
     """The trained module in evaluation mode, built from the hyper-parameters in the file.
 
-    ``content`` is what :func:`load_checkpoint` made of it, where that is at hand. ``network`` takes the place of the
-    name of our network class in the file.
+    Args:
+        file: The checkpoint.
+        kind: Class of the module.
+        content: What ``load_checkpoint`` returned for ``file``, if it was called already.
+        network: Class of the network, if it is the user's own.
 
-    Raises
-    ------
-    UserError: the file is missing or torn, or holds a module of another kind.
+    Raises:
+        UserError: The file is missing or damaged, holds a module of another kind, or needs ``network``.
     """
     content = content or load_checkpoint(file)
-    parameters = dict(content["hyper_parameters"])
-    options = parameters["network"]
-    # The weights are in the file: no others have to be downloaded.
-    no_download = {"pretrained": False, "weights": None}
-    if network is None:
-        parameters["network"] = {**options, **no_download}
-    else:
-        known = {key: value for key, value in no_download.items() if key in options}
-        parameters["network"] = {**options, **known, "name": network}
+    # A loss of the user's own may have weights; only training needs them.
+    weights = {key: value for key, value in content["state_dict"].items() if not key.startswith("loss.")}
     try:
-        module = kind(**parameters)
-        module.load_state_dict(content["state_dict"])
+        module = kind(**trained_parameters(content), network_class=network)
+        module.load_state_dict(weights)
     except (TypeError, RuntimeError) as error:
-        raise UserError(f"{file} holds no {kind.__name__}: {str(error).splitlines()[0]}") from error
+        raise UserError(f"{file} does not hold a {kind.__name__}: {str(error).splitlines()[0]}") from error
     return module.eval()
 
 
+def trained_parameters(content: dict[str, Any]) -> dict[str, Any]:
+    """Constructor arguments of the module in a checkpoint, without what only training needs."""
+    parameters = {key: value for key, value in content.get("hyper_parameters", {}).items() if key not in TRAINING}
+    starts = {key: without_start(parameters[key]) for key in ("network", "stage1") if key in parameters}
+    return {**parameters, **starts}
+
+
 def read_metadata(file: Path) -> dict[str, Any]:
-    """What :func:`update_metadata` wrote into the checkpoint; empty before that."""
+    """What ``update_metadata`` wrote into the checkpoint; empty before that."""
     values: dict[str, Any] = load_checkpoint(file).get(KEY, {})
     return values
 
 
 def update_metadata(file: Path, values: dict[str, Any]) -> None:
-    """Write plain ``values`` into the checkpoint, atomically: what a prediction needs beside the weights."""
+    """Write plain ``values`` into the checkpoint, atomically: what a prediction needs besides the weights."""
     content = load_checkpoint(file)
     content[KEY] = {**content.get(KEY, {}), **values}
     write_checkpoint(file, content)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make a renaming outlast a power cut."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

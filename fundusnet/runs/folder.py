@@ -1,4 +1,4 @@
-"""The folder of a run: where it lies, what its name says, and a ``status.json`` that stays true."""
+"""The folder of a run: its name, its lock, and its ``status.json``."""
 
 from __future__ import annotations
 
@@ -16,41 +16,57 @@ from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
+from fundusnet.config.upgrade import upgrade
 from fundusnet.errors import UserError
+from fundusnet.system.files import write_json
 
-LINGERING = 10.0  # seconds in which a killed run may still be letting go of its folder
+LINGERING = 10.0  # seconds that a killed run may take to release its folder
 
 
 @dataclass(frozen=True)
 class Result:
-    """What a training leaves: its folder and the content of its ``metrics.json``."""
+    """The folder of a finished training, and the content of its ``metrics.json``."""
 
     run_dir: Path
     metrics: dict[str, object]
 
 
-def run_folder(cfg: DictConfig) -> Path:
-    """``cfg.run_dir``, or a new folder named by the task and the time."""
+def run_folder(cfg: DictConfig, experiment: str | None = None) -> Path:
+    """``cfg.run_dir``, or a new folder named by the experiment, else the task, and the time.
+
+    Raises:
+        UserError: Under torchrun each process would choose a folder of its own.
+    """
     if cfg.run_dir:
         return Path(cfg.run_dir)
-    return Path("outputs", cfg.task, datetime.now().strftime("%Y-%m-%d_%H-%M-%S-%f")[:-3])
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        raise UserError("under torchrun each process would choose a folder of its own; give run_dir=FOLDER")
+    return Path("outputs", experiment or cfg.task, datetime.now().strftime("%Y-%m-%d_%H-%M-%S-%f")[:-3])
+
+
+def read_config(run: Path) -> DictConfig:
+    """The configuration of a run, in today's keys whatever version wrote it."""
+    config = OmegaConf.load(run / "config.yaml")
+    if not isinstance(config, DictConfig) or "task" not in config:
+        raise UserError(f"{run / 'config.yaml'} names no task: give a finished run folder (train or evaluate first)")
+    return upgrade(config)
 
 
 class Interrupted(SystemExit):
-    """The process was asked to end (SIGTERM) and did so in good order; its exit code is the shell's for that."""
+    """SIGTERM arrived and the process ended in order, with the exit code that shells use for it."""
 
     def __init__(self) -> None:
         super().__init__(128 + signal.SIGTERM)
 
     def __str__(self) -> str:
-        return "asked to end by SIGTERM; fundusnet train resume=FOLDER goes on"
+        return "stopped by SIGTERM; resume with fundusnet train resume=FOLDER"
 
 
 @contextmanager
 def graceful_sigterm() -> Iterator[None]:
-    """SIGTERM (a cluster takes the machine back) raises :class:`Interrupted`, so that ``status.json`` can say so."""
+    """Make SIGTERM, which a cluster sends to take the machine back, raise ``Interrupted``."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -67,11 +83,10 @@ def graceful_sigterm() -> Iterator[None]:
 
 @contextmanager
 def folder_lock(folder: Path, patience: float = LINGERING) -> Iterator[None]:
-    """Hold the folder against other processes; a killed holder lets go of it.
+    """Lock the folder against other processes; the lock of a killed process is released.
 
-    Raises
-    ------
-    UserError: another process is still at work in it after ``patience`` seconds.
+    Raises:
+        UserError: Another process still holds it after ``patience`` seconds.
     """
     handle = os.open(folder, os.O_RDONLY)
     try:
@@ -82,17 +97,17 @@ def folder_lock(folder: Path, patience: float = LINGERING) -> Iterator[None]:
                 break
             except BlockingIOError:
                 if time.monotonic() > end:
-                    raise UserError(f"another process is at work in {folder}; wait for it, or end it") from None
+                    raise UserError(f"another process uses {folder}; wait for it, or end it") from None
                 time.sleep(0.2)
             except OSError:
-                break  # a network file system that locks no folders
+                break  # a network file system without locks on folders
         yield
     finally:
         os.close(handle)
 
 
 def state_of(run: Path) -> str | None:
-    """What ``status.json`` says: running, done, failed or interrupted; None where there is none."""
+    """The state in ``status.json``: running, done, failed or interrupted; None if there is none."""
     try:
         state: str = json.loads((run / "status.json").read_text())["state"]
     except (FileNotFoundError, ValueError, KeyError):
@@ -101,7 +116,7 @@ def state_of(run: Path) -> str | None:
 
 
 def command_of(run: Path) -> str | None:
-    """The command that started a run, as ``status.json`` has it; None where it was started from Python."""
+    """The command that started a run, from ``status.json``; None if it was started from Python."""
     try:
         command: str | None = json.loads((run / "status.json").read_text()).get("command")
     except (FileNotFoundError, ValueError):
@@ -111,9 +126,9 @@ def command_of(run: Path) -> str | None:
 
 @contextmanager
 def status_of(run: Path, command: str | None = None) -> Iterator[None]:
-    """Keep ``status.json`` true: running, then done, failed with its reason, or interrupted.
+    """Keep ``status.json`` up to date: running, then done, failed with the reason, or interrupted.
 
-    ``command`` started the run; one that is resumed keeps its own.
+    ``command`` started the run; a resumed run keeps its first.
     """
     start = time.time()
     command = command_of(run) or command
@@ -127,9 +142,7 @@ def status_of(run: Path, command: str | None = None) -> Iterator[None]:
             "command": command,
             "versions": {name: version(name) for name in ("fundusnet", "torch", "pytorch-lightning")},
         }
-        partial = run / "status.partial"
-        partial.write_text(json.dumps(status, indent=2) + "\n")
-        partial.replace(run / "status.json")
+        write_json(run / "status.json", status)
 
     write("running")
     try:
@@ -137,7 +150,7 @@ def status_of(run: Path, command: str | None = None) -> Iterator[None]:
     except BaseException as error:
         stopped = isinstance(error, (KeyboardInterrupt, SystemExit))
         if stopped:
-            write("interrupted", f"stopped; resume={run} goes on")
+            write("interrupted", f"stopped; resume with fundusnet train resume={run}")
         else:
             write("failed", f"{type(error).__name__}: {error}")
         raise
@@ -145,7 +158,7 @@ def status_of(run: Path, command: str | None = None) -> Iterator[None]:
 
 
 def git_state() -> str | None:
-    """Commit of the folder the command runs in, where it is a git checkout."""
+    """The commit of the current folder if it is a git checkout."""
     try:
         answer = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""What a run's terminal shows of the libraries below: warnings that concern the user, and nothing else."""
+"""Restricting what libraries log to warnings that concern the user."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-# Lightning greets with the devices it found and with products to try, and says that the last epoch was the last.
+# Lightning announces devices and products, and the end of the last epoch.
 _TALKATIVE = ("pytorch_lightning", "lightning_fabric")
 _INTERNAL = (
-    # Lightning's own business with torch, once a batch of dicts is moved.
+    # Between Lightning and torch, when a batch of dicts is moved.
     r".*isinstance\(treespec, LeafSpec\).*",
-    # Our modules put together themselves what several processes measured, as Lightning's means do not hold there.
+    # Our modules reduce metrics over processes themselves.
     r".*sync_dist=True.*",
-    # The second stage of grading keeps the first within it, frozen and in eval mode; `SanityWarnings` names it.
+    # The second stage of grading contains the first, frozen and in eval mode, which `SanityWarnings` reports.
     r"Found \d+ module\(s\) in eval mode at the start of training.*",
 )
 
 
 @contextmanager
 def quiet_lightning() -> Iterator[None]:
-    """Within it, Lightning's greetings and warnings about its own insides are left out; afterwards all is as before."""
+    """Suppress Lightning's announcements and internal warnings."""
     with log_level(logging.WARNING, *_TALKATIVE), warnings.catch_warnings():
         for message in _INTERNAL:
             warnings.filterwarnings("ignore", message=message)
@@ -30,7 +30,7 @@ def quiet_lightning() -> Iterator[None]:
 
 @contextmanager
 def log_level(level: int, *names: str) -> Iterator[None]:
-    """Within it, the loggers of these names and those below them say only what is of this level or above."""
+    """Set the level of these loggers, and restore it at the end."""
     loggers = [logging.getLogger(name) for name in names]
     levels = [logger.level for logger in loggers]
     for logger in loggers:

@@ -1,4 +1,4 @@
-"""No process outlives the one that started it: a killed training leaves nothing behind that computes or writes."""
+"""Ending processes with the one that started them: a killed training leaves no process behind."""
 
 from __future__ import annotations
 
@@ -14,23 +14,20 @@ PR_SET_PDEATHSIG = 1
 WATCH = "end-with-parent"
 
 
-def die_with_parent(*_: object) -> None:
-    """Have the kernel kill this process when its parent is gone (Linux; nothing elsewhere).
-
-    Takes and ignores arguments, so that it serves as a loader's ``worker_init_fn``.
-    """
+def die_with_parent() -> None:
+    """Have the kernel kill this process when its parent has ended (on Linux only)."""
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
         parent = multiprocessing.parent_process()
-        # Gone before the call; in a container the parent itself may be number 1.
+        # The parent ended before this call; in a container it may itself be process 1.
         if os.getppid() == 1 and (parent is None or parent.pid != 1):
             os.kill(os.getpid(), signal.SIGKILL)
 
 
 def end_with_parent(every: float = 1.0) -> None:
-    """Ask this process to end (SIGTERM) when its parent is gone; for workers that a thread of their parent started.
+    """Send this process SIGTERM when its parent has ended; for workers that a thread of the parent started.
 
-    There the kernel's way would end the worker with the thread.
+    The kernel's way would end them with that thread.
     """
     if any(thread.name == WATCH for thread in threading.enumerate()):
         return

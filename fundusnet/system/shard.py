@@ -1,4 +1,4 @@
-"""Work that several machines share: which part one of them does, and finding the parts again to put together."""
+"""Work that several machines share: the part of one of them, and finding the parts to merge."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Shard:
             return cls()
         found = re.fullmatch(r"(\d+)/(\d+)", str(text))
         if not found or not 1 <= int(found[1]) <= int(found[2]):
-            raise UserError(f"shard={text} is no part i/n; shard=1/4 to shard=4/4 are the four parts of four")
+            raise UserError(f"shard={text} is not a part i/n; shard=1/4 to shard=4/4 are the four parts of four")
         return cls(int(found[1]), int(found[2]))
 
     def __str__(self) -> str:
@@ -40,30 +40,28 @@ class Shard:
 
 
 def find_parts(patterns: Sequence[str], is_part: Callable[[Path], bool], what: str) -> list[Path]:
-    """Folders that ``patterns`` name (folders, or patterns such as ``parts/*``) and that are parts, each once.
+    """The folders that ``patterns`` (folders, or patterns such as ``parts/*``) match and that are parts, each once.
 
-    Raises
-    ------
-    UserError: a pattern names none; ``what`` says what it should have named.
+    Raises:
+        UserError: A pattern matches none; ``what`` says what it should have matched.
     """
     parts: dict[Path, None] = {}
     for pattern in patterns:
         found = [Path(path) for path in sorted(glob(pattern))]  # noqa: PTH207 - the pattern may be absolute
         found = [path for path in found if is_part(path)]
         if not found:
-            raise UserError(f"merge={pattern} names no {what}; check the path")
+            raise UserError(f"merge={pattern} matches no {what}; check the path")
         parts.update(dict.fromkeys(found))
     if not parts:
-        raise UserError(f"merge=[] names no {what}; give folders or a pattern such as 'parts/*'")
+        raise UserError(f"merge=[] matches no {what}; give folders or a pattern such as 'parts/*'")
     return list(parts)
 
 
 def in_order(parts: Iterable[tuple[Path, Shard]], verb: str) -> list[Path]:
-    """The folders of all parts of one division, the first part first.
+    """The folders of all parts of one division, in order.
 
-    Raises
-    ------
-    UserError: parts of several divisions, a part that is there twice, or one that is missing; ``verb`` would make it.
+    Raises:
+        UserError: Parts of several divisions, a duplicate part, or a missing one, which ``verb`` would make.
     """
     found: dict[int, tuple[Path, Shard]] = {}
     for part, shard in parts:
@@ -80,7 +78,7 @@ def in_order(parts: Iterable[tuple[Path, Shard]], verb: str) -> list[Path]:
 
 
 def link(source: Path, target: Path) -> None:
-    """The file ``source`` under another name too: a hard link where the file system has them, else a copy."""
+    """Give ``source`` another name: a hard link if the file system supports it, else a copy."""
     try:
         os.link(source, target)
     except FileExistsError:

@@ -1,4 +1,4 @@
-"""Processes beside this one that read or draw photographs."""
+"""Worker processes that read or draw photographs."""
 
 from __future__ import annotations
 
@@ -17,37 +17,38 @@ import cv2
 from fundusnet.errors import UserError
 from fundusnet.system.orphans import die_with_parent
 
+GRACE = 60
+
 
 @contextmanager
 def worker_pool(workers: int) -> Iterator[ProcessPoolExecutor]:
-    """A pool of ``workers`` processes, each with one thread of OpenCV, that end with this process however it ends.
+    """A pool of ``workers`` processes that end with this process, however it ends.
 
-    Raises
-    ------
-    UserError: a worker died.
+    Raises:
+        UserError: A worker died.
     """
     # spawn: forking a process that already runs threads (OpenCV's, torch's) can lock up.
-    pool = ProcessPoolExecutor(workers, mp_context=_Spawn(), initializer=_begin)
+    pool = ProcessPoolExecutor(workers, mp_context=_Spawn(), initializer=_begin_pool_worker)
     try:
         yield pool
     except BrokenProcessPool as error:
         raise UserError(
-            "a worker process died, perhaps for want of memory; run the same command again with fewer workers"
+            "a worker process died, perhaps out of memory; run the same command again with fewer workers"
         ) from error
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
 
 class _Process(SpawnProcess):
-    """Imports what it works with, and does not run the caller's script again, which may have no ``if __name__``."""
+    """Does not run the caller's script again, which may have no ``if __name__ == "__main__"``."""
 
     _one_at_a_time = Lock()
 
     def start(self) -> None:
-        # What tells a new process which script its parent runs.
+        # A new process is told by these which script its parent runs.
         script = vars(sys.modules["__main__"])
         with self._one_at_a_time:
-            # A new process takes this over before it can know a method that a library added, as joblib does.
+            # A new process inherits this, and may not know a method that a library added, as joblib does.
             method = multiprocessing.get_start_method(allow_none=True)
             multiprocessing.set_start_method("spawn", force=True)
             kept: dict[str, object] = {name: script[name] for name in ("__file__", "__spec__") if name in script}
@@ -64,7 +65,17 @@ class _Spawn(SpawnContext):
     Process = _Process
 
 
-def _begin() -> None:
+def begin_worker(*_: object) -> None:
+    """Prepare this process to work for its parent, which decides when it ends; a loader's ``worker_init_fn``.
+
+    Ctrl-C and SIGTERM reach the whole process group. The parent handles them, for which it may need a worker's items,
+    and then ends its workers; after SIGTERM a worker lives for at most ``GRACE`` seconds more.
+    """
     die_with_parent()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's, which then ends the pool in order
-    cv2.setNumThreads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: signal.alarm(GRACE))
+
+
+def _begin_pool_worker() -> None:
+    begin_worker()
+    cv2.setNumThreads(1)  # not in a forked process, where it can lock up

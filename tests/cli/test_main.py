@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import logging
+import multiprocessing
 import subprocess
 import sys
 from pathlib import Path
 from resource import RUSAGE_CHILDREN, getrusage
 
 import pytest
-from omegaconf import OmegaConf
 
 from fundusnet.cli.main import main
-from fundusnet.cli.usage import VERBS
 from fundusnet.commands.report import find_runs
-from fundusnet.config.schema import schema_of
+from fundusnet.config.keys import VERBS
+from fundusnet.config.signatures import signature_of
 from fundusnet.errors import UserError
 from fundusnet.runs.folder import Interrupted
 
@@ -55,10 +56,23 @@ def test_the_help_of_a_verb_explains_its_keys(capsys: pytest.CaptureFixture[str]
     assert main([verb, "seed=1", "--help"]) == 0
     told = capsys.readouterr().out
     assert told.startswith(f"fundusnet {verb}") and "hydra" not in told.lower() and "defaults:" not in told
-    schema = OmegaConf.structured(schema_of(verb, "findings"))
-    groups = {"data", "finding", "model", "trainer", "evaluation"}  # chosen by name, or filled in by such a choice
-    assert all(f"\n{key}:" in told for key in schema if key not in groups)
-    assert ("\n  data        airogs, aptos" in told) == ("data" in schema)
+    signature = signature_of(VERBS[verb].keys[""][0])
+    assert signature is not None
+    groups = {"data", "finding", "model", "trainer", "callbacks", "evaluation", "logger"}  # chosen by name
+    assert all(f"\n{key}:" in told for key in signature.types if key not in groups)
+    assert ("\n  data             airogs, aptos" in told) == ("data" in signature.types)
+    assert ("\n  model/optimizer  adamw, rmsprop" in told) == (verb == "train")
+
+
+def test_a_command_leaves_the_process_as_it_found_it(elsewhere: Path) -> None:
+    def state() -> list[object]:
+        loggers = [logging.getLogger(name) for name in ("", "fundusnet", "pytorch_lightning", "torch.onnx")]
+        levels = [(logger.level, list(logger.handlers)) for logger in loggers]
+        return [levels, multiprocessing.get_start_method(allow_none=True), dict(vars(sys.modules["__main__"]))]
+
+    before = state()
+    assert main(["prepare", "data.options.images=4", "data.size=32", "data.options.size=64", "data.workers=1"]) == 0
+    assert state() == before
 
 
 def test_no_verb_is_an_error_and_help_is_none(capsys: pytest.CaptureFixture[str]) -> None:
@@ -76,18 +90,18 @@ def test_unknown_verb_names_the_nearest(capsys: pytest.CaptureFixture[str]) -> N
     ("words", "message"),
     [
         (["train", "sead=1"], "did you mean seed?"),
-        (["train", "data=idird"], "data=idird is unknown; did you mean idrid? There are airogs, aptos,"),
+        (["train", "data=idird"], "unknown data=idird; did you mean idrid? Valid names: airogs, aptos,"),
         (["predict", "data=idrid"], "unknown key data; fundusnet predict --help lists the keys"),
         (["predict", "--checkpoint", "run"], "--checkpoint is no flag; keys have no dashes: checkpoint=VALUE"),
         (["predict", "--batch-size=4"], "--batch-size is no flag; keys have no dashes: batch_size=VALUE"),
         (["train", "+model.loss.wieght=1"], "did you mean model.loss.weight?"),
-        (["train", "model.loss.weight=-1"], "model.loss.weight=-1 is too small"),
-        (["train", "seed=[1"], "seed=[1 is no override"),
-        (["train", "resume=nowhere"], "resume=nowhere is no run folder"),
+        (["train", "model.loss.weight=-1"], "model.loss.weight=-1 is not valid: use a value greater"),
+        (["train", "seed=[1"], "seed=[1 is not a valid override"),
+        (["train", "resume=nowhere"], "resume=nowhere is not a run folder"),
         (["train", "resume=nowhere", "seed=1"], "leave out seed=1"),
         (["evaluate"], "run is not given"),
         (["report"], "runs is not given"),
-        (["evaluate", "run=nowhere", "split=tset"], "split=tset is unknown"),
+        (["evaluate", "run=nowhere", "split=tset"], "split=tset is not valid: use val, test, train or all"),
     ],
 )
 def test_errors_are_one_line(capsys: pytest.CaptureFixture[str], words: list[str], message: str) -> None:
@@ -97,8 +111,8 @@ def test_errors_are_one_line(capsys: pytest.CaptureFixture[str], words: list[str
 @pytest.mark.parametrize(
     ("words", "line"),
     [
-        (["predict", "output=there"], "stopped; the same command goes on"),
-        (["train", "run_dir=there"], "stopped; fundusnet train resume=there goes on"),
+        (["predict", "output=there"], "stopped; resume with the same command"),
+        (["train", "run_dir=there"], "stopped; resume with fundusnet train resume=there"),
         (["report", "runs=there"], "stopped"),
     ],
 )
@@ -116,8 +130,8 @@ def test_a_stop_is_one_line_that_says_how_to_go_on(
                 sys.exit(1)
             raise
 
-    for place in ("predicting.predict", "training.train", "reporting.report"):
-        monkeypatch.setattr(f"fundusnet.{place}", stopped)
+    for verb in ("predict", "train", "report"):
+        monkeypatch.setattr(f"fundusnet.commands.{verb}.{verb}", stopped)
     with pytest.raises(SystemExit) as stop:
         main(words)
     assert stop.value.code == code
@@ -130,7 +144,7 @@ def test_a_place_that_cannot_be_written_is_one_line(
     def refused(cfg: object) -> None:
         raise PermissionError(13, "Permission denied", "there/predictions.csv")
 
-    monkeypatch.setattr("fundusnet.predicting.predict", refused)
+    monkeypatch.setattr("fundusnet.commands.predict.predict", refused)
     line = refusal(capsys, "predict", "output=there")
     assert line == "fundusnet: there/predictions.csv: Permission denied; choose another place, or make room"
 
@@ -153,7 +167,7 @@ def test_a_failed_job_fails_the_sweep(capsys: pytest.CaptureFixture[str]) -> Non
     said = capsys.readouterr().err
     assert "0 of 2 jobs done in sweep" in said
     for weight in (-1, -2):
-        assert f"UserError: model.loss.weight={weight} is too small" in said
+        assert f"UserError: model.loss.weight={weight} is not valid" in said
 
 
 def test_cfg_job_prints_the_configuration(capsys: pytest.CaptureFixture[str]) -> None:

@@ -21,11 +21,11 @@ from tiny_runs import tiny_overrides, tiny_place
 
 from fundusnet import compose
 from fundusnet.cli.main import main
-from fundusnet.cli.sweeps import JOBS, naming
+from fundusnet.cli.sweeps import JOBS, name_override
 from fundusnet.commands.train import command
 from fundusnet.config.compose import conf_folder
 from fundusnet.errors import UserError
-from fundusnet.fitting.fit import precision
+from fundusnet.fitting.fit import choose_precision
 from fundusnet.fitting.processes import processes
 from fundusnet.runs.folder import Result, command_of, state_of, status_of
 
@@ -49,7 +49,7 @@ def trained(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Path]:
             (run / "fit.json").write_text(json.dumps({"best": -((cfg.model.loss.weight - 1.0) ** 2)}))
         return Result(run, {})
 
-    monkeypatch.setattr("fundusnet.training.train", train)
+    monkeypatch.setattr("fundusnet.commands.train.train", train)
     return folders
 
 
@@ -74,7 +74,7 @@ def test_a_job_is_named_by_what_it_differs_in(trained: list[Path]) -> None:
 )
 def test_what_is_the_same_in_all_jobs_is_not_in_their_names(overrides: list[str], kept_out: list[str]) -> None:
     expected = [f"hydra.job.config.override_dirname.exclude_keys=[{','.join(kept_out)}]"] if kept_out else []
-    assert naming(overrides) == expected
+    assert name_override(overrides) == expected
 
 
 def test_started_again_it_runs_what_is_missing(trained: list[Path]) -> None:
@@ -164,14 +164,13 @@ def test_what_wandb_agent_would_run_composes() -> None:
 
 @pytest.mark.parametrize("choice", ["none", "csv", "wandb", "tensorboard", "[csv,wandb]", "[csv,tensorboard,wandb]"])
 def test_loggers_are_chosen_one_or_several(choice: str) -> None:
-    options = compose([f"logger={choice}"]).logger
-    for name in ("csv", "wandb", "tensorboard"):
-        assert options[name] == (name in choice)
+    names = [name for name in ("csv", "tensorboard", "wandb") if name in choice]
+    assert sorted(compose([f"logger={choice}"]).logger) == names
 
 
 def test_half_precision_on_a_processor_is_one_line() -> None:
     with pytest.raises(UserError, match="16-mixed needs a GPU; on a processor use bf16-mixed or 32-true"):
-        precision(compose(["trainer.precision=16-mixed", "trainer.accelerator=cpu"]).trainer)
+        choose_precision("16-mixed", "cpu")
 
 
 def test_a_gpu_that_is_not_there_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -181,7 +180,7 @@ def test_a_gpu_that_is_not_there_is_one_line(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     with pytest.raises(UserError, match="accelerator=gpu: torch finds no GPU here; use auto or cpu"):
         processes(wanted)
-    with pytest.raises(UserError, match="accelerator=tpu is unknown; use auto or cpu or gpu or cuda"):
+    with pytest.raises(UserError, match="accelerator=tpu is not valid: use auto, cpu, gpu or cuda"):
         compose(["trainer.accelerator=tpu"])
 
 
@@ -216,7 +215,7 @@ def test_every_launcher_leaves_a_folder_a_job(
         check=False,
     )  # fmt: skip
     assert process.returncode == 1, process.stderr
-    assert "2 of 3 jobs done" in process.stderr and "model.loss.weight=-1 is too small" in process.stderr
+    assert "2 of 3 jobs done" in process.stderr and "model.loss.weight=-1 is not valid" in process.stderr
     states = {folder.name: state_of(folder) for folder in sweep.iterdir() if folder.name.startswith("model")}
     assert sorted(map(str, states.values())) == ["done", "done", "failed"]
     assert not [folder for folder in place.rglob("multirun*") if folder.is_dir()]

@@ -47,7 +47,7 @@ def refusal(capsys: pytest.CaptureFixture[str], *words: str) -> str:
         (["data.root=photographs", "host=192.168.7.7"], "host=192.168.7.7 would let anyone in"),
         (["data.root=photographs", "host=no.such.name.invalid", "annotators=[a]"], "cannot listen on host=no.such"),
         (["data.root=photographs", "port=70000"], "port=70000"),
-        (["data.root=photographs", "readings_per_image=0"], "readings_per_image=0 is too small"),
+        (["data.root=photographs", "readings_per_image=0"], "readings_per_image=0 is not valid: use a value greater"),
         (["data.root=photographs", "annotators=[a,a]"], "'a' is given twice"),
         (["data.root=photographs", "finding.names=[drusn]"], "did you mean drusen?"),
         (["data.root=photographs", "earlier=nowhere"], "images.csv is missing"),

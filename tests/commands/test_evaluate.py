@@ -14,6 +14,7 @@ import pytest
 import torch
 from graded import graded_set
 from omegaconf import OmegaConf
+from pages import row_of, rows_under
 from tiny import tiny_prepared
 from tiny_runs import tiny_overrides
 
@@ -157,7 +158,9 @@ def test_a_finding_the_set_lacks_is_left_out_with_a_warning(
     assert tested["n_images"] == 2 < (table["label"] == 1).sum()
     assert (folder / "figures" / "faithfulness_hemorrhage.png").is_file()
     assert len(pd.read_csv(folder / "faithfulness.csv")) == tested["n_images"]
-    assert "Faithfulness of the maps" in (folder / "report.html").read_text()
+    shown = [row["1"].split()[0] for row in rows_under(folder / "report.html", "Faithfulness of the maps")]
+    values = [entry["value"] for entry in tested["metrics"].values()]
+    assert set(shown) <= {"–" if value is None else f"{value:.3f}" for value in values} and len(shown) > 3
 
 
 def test_pictures_the_run_was_trained_on_are_counted(
@@ -170,7 +173,8 @@ def test_pictures_the_run_was_trained_on_are_counted(
     everything = set(pd.read_csv(same / "predictions.csv")["image_id"])
     assert set(metrics(same)["also_in_training"]["image_ids"]) == everything - scored_before
     assert "are also in the training or validation split" in caplog.text
-    assert "of them also among the images it was trained on" in (same / "report.html").read_text()
+    stated = f"; {len(everything - scored_before)} of them also among the images it was trained on"
+    assert stated in (same / "report.html").read_text()
 
 
 def test_without_the_runs_own_set_the_check_gives_the_reason(run: Path, place: Path, tmp_path: Path) -> None:
@@ -189,8 +193,13 @@ def test_subgroups_are_in_the_results_and_on_the_page(run: Path, place: Path, tm
     cfg = [f"run={run}", f"output={tmp_path}/out", "evaluation.bootstrap=20", "evaluation.subgroups=[site]"]
     folder = evaluate(compose([*cfg, f"evaluation.attributes={own}"], "evaluate"))
     rows = metrics(folder)["subgroups"]["drusen"]
-    assert {row["value"] for row in rows} <= {"north", "south"} and rows[0]["small"] is True
-    assert "too few patients to be reliable" in (folder / "report.html").read_text()
+    sites = pd.read_csv(folder / "predictions.csv")["patient_id"].map(lambda patient: int(patient[7:]) % 2)
+    images = {value: int((sites == odd).sum()) for value, odd in (("north", 1), ("south", 0)) if (sites == odd).any()}
+    assert {row["value"]: row["n_images"] for row in rows} == images
+    for row in rows:
+        assert row["small"] is True
+        shown = row_of(folder / "report.html", "Subgroups", f"site: {row['value']} too few patients to be reliable")
+        assert shown["Images"] == f"{row['n_images']} of {row['n_patients']} patients"
 
 
 GRADES = [number // 2 % 3 for number in range(36)]
@@ -237,5 +246,7 @@ def test_grades_of_another_scale_are_mapped(graded_run: Path, tmp_path: Path, mo
     table = pd.read_csv(folder / "predictions.csv")
     assert sorted(set(table["grade"])) == [0, 1] and len(table) == 12
     assert results["faithfulness"]["grade"]["n_images"] == 2
-    page = (folder / "report.html").read_text()
-    assert "Above normal" in page and "Faithfulness of the maps" in page and "grade: 1" in page
+    page = folder / "report.html"
+    assert [row["Subgroup"].split(" too ")[0] for row in rows_under(page, "Subgroups")] == ["grade: 0", "grade: 1"]
+    assert len(rows_under(page, "Faithfulness of the maps")) > 3
+    assert "<h3>Above normal</h3>" in page.read_text() and "<h3>Above suspicious</h3>" in page.read_text()

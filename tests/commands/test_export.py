@@ -70,7 +70,10 @@ def test_plain_weights_load_as_the_checkpoint_does(run: Path) -> None:
 def test_the_card_agrees_with_the_run(run: Path) -> None:
     card = (run / "export" / "MODEL_CARD.md").read_text()
     metrics = json.loads((run / "metrics.json").read_text())["metrics"]
-    assert f"| auroc | {metrics['auroc']['value']:.3f} [" in card
+    auroc = metrics["auroc"]
+    assert f"| auroc | {auroc['value']:.3f} [{auroc['ci95'][0]:.3f}" in card
+    predictions = pd.read_csv(run / "predictions.csv")
+    assert f"| test | {len(predictions)} | {predictions['patient_id'].nunique()} |" in card
     assert "fundusnet train" in card and "drusen" in card and "not a medical device" in card
     assert "{{" not in card and "None" not in card
 

@@ -18,6 +18,7 @@ import torch
 import yaml
 from graded import CLASSES, graded_set
 from omegaconf import DictConfig
+from pages import row_of, rows_under
 from tiny import tiny_prepared
 from tiny_networks import findings_checkpoint, grading_checkpoint
 from tiny_runs import tiny_overrides
@@ -244,7 +245,12 @@ def test_columns_of_grades(tmp_path: Path) -> None:
         assert (table["class"] == [CLASSES[grade] for grade in table["predicted"]]).all()
         assert set(table["networks"]) == {networks} and table["stage1_predicted"].notna().all()
         assert len(list((folder / "heatmaps").glob("*.png"))) == 24
-        assert "Glaucoma" in (folder / "report.html").read_text()
+        counts = [int((table["class"] == grade).sum()) for grade in CLASSES]
+        rows = rows_under(folder / "report.html", "Grades")
+        assert [row["Grade"] for row in rows] == [grade.capitalize() for grade in CLASSES]
+        assert [(int(row["Photographs"]), row["Share"]) for row in rows] == [
+            (count, f"{count / 24 * 100:.1f} %") for count in counts
+        ]
 
 
 def test_patient_and_eye_come_from_dicom(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -275,12 +281,18 @@ def test_unusual_photographs_are_flagged_in_table_and_report(place: Path, tmp_pa
     table = pd.read_csv(folder / "predictions.csv", keep_default_na=False).drop_duplicates("image_id")
     flags = dict(zip(table["image_id"], table["flags"], strict=True))
     assert flags["00"] == "" and flags["letter"] == "unlike_training"
-    assert "Another camera, colour or framing" in (folder / "report.html").read_text()
+    (row,) = rows_under(folder / "report.html", "Check these")
+    assert row["What"].startswith("unlike_training Another camera, colour or framing") and row["Photographs"] == "1"
 
 
 def test_the_report_is_self_contained_and_bounded(place: Path, whole: Path, tmp_path: Path) -> None:
     text = (whole / "report.html").read_text()
     assert text.count("<figure") == 12 and "12 photographs read" in text
+    table = pd.read_csv(whole / "predictions.csv")
+    for finding, rows in table.groupby("finding"):
+        row = row_of(whole / "report.html", "Findings", str(finding).capitalize())
+        present = rows["predicted"].sum()
+        assert row["Present in"] == f"{present} {present / 12 * 100:.1f} %" and row["Operating point"] == "0.500"
     assert not re.search(r'(src|href)="(https?:|/)', text) and "<link" not in text
     assert all((whole / link).is_file() for link in map(_unquoted, re.findall(r'href="([^"]+)"', text)))
     few = predict(config(place, tmp_path / "few", "report.pictures=5", "heatmaps.draw=false"))

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from sklearn.metrics import roc_auc_score
 
 from fundusnet import compose, evaluate, train
 from fundusnet.commands.prepare import prepare_once
@@ -46,19 +47,30 @@ def test_the_run_folder_holds_what_others_rely_on(run: Path) -> None:
     assert json.loads((run / "status.json").read_text())["state"] == "done"
     metrics = json.loads((run / "metrics.json").read_text())
     assert metrics["task"] == "findings" and metrics["split"] == "test"
-    for name in ("auroc", "sensitivity", "specificity", "air_tp", "cue_fraction", "lift_tp", "lesion_energy"):
-        entry = metrics["metrics"][name]
-        assert entry["value"] is not None or entry["reason"]
+    assert {"air_tp", "cue_fraction", "lift_tp", "lesion_energy"} < set(metrics["metrics"])
+    table = pd.read_csv(run / "predictions.csv")
+    present = table["label"] == 1
+    for name, expected in (
+        ("auroc", roc_auc_score(table["label"], table["probability"])),
+        ("sensitivity", table.loc[present, "predicted"].mean()),
+        ("specificity", 1 - table.loc[~present, "predicted"].mean()),
+        ("air_tp", table.loc[present & (table["predicted"] == 1), "air"].mean()),
+    ):
+        value = metrics["metrics"][name]["value"]
+        assert np.isnan(expected) if value is None else value == pytest.approx(expected)
     assert "NaN" not in (run / "metrics.json").read_text()
 
 
 def test_the_two_loss_terms_are_kept_apart(run: Path) -> None:
     history = pd.read_csv(run / "history.csv")
     assert len(history) == 2
-    # In epoch 0 of the warm-up the guidance term weighs nothing.
-    first = history.iloc[0]
-    assert first["train/loss"] == pytest.approx(first["train/classification"])
-    assert first["val/loss"] == pytest.approx(first["val/classification"] + 2 * first["val/guidance"], rel=1e-4)
+    # A warm-up of two epochs to a weight of 2; validation always uses the whole weight.
+    for epoch, weight in enumerate((0, 1)):
+        row = history.iloc[epoch]
+        assert row["train/loss"] == pytest.approx(
+            row["train/classification"] + weight * row["train/guidance"], rel=1e-4
+        )
+        assert row["val/loss"] == pytest.approx(row["val/classification"] + 2 * row["val/guidance"], rel=1e-4)
 
 
 def test_the_checkpoint_holds_plain_values_and_what_prediction_needs(run: Path) -> None:
@@ -83,7 +95,7 @@ def test_no_patient_stands_in_two_splits(run: Path) -> None:
 
 
 def test_a_finished_run_is_never_overwritten(run: Path) -> None:
-    with pytest.raises(UserError, match="holds a run already"):
+    with pytest.raises(UserError, match="already holds a run"):
         train(compose([*TINY, f"run_dir={run}"]))
 
 

@@ -2,45 +2,59 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hydra import compose as hydra_compose
+from hydra import initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
 import fundusnet
 from fundusnet.cli.main import main
-from fundusnet.config.compose import check, compose, conf_folder, quoted
-from fundusnet.config.schema import SCHEMAS, schema_of
+from fundusnet.config.check import PASSED, check
+from fundusnet.config.compose import compose, conf_folder, quoted
+from fundusnet.config.keys import TASKS, VERBS
+from fundusnet.config.signatures import signature_of
 from fundusnet.errors import UserError
 
 NEEDED = {
+    "prepare": [],
     "export": ["checkpoint=somewhere"],
     "annotate": ["data.root=somewhere"],
     "evaluate": ["run=somewhere", "data=synthetic"],
     "predict": ["output=somewhere"],
     "report": ["runs=[somewhere]"],
 }
-GRADING = {("model", "ranking"), ("model", "two_stage")}
 EXPERIMENTS = sorted(file.stem for file in (conf_folder() / "experiment").glob("*.yaml"))
+MODELS = sorted(file.stem for file in (conf_folder() / "model").glob("*.yaml") if file.stem != "default")
 
 
-def keys(cfg: DictConfig, above: str = "") -> set[str]:
-    found = set()
-    for name in cfg:
-        node = cfg._get_node(name)
-        found.add(f"{above}{name}")
-        if isinstance(node, DictConfig) and not node._is_missing() and f"{above}{name}" != "data.options":
-            found |= keys(node, f"{above}{name}.")
-    return found
+def nodes(cfg: DictConfig, above: str = "") -> Iterator[tuple[str, DictConfig]]:
+    yield above, cfg
+    for name, node in cfg.items():
+        if isinstance(node, DictConfig):
+            yield from nodes(node, f"{above}.{name}" if above else str(name))
 
 
-@pytest.mark.parametrize("verb", list(SCHEMAS))
-def test_schema_holds_exactly_the_keys_of_conf(verb: str) -> None:
-    assert keys(compose(NEEDED.get(verb, []), verb)) == keys(OmegaConf.structured(SCHEMAS[verb]))
-
-
-def test_schema_of_grading_holds_exactly_the_keys_of_conf() -> None:
-    assert keys(compose(["experiment=grading"])) == keys(OmegaConf.structured(schema_of("train", "grading")))
+@pytest.mark.parametrize(
+    ("verb", "words"),
+    [*NEEDED.items(), ("train", ["experiment=grading"]), *(("train", [f"model={m}"]) for m in MODELS)],
+)
+def test_conf_shows_every_argument_of_our_classes(verb: str, words: list[str]) -> None:
+    cfg = compose(words, verb)
+    layout = {**VERBS[verb].keys, **(TASKS[cfg.task] if verb == "train" else {})}
+    for key, node in nodes(cfg):
+        targets = [target for target in layout.get(key, ()) if "config.keys" in target]
+        if str(node.get("_target_", "")).startswith("fundusnet."):
+            targets.append(node._target_)
+        signatures = [signature for target in targets if (signature := signature_of(target))]
+        arguments = {name for each in signatures for name in each.types} - PASSED.get(key, set())
+        extra = {"params", "optimizer", "epochs"} if key == "model.schedule" else set()
+        assert arguments - extra <= {str(name) for name in node}, key
+        assert str(node.get("_target_", "fundusnet.x")).split(".")[0] in (
+            "fundusnet", "torch", "albumentations", "pytorch_lightning"
+        )  # fmt: skip
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
@@ -50,12 +64,25 @@ def test_every_experiment_composes(experiment: str) -> None:
     OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
 
 
-@pytest.mark.parametrize("group", ["data", "finding", "model"])
+@pytest.mark.parametrize(
+    "group",
+    [
+        "data",
+        "finding",
+        "model",
+        "trainer",
+        "logger",
+        "callbacks",
+        "debug",
+        "model/loss",
+        "model/optimizer",
+        "model/schedule",
+    ],
+)
 def test_every_file_of_a_group_composes(group: str) -> None:
     for file in (conf_folder() / group).glob("*.yaml"):
-        if file.stem != "default":
-            task = ["task=grading", "~finding"] if (group, file.stem) in GRADING else []
-            compose([f"{group}={file.stem}", "data.root=somewhere", *task])
+        if (group, file.stem) not in (("data", "default"), ("model", "default")):
+            compose([f"{group}={file.stem}", "data.root=somewhere"])
 
 
 def test_a_value_of_a_group_reaches_the_network() -> None:
@@ -71,31 +98,67 @@ def test_a_value_of_a_group_reaches_the_network() -> None:
         ("model.loss.wieght=1", "unknown key model.loss.wieght; did you mean model.loss.weight?"),
         ("+model.loss.lambda_weight=1", "did you mean model.loss.weight?"),
         ("+lr=1", "did you mean model.optimizer.lr?"),
-        ("data=idird", "data=idird is unknown; did you mean idrid?"),
+        ("data=idird", "unknown data=idird; did you mean idrid?"),
         ("finding=drusn", "did you mean drusen?"),
-        ("model.loss.weight=-0.5", "model.loss.weight=-0.5 is too small"),
-        ("finding.dilations=[1,0]", "a dilation is 1 or more"),
-        ("finding.dilations=[[1,2],[-1]]", "a dilation is 1 or more"),
+        ("model.loss.weight=-0.5", "model.loss.weight=-0.5 is not valid: use a value greater than or equal to 0"),
+        ("finding.dilations=[1,0]", "finding.dilations=[1, 0] is not valid: use a value greater than or equal to 1"),
+        ("finding.dilations=[[1,2],[-1]]", "use an integer or a value greater than or equal to 1"),
         ("data.size=500", "use data.size=512"),
         ("finding.names=[drusen,hemorrage]", "unknown finding hemorrage; did you mean hemorrhage?"),
         ("finding.names=[]", "finding.names is empty"),
-        ("model.loss.form=lgo", "model.loss.form=lgo is unknown; use log or bce"),
-        ("model.optimizer.lr=fast", "model.optimizer.lr: Value 'fast'"),
+        ("finding=null", "GuidedCAM needs findings; choose some, such as finding=drusen"),
+        ("model.loss.form=lgo", "model.loss.form=lgo is not valid: use log or bce"),
+        ("model.optimizer.lr=0", "model.optimizer.lr=0 is not valid: use a value greater than 0"),
         ("data=csv", "data.root is not given"),
-        ("data.source=idird", "data.source=idird is unknown; did you mean idrid?"),
-        ("data.num_workers=-1", "data.num_workers=-1 is too small; use 0 or more"),
-        ("data.fractions=[0.8,0.2]", "no shares of train, val and test"),
-        ("data.fractions=[0,0.5,0.5]", "no shares of train, val and test"),
-        ("data.augment.scale=[1.1,0.9]", "data.augment.scale=[1.1, 0.9] is no range"),
-        ("data.augment.scale=[1]", "is no range of factors"),
-        ("data.augment.shear=90", "data.augment.shear=90 is outside 0 to 89"),
-        ("finding.names=[drusen,drusen]", "finding.names holds drusen twice"),
-        ("seed=[1", "seed=[1 is no override"),
+        ("data.source=idird", "unknown data.source=idird; did you mean idrid?"),
+        ("data.num_workers=-1", "data.num_workers=-1 is not valid: use a value greater than or equal to 0"),
+        ("data.batch_size=true", "data.batch_size=True is not valid: use an integer"),
+        ("data.fractions=[0.8,0.2]", "data.fractions=[0.8, 0.2] is not valid: use a list of 3 values"),
+        ("data.fractions=[0,0.5,0.5]", "are not shares of train, val and test"),
+        ("data.augment.warp.rotate=far", "data.augment.warp.rotate=far is not valid: use a number"),
+        ("data.augment.warp=far", "data.augment.warp=far is not valid: use null, or a _target_"),
+        (
+            "+data.augment.blur={_target_:albumentations.GaussianBlur,sigma:3}",
+            "did you mean data.augment.blur.sigma_limit",
+        ),
+        ("trainer.deterministic=3", "trainer.deterministic=3 is not valid: use true or false or warn"),
+        (
+            "+trainer.limit_train_batches=few",
+            "limit_train_batches=few is not valid: use an integer or a number",
+        ),
+        ("+trainer.limit_train_batch=3", "did you mean trainer.limit_train_batches?"),
+        ("+trainer.logger=true", "unknown key trainer.logger"),
+        ("callbacks.pictures.cuont=3", "unknown key callbacks.pictures.cuont; did you mean callbacks.pictures.count?"),
+        (
+            "+callbacks.own._target_=nowhere.Own",
+            "callbacks.own._target_=nowhere.Own cannot be imported",
+        ),
+        (
+            "model.optimizer._target_=torch.optim.Nope",
+            "module 'torch.optim' has no attribute 'Nope'",
+        ),
+        ("finding.names=[drusen,drusen]", "finding.names lists drusen twice"),
+        ("seed=[1", "seed=[1 is not a valid override"),
+        # Keys that no code would read.
+        ("model=inception model.network.width=999", "model.network.width is a key of model=guided"),
+        ("model=guided model.network.weights=nowhere.pth", "model.network.weights is a key of model=guided_timm"),
+        ("experiment=grading data.present=3", "data.present is not used by task=grading; leave it out"),
+        (
+            "experiment=grading evaluation.operating_point=test",
+            "operating_point is not used by task=grading",
+        ),
+        ("experiment=grading finding=drusen", "finding is not used by task=grading; leave it out"),
+        ("experiment=grading model.loss.weight=1", "model.loss.weight is a key of"),
+        # Keys of version 0.1.0.
+        ("trainer.gradient_clip=1", "trainer.gradient_clip is now trainer.gradient_clip_val"),
+        ("data.augment.hflip=false", "data.augment.hflip is now data.augment.warp.hflip"),
+        ("model.optimizer.name=adamw", "model.optimizer.name is now chosen by model/optimizer=sgd, adamw or rmsprop"),
+        ("experiment=grading model.balance=inverse", "model.balance is now model.loss.balance"),
     ],
 )
 def test_refused_in_one_line(override: str, message: str) -> None:
     with pytest.raises(UserError) as refused:
-        compose([override])
+        compose(override.split() if " " in override else [override])
     assert message in str(refused.value)
     assert "\n" not in str(refused.value)
 
@@ -108,18 +171,14 @@ def test_divisible_sizes_pass(size: int, reductions: int) -> None:
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["model=ranking"], "model.head belongs to task=grading, and this is task=findings; choose an experiment"),
-        (["experiment=grading", "finding=drusen"], "finding belongs to task=findings, and this is task=grading"),
-        (["experiment=grading", "model.loss.weight=1"], "model.loss.weight is no key of this experiment"),
-        (["experiment=grading_ranking", "model.stage1.folds=5"], "model.stage1.folds is no key of this experiment"),
-        (
-            ["experiment=grading_ranking", "+model.stage1.folds=5"],
-            "model.stage1.checkpoint is not given; choose the model",
-        ),
-        (["experiment=grading", "model.head=corl"], "use ranking or multiclass or coral or corn"),
-        (["experiment=grading", "model.mask.kind=true"], "model.mask.kind=True is unknown; use predicted"),
-        (["experiment=grading", "model.stage1.folds=0"], "model.stage1.folds=0 is too small; use 1 or more"),
-        (["model.optimizer.name=rmsprop"], "model.optimizer.name=rmsprop is unknown; use sgd or adamw"),
+        (["model=ranking", "task=findings"], "task=findings does not fit the model, which is for grading"),
+        (["model=ranking", "finding=drusen"], "finding is not used by task=grading; leave it out"),
+        (["experiment=grading_ranking", "model.stage1.folds=5"], "model.stage1.folds is a key of model=two_stage"),
+        (["experiment=grading_ranking", "+model.stage1.fods=5"], "did you mean model.stage1.folds?"),
+        (["experiment=grading", "model.head=corl"], "use ranking, multiclass, coral or corn"),
+        (["experiment=grading", "model.mask.kind=true"], "model.mask.kind=True is not valid: use predicted"),
+        (["experiment=grading", "model.mask.floor=2"], "model.mask.floor=2 is not valid: use a value less than"),
+        (["experiment=grading", "model.stage1.folds=0"], "model.stage1.folds=0 is not valid: use a value greater than"),
     ],
 )
 def test_each_task_has_its_own_keys_and_words(overrides: list[str], message: str) -> None:
@@ -127,6 +186,60 @@ def test_each_task_has_its_own_keys_and_words(overrides: list[str], message: str
         compose(overrides)
     assert message in str(refused.value)
     assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("words", [["model=ranking"], ["model=two_stage"], ["model=ranking", "finding=null"]])
+def test_the_model_alone_makes_a_grading_run(words: list[str]) -> None:
+    cfg = compose(words)
+    assert cfg.task == "grading" and "finding" not in cfg and "present" not in cfg.data
+
+
+def test_prepare_refuses_what_only_training_reads() -> None:
+    with pytest.raises(UserError, match="unknown key seed"):
+        compose(["seed=5"], "prepare")
+    with pytest.raises(UserError, match=r"data\.present is not used by fundusnet prepare"):
+        compose(["data.present=3"], "prepare")
+
+
+def test_arguments_of_lightnings_trainer_pass() -> None:
+    cfg = compose(
+        ["+trainer.limit_train_batches=0.5", "+trainer.accumulate_grad_batches=4", "+trainer.profiler=simple"]
+    )
+    assert cfg.trainer.limit_train_batches == 0.5 and cfg.trainer.accumulate_grad_batches == 4
+
+
+def test_several_loggers_at_once() -> None:
+    assert set(compose(["logger=[csv,wandb]"]).logger) == {"csv", "wandb"}
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_our_experiments_set_only_keys_that_are_read(experiment: str) -> None:
+    def all_keys(cfg: DictConfig) -> set[str]:
+        return {f"{key}.{name}" if key else str(name) for key, node in nodes(cfg) for name in node}
+
+    with initialize_config_dir(str(conf_folder()), version_base="1.3"):
+        whole = hydra_compose("train", [f"experiment={experiment}"])
+    dropped = all_keys(whole) - all_keys(compose([f"experiment={experiment}"]))
+    of_findings = {"finding", "data.cue", "data.present", "evaluation.operating_point"}
+    assert {key for key in dropped if not key.startswith("finding.")} <= of_findings
+    assert not dropped or whole.model.task == "grading"
+
+
+@pytest.mark.parametrize("file", ["experiment/own.yaml", "model/own.yaml", "data/own.yaml", "finding/own.yaml"])
+def test_a_misspelt_key_in_a_file_of_the_users_own_is_refused(
+    file: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = {
+        "experiment": "# @package _global_\nmodel:\n  network:\n    widht: 3\n",
+        "model": "defaults: [guided, _self_]\nnetwork:\n  widht: 3\n",
+        "data": "defaults: [synthetic, _self_]\nbatch: 3\n",
+        "finding": "names: [drusen]\ndilations: [1]\npool: 1\npol: 3\n",
+    }
+    group = file.partition("/")[0]
+    (tmp_path / group).mkdir()
+    (tmp_path / file).write_text(text[group])
+    assert main(["train", "--config-dir", str(tmp_path), f"{group}=own"]) == 2
+    assert "; did you mean " in capsys.readouterr().err
 
 
 def test_options_of_a_source_are_free() -> None:
@@ -140,7 +253,7 @@ def test_a_users_finding_file_names_a_new_finding(tmp_path: Path) -> None:
         check(cfg)
     (tmp_path / "finding").mkdir()
     (tmp_path / "finding" / "laser_scar.yaml").write_text("names: [laser_scar]\ndilations: [1]\npool: 1\n")
-    check(cfg, folders=[tmp_path])
+    check(cfg, own_folders=[tmp_path])
 
 
 def test_an_experiment_file_without_its_package_line_is_told_so(

@@ -12,9 +12,11 @@ import yaml
 from hydra.utils import instantiate
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from omegaconf import OmegaConf
 from torch.utils.data import DataLoader, Dataset
 
-from fundusnet.data.augment import A, Augment, Warp, augment_from_ranges
+from fundusnet.config.upgrade import augment_from_ranges
+from fundusnet.data.augment import A, Augment, Warp, build_augment
 from fundusnet.errors import UserError
 
 STILL = {"hflip": False, "scale": (1, 1), "rotate": 0, "translate": 0, "shear": 0}
@@ -228,9 +230,11 @@ def test_ranges_of_an_earlier_version_describe_the_same_augmentation() -> None:
         "hflip": True, "vflip": False, "scale": [0.9, 1.1], "rotate": 15.0, "translate": 0.05, "shear": 5.0,
         "intensity": [0.8, 1.2],
     }  # fmt: skip
+    before = build_augment(OmegaConf.create(augment_from_ranges(**ranges)))
+    assert before is not None
     for seed in range(5):
         image, masks = picture(seed)
-        old = augment_from_ranges(**ranges)(image, masks, np.random.default_rng(seed))
+        old = before(image, masks, np.random.default_rng(seed))
         new = default()(image, masks, np.random.default_rng(seed))
         assert all(np.array_equal(a, b) for a, b in zip(old, new, strict=True))
 

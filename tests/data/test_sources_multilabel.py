@@ -176,4 +176,4 @@ def test_one_command_leads_from_the_folder_to_a_run_without_cues(
     metrics = json.loads((tmp_path / "run/metrics.json").read_text())["metrics"]
     air = next(value for name, value in metrics.items() if name.endswith("air_tp"))
     assert air["value"] is None
-    assert air["reason"]
+    assert air["reason"] == "no true positives with a cue"

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 from answered import predictions, run
+from pages import row_of, rows_under
 
 from fundusnet.evaluation.binary_tasks import fit_on_validation, task_metrics
 from fundusnet.findings.report import write_report
 from fundusnet.findings.statistics import finding_tasks
 from fundusnet.grading.statistics import grading_tasks
+
+TABLE = "Calibration, and sensitivity at high specificity"
 
 
 def test_choices_are_plain_and_made_for_each_finding() -> None:
@@ -68,14 +70,23 @@ def test_the_page_shows_one_run_and_two_and_means_over_seeds(tmp_path: Path) -> 
     temperature = json.loads((first / "metrics.json").read_text())["validation"]["drusen"]["temperature"]
     assert f"Temperature, fitted on validation: {temperature:.2f}." in page
 
-    page = write_report([first, run(tmp_path / "b", 1, "other")], tmp_path / "report.html").read_text()
-    assert "Temperature of guided" in page and "Temperature of other" in page
+    two = [first, run(tmp_path / "b", 1, "other")]
+    file = write_report(two, tmp_path / "report.html")
+    for folder, label in zip(two, ("guided", "other"), strict=True):
+        results = json.loads((folder / "metrics.json").read_text())
+        temperature = results["validation"]["drusen"]["temperature"]
+        assert f"Temperature of {label}, fitted on validation: {temperature:.2f}." in file.read_text()
+        rows = rows_under(file, TABLE)
+        below = next(number for number, row in enumerate(rows) if row["Metric"] == "Brier score") + 1
+        assert rows[below]["Metric"] == "Brier score after calibration"
+        for row, name in zip(rows[below - 1 : below + 1], ("brier", "brier_calibrated"), strict=True):
+            assert row[label].startswith(f"{results['metrics'][name]['value']:.3f} ")
 
     seeds = [run(tmp_path / f"s{seed}", seed) for seed in (3, 4)]
-    page = write_report(seeds, tmp_path / "report.html").read_text()
-    row = re.search(r"Brier score</th><td>(.*?)</td>", page, re.S)
+    row = row_of(write_report(seeds, tmp_path / "report.html"), TABLE, "Brier score")
     values = [json.loads((one / "metrics.json").read_text())["metrics"]["brier"]["value"] for one in seeds]
-    assert row and f"{np.mean(values):.3f}" in row[1]
+    (cell,) = list(row.values())[1:]
+    assert cell.startswith(f"{np.mean(values):.3f} ")
 
 
 def test_runs_of_an_earlier_version_have_no_such_section(tmp_path: Path) -> None:

@@ -95,8 +95,13 @@ def test_two_runs_on_the_page(tmp_path: Path) -> None:
     rows["probability"] = (rows["probability"] + noise).clip(0, 1)
     rows.index = pd.Index(["x1", "x2", "x3", "x4", *rows.index[4:]])
     (row,) = delong_rows(group_runs(runs), "drusen", "drusen")
-    assert "other against guided: -0." in row["text"] and "p " in row["text"]
-    assert "116 images of 58 patients" in row["text"] and row["clustered"]
+    first, second = (one.predictions["drusen"] for one in runs)
+    shared = first.index.intersection(second.index)
+    found = delong(first.loc[shared, "label"], first.loc[shared, "probability"], second.loc[shared, "probability"])
+    assert found.difference is not None and found.difference < 0 and found.p is not None and found.p > 0.001
+    numbers = f"{found.difference:+.3f} ({found.low:+.3f} to {found.high:+.3f}), p = {found.p:.3f}"
+    assert row["text"] == f"other against guided: {numbers}, 116 images of 58 patients."
+    assert row["clustered"]
 
 
 def test_runs_over_several_seeds_are_not_tested(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from finished_runs import run_folder
+from pages import rows_under
 from sklearn.metrics import roc_auc_score
 
 from fundusnet.evaluation.groups import group_differences, group_runs, swept_keys
@@ -110,8 +111,14 @@ def test_a_sweep_has_an_overview_on_the_page_and_as_markdown(tmp_path: Path) -> 
         for weight in (0, 0.3)
         for seed in (0, 1)
     ]
-    page = write_report(folders, tmp_path / "report.html").read_text()
-    assert "Overview" in page and page.count("difference to loss.weight=0") == 2
+    rows_ = rows_under(write_report(folders, tmp_path / "report.html"), "Overview")
+    methods = ["loss.weight=0", "loss.weight=0.3", "difference to loss.weight=0"]
+    assert [(row["Finding"], row["Method"]) for row in rows_] == [
+        (finding, method) for finding in ("Drusen", "Membrane") for method in methods
+    ]
+    for first in (0, 3):
+        base, other, difference = (float(row["AIR, true positives"].split()[0]) for row in rows_[first : first + 3])
+        assert difference == pytest.approx(other - base, abs=0.0015)
     text = write_report(folders, tmp_path / "report.md").read_text()
     rows = [line for line in text.splitlines() if line.startswith("|")]
     assert len(rows) == 2 + 2 * 3

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pandas as pd
@@ -81,7 +82,8 @@ def test_two_methods_are_not_a_sweep(tmp_path: Path) -> None:
 
 def test_the_page_shows_it(tmp_path: Path) -> None:
     content = write_report(sweep(tmp_path, seeds=(0,)), tmp_path / "page.html").read_text()
-    assert "Parallel coordinates" in content
+    assert content.count('alt="Parallel coordinates of the sweep"') == 1
+    assert re.search(r"<strong>drusen λ=0 \S*-64\)</strong> is best on validation \(AUROC 1\.000\)", content)
     assert "<code>fundusnet train model.loss.weight=0 data.size=64 seed=0</code>" in content
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 
 import jaxtyping
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fundusnet.findings.loss import classification_loss, guidance_loss
-from fundusnet.findings.module import pooling_windows
+from fundusnet.findings.loss import GuidedLoss, classification_loss, guidance_loss
+from fundusnet.findings.network import GuidedCAM, pooling_windows
 
 
 def loop(activation: torch.Tensor, cue: torch.Tensor, eps: float, form: str) -> float:
@@ -73,7 +74,7 @@ def test_per_window_both_terms_pull_alike_at_the_cell_that_decides(pool: int) ->
     classification_loss(pooled.mean(dim=(2, 3)), torch.ones(1, 1)).backward()
     assert logits.grad is not None
     push, logits.grad = float(logits.grad[0, 0, 2, 2]), None
-    window = pooling_windows({"name": "guided", "pool": pool}, 1)
+    window = pooling_windows(GuidedCAM(1, pool=pool, width=2, reductions=3, pyramid_width=4), 1, 64)
     guidance_loss(logits.sigmoid(), torch.zeros(1, 1, 8, 8), form="bce", finding_weight=window).backward()
     assert logits.grad is not None
     pull = float(logits.grad[0, 0, 2, 2])
@@ -106,3 +107,25 @@ def test_undecided_labels_take_no_part() -> None:
     assert float(loss.detach()) == pytest.approx(by_hand, rel=1e-5)
     loss.backward()
     assert logit.grad is not None and logit.grad[0, 1] == 0 and torch.isfinite(logit.grad).all()
+
+
+def test_lambda_rises_over_the_warm_up() -> None:
+    loss = GuidedLoss(weight=0.8, warmup_epochs=4)
+    assert [loss.weight_at(epoch) for epoch in range(6)] == pytest.approx([0, 0.2, 0.4, 0.6, 0.8, 0.8])
+    assert GuidedLoss(weight=0.8).weight_at(0) == 0.8
+
+
+def test_the_loss_joins_its_terms() -> None:
+    torch.manual_seed(0)
+    logit_map, logit = torch.randn(3, 2, 4, 4), torch.randn(3, 2)
+    label, cue = torch.tensor([[1.0, 0], [0, 1], [0, 0]]), (torch.rand(3, 2, 4, 4) > 0.5).float()
+    loss = GuidedLoss(weight=0.7, form="bce", eps=1e-2, per="window", warmup_epochs=2, balance="inverse")
+    loss.fit_to(np.array([[1, 0], [0, 1], [0, np.nan], [0, 0]], np.float32), torch.tensor([4.0, 1.0]))
+    classification = classification_loss(logit, label, torch.tensor([3.0, 2.0]))
+    guidance = guidance_loss(logit_map.sigmoid(), cue, 1e-2, "bce", torch.tensor([4.0, 1.0]))
+    for epoch, weight in ((0, 0.0), (1, 0.35), (2, 0.7), (None, 0.7)):
+        found = loss(logit_map, logit, label, cue, epoch)
+        assert list(found) == ["loss", "classification", "guidance"]
+        torch.testing.assert_close(found["classification"], classification)
+        torch.testing.assert_close(found["guidance"], guidance)
+        torch.testing.assert_close(found["loss"], classification + weight * guidance)

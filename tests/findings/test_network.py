@@ -10,9 +10,10 @@ import torch
 from torch import nn
 
 from fundusnet.errors import UserError
-from fundusnet.findings.module import GuidedModule, build_network, map_size
+from fundusnet.findings.module import map_size
 from fundusnet.findings.network import GuidedCAM, GuidedTimm, InceptionCAM, pooling_windows
 from fundusnet.networks import backbones as backbones
+from fundusnet.networks.build import build_network
 
 
 @pytest.mark.parametrize(("reductions", "cells"), [(4, 8), (5, 4), (3, 16)])
@@ -67,19 +68,21 @@ def test_any_timm_backbone_under_the_guided_head() -> None:
 @pytest.mark.parametrize(
     ("size", "network", "cells"),
     [
-        (512, {"name": "guided", "width": 2, "reductions": 5}, 16),
-        (96, {"name": "guided_timm", "backbone": "resnet18"}, 3),
-        (512, {"name": "inception_cam", "backbone": "inception_v3"}, 14),  # it pads nothing
+        (512, {"name": "GuidedCAM", "width": 2, "reductions": 5}, 16),
+        (96, {"name": "GuidedTimm", "backbone": "resnet18"}, 3),
+        (512, {"name": "InceptionCAM", "backbone": "inception_v3"}, 14),  # it pads nothing
     ],
 )
 def test_the_map_is_as_large_as_the_network_says(size: int, network: dict[str, Any], cells: int) -> None:
-    assert map_size(size, 1, **network) == cells
+    assert map_size(size, 1, network) == cells
 
 
 def test_weights_from_a_file(tmp_path) -> None:  # type: ignore[no-untyped-def]
-    first = build_network(1, "guided_timm", backbone="resnet18", weights=None)
+    first = build_network({"name": "GuidedTimm", "backbone": "resnet18", "weights": None}, findings=1)
     torch.save(first.backbone.state_dict(), tmp_path / "w.pth")  # type: ignore[union-attr]
-    second = build_network(1, "guided_timm", backbone="resnet18", weights=str(tmp_path / "w.pth"))
+    second = build_network(
+        {"name": "GuidedTimm", "backbone": "resnet18", "weights": str(tmp_path / "w.pth")}, findings=1
+    )
     for a, b in zip(first.backbone.parameters(), second.backbone.parameters(), strict=True):  # type: ignore[union-attr]
         torch.testing.assert_close(a, b)
 
@@ -97,9 +100,9 @@ def test_weights_that_cannot_be_had_are_one_line(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     torch.save({"unrelated": torch.zeros(3)}, "other.pth")
-    for network in ("guided_timm", "inception_cam"):
+    for name in ("GuidedTimm", "InceptionCAM"):
         with pytest.raises(UserError, match=message):
-            build_network(1, network, backbone=backbone, weights=weights)
+            build_network({"name": name, "backbone": backbone, "weights": weights}, findings=1)
 
 
 def test_without_the_hub_it_starts_random_and_says_so(
@@ -110,19 +113,8 @@ def test_without_the_hub_it_starts_random_and_says_so(
 
     monkeypatch.setattr(backbones, "_pretrained_state", unreachable)
     backbones._timm_state.cache_clear()
-    network = build_network(1, "guided_timm", backbone="test_resnet", pretrained=True, weights=None)
+    network = build_network({"name": "GuidedTimm", "backbone": "test_resnet", "pretrained": True}, findings=1)
     assert str(network.initial_weights).startswith("random") and "the hub cannot be reached" in caplog.text
-
-
-def test_lambda_rises_over_the_warm_up() -> None:
-    module = GuidedModule(
-        ["hard_exudate"],
-        64,
-        {"name": "guided", "width": 2, "reductions": 3},
-        {"weight": 0.8, "form": "log", "eps": 1e-3, "per": "cell", "warmup_epochs": 4, "balance": "none"},
-        {"name": "sgd", "lr": 0.1, "momentum": 0.9, "weight_decay": 0.0, "schedule": "constant"},
-    )
-    assert module.guidance_weight() == 0.0
 
 
 @pytest.mark.parametrize(("share", "count"), [(0.01, 1), (0.05, 3), (1.0, 64), (0.0, 1)])
@@ -136,6 +128,6 @@ def test_the_highest_cells_alone_may_decide(share: float, count: int) -> None:
 
 def test_windows_are_cells_for_each_value_of_the_mean() -> None:
     pools = {"width": 2, "reductions": 3, "pyramid_width": 4}
-    assert pooling_windows(GuidedCAM(2, pool=[4, 1], **pools), 64).tolist() == [16, 1]
-    assert pooling_windows(GuidedCAM(1, top_share=0.05, **pools), 64).tolist() == pytest.approx([64 / 3])
-    assert pooling_windows(InceptionCAM("test_resnet", 2), 9).tolist() == [1, 1]
+    assert pooling_windows(GuidedCAM(2, pool=[4, 1], **pools), 2, 64).tolist() == [16, 1]
+    assert pooling_windows(GuidedCAM(1, top_share=0.05, **pools), 1, 64).tolist() == pytest.approx([64 / 3])
+    assert pooling_windows(InceptionCAM("test_resnet", 2), 2, 9).tolist() == [1, 1]

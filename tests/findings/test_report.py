@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from pages import row_of
 from PIL import Image
 
 from fundusnet.data.prepare import prepare
@@ -60,13 +61,16 @@ def made_up_run(folder: Path, name: str, *, skill: float = 1.0, prepared: str | 
 
 
 def test_the_page_needs_nothing_outside_itself(tmp_path: Path) -> None:
-    page = write_report([made_up_run(tmp_path / "a", "<guided>")], tmp_path / "deep" / "report.html").read_text()
+    file = write_report([made_up_run(tmp_path / "a", "<guided>")], tmp_path / "deep" / "report.html")
+    page = file.read_text()
     assert not re.search(r"https?:|src=\"(?!data:)|href=\"(?!#)|<script|@import|url\(", page)
     assert "&lt;guided&gt;" in page and "<guided>" not in page
     assert "synthetic, test split" in page
     assert "40 images of 15 patients" in page
     assert "20 present (0 of them without a cue), 20 absent, 0 undecided" in page
-    assert "no present images with lesion pixels" in page
+    metrics = json.loads((tmp_path / "a" / "metrics.json").read_text())["metrics"]
+    assert row_of(file, "Hemorrhage", "AUROC")["<guided>"].startswith(f"{metrics['auroc']['value']:.3f} ")
+    assert row_of(file, "Hemorrhage", "Lesion energy")["<guided>"] == "– no present images with lesion pixels"
     assert "No pictures" in page
     assert page.count("data:image/png;base64,") == 2  # ROC and losses
     assert "Difference" not in page
@@ -82,16 +86,20 @@ def test_no_curve_is_drawn_of_one_class(tmp_path: Path) -> None:
 
 def test_two_runs_stand_side_by_side_with_their_difference(tmp_path: Path) -> None:
     runs = [made_up_run(tmp_path / "a", "with"), made_up_run(tmp_path / "b", "without", skill=0.4)]
-    page = write_report(runs, tmp_path / "report.html").read_text()
-    assert re.search(r"<th>with</th>\s*<th>without</th>\s*<th>Difference</th>", page)
+    row = row_of(write_report(runs, tmp_path / "report.html"), "Hemorrhage", "AIR, true positives")
+    assert list(row) == ["Metric", "with", "without", "Difference"]
+    for folder, label in zip(runs, ("with", "without"), strict=True):
+        entry = json.loads((folder / "metrics.json").read_text())["metrics"]["air_tp"]
+        assert row[label].startswith(f"{entry['value']:.3f} {entry['ci95'][0]:.3f} to {entry['ci95'][1]:.3f}")
     difference = group_differences(group_runs(read_runs(runs, FINDINGS)), n=200)["without", "hemorrhage", "air_tp"]
     assert difference.value == pytest.approx(-0.3, abs=0.05)
     assert difference.high is not None and difference.high < -0.2
-    assert f"{difference.value:+.3f}" in page
+    assert row["Difference"].startswith(f"{difference.value:+.3f} ")
 
 
 def test_a_difference_uses_the_shared_images_only(tmp_path: Path) -> None:
     runs = [made_up_run(tmp_path / "a", "a"), made_up_run(tmp_path / "b", "b")]
+    assert "scored on different images" not in write_report(runs, tmp_path / "report.html").read_text()
     path = runs[1] / "predictions.csv"
     table = pd.read_csv(path)
     table.iloc[::-1].iloc[10:].to_csv(path, index=False)  # other order, ten images fewer

@@ -80,10 +80,10 @@ def sweep(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         *tiny_overrides(place),
         "trainer.max_epochs=2",
         "logger=[csv,wandb]",
-        "logger.every=2",
-        "logger.pictures=2",
+        "callbacks.step_metrics.every=2",
+        "callbacks.pictures.count=2",
     ]
-    command = ["train", "-m", *words, "logger.artifact=true", "seed=0,1", f"hydra.sweep.dir={folder}"]
+    command = ["train", "-m", *words, "logger.wandb.artifact=true", "seed=0,1", f"hydra.sweep.dir={folder}"]
 
     def breaks(self: Reseed, trainer: pl.Trainer, *_: object) -> None:
         if self.seed == 1 and trainer.current_epoch == 1:
@@ -175,7 +175,7 @@ def test_the_configuration_of_a_run(sweep: Path) -> None:
     assert told["seed"] == 0
     assert told["model"] == OmegaConf.to_container(config.model)
     assert len(told["data_fingerprint"]) == 12 and "git" in told
-    assert config.logger.id == run.run_id
+    assert config.logger.wandb.id == run.run_id
 
 
 def test_the_table_of_steps(sweep: Path) -> None:

@@ -15,19 +15,17 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import pytorch_lightning as pl
-from omegaconf import OmegaConf
 from tiny_runs import tiny_overrides, tiny_place
 
 from fundusnet import compose
 from fundusnet.cli.main import main
 from fundusnet.data.loading import ShareInOrder
 from fundusnet.errors import UserError
-from fundusnet.findings.module import GuidedModule
-from fundusnet.findings.task import make_datamodule
+from fundusnet.findings.task import make_datamodule, make_module
 from fundusnet.fitting import processes as ranks_module
 from fundusnet.fitting.processes import claim_gpus, processes
-from fundusnet.runs.checkpoints import load_module
-from fundusnet.runs.folder import state_of
+from fundusnet.runs.checkpoints import load_checkpoint
+from fundusnet.runs.folder import read_config, state_of
 
 TWO = ["trainer=ddp", "trainer.devices=2", "trainer.accelerator=cpu", "trainer.precision=32-true"]
 SLURM = {"SLURM_JOB_ID": "7", "SLURM_JOB_NAME": "fit", "SLURM_NTASKS": "1", "SLURM_PROCID": "0", "SLURM_LOCALID": "0"}
@@ -90,10 +88,12 @@ def test_two_processes_leave_one_run_with_the_metrics_of_one(
     history = pd.read_csv(run / "history.csv")
     assert len(history) == 2
     # One process validates the same checkpoint: nothing was counted twice, nothing left out.
-    datamodule = make_datamodule(OmegaConf.load(run / "config.yaml"))
+    cfg = read_config(run)
+    datamodule = make_datamodule(cfg)
     datamodule.setup("fit")
     assert len(datamodule.rows["val"]) % 2 == 1
-    module = load_module(run / "checkpoints" / "best.ckpt", GuidedModule)
+    module = make_module(cfg, datamodule)
+    module.load_state_dict(load_checkpoint(run / "checkpoints" / "best.ckpt")["state_dict"])
     trainer = pl.Trainer(accelerator="cpu", logger=False, enable_progress_bar=False, enable_checkpointing=False)
     (alone,) = trainer.validate(module, datamodule, verbose=False)
     together = history.iloc[json.loads((run / "fit.json").read_text())["best_epoch"]]

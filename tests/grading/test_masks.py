@@ -46,7 +46,7 @@ def models() -> list[RankingStage]:
     for seed in range(FOLDS + 1):
         torch.manual_seed(seed)
         network: dict[str, Any] = {"backbone": "test_resnet", "cam_stride": 16, "hidden": None, "dropout": 0.0}
-        stage = RankingStage(3, network, {"name": "rmsprop", "lr": 1e-3, "momentum": 0.0, "weight_decay": 0.0})
+        stage = RankingStage(3, network)
         # Random weights say the same grade of every image; with spread logits all three occur.
         for member in stage.network.members:
             torch.nn.init.normal_(member.classifier.weight, std=20.0)

@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 import yaml
 from graded import CLASSES, SIZE, graded_set
+from pages import rows_under
 
 from fundusnet import compose
 from fundusnet.commands.report import report
@@ -78,13 +79,22 @@ def test_each_method_has_a_row_with_its_difference_below(prepared: Path, tmp_pat
         made(tmp_path / "a", prepared, "two-stage ranking", wrong=[0], two_stage=True),
         made(tmp_path / "b", prepared, "multiclass", wrong=[0, 3, 6, 9, 1, 4]),
     ]
-    text = text_of(write_report(runs, tmp_path / "page.html"))
-    assert "Accuracy Recall of normal Recall of suspicious Recall of glaucoma Kappa Mean error AUROC" in text
-    assert "two-stage ranking 0.958" in text and "multiclass 0.750" in text
-    assert "difference to two-stage ranking -0.208" in text
+    page = write_report(runs, tmp_path / "page.html")
+    text, rows = text_of(page), rows_under(page, "Grades")
+    columns = ["Accuracy", "Recall of normal", "Recall of suspicious", "Recall of glaucoma", "Kappa", "Mean error"]
+    assert list(rows[0])[:8] == ["Method", *columns, "AUROC"]
+    # Wrong by one grade on 1 of 8 normal ones, and on 4 normal and 2 suspicious ones.
+    values = {row["Method"]: [row[column].split()[0] for column in columns[:4]] for row in rows}
+    assert values == {
+        "two-stage ranking": ["0.958", "0.875", "1.000", "1.000"],
+        "multiclass": ["0.750", "0.500", "0.750", "1.000"],
+        "difference to two-stage ranking": ["-0.208", "-0.375", "-0.250", "+0.000"],
+    }
     assert "Test images: 8 normal, 8 suspicious, 8 glaucoma." in text
     # In training every mask was that of the true grade, in test a third.
-    assert "two-stage ranking 1.000 0.667 0.333" in text
+    assert rows_under(page, "Masks of the true grade") == [
+        {"Method": "two-stage ranking", "Training": "1.000", "Validation": "0.667", "Test": "0.333"}
+    ]
     assert "image000: stage 1 says normal, stage 2 suspicious" not in text  # the surest come first, and it errs there
     assert "stage 1 says glaucoma, stage 2 glaucoma" in text
 
@@ -98,9 +108,11 @@ def test_the_page_stands_alone(prepared: Path, tmp_path: Path) -> None:
 
 def test_seeds_are_pooled(prepared: Path, tmp_path: Path) -> None:
     runs = [made(tmp_path / f"a{seed}", prepared, "ranking", wrong=range(seed), seed=seed) for seed in (1, 3)]
-    text = text_of(write_report(runs, tmp_path / "page.html"))
-    assert f"{(23 / 24 + 21 / 24) / 2:.3f}" in text and "seeds 0.958 · 0.875" in text
-    assert "summed over seeds" in text
+    page = write_report(runs, tmp_path / "page.html")
+    (row,) = rows_under(page, "Grades")
+    assert row["Accuracy"].startswith(f"{(23 / 24 + 21 / 24) / 2:.3f} ")
+    assert "seeds 0.958 · 0.875" in row["Accuracy"]
+    assert "summed over seeds" in text_of(page)
 
 
 def test_markdown_holds_the_table(prepared: Path, tmp_path: Path) -> None:

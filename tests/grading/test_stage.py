@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,18 +15,21 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from fundusnet.errors import UserError
-from fundusnet.grading.ranking import HEADS, grading_losses, probabilities
+from fundusnet.grading.ranking import HEADS, GradingLoss, grading_losses, probabilities
 from fundusnet.grading.stage import RankingStage, load_stage
 
 NETWORK: dict[str, Any] = {"backbone": "test_resnet", "cam_stride": 32}
-OPTIMIZER: dict[str, Any] = {"name": "rmsprop", "lr": 1e-3, "momentum": 0.0, "weight_decay": 0.0, "decay": 0.9}
+OPTIMIZER: dict[str, Any] = {
+    "optimizer": partial(torch.optim.RMSprop, lr=1e-3),
+    "schedule": partial(torch.optim.lr_scheduler.ExponentialLR, gamma=0.9),
+}
 Batch = dict[str, Tensor]
 
 
-def make_stage(classes: int = 3, optimizer: dict[str, Any] | None = None, **options: Any) -> RankingStage:
+def make_stage(classes: int = 3, **options: Any) -> RankingStage:
     torch.manual_seed(0)
     network = {**NETWORK, **options.pop("network", {})}
-    return RankingStage(classes, network, {**OPTIMIZER, **(optimizer or {})}, **options)
+    return RankingStage(classes, network, **{**OPTIMIZER, **options})
 
 
 def make_batch(grades: list[int], seed: int = 0, size: int = 32) -> Batch:
@@ -164,7 +168,7 @@ def test_a_checkpoint_asks_for_no_weights_to_start_from(tmp_path: Path) -> None:
     trainer.save_checkpoint(tmp_path / "stage.ckpt")
     (tmp_path / "w.pth").unlink()
     stored = torch.load(tmp_path / "stage.ckpt", weights_only=True)["hyper_parameters"]["network"]
-    assert stored["weights"] is None and stored["pretrained"] is False
+    assert stored["weights"] is None
     load_stage(tmp_path / "stage.ckpt")
     assert stage.hparams["network"]["weights"] == str(tmp_path / "w.pth")  # the running one is left alone
 
@@ -207,12 +211,10 @@ def test_rmsprop_and_its_rate_fall_by_a_tenth_each_epoch(tmp_path: Path) -> None
         def on_train_epoch_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
             rates.append(trainer.optimizers[0].param_groups[0]["lr"])
 
-    stage = make_stage(optimizer={"lr": 1e-4})
+    stage = make_stage(optimizer=partial(torch.optim.RMSprop, lr=1e-4))
     make_trainer(4, tmp_path, Rates()).fit(stage, loader([make_batch([0, 1, 2])]))
     assert rates == pytest.approx([1e-4, 9e-5, 8.1e-5, 7.29e-5])
     assert isinstance(stage.configure_optimizers()["optimizer"], torch.optim.RMSprop)
-    with pytest.raises(UserError, match=r"optimizer\.name=lion is unknown"):
-        make_stage(optimizer={"name": "lion"}).configure_optimizers()
 
 
 def test_sub_classifiers_do_not_teach_each_other(tmp_path: Path) -> None:
@@ -229,14 +231,14 @@ def test_sub_classifiers_do_not_teach_each_other(tmp_path: Path) -> None:
 
 def test_class_counts_weigh_the_loss() -> None:
     batch = make_batch([0, 0, 0, 2])
-    plain, weighted = make_stage(), make_stage(class_counts=[3, 1, 1])
+    loss = GradingLoss("inverse")
+    loss.fit_to([3, 1, 1])
+    plain, weighted = make_stage(), make_stage(loss=loss)
     with torch.no_grad():
         logits = plain.eval().network(plain.picture(batch["image"]))
         expected = grading_losses("ranking", logits, batch["grade"], [3, 1, 1])
         torch.testing.assert_close(weighted.eval()._losses(batch, "val")[0], expected)
     assert not torch.allclose(expected, plain._losses(batch, "val")[0])
-    with pytest.raises(UserError, match="2 class counts were given for 3 grades"):
-        make_stage(class_counts=[3, 1])
 
 
 def test_bytes_and_floats_are_the_same_picture() -> None:
@@ -288,5 +290,5 @@ def test_a_loss_that_is_no_number_names_its_rows(tmp_path: Path) -> None:
     batch["image"][1] = torch.nan
     with pytest.raises(UserError, match=r"train loss is nan .* rows 400, 401, 402"):
         make_trainer(1, tmp_path).fit(make_stage(), loader([batch]))
-    with pytest.raises(UserError, match=r"no numbers .* rows 400, 401, 402"):
+    with pytest.raises(UserError, match=r"NaN or infinite .* rows 400, 401, 402"):
         make_trainer(1, tmp_path).predict(make_stage(), loader([batch]))

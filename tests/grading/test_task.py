@@ -55,9 +55,10 @@ def config(place: Path, run: str | Path, *more: str, experiment: str = "grading_
 
 @pytest.fixture(scope="module")
 def run(place: Path) -> Path:
-    """A run of two stages with masks from two folds."""
+    """A run of two stages with masks from two folds, which leave a tenth of the picture everywhere."""
     torch.set_num_threads(1)
-    return train(config(place, "run", "model.stage1.folds=2", "model.stage1.max_epochs=2")).run_dir
+    more = ["model.stage1.folds=2", "model.stage1.max_epochs=2", "model.mask.floor=0.1"]
+    return train(config(place, "run", *more)).run_dir
 
 
 def test_the_run_folder_holds_what_others_rely_on(run: Path) -> None:
@@ -96,7 +97,7 @@ def test_no_training_image_is_masked_by_a_model_that_saw_it(run: Path) -> None:
         assert len(unseen) and not set(unseen) & set(datamodule.rows["train"])
         network = load_stage(folder / "checkpoints" / "best.ckpt").network
         for batch in datamodule.in_order(unseen):
-            expected = first_stage(network, batch["image"].float() / 255)
+            expected = first_stage(network, batch["image"].float() / 255, floor=0.1)
             assert np.allclose(masks[batch["index"]], expected.mask[:, 0], atol=1e-3)
 
 
@@ -165,7 +166,7 @@ def test_what_is_finished_is_never_done_again(run: Path, stop: str, tmp_path: Pa
     kept = {file: file.stat().st_mtime_ns for file in folder.rglob("*.ckpt")}
     fitted = []
 
-    def pretend(stage: Any, where: Path) -> None:
+    def pretend(stage: Any, where: Path, datamodule: Any) -> None:
         """Instead of fitting: what a finished fit would have left."""
         if not (where / "fit.json").exists():
             fitted.append(where.name)
@@ -192,10 +193,12 @@ def test_a_single_stage_on_whole_pictures(place: Path, head: str) -> None:
 def test_a_stage_1_given_by_the_user_is_used_and_online_masks_store_nothing(run: Path, place: Path) -> None:
     given = run / "stages" / "stage1" / "checkpoints" / "best.ckpt"
     more = [f"model.stage1.checkpoint={given}", "model.stage1.masks=online", "trainer.max_epochs=1"]
-    folder = train(config(place, "given", *more)).run_dir
+    folder = train(config(place, "given", *more, "model.mask.floor=0.25")).run_dir
     assert [path.name for path in (folder / "stages").iterdir()] == ["stage2"]
     first, second = (pd.read_csv(where / "predictions.csv")["stage1_predicted"] for where in (run, folder))
     assert first.equals(second)
+    with np.load(folder / "masks.npz") as stored:
+        assert stored["mask"].min() == pytest.approx(0.25, abs=1e-3)  # the floor under the lowest cell
 
 
 @pytest.mark.parametrize(
@@ -203,7 +206,10 @@ def test_a_stage_1_given_by_the_user_is_used_and_online_masks_store_nothing(run:
     [
         (["model.stage1.folds=2", "model.stage1.masks=online"], "folds=2 and model.stage1.masks=online exclude"),
         (["model.input=image"], "model.input=image leaves the masks of stage 1 unused"),
-        (["model.head=corn", "model.balance=inverse"], "model.balance=inverse is not known for model.head=corn"),
+        (
+            ["model.head=corn", "model.loss.balance=inverse"],
+            "balance=inverse does not work with model.head=corn",
+        ),
         (["model.stage1.folds=99"], "folds=99 is not possible"),
         (["model.stage1.checkpoint=nowhere.ckpt"], "nowhere.ckpt does not exist"),
     ],
@@ -232,7 +238,7 @@ def test_a_stage_1_of_another_backbone_or_head_or_other_grades_is_refused(
         train(config(place, tmp_path / "b", given, "model.head=multiclass"))
     binary = tmp_path / "binary"
     graded_set(binary, [grade % 2 for grade in GRADES], ("no", "yes"))
-    with pytest.raises(UserError, match=r"tells 3 grades, .* holds 2 \(no, yes\)"):
+    with pytest.raises(UserError, match=r"has 3 grades, .* holds 2 \(no, yes\)"):
         train(config(place, tmp_path / "c", given, f"data.folder={binary}/prepared"))
 
 
@@ -240,8 +246,8 @@ def test_a_checkpoint_is_scored_on_its_own_grades_alone(run: Path, tmp_path: Pat
     graded_set(tmp_path, [grade % 2 for grade in GRADES], ("no", "yes"))
     cfg: Any = OmegaConf.load(run / "config.yaml")
     cfg.data.folder = str(tmp_path / "prepared")
-    with pytest.raises(UserError, match=r"tells 3 grades, .* holds 2 \(no, yes\); score it on the data"):
-        task.score_again(cfg, run, "test", tmp_path, cfg.evaluation)
+    with pytest.raises(UserError, match=r"has 3 grades, .* holds 2 \(no, yes\); score it on the data"):
+        task.trained(cfg, run)
 
 
 @pytest.mark.parametrize(

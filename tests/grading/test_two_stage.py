@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -20,7 +20,10 @@ from fundusnet.grading.two_stage import TwoStage, first_stage
 
 NETWORK: dict[str, Any] = {"backbone": "test_resnet", "cam_stride": 16}
 SECOND: dict[str, Any] = {**NETWORK, "hidden": 32}
-OPTIMIZER: dict[str, Any] = {"name": "rmsprop", "lr": 1e-3, "momentum": 0.0, "weight_decay": 0.0, "decay": 0.9}
+OPTIMIZER: dict[str, Any] = {
+    "optimizer": partial(torch.optim.RMSprop, lr=1e-3),
+    "schedule": partial(torch.optim.lr_scheduler.ExponentialLR, gamma=0.9),
+}
 SIZE = 48
 Batch = dict[str, Tensor]
 
@@ -67,14 +70,14 @@ def trained_stage1(classes: int, network: tuple[tuple[str, Any], ...]) -> bytes:
     """The checkpoint of a first stage, trained once for all tests that ask for the same."""
     torch.manual_seed(classes)
     with TemporaryDirectory() as folder:
-        stage = RankingStage(classes, {**NETWORK, **dict(network)}, OPTIMIZER)
+        stage = RankingStage(classes, {**NETWORK, **dict(network)}, **OPTIMIZER)
         return fit(stage, Path(folder), "stage1.ckpt", make_batch(classes)).read_bytes()
 
 
 def system(folder: Path, classes: int = 3, head: str = "ranking", **options: Any) -> TwoStage:
     first = stage1(folder, classes, head=head)
     torch.manual_seed(7)
-    return TwoStage.from_stage1(first, classes, network=SECOND, optimizer=OPTIMIZER, **options).eval()
+    return TwoStage.from_stage1(first, classes, network=SECOND, **OPTIMIZER, **options).eval()
 
 
 @pytest.mark.parametrize(
@@ -193,10 +196,11 @@ def test_masks_to_compare_with(tmp_path: Path) -> None:
 
 def test_two_checkpoints_make_a_system(tmp_path: Path) -> None:
     first = stage1(tmp_path)
-    second_module = RankingStage(3, SECOND, OPTIMIZER, input="roi")
+    second_module = RankingStage(3, SECOND, input="roi", **OPTIMIZER)
     batch = {**make_batch(3), "mask": torch.rand(6, 1, 3, 3)}
     second = fit(second_module, tmp_path, "stage2.ckpt", batch)
     two = TwoStage.from_stages(first, second, mask={"scale": "sigmoid"})
+    two.make_optimizer = OPTIMIZER["optimizer"]
     assert not two.training and two.mask_options["scale"] == "sigmoid"
     with torch.no_grad():
         result = two(batch["image"])
@@ -204,7 +208,7 @@ def test_two_checkpoints_make_a_system(tmp_path: Path) -> None:
     # The first stage of a system replaced by another fold's.
     file = fit(two, tmp_path, "two.ckpt", make_batch(3))
     torch.manual_seed(50)
-    other = fit(RankingStage(3, NETWORK, OPTIMIZER), tmp_path, "fold.ckpt", make_batch(3, seed=8))
+    other = fit(RankingStage(3, NETWORK, **OPTIMIZER), tmp_path, "fold.ckpt", make_batch(3, seed=8))
     replaced = TwoStage.from_stages(other, file)
     assert replaced.mask_options["scale"] == "sigmoid"
     for key, value in torch.load(other, weights_only=True)["state_dict"].items():
@@ -221,7 +225,7 @@ def test_stages_that_do_not_belong_together(tmp_path: Path) -> None:
     whole = tmp_path / "stage1.ckpt"
     two = fit(system(tmp_path), tmp_path, "two.ckpt", make_batch(3))
     cases: list[tuple[Any, str]] = [
-        (lambda: TwoStage.from_stages(four, two), r"four\.ckpt tells 4 grades, stage 2 in .*two\.ckpt 3"),
+        (lambda: TwoStage.from_stages(four, two), r"four\.ckpt has 4 grades, stage 2 in .*two\.ckpt 3"),
         (
             lambda: TwoStage.from_stages(other, two),
             r"trained behind test_resnet, stage 1 in .*other\.ckpt is test_convnext",
@@ -230,14 +234,14 @@ def test_stages_that_do_not_belong_together(tmp_path: Path) -> None:
         (lambda: TwoStage.from_stages(hidden, two), "no activation maps"),
         (lambda: TwoStage.from_stages(two, two), "not of a single grading stage"),
         (lambda: TwoStage.from_stages(tmp_path / "none.ckpt", two), "does not exist"),
-        (lambda: TwoStage.from_stage1(first, 4, network=SECOND, optimizer=OPTIMIZER), "tells 3 grades, the data has 4"),
-        (lambda: TwoStage(3, SECOND, OPTIMIZER, stage1=NETWORK, input="image"), "input=roi"),
+        (lambda: TwoStage.from_stage1(first, 4, network=SECOND, **OPTIMIZER), "has 3 grades, the data has 4"),
+        (lambda: TwoStage(3, SECOND, stage1=NETWORK, input="image"), "input=roi"),
         (
-            lambda: TwoStage(3, SECOND, OPTIMIZER, stage1=NETWORK, mask={"scale": "softmax"}),
+            lambda: TwoStage(3, SECOND, stage1=NETWORK, mask={"scale": "softmax"}),
             r"mask\.scale=softmax is unknown",
         ),
-        (lambda: TwoStage(3, SECOND, OPTIMIZER, stage1=NETWORK, mask={"kind": "true"}), r"mask\.kind=true is unknown"),
-        (lambda: TwoStage(3, SECOND, OPTIMIZER, stage1=NETWORK, mask={"floor": 1.5}), r"mask\.floor=1\.5"),
+        (lambda: TwoStage(3, SECOND, stage1=NETWORK, mask={"kind": "true"}), r"mask\.kind=true is unknown"),
+        (lambda: TwoStage(3, SECOND, stage1=NETWORK, mask={"floor": 1.5}), r"mask\.floor=1\.5"),
     ]
     for act, message in cases:
         with pytest.raises(UserError, match=message) as caught:

@@ -22,7 +22,7 @@ from fundusnet.grading.datamodule import GradingDataModule
 from fundusnet.grading.scoring import score
 from fundusnet.grading.stage import RankingStage
 from fundusnet.grading.two_stage import TwoStage
-from fundusnet.prediction.loading import network_class
+from fundusnet.networks.build import import_network
 from fundusnet.runs.checkpoints import KEY, load_checkpoint, load_module, write_checkpoint
 
 
@@ -185,7 +185,7 @@ def test_bad_checkpoints_are_refused_in_one_line(place: Path, network: Path) -> 
     weights = {name: value for name, value in whole["state_dict"].items() if "bias" not in name}
     write_checkpoint(changed, {**whole, "state_dict": weights})
     stage2 = place / "stage2.ckpt"
-    module = RankingStage(3, {"backbone": "test_resnet", "cam_stride": 32}, {"name": "sgd"}, input="roi")
+    module = RankingStage(3, {"backbone": "test_resnet", "cam_stride": 32}, input="roi")
     stored = {"task": "grading", "classes": list(CLASSES), "size": 64}
     write_checkpoint(stage2, {"state_dict": module.state_dict(), "hyper_parameters": dict(module.hparams), KEY: stored})
     grading = grading_checkpoint(place / "three.ckpt", CLASSES)
@@ -195,7 +195,7 @@ def test_bad_checkpoints_are_refused_in_one_line(place: Path, network: Path) -> 
         (torn, "cannot be read"),
         (unknown, "of the task segmentation"),
         (plain, "holds no size of pictures and no operating point"),
-        (changed, "holds no GuidedModule: Error"),
+        (changed, "does not hold a GuidedModule: Error"),
         (stage2, "second stage without its first"),
         ([network, grading], "one task at a time"),
         ([grading, two], "networks of the same grades"),
@@ -252,13 +252,13 @@ def test_a_class_of_the_users_own_is_built_from_the_stored_options(
         pixels = torch.from_numpy(eyes.pixels[0].copy()).permute(2, 0, 1)[None].float() / 255
         expected = layer(pixels)[1].sigmoid()[0].tolist()
     assert list(found.probability.values()) == pytest.approx(expected, abs=0.02)
-    with pytest.raises(UserError, match=r"name=clinic\.OwnNetwork is unknown"):
+    with pytest.raises(UserError, match=r"needs the network class clinic\.OwnNetwork; pass it: fundusnet\.load"):
         fundusnet.load(file)
 
 
 def test_the_network_key_names_a_class_that_can_be_imported() -> None:
-    assert network_class(None) is None
-    assert network_class("torch.nn.Identity") is nn.Identity
+    assert import_network(None) is None
+    assert import_network("torch.nn.Identity") is nn.Identity
     for name, message in (
         ("OwnNetwork", "network=OwnNetwork cannot be imported"),
         ("nowhere.Net", "network=nowhere.Net cannot be imported: No module named 'nowhere'"),
@@ -266,4 +266,4 @@ def test_the_network_key_names_a_class_that_can_be_imported() -> None:
         ("torch.Tensor", "network=torch.Tensor is not a subclass of torch.nn.Module"),
     ):
         with pytest.raises(UserError, match=message):
-            network_class(name)
+            import_network(name)

@@ -19,13 +19,18 @@ def load_source(name: str, root: Path | str, options: Mapping[str, object] | Non
     """The manifest of the photographs under ``root``.
 
     Args:
-        name: One of ``SOURCES``.
+        name: One of ``SOURCES``, or the dotted name of a function of the user's own that takes the folder and the
+            options and returns a manifest.
         root: Folder of the unpacked set (synthetic draws its own photographs and may create it).
         options: Keyword arguments of the source's ``load``.
 
     Raises:
         UserError: The name, an option or the folder is wrong; names what was expected and found.
     """
+    if "." in name:
+        folder, load = Path(root).expanduser(), _import_loader(name)
+        _check_options(name, load, dict(options or {}))
+        return load(folder, **(options or {}))
     if name not in SOURCES:
         near = difflib.get_close_matches(name, SOURCES, n=1, cutoff=0.4)
         hint = f"did you mean '{near[0]}'? " if near else ""
@@ -34,7 +39,7 @@ def load_source(name: str, root: Path | str, options: Mapping[str, object] | Non
     if name != "synthetic" and not folder.is_dir():
         found = "a file" if folder.exists() else _nearest(folder)
         raise UserError(f"root={root}: source={name} expects {SOURCES[name]}, found {found}")
-    load: Loader = import_module(f"fundusnet.data.sources.{name}").load
+    load = _import_loader(f"fundusnet.data.sources.{name}.load")
     options = dict(options or {})
     _check_options(name, load, options)
     return load(folder, **options)
@@ -58,6 +63,18 @@ SOURCES: dict[str, str] = {
     "rfmid": "the folder that holds '1. Original Images' and '2. Groundtruths'",
     "synthetic": "any folder",
 }
+
+
+def _import_loader(name: str) -> Loader:
+    module, _, function = name.rpartition(".")
+    try:
+        loader: Loader = getattr(import_module(module), function)
+    except (ImportError, AttributeError) as error:
+        raise UserError(
+            f"data.source={name} cannot be imported: {error}; install its package, or add the folder that holds it to "
+            "PYTHONPATH"
+        ) from error
+    return loader
 
 
 def listing(folder: Path, limit: int = 8) -> str:
@@ -93,7 +110,7 @@ def _check_options(name: str, load: Loader, options: Mapping[str, object]) -> No
         if option not in known:
             raise UserError(f"source={name} has no option '{option}'; it has {', '.join(known) or 'none'}")
         default = known[option]
-        if get_origin(hints[option]) is Literal and value not in get_args(hints[option]):
+        if get_origin(hints.get(option)) is Literal and value not in get_args(hints[option]):
             raise UserError(
                 f"source={name}: data.options.{option}={value} is not valid; use {' or '.join(get_args(hints[option]))}"
             )

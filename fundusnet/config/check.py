@@ -1,0 +1,274 @@
+"""Refusing keys that no code reads and values that do not fit, before anything slow is imported.
+
+What a key may be is written once: in the signature of the constructor that takes it, or in ``config/keys.py``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from pkgutil import resolve_name
+from typing import Any, get_args, get_origin
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import DictConfig, OmegaConf, open_dict
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+from fundusnet.config.conf import conf_folder, flat_keys, keys_of, places_of_keys, select, values_in_files
+from fundusnet.config.keys import TASKS, VERBS
+from fundusnet.config.nearest import nearest
+from fundusnet.config.signatures import Signature, signature_of
+from fundusnet.errors import UserError
+
+# Constructor arguments that are not config keys of their groups, because code passes them.
+PASSED = {
+    "data": {"findings", "feature_size", "relabel", "fold", "folds", "masks", "seed"},
+    "model": {"findings", "size", "classes", "network_class"},
+    "model.network": {"findings", "classes"},
+    "model.stage1.network": {"findings", "classes"},
+    "trainer": {
+        *("folder", "seed", "callbacks", "loggers", "plugins", "logger", "strategy", "num_nodes", "default_root_dir"),
+        *("use_distributed_sampler",),
+    },
+}
+HYDRA = {"_target_", "_partial_", "_recursive_", "_convert_", "_args_"}
+# Groups of named objects: each is null or has a _target_.
+NAMED = ("callbacks", "logger", "data.augment")
+# Keys with content of any kind: the options of a source, the names of the user's own data.
+FREE = ("data.options", "labels")
+
+
+def check(
+    cfg: DictConfig,
+    verb: str = "train",
+    overrides: Sequence[str] = (),
+    own_folders: Sequence[Path] = (),
+    choices: Mapping[str, Any] | None = None,
+) -> None:
+    """Refuse keys that no code reads, and values that do not fit the signature that takes them.
+
+    What ``conf/`` offers to every task and model and this one does not read is taken out of ``cfg``; it is refused
+    where the user gave it.
+
+    Args:
+        cfg: The composed configuration; changed in place.
+        verb: The command it is for.
+        overrides: What the user gave on the command line.
+        own_folders: The user's own configuration trees.
+        choices: Group → the name of the file chosen.
+
+    Raises:
+        UserError: Names the key, and the nearest valid one or the values it may have.
+    """
+    task = _task(cfg) if verb == "train" else None
+    known = _known(verb, task)
+    if task == "findings" and select(cfg, "finding") is None:
+        raise UserError(f"{select(cfg, 'model.network._target_')} needs findings; choose some, such as finding=drusen")
+    given = _given_keys(overrides, own_folders, choices or {})
+    for key, node in list(_nodes(cfg)):
+        for name in _unread(key, node, known):
+            full = f"{key}.{name}" if key else name
+            if not key and name in ("experiment", "sweep", "debug"):
+                raise UserError(f"the file chosen by {name}= lacks '# @package _global_'; write it at the top")
+            if full in given:
+                if full in places_of_keys(verb):
+                    use = f"task={task}" if task else f"fundusnet {verb}"
+                    raise UserError(f"{full} is not used by {use}; leave it out")
+                raise UserError(unknown_key(full, _all_keys(cfg, known), verb))
+            with open_dict(node):
+                del node[name]
+    for key, node in _nodes(cfg):
+        _check_node(key, node, known)
+    if missing := sorted(OmegaConf.missing_keys(cfg)):
+        raise UserError(f"{missing[0]} is not given; add {missing[0]}=VALUE")
+    _check_relations(cfg, task)
+    folders = [conf_folder(), *own_folders]
+    if select(cfg, "data") is not None:
+        _check_source(cfg.data, folders)
+    if "finding" in cfg:
+        _check_findings(cfg, folders)
+
+
+def _given_keys(overrides: Sequence[str], own_folders: Sequence[Path], choices: Mapping[str, Any]) -> set[str]:
+    """Dotted keys that the user gave, and the groups above them."""
+    chosen = [(folder, f"{group}/{name}") for folder in own_folders for group, name in choices.items()]
+    given = {key for folder, name in chosen for key in keys_of(folder / f"{name}.yaml", folder)}
+    for override in map(OverridesParser.create().parse_override, overrides):
+        key = str(override.key_or_group)
+        given |= {key, *flat_keys(override.value(), f"{key}.")}
+    return given | {key[:end] for key in given for end, letter in enumerate(key) if letter == "."}
+
+
+def check_job(cfg: DictConfig, verb: str, hydra: Any) -> None:
+    """``check`` within a Hydra job, given ``HydraConfig.get()``."""
+    sources = hydra.runtime.config_sources
+    own_folders = [Path(each.path) for each in sources if each.provider == "command-line"]
+    check(cfg, verb, hydra.overrides.task, own_folders, hydra.runtime.choices)
+
+
+def _task(cfg: DictConfig) -> str:
+    task, fits = select(cfg, "task"), select(cfg, "model.task")
+    if fits not in TASKS:
+        raise UserError(f"model.task={fits} is not valid; a model file says task: findings or task: grading")
+    if task != fits:
+        raise UserError(f"task={task} does not fit the model, which is for {fits}; leave task out and choose a model")
+    return str(fits)
+
+
+def _known(verb: str, task: str | None) -> dict[str, Signature]:
+    """The signature of each group of a verb: those of all that take its keys, joined."""
+    layout = {group: list(targets) for group, targets in VERBS[verb].keys.items()}
+    for group, targets in TASKS.get(task or "", {}).items():
+        layout.setdefault(group, []).extend(targets)
+    return {group: _joined(targets, group) for group, targets in layout.items()}
+
+
+def _joined(targets: Sequence[str], group: str) -> Signature:
+    signatures = [signature for target in targets if (signature := signature_of(target))]
+    types = {name: kind for each in reversed(signatures) for name, kind in each.types.items()}
+    return Signature({name: kind for name, kind in types.items() if name not in PASSED.get(group, ())})
+
+
+def _nodes(cfg: DictConfig, above: str = "") -> Iterator[tuple[str, DictConfig]]:
+    """Every group of ``cfg`` with its dotted key, the top level first."""
+    yield above, cfg
+    for name in map(str, cfg):
+        key = f"{above}.{name}" if above else name
+        node = cfg._get_node(name)
+        if key in FREE or not isinstance(node, DictConfig):
+            continue
+        if not (node._is_none() or node._is_missing() or node._is_interpolation()):
+            yield from _nodes(node, key)
+
+
+def _signature(key: str, node: DictConfig, known: Mapping[str, Signature]) -> Signature | None:
+    """What a group can hold; None if its keys are names, or its source does not show it."""
+    if key not in known and "_target_" in node:
+        return signature_of(str(node._target_))
+    return known.get(key)
+
+
+def _unread(key: str, node: DictConfig, known: Mapping[str, Signature]) -> list[str]:
+    """The keys of a group that nothing reads."""
+    signature = _signature(key, node, known)
+    if signature is None or (signature.takes_any and "_target_" in node):
+        return [name for name in map(str, node) if name in PASSED.get(key, ())]
+    read = signature.types.keys() - PASSED.get(key, set()) | HYDRA
+    return [name for name in map(str, node) if name not in read]
+
+
+def _check_node(key: str, node: DictConfig, known: Mapping[str, Signature]) -> None:
+    """Check the values of a group."""
+    if key in NAMED:
+        _check_named(key, node)
+    signature = _signature(key, node, known)
+    if signature is None:
+        if "_target_" in node:
+            _check_import(f"{key}._target_", str(node._target_))
+        return
+    for name in map(str, node):
+        if name in signature.types and not OmegaConf.is_missing(node, name):
+            _check_value(f"{key}.{name}" if key else name, node[name], signature.types[name])
+
+
+def _check_named(key: str, node: DictConfig) -> None:
+    for name, value in node.items():
+        if value is not None and not (OmegaConf.is_dict(value) and "_target_" in value):
+            raise UserError(f"{key}.{name!s}={value} is not valid: use null, or a _target_, the dotted name of a class")
+
+
+def _check_import(key: str, target: str) -> None:
+    """Import what its source does not describe: slow, but better than an error after hours."""
+    try:
+        resolve_name(target)
+    except Exception as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise UserError(
+            f"{key}={target} cannot be imported: {reason}; check the name, install its package, or add the folder that "
+            "holds it to PYTHONPATH"
+        ) from error
+
+
+def _all_keys(cfg: DictConfig, known: Mapping[str, Signature]) -> list[str]:
+    """Every key there is or may be, in dotted form."""
+    found = [f"{group}.{name}" if group else name for group, each in known.items() for name in each.types]
+    for key, node in _nodes(cfg):
+        described = signature_of(str(node._target_)) if "_target_" in node else None
+        names = [*map(str, node), *(described.types if described else ())]
+        found += [f"{key}.{name}" if key else name for name in names if name not in PASSED.get(key, ())]
+    return list(dict.fromkeys(key for key in found if not key.endswith("_")))
+
+
+def unknown_key(key: str, known: Sequence[str], verb: str) -> str:
+    """The line about a key that nothing reads."""
+    known = [each for each in known if each != key]
+    return f"unknown key {key}{nearest(key, known) or f'; fundusnet {verb} --help lists the keys'}"
+
+
+def _check_value(key: str, value: Any, kind: Any) -> None:
+    if kind is Any:
+        return
+    plain = OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
+    try:
+        read = TypeAdapter(kind, config=ConfigDict(arbitrary_types_allowed=True)).validate_python(plain)
+    except ValidationError as error:
+        raise UserError(f"{key}={plain} is not valid: use {_allowed(error, kind)}") from error
+    if isinstance(plain, bool | str) and type(read) is not type(plain) and not isinstance(read, Path):
+        raise UserError(f"{key}={plain} is not valid: use {_NAMES.get(type(read), type(read).__name__)}")
+
+
+_NAMES = {int: "an integer", float: "a number", str: "a string", bool: "true or false"}
+
+
+def _allowed(error: ValidationError, kind: Any) -> str:
+    """What a value should be, in words."""
+    words = {"a valid integer": "an integer", "a valid number": "a number", "a valid string": "a string"}
+    words |= {"a valid boolean": "true or false", "a valid list": "a list"}
+    allowed = []
+    for each in error.errors():
+        text = each["msg"].removeprefix("Input should be ").partition(",")[0]
+        if each["type"] == "literal_error":
+            allowed.append(str(each["ctx"]["expected"]).replace("'", ""))
+        elif each["type"] in ("missing", "too_long") and get_origin(kind) is tuple:
+            allowed.append(f"a list of {len(get_args(kind))} values")
+        else:
+            allowed.append(words.get(text, f"a value {text}"))
+    return " or ".join(dict.fromkeys(allowed))
+
+
+def _check_relations(cfg: DictConfig, task: str | None) -> None:
+    """What no single signature can say."""
+    fractions = select(cfg, "data.fractions")
+    if fractions is not None and (len(fractions) != 3 or min(fractions) < 0 or fractions[0] == 0):
+        raise UserError(
+            f"data.fractions={list(fractions)} are not shares of train, val and test; use for example [0.7,0.1,0.2]"
+        )
+    rate = select(cfg, "model.optimizer.lr")
+    if isinstance(rate, int | float) and rate <= 0:
+        raise UserError(f"model.optimizer.lr={rate} is not valid: use a value greater than 0")
+    size, reductions = select(cfg, "data.size"), select(cfg, "model.network.reductions")
+    if task == "findings" and reductions is not None and size % 2**reductions:
+        stride = 2**reductions
+        fits = max(round(size / stride), 1) * stride
+        raise UserError(
+            f"data.size={size} is not a multiple of {stride}, the stride of "
+            f"model.network.reductions={reductions}; use data.size={fits} or fewer reductions"
+        )
+
+
+def _check_source(data: DictConfig, folders: Sequence[Path]) -> None:
+    known = sorted(str(source) for source in values_in_files(folders, "data", "source"))
+    if data.source not in known and "." not in data.source:  # dotted: a function of the user's own
+        raise UserError(f"unknown data.source={data.source}{nearest(data.source, known, list_all=True)}")
+
+
+def _check_findings(cfg: DictConfig, folders: Sequence[Path]) -> None:
+    known = sorted({str(name) for names in values_in_files(folders, "finding", "names") for name in names})
+    names = select(cfg, "finding.names") or []
+    if not names:
+        raise UserError(f"finding.names is empty; name one or more of {', '.join(known)}")
+    for name in names:
+        if list(names).count(name) > 1:
+            raise UserError(f"finding.names lists {name} twice; list it once")
+        if name not in known:
+            raise UserError(f"unknown finding {name}{nearest(name, known, list_all=True)}")
