@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +97,27 @@ def test_asked_to_end_it_saves_and_says_so(whole: Path, place: Path) -> None:
     assert same(weights(run)["state_dict"], weights(whole)["state_dict"])
 
 
+@pytest.mark.parametrize("devices", [1, pytest.param(2, marks=[pytest.mark.ddp, pytest.mark.slow])])
+def test_a_signal_to_the_whole_process_group_ends_it_in_order(place: Path, devices: int) -> None:
+    """As SLURM and timeout send it: to workers that load images too."""
+    run = place / f"group{devices}"
+    words = [*tiny_overrides(place), f"run_dir={run}", "trainer.max_epochs=10000", "trainer.patience=100000"]
+    words += ["data.num_workers=2", f"trainer.devices={devices}", *(["data.split_by=image"] if devices > 1 else [])]
+    command = [sys.executable, "-m", "fundusnet", "train", *words]
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    while not (run / "checkpoints" / "last.ckpt").exists() and process.poll() is None:
+        time.sleep(0.1)
+    os.killpg(process.pid, signal.SIGTERM)
+    said = process.communicate(timeout=120)[1].splitlines()
+    assert process.returncode == 143, said
+    assert said[-1] == f"fundusnet: stopped; resume with fundusnet train resume={run}"
+    assert not any("Traceback" in line or "Error" in line for line in said), said
+    assert state_of(run) == "interrupted"
+    assert last_complete(run / "checkpoints") == run / "checkpoints" / "last.ckpt"
+
+
 @pytest.mark.slow
 def test_a_torn_checkpoint_is_passed_over(whole: Path, place: Path, caplog: pytest.LogCaptureFixture) -> None:
     run = place / "torn"
@@ -115,7 +139,7 @@ def test_a_finished_run_is_returned_as_it_is(whole: Path) -> None:
 
 
 def test_only_a_run_folder_is_resumed(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="is no run folder"):
+    with pytest.raises(UserError, match="is not a run folder"):
         train(compose([f"resume={tmp_path}"]))
 
 
@@ -137,7 +161,7 @@ def test_a_fit_out_of_patience_is_not_taken_further(place: Path) -> None:
 def test_two_processes_never_share_a_folder(tmp_path: Path) -> None:
     with (
         folder_lock(tmp_path),
-        pytest.raises(UserError, match="another process is at work"),
+        pytest.raises(UserError, match="another process uses"),
         folder_lock(tmp_path, patience=0.1),
     ):
         pytest.fail("both are in")
