@@ -1,12 +1,12 @@
-"""Saving while 20 annotators click at once: how long each waits, and whether every click is kept exactly once.
+"""Saving while 20 annotators click at once: how long a save takes, and whether every click is stored exactly once.
 
-``python benchmarks/annotation.py [SECONDS]`` starts a real server and sends what 20 pages would: each clicks twice a
-second, every click saves the whole answer, and after eight the next image and its photograph are opened. The pages
-begin within the first ten seconds; what comes after these is timed. A 21st annotator clicks the real page in Chromium,
-which notes when the light of a region was drawn and when the page said "saved". At the end the server is killed
-(kill -9), what it wrote is compared with what it acknowledged, and rows of the same size are committed by bare SQLite
-beside it. Ends with status 1 where the median save takes 100 ms or more, the median light 50 ms or more, or the
-database holds anything but what was acknowledged.
+``python benchmarks/annotation.py [SECONDS]`` starts a real server and sends the requests of 20 pages: each clicks twice
+a second, every click saves the complete answer, and after eight clicks the next image and its photograph are opened.
+The pages start within the first ten seconds; timing begins after these. A 21st annotator clicks the real page in
+Chromium, which records when the region was highlighted and when the page showed "saved". At the end the server is
+killed (kill -9), its database is compared with what it acknowledged, and rows of the same size are committed with bare
+SQLite. Exits with status 1 if the median save takes 100 ms or more, the median highlight 50 ms or more, or the database
+differs from what was acknowledged.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ from fundusnet.data.regions import REGIONS
 ANNOTATORS, IMAGES, PAUSE, PER_IMAGE, BEGIN = 20, 60, 0.5, 8, 10.0
 SAVED_GOAL, LIT_GOAL = 0.100, 0.050  # seconds, medians
 NAMES = [f"reader{number:02d}" for number in range(ANNOTATORS)]
-WATCHED = "watched"  # the annotator whose page is a real one
+WATCHED = "watched"  # the annotator with the real page
 
-# In the page: from the event of a click to the frame that shows it, and to "saved".
+# In the page: seconds from a click event to the frame that shows it, and to "saved".
 WATCH = """() => {
   window.lit = []; window.saved = [];
   let shown = null, kept = null;
@@ -59,62 +59,62 @@ WATCH = """() => {
 
 
 @dataclass
-class Seen:
-    """Seconds of each request, and what was acknowledged: (annotator, image, change, version, regions)."""
+class Measured:
+    """Seconds of each request, and the acknowledged saves: (annotator, image, change, version, regions)."""
 
     saves: list[float] = field(default_factory=list)
-    asks: list[float] = field(default_factory=list)
+    opens: list[float] = field(default_factory=list)
     photographs: list[float] = field(default_factory=list)
     lit: list[float] = field(default_factory=list)
-    told: list[float] = field(default_factory=list)
-    kept: list[tuple[str, str, str, int, str]] = field(default_factory=list)
+    saved: list[float] = field(default_factory=list)
+    acknowledged: list[tuple[str, str, str, int, str]] = field(default_factory=list)
 
 
 def main() -> int:
-    """Measure, print, compare; 0 if all is well."""
+    """Measure, print and compare; 0 if all goals are met."""
     seconds = float(sys.argv[1]) if len(sys.argv) > 1 else 30
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         _draw(folder / "photographs")
         server, address, links = _start(folder)
         try:
-            seen = asyncio.run(_everybody(address, links, seconds))
+            measured = asyncio.run(_everybody(address, links, seconds))
             busy = _processor_seconds(server.pid)
         finally:
-            server.kill()  # whatever was acknowledged has to be there even so
+            server.kill()  # what was acknowledged has to survive this
             server.wait()
-        wrong = _compare(folder / "study" / "study.sqlite", seen)
+        wrong = _compare(folder / "study" / "study.sqlite", measured)
         bare = _bare_commits(folder)
-    waited = quantiles(seen.saves, n=20)
-    print(f"{len(seen.saves)} saves by {ANNOTATORS} annotators in {seconds:.0f} s, {len(seen.kept)} in all")
-    print(f"save        median {1000 * median(seen.saves):6.1f} ms   95% below {1000 * waited[-1]:6.1f} ms")
-    lit = [1000 * seconds for seconds in sorted(seen.lit)]
-    print(f"lit up      median {median(lit):6.1f} ms   slowest   {lit[-1]:6.1f} ms, {len(lit)} clicks in a browser")
-    print(f"page says   median {1000 * median(seen.told):6.1f} ms after the click that it is saved")
-    print(f"ask         median {1000 * median(seen.asks):6.1f} ms")
-    print(
-        f"            {1000 * busy / len(seen.kept):.1f} ms of the server's processor time a save, with all else it did"
-    )
-    print(f"photograph  median {1000 * median(seen.photographs):6.1f} ms")
+    waited = quantiles(measured.saves, n=20)
+    print(f"{len(measured.saves)} saves by {ANNOTATORS} annotators in {seconds:.0f} s")
+    print(f"{len(measured.acknowledged)} saves in all")
+    print(f"save        median {1000 * median(measured.saves):6.1f} ms   95% below {1000 * waited[-1]:6.1f} ms")
+    lit = [1000 * seconds for seconds in sorted(measured.lit)]
+    print(f"highlighted median {median(lit):6.1f} ms   slowest   {lit[-1]:6.1f} ms, {len(lit)} clicks in a browser")
+    print(f"page says   median {1000 * median(measured.saved):6.1f} ms after the click: saved")
+    print(f"open image  median {1000 * median(measured.opens):6.1f} ms")
+    busy_per_save = 1000 * busy / len(measured.acknowledged)
+    print(f"            {busy_per_save:.1f} ms of server processor time per save, other work included")
+    print(f"photograph  median {1000 * median(measured.photographs):6.1f} ms")
     print(f"bare commit median {1000 * bare:6.1f} ms")
     print(f"lost, doubled or changed: {wrong}")
-    return int(wrong > 0 or median(seen.saves) >= SAVED_GOAL or median(seen.lit) >= LIT_GOAL)
+    return int(wrong > 0 or median(measured.saves) >= SAVED_GOAL or median(measured.lit) >= LIT_GOAL)
 
 
-async def _everybody(address: str, links: dict[str, str], seconds: float) -> Seen:
-    seen, stop = Seen(), asyncio.Event()
-    pages = [asyncio.create_task(_page(name, address, links[name], seen, stop)) for name in NAMES]
-    pages.append(asyncio.create_task(_watched_page(links[WATCHED], seen, stop)))
+async def _everybody(address: str, links: dict[str, str], seconds: float) -> Measured:
+    measured, stop = Measured(), asyncio.Event()
+    pages = [asyncio.create_task(_page(name, address, links[name], measured, stop)) for name in NAMES]
+    pages.append(asyncio.create_task(_watched_page(links[WATCHED], measured, stop)))
     await asyncio.sleep(BEGIN)
-    for times in (seen.saves, seen.asks, seen.photographs):
+    for times in (measured.saves, measured.opens, measured.photographs):
         times.clear()
     await asyncio.sleep(seconds)
     stop.set()
     await asyncio.gather(*pages)
-    return seen
+    return measured
 
 
-async def _page(name: str, address: str, link: str, seen: Seen, stop: asyncio.Event) -> None:
+async def _page(name: str, address: str, link: str, measured: Measured, stop: asyncio.Event) -> None:
     chance = random.Random(name)
     async with httpx2.AsyncClient(base_url=address, timeout=60) as client:
         await client.get(link)
@@ -125,22 +125,24 @@ async def _page(name: str, address: str, link: str, seen: Seen, stop: asyncio.Ev
         while not stop.is_set():
             image_id = images[clicks // PER_IMAGE % len(images)]
             if clicks % PER_IMAGE == 0:
-                described = await _timed(client.get(f"/api/images/{image_id}"), seen.asks)
-                await _timed(client.get(f"/api/images/{image_id}/photograph"), seen.photographs)
+                described = await _timed(client.get(f"/api/images/{image_id}"), measured.opens)
+                await _timed(client.get(f"/api/images/{image_id}/photograph"), measured.photographs)
                 answer = described.json()["answer"]
                 points = {key: described.json()[key] for key in ("disc", "fovea")}
             clicks += 1
             regions = sorted(chance.sample(list(REGIONS.values()), chance.randint(1, 4)))
             answer |= {"findings": {"drusen": regions}, "state": "done", "change": str(uuid4()), **points}
-            sent = await _timed(client.put(f"/api/images/{image_id}/answer", json=answer, headers=headers), seen.saves)
+            sent = await _timed(
+                client.put(f"/api/images/{image_id}/answer", json=answer, headers=headers), measured.saves
+            )
             sent.raise_for_status()
             answer["version"] = sent.json()["version"]
-            seen.kept.append((name, image_id, answer["change"], answer["version"], ",".join(regions)))
+            measured.acknowledged.append((name, image_id, answer["change"], answer["version"], ",".join(regions)))
             await asyncio.sleep(PAUSE * chance.uniform(0.5, 1.5))
 
 
-async def _watched_page(link: str, seen: Seen, stop: asyncio.Event) -> None:
-    """Click region after region of a real page once a second, after the first ten, and take what it noted."""
+async def _watched_page(link: str, measured: Measured, stop: asyncio.Event) -> None:
+    """Click one region after another of the real page, one per second from the tenth second on; read its records."""
     async with async_playwright() as running:
         browser = await running.chromium.launch(
             executable_path=shutil.which("chromium"), args=["--no-sandbox", "--disable-gpu"]
@@ -157,11 +159,11 @@ async def _watched_page(link: str, seen: Seen, stop: asyncio.Event) -> None:
         await page.evaluate(WATCH)
         clicks = 0
         while not stop.is_set():
-            angle = 2 * math.pi * clicks / 8 + 0.2  # round the fovea and the disc, over region after region
+            angle = 2 * math.pi * clicks / 8 + 0.2  # around fovea and disc, across all regions
             await page.mouse.click(middle[0] + ring * math.cos(angle), middle[1] + ring * math.sin(angle))
             clicks += 1
             await asyncio.sleep(1)
-        seen.lit, seen.told = await page.evaluate("lit"), await page.evaluate("saved")
+        measured.lit, measured.saved = await page.evaluate("lit"), await page.evaluate("saved")
         await browser.close()
 
 
@@ -189,8 +191,8 @@ def _start(folder: Path) -> tuple[subprocess.Popen[str], str, dict[str, str]]:
     raise RuntimeError("the server did not start")
 
 
-def _compare(file: Path, seen: Seen) -> int:
-    """Rows that were acknowledged and are not there, or there and not acknowledged, or there twice."""
+def _compare(file: Path, measured: Measured) -> int:
+    """The number of rows acknowledged but missing, stored but not acknowledged, or stored twice."""
     with sqlite3.connect(file) as connection:
         rows = connection.execute(
             "SELECT name, image_id, change, version, content -> 'findings' ->> 'drusen' "
@@ -198,12 +200,12 @@ def _compare(file: Path, seen: Seen) -> int:
             (WATCHED,),
         ).fetchall()
     stored = sorted((*row[:4], ",".join(sorted(re.findall(r"\w+", row[4])))) for row in rows)
-    sent = sorted(seen.kept)
+    sent = sorted(measured.acknowledged)
     return len(set(stored) ^ set(sent)) + len(stored) - len(set(stored))
 
 
 def _bare_commits(folder: Path) -> float:
-    """Median seconds of a durable commit of a row of an answer's size."""
+    """Median seconds of a durable commit of a row of the size of an answer."""
     connection = sqlite3.connect(folder / "bare.sqlite", isolation_level=None)
     for statement in ("PRAGMA journal_mode=WAL", "PRAGMA synchronous=FULL", "CREATE TABLE bare (content TEXT)"):
         connection.execute(statement)
@@ -217,7 +219,7 @@ def _bare_commits(folder: Path) -> float:
 
 
 def _processor_seconds(pid: int) -> float:
-    """What a process has used so far, start included."""
+    """Processor time of a process since its start."""
     fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 

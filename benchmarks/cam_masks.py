@@ -1,6 +1,6 @@
-"""What masks cost: the whole system beside its bare network passes, and maps beside two libraries that make them.
+"""The cost of masks: the complete system against its bare forward passes, and maps against two libraries.
 
-Needs pytorch-grad-cam and torchcam (``pip install fundusnet[bench]``) for the second part; ``--alone`` leaves it out.
+Needs pytorch-grad-cam and torchcam (``pip install fundusnet[bench]``) for the second part; ``--alone`` skips it.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ from fundusnet.grading.two_stage import TwoStage
 
 NETWORK: dict[str, Any] = {"backbone": "densenet121", "cam_stride": 16}
 SYSTEM_LIMIT, GRAD_CAM_GOAL, TORCHCAM_GOAL = 1.1, 1.9, 1.0
-NOISE = 0.03  # torchcam runs the same network once: the ratio is 1 give or take what two runs of it differ by
+NOISE = 0.03  # torchcam also makes one pass of the same network, so the ratio is 1 within the noise of two passes
 
 
 def ratios(first: Callable[[], object], second: Callable[[], object], rounds: int) -> tuple[float, list[float]]:
-    """Median seconds of ``second``, and time of ``first`` over time of ``second``, measured in turns.
+    """Median seconds of ``second``, and time of ``first`` over time of ``second``, measured alternately.
 
-    Processor time, not the clock's: other programs on the machine take part in that.
+    Processor time instead of wall-clock time, which other programs on the machine would lengthen.
     """
     first(), second()  # warm
     times: list[tuple[float, float]] = []
     for number in range(rounds):
         pair = [0.0, 0.0]
-        for which in (0, 1) if number % 2 else (1, 0):  # neither always comes first
+        for which in (0, 1) if number % 2 else (1, 0):  # alternate which comes first
             start = time.process_time()
             (first, second)[which]()
             pair[which] = time.process_time() - start
@@ -42,27 +42,26 @@ def ratios(first: Callable[[], object], second: Callable[[], object], rounds: in
 
 
 def system(images: int, size: int, rounds: int) -> float:
-    """Stage 1, mask and stage 2, over the same networks' passes alone."""
-    optimizer = {"name": "rmsprop", "lr": 1e-4, "momentum": 0.0, "weight_decay": 0.0, "decay": 0.9}
-    two = TwoStage(3, {**NETWORK, "hidden": 2048}, optimizer, stage1=NETWORK).eval()
+    """Time of stage 1, mask and stage 2 over that of the forward passes of the same networks."""
+    two = TwoStage(3, {**NETWORK, "hidden": 2048}, stage1=NETWORK).eval()
     image = torch.randint(0, 256, (images, 3, size, size), dtype=torch.uint8)
     picture = two.picture(image)
 
     @torch.no_grad()
-    def whole() -> object:
+    def complete() -> object:
         return two(image)
 
     @torch.no_grad()
     def passes() -> object:
         return two.stage1(picture), two.network(picture)
 
-    seconds, over = ratios(whole, passes, rounds)
-    print(f"network passes: {seconds:.2f} s for {images} pictures of {size}")
-    return report("the system / its network passes", over)
+    seconds, over = ratios(complete, passes, rounds)
+    print(f"forward passes: {seconds:.2f} s for {images} images of {size} pixels")
+    return report("system / its forward passes", over)
 
 
 class OneSubClassifier(nn.Module):
-    """A plain classifier, as the libraries want it: picture → logits ``(B, 2)``."""
+    """A plain classifier, as the libraries need it: image → logits ``(B, 2)``."""
 
     def __init__(self, network: GradingNetwork) -> None:
         super().__init__()
@@ -73,7 +72,7 @@ class OneSubClassifier(nn.Module):
 
 
 def libraries(images: int, size: int, rounds: int) -> tuple[float, float]:
-    """Map of the predicted class at the size of the picture: the libraries' time over ours, same network, fp32."""
+    """Map of the predicted class at the size of the image: time of each library over ours, same network, fp32."""
     from pytorch_grad_cam import GradCAM
     from torchcam.methods import CAM
 
@@ -99,12 +98,12 @@ def libraries(images: int, size: int, rounds: int) -> tuple[float, float]:
         with GradCAM(model, [last]) as extractor:
             return torch.from_numpy(extractor(picture, None))[:, None]
 
-    torch.testing.assert_close(torchcam(), ours(), atol=1e-3, rtol=0)  # the same maps, or times mean nothing
+    torch.testing.assert_close(torchcam(), ours(), atol=1e-3, rtol=0)  # times of different maps are not comparable
     with torch.no_grad():
         logits, cams = network.with_maps(picture)
         positive = class_mask(cams[:, 0], logits[:, 0].argmax(dim=1), (size, size), "relu")
     together = torch.stack([positive.flatten(), grad_cam().flatten()])
-    print(f"correlation with pytorch-grad-cam's positive part: {float(torch.corrcoef(together)[0, 1]):.3f}")
+    print(f"correlation with pytorch-grad-cam (positive part): {float(torch.corrcoef(together)[0, 1]):.3f}")
     first = report("pytorch-grad-cam / fundusnet", ratios(grad_cam, ours, rounds)[1])
     return first, report("torchcam / fundusnet", ratios(torchcam, ours, rounds)[1])
 
@@ -121,7 +120,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=2)
     parser.add_argument("--size", type=int, default=512)
     parser.add_argument("--rounds", type=int, default=11)
-    parser.add_argument("--alone", action="store_true", help="leave the libraries out")
+    parser.add_argument("--alone", action="store_true", help="skip the libraries")
     options = parser.parse_args()
     torch.manual_seed(0)
     measured = system(options.images, options.size, options.rounds)
@@ -129,7 +128,7 @@ def main() -> None:
     if not options.alone:
         grad_cam, torchcam = libraries(options.images, options.size, options.rounds)
         failed |= grad_cam < GRAD_CAM_GOAL
-        print(f"goals: {SYSTEM_LIMIT} at most; {GRAD_CAM_GOAL} and {TORCHCAM_GOAL} at least")
+        print(f"goals: at most {SYSTEM_LIMIT}; at least {GRAD_CAM_GOAL} and {TORCHCAM_GOAL}")
         failed |= torchcam < TORCHCAM_GOAL * (1 - NOISE)
     if failed:
         raise SystemExit(1)

@@ -1,10 +1,11 @@
-"""What six colour statistics know of the grade: a linear baseline on the split, seed and images of a finished run.
+"""A linear baseline on six colour statistics, on the split, seed and images of a finished grading run.
 
     python benchmarks/keh_colour_baseline.py RUN [RUN ...] --output outputs/colour
 
-Fits a logistic regression to the mean and deviation of red, green and blue over each picture, on the training and
-validation images of the run (nothing is chosen on validation here), and scores it on the same test images. Each result
-is a folder that ``fundusnet report`` takes beside the runs: ``config.yaml``, ``predictions.csv``, ``metrics.json``.
+Fits a logistic regression to the mean and standard deviation of red, green and blue over each image, on the training
+and validation images of the run (nothing is chosen on validation here), and scores it on the same test images. Each
+result is a folder that ``fundusnet report`` can show beside the runs: ``config.yaml``, ``predictions.csv``,
+``metrics.json``.
 """
 
 from __future__ import annotations
@@ -23,23 +24,24 @@ from sklearn.preprocessing import StandardScaler
 
 from fundusnet.grading.statistics import grading_metrics
 from fundusnet.grading.task import make_datamodule
+from fundusnet.runs.folder import read_config
 
 
 def colour_statistics(pixels: np.ndarray) -> np.ndarray:
     """``(N, S, S, 3)`` uint8 → ``(N, 6)``: mean and standard deviation of each channel."""
-    return np.stack([np.r_[picture.mean(axis=(0, 1)), picture.std(axis=(0, 1))] for picture in pixels])
+    return np.stack([np.r_[image.mean(axis=(0, 1)), image.std(axis=(0, 1))] for image in pixels])
 
 
 def baseline(run: Path, folder: Path, resamples: int) -> dict[str, Any]:
     """Fit and score the linear model on the split of ``run``; returns the content of its ``metrics.json``."""
-    cfg: Any = OmegaConf.load(run / "config.yaml")
+    cfg = read_config(run)
     datamodule = make_datamodule(cfg)
     datamodule.setup("fit")
     prepared, rows, grade = datamodule.prepared, datamodule.rows, datamodule.grade
-    known = np.concatenate([rows["train"], rows["val"]])
+    fitted = np.concatenate([rows["train"], rows["val"]])
     model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
-    model.fit(colour_statistics(prepared.pixels[known]), grade[known])
-    shares = model.predict_proba(colour_statistics(prepared.pixels[rows["test"]]))
+    model.fit(colour_statistics(prepared.pixels[fitted]), grade[fitted])
+    probability = model.predict_proba(colour_statistics(prepared.pixels[rows["test"]]))
 
     images = prepared.manifest.images.iloc[rows["test"]]
     table = pd.DataFrame(
@@ -47,9 +49,9 @@ def baseline(run: Path, folder: Path, resamples: int) -> dict[str, Any]:
             "image_id": images["image_id"].to_numpy(),
             "patient_id": images["patient_id"].to_numpy(),
             "grade": grade[rows["test"]],
-            "predicted": shares.argmax(axis=1),
+            "predicted": probability.argmax(axis=1),
             "stage1_predicted": "",
-            **{f"p_gt_{k}": shares[:, k + 1 :].sum(axis=1) for k in range(shares.shape[1] - 1)},
+            **{f"p_gt_{k}": probability[:, k + 1 :].sum(axis=1) for k in range(probability.shape[1] - 1)},
         }
     )
     folder.mkdir(parents=True, exist_ok=True)
@@ -57,25 +59,25 @@ def baseline(run: Path, folder: Path, resamples: int) -> dict[str, Any]:
     scored = table.assign(stage1_predicted=np.nan)
     result: dict[str, Any] = grading_metrics(scored, datamodule.classes, n=resamples)
     (folder / "metrics.json").write_text(json.dumps(result, indent=2) + "\n")
-    own = {
+    config = {
         "task": "grading",
         "name": "linear model on six colour statistics",
         "seed": cfg.seed,
         "data": OmegaConf.to_container(cfg.data),
         "model": {"head": "colour"},
     }
-    OmegaConf.save(own, folder / "config.yaml")
+    OmegaConf.save(config, folder / "config.yaml")
     return result
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("runs", nargs="+", type=Path, help="finished grading runs, whose splits are taken")
-    parser.add_argument("--output", type=Path, default=Path("outputs/colour"), help="a folder for each seed goes here")
+    parser.add_argument("runs", nargs="+", type=Path, help="finished grading runs whose splits to use")
+    parser.add_argument("--output", type=Path, default=Path("outputs/colour"), help="gets a folder for each seed")
     parser.add_argument("--bootstrap", type=int, default=2000)
     options = parser.parse_args()
     for run in options.runs:
-        seed = OmegaConf.load(run / "config.yaml").seed
+        seed = read_config(run).seed
         folder = options.output / f"seed{seed}"
         metrics = baseline(run, folder, options.bootstrap)["metrics"]
         values = {name: entry["value"] for name, entry in metrics.items()}

@@ -1,7 +1,7 @@
-"""Training images a second and core: read, augmented, cues drawn, moved and pooled, put into batches.
+"""Training images per second and core: read, augmented, cues drawn, warped and pooled, collated into batches.
 
-``python benchmarks/pipeline.py`` prints the rates with one finding and with nine, what each step takes of them, and
-how long albumentations' own flips and affine take beside ``Warp``.
+``python benchmarks/pipeline.py`` prints the rates with one finding and with nine, the time of each step, and the time
+of albumentations' own flips and affine transform relative to ``Warp``.
 """
 
 from __future__ import annotations
@@ -11,11 +11,12 @@ from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
+import albumentations as A
 import cv2
 import numpy as np
 import torch
 
-from fundusnet.data.augment import A, Augment, Warp
+from fundusnet.data.augment import Augment, Warp
 from fundusnet.data.labels import FindingLabels
 from fundusnet.data.loading import collate
 from fundusnet.data.regions import REGIONS
@@ -23,7 +24,7 @@ from fundusnet.findings.datamodule import FindingsDataset, pool
 
 SIZE, BATCH, ROUNDS, GOAL = 512, 32, 8, 120
 POINTS = ((370.0, 250.0), (250.0, 260.0))
-PRESENT = 0.5  # share of the pictures that show a finding
+PRESENT = 0.5  # share of the images that show a finding
 
 
 def main() -> None:
@@ -46,20 +47,20 @@ def main() -> None:
         "augment, 9 cues": (lambda: augment(pixels[0], planes[9], np.random.default_rng(0)), 1),
         "draw the cues of 9": (lambda: nine.labels.packed_cue(most), 1),
         "pool the cues of 9": (lambda: pool(planes[9], SIZE // 32), 1),
-        "all of it, 1 finding": (batch(one), BATCH),
-        "all of it, 9 findings": (batch(nine), BATCH),
+        "everything, 1 finding": (batch(one), BATCH),
+        "everything, 9 findings": (batch(nine), BATCH),
     }
-    seconds = in_turns({name: call for name, (call, _) in steps.items()})
+    seconds = alternate({name: call for name, (call, _) in steps.items()})
     warp = seconds["bare warp of an image"]
     for name, (_, images) in steps.items():
         each = seconds[name] / images
-        rate = f" = {1 / each:.0f} images a second and core (goal {GOAL})" if images > 1 else ""
+        rate = f" = {1 / each:.0f} images per second and core (goal {GOAL})" if images > 1 else ""
         print(f"{name:24s}{1000 * each:6.2f} ms, {each / warp:4.1f} bare warps{rate}")
     compare_warps(pixels[0])
 
 
 def compare_warps(image: np.ndarray) -> None:
-    """Print how many times longer albumentations' flips and affine take than ``Warp``, by the number of masks."""
+    """Print the time of albumentations' flips and affine over that of ``Warp``, by the number of masks."""
     affine = A.Affine(
         scale=(0.9, 1.1), rotate=(-15, 15), translate_percent=(-0.05, 0.05), shear={"x": (-5, 5), "y": 0}, p=1
     )
@@ -73,8 +74,10 @@ def compare_warps(image: np.ndarray) -> None:
             "library": lambda masks=masks: library(image, masks, rng),
             "fused": lambda masks=masks: fused(image, masks, rng),
         }
-        seconds = in_turns(calls, rounds=10 * ROUNDS)
-        print(f"flips and affine of albumentations, {count} masks: {seconds['library'] / seconds['fused']:.2f} Warps")
+        seconds = alternate(calls, rounds=10 * ROUNDS)
+        print(
+            f"flips and affine of albumentations, {count} masks: {seconds['library'] / seconds['fused']:.2f} times Warp"
+        )
 
 
 def default_augment() -> Augment:
@@ -83,7 +86,7 @@ def default_augment() -> Augment:
 
 
 def dataset(pixels: np.ndarray, count: int) -> FindingsDataset:
-    """``count`` findings, each present in half of the pictures and then in one to three regions."""
+    """``count`` findings, each present in half of the images, in one to three regions."""
     rng = np.random.default_rng(count)
     label = (rng.random((len(pixels), count)) < PRESENT).astype(np.float32)
     names = list(REGIONS.values())
@@ -94,8 +97,8 @@ def dataset(pixels: np.ndarray, count: int) -> FindingsDataset:
     return FindingsDataset(prepared, labels, np.arange(len(pixels)), SIZE // 32, default_augment())
 
 
-def in_turns(calls: dict[str, Callable[[], object]], rounds: int = ROUNDS) -> dict[str, float]:
-    """The median processor time of each call in seconds; in turns, so that a neighbour's load falls on all alike."""
+def alternate(calls: dict[str, Callable[[], object]], rounds: int = ROUNDS) -> dict[str, float]:
+    """The median processor time of each call in seconds; alternating, so that other load affects all equally."""
     times: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(rounds + 1):
         for name, call in calls.items():

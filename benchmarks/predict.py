@@ -1,13 +1,13 @@
-"""``predict`` beside the bare forward passes of its network, and its peak memory for few photographs and for many.
+"""Throughput of ``predict`` against the bare forward passes of its network, and its peak memory by photographs.
 
     python benchmarks/predict.py [--pictures 1000] [--many 10000] [--rounds 2] [--device cpu]
 
-Draws photographs of 512 pixels and makes a checkpoint of an untrained network of the default width. Rounds are taken
-in turns: a share of the photographs with nothing but tables, the same with heat maps, and as many prepared pictures
-through the network alone. On a processor the network has one thread in all three, and one process reads, so that two
-cores do what a GPU and a processor would. Ratios are taken twice: by the clock (is the network kept busy?), and by
-processor time, that of the process that reads included (what does it cost where they share a core?). Memory is that of
-a process of its own. Prints one JSON object.
+Draws photographs of 512 pixels and makes a checkpoint of an untrained network of the default width. Each round
+predicts a share of the photographs with tables only, the same with heat maps, and passes as many prepared images
+through the network alone. On a CPU the network has one thread in all three, and one process reads, so that two cores
+stand for a GPU and a CPU. Ratios are given in wall-clock time (is the network kept busy?) and in processor time
+including the reading process (what does it cost if they share a core?). Memory is measured in a separate process.
+Prints one JSON object.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from pathlib import Path
 
 import numpy as np
 
-DISTINCT = 40  # photographs that are drawn; the others are links to them
+DISTINCT = 40  # photographs drawn; the others are links to them
 SIZE = 512
 
 Spent = tuple[float, float]
@@ -83,13 +83,16 @@ def _throughput(place: Path, pictures: int, rounds: int, device: str) -> dict[st
     seconds = {name: np.array(each) for name, each in spent.items()}
     answer = {"bare_per_second": round(1 / float(np.median(seconds["bare"][:, 0])), 2)}
     for name in ("tables", "heatmaps"):
-        by_clock, by_processor = np.median(seconds["bare"] / seconds[name], axis=0)
-        answer |= {f"{name}_by_clock": round(float(by_clock), 3), f"{name}_by_processor": round(float(by_processor), 3)}
+        wall_clock, processor_time = np.median(seconds["bare"] / seconds[name], axis=0)
+        answer |= {
+            f"{name}_wall_clock": round(float(wall_clock), 3),
+            f"{name}_processor_time": round(float(processor_time), 3),
+        }
     return answer
 
 
 def _predict(place: Path, predictor: object, name: str, count: int, *, draw: bool) -> Spent:
-    """From the first process to the last row, page apart: it is bounded."""
+    """From the start of the first process to the last row, without the page, whose cost is bounded."""
     from fundusnet.commands.predict import predict_missing
     from fundusnet.config.compose import compose
     from fundusnet.prediction.inputs import find_inputs
@@ -109,13 +112,13 @@ def _predict(place: Path, predictor: object, name: str, count: int, *, draw: boo
 
 
 def _now() -> Spent:
-    """Seconds by the clock, and of processor time of this process and of those it has started and seen end."""
+    """Seconds of wall-clock time, and of processor time of this process and its finished children."""
     children = resource.getrusage(resource.RUSAGE_CHILDREN)
     return time.monotonic(), time.process_time() + children.ru_utime + children.ru_stime
 
 
 def _each(start: Spent, count: int) -> Spent:
-    """Seconds a photograph since ``start``."""
+    """Seconds per photograph since ``start``."""
     clock, processor = _now()
     return (clock - start[0]) / count, (processor - start[1]) / count
 
@@ -134,7 +137,7 @@ def _peak_mib(place: Path, count: int) -> float:
     folder, output = _linked(place, f"memory{count}", count), place / "out" / f"memory{count}"
     cfg = [f"checkpoint={place}/small.ckpt", f"input={folder}", f"output={output}", "workers=2", "device=cpu"]
     predict(compose(cfg, verb="predict"))
-    # Not ru_maxrss, which a process takes over from the one that started it.
+    # Not ru_maxrss, which a process inherits from its parent.
     status = Path("/proc/self/status").read_text(encoding="utf-8")
     return round(int(status.split("VmHWM:")[1].split()[0]) / 1024, 1)
 
@@ -157,17 +160,15 @@ def _draw(place: Path) -> None:
 
 
 def _checkpoint(file: Path, width: int, size: int) -> None:
-    from omegaconf import OmegaConf
-
     from fundusnet.config.compose import compose
     from fundusnet.data.appearance import Appearance
     from fundusnet.findings.module import GuidedModule
+    from fundusnet.fitting.module_arguments import module_arguments
     from fundusnet.runs.checkpoints import KEY, write_checkpoint
 
     cfg = compose(["experiment=findings", "data.root=x", f"model.network.width={width}", f"data.size={size}"])
-    model = OmegaConf.to_container(cfg.model, resolve=True)
     names = list(cfg.finding.names)
-    module = GuidedModule(names, size, model["network"], model["loss"], model["optimizer"])  # type: ignore[index, call-overload]
+    module = GuidedModule(names, size, **module_arguments(cfg.model))
     appearance = Appearance.of(np.random.default_rng(0).normal(size=(50, 7)))
     stored = {"task": "findings", "findings": names, "size": size, "operating_points": dict.fromkeys(names, 0.5)}
     stored["appearance"] = appearance.plain() if appearance else None

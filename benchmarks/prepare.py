@@ -1,8 +1,8 @@
-"""Preparation: photographs a second and core, against a full decoding; and memory for N against 4 N photographs.
+"""Preparation: photographs per second and core against a full decoding, and peak memory for N and 4 N photographs.
 
     python benchmarks/prepare.py [FOLDER OF LARGE JPEG FILES]
 
-Without a folder a 4288×2848 JPEG is made. Prints one JSON object.
+Without a folder it generates 4288×2848 JPEG files. Prints one JSON object.
 """
 
 from __future__ import annotations
@@ -41,13 +41,13 @@ def main() -> None:
         ]
         prepare_one(jobs[0])
         fast, slow = 0.0, 0.0
-        # In turns, so that a neighbour's load on the machine falls on both alike. Processor time, not the clock's.
+        # Alternating and in processor time, so that other load on the machine affects both equally.
         for job, file in zip(jobs, files, strict=True):
             start = time.process_time()
             prepare_one(job)
             middle = time.process_time()
-            whole = read_photograph(file)
-            crop_square(whole, find_field(whole.pixels), SIZE)
+            full = read_photograph(file)
+            crop_square(full, find_field(full.pixels), SIZE)
             fast, slow = fast + middle - start, slow + time.process_time() - middle
         few, many = (_memory(folder, count) for count in (40, 160))
     rate = len(files) / fast

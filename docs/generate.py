@@ -1,4 +1,4 @@
-"""Pages of the site that are kept elsewhere: the README, the methods, the benchmarks, the configuration, the code."""
+"""Generates the pages of the site whose content is elsewhere: README, methods, benchmarks, configuration, code."""
 
 from __future__ import annotations
 
@@ -17,10 +17,13 @@ COPIED = {
 }
 PICTURES = ("fundusnet/findings/method.png", "fundusnet/grading/method.png")
 API = {
-    "What the verbs do": ["fundusnet.train", "fundusnet.evaluate", "fundusnet.predict", "fundusnet.compose"],
+    "Verbs": [
+        "fundusnet.train", "fundusnet.evaluate", "fundusnet.predict", "fundusnet.export", "fundusnet.compose",
+    ],
     "A trained network": ["fundusnet.load", "fundusnet.prediction.predictor.Predictor"],
-    "Regions and readings": [
+    "Data": [
         "fundusnet.data.regions.region_map", "fundusnet.data.regions.cue_mask", "fundusnet.data.consensus.consensus",
+        "fundusnet.data.datamodule.FundusDataModule",
     ],
     "Findings": [
         "fundusnet.findings.network.GuidedCAM", "fundusnet.findings.loss.guidance_loss",
@@ -41,7 +44,7 @@ API = {
 
 
 def target_of(link: str, page: Path) -> str | None:
-    """Where a link in the file ``page`` of the checkout leads on the site, from the site's root; None if not there."""
+    """The path on the site of a link in the file ``page`` of the checkout; None if the site does not have it."""
     path = normpath(page.parent / link.partition("#")[0])
     if path in COPIED:
         return COPIED[path]
@@ -52,14 +55,14 @@ def target_of(link: str, page: Path) -> str | None:
     return None
 
 
-def rewritten(text: str, page: Path, place: str) -> str:
-    """Markdown of ``page`` with its relative links made to fit ``place``, a path on the site."""
+def rewrite_links(text: str, page: Path, place: str) -> str:
+    """Markdown of ``page`` with its relative links changed for ``place``, its path on the site."""
 
     def link(found: re.Match[str]) -> str:
         if re.match(r"[a-z]+:|#", found[2]):
             return found[0]
         target = target_of(found[2], page)
-        if target is None:  # a file of the checkout
+        if target is None:  # a file of the checkout only
             return found[1].strip("![]")
         return f"{found[1]}({'../' * place.count('/')}{target})"
 
@@ -67,22 +70,22 @@ def rewritten(text: str, page: Path, place: str) -> str:
 
 
 def configuration() -> str:
-    """Every file of ``conf/``, group by group, with the comments that stand beside the values."""
+    """Every file of ``conf/`` by group, with its comments."""
     lines = [
-        "# Configuration", "", "What the files of `conf/` hold. `fundusnet VERB --cfg job` shows what a command would",
-        "run with; `key=value` changes a value, `group=name` chooses a file.", "",
+        "# Configuration", "", "The files of `conf/`. `fundusnet VERB --cfg job` shows the configuration of a command;",
+        "`key=value` changes a value, `group=name` chooses a file.", "",
     ]  # fmt: skip
     conf = ROOT / "conf"
-    folders = [conf, *sorted(folder for folder in conf.iterdir() if folder.is_dir())]
+    folders = [conf, *sorted(folder for folder in conf.rglob("*") if folder.is_dir())]
     for folder in folders:
-        lines += [f"## {'Verbs' if folder == conf else folder.name}", ""]
+        lines += [f"## {'Verbs' if folder == conf else folder.relative_to(conf)}", ""]
         for file in sorted(folder.glob("*.yaml")):
             lines += [f"### {file.relative_to(conf)}", "", "```yaml", file.read_text().rstrip(), "```", ""]
     return "\n".join(lines)
 
 
 def python() -> str:
-    """What others may import."""
+    """The public names, for mkdocstrings."""
     lines = ["# Python", ""]
     for title, names in API.items():
         lines += [f"## {title}", ""]
@@ -91,11 +94,11 @@ def python() -> str:
     return "\n".join(lines)
 
 
-# Pages of docs/ too, for they may lead out of it.
-OWN = {str(page.relative_to(ROOT)): str(page.relative_to(ROOT / "docs")) for page in ROOT.glob("docs/**/*.md")}
-for source, place in {**COPIED, **OWN}.items():
+# Pages of docs/ too: they may link to files outside of it.
+PAGES = {str(page.relative_to(ROOT)): str(page.relative_to(ROOT / "docs")) for page in ROOT.glob("docs/**/*.md")}
+for source, place in {**COPIED, **PAGES}.items():
     with mkdocs_gen_files.open(place, "w") as page:
-        page.write(rewritten((ROOT / source).read_text(), Path(source), place))
+        page.write(rewrite_links((ROOT / source).read_text(), Path(source), place))
 for picture in PICTURES:
     if (ROOT / picture).is_file():
         with mkdocs_gen_files.open(f"methods/{picture.split('/')[1]}.png", "wb") as copy:

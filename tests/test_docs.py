@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from fundusnet.cli.usage import VERBS
 from fundusnet.config.compose import compose
+from fundusnet.config.keys import VERBS
 from fundusnet.errors import UserError
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -1,4 +1,4 @@
-"""Draw the picture of ``fundusnet/findings/README.md`` from two finished runs on drawn eyes.
+"""Draw the figure of ``fundusnet/findings/README.md`` from two finished runs on drawn eyes.
 
     python docs/figures/findings_method.py RUN_WITHOUT RUN_WITH fundusnet/findings/method.png
 
@@ -27,7 +27,7 @@ LABELS = {1: "present", 0: "absent"}
 
 
 def main(without: Path, with_guidance: Path, output: Path) -> None:
-    """Three test images: a clear case, one the shortcut hides, and one it feigns."""
+    """Three test images: a clear case, a finding that the shortcut hides, and one that it suggests wrongly."""
     runs = read_runs([without, with_guidance], FINDINGS)
     finding = runs[0].targets[0]
     prepared = open_prepared(Path(runs[0].config["data"]["folder"]))
@@ -38,7 +38,7 @@ def main(without: Path, with_guidance: Path, output: Path) -> None:
 
     figure = Figure(figsize=(11.5, 7.4), dpi=110, layout="constrained")
     titles = ["photograph, 8 regions, lesions", "cue: the regions marked", "cue at the map's size", *("", "")]
-    for line, image_id in zip(figure.subplots(3, 5), chosen(*rows), strict=True):
+    for line, image_id in zip(figure.subplots(3, 5), choose_images(*rows), strict=True):
         row = row_of[image_id]
         image = prepared.manifest.images.iloc[row]
         cue = labels.cue(row)
@@ -59,12 +59,12 @@ def main(without: Path, with_guidance: Path, output: Path) -> None:
         truth = LABELS[int(rows[0].loc[image_id, "label"])]
         line[0].set_ylabel(f"{finding.replace('_', ' ')}: {truth}", fontsize=10)
         for axes, name, table in zip(line[3:], ("λ = 0", "with guidance"), rows, strict=True):
-            axes.set_title(f"{name}: says {table.loc[image_id, 'probability']:.2f}", fontsize=10)
+            axes.set_title(f"{name}: predicts {table.loc[image_id, 'probability']:.2f}", fontsize=10)
     output.write_bytes(encode(figure))
 
 
-def chosen(without: pd.DataFrame, with_guidance: pd.DataFrame) -> list[str]:
-    """Both right; present and missed without guidance; absent and a false alarm without it."""
+def choose_images(without: pd.DataFrame, with_guidance: pd.DataFrame) -> list[str]:
+    """Both correct; present but missed without guidance; absent but a false positive without guidance."""
     gap = with_guidance["probability"] - without["probability"]
     present, absent = without["label"] == 1, without["label"] == 0
     both = (without["probability"] + with_guidance["probability"])[present]

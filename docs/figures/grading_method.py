@@ -1,4 +1,4 @@
-"""Draw the picture of ``fundusnet/grading/README.md`` from a finished two-stage run on drawn eyes.
+"""Draw the figure of ``fundusnet/grading/README.md`` from a finished two-stage run on drawn eyes.
 
 python docs/figures/grading_method.py RUN fundusnet/grading/method.png
 """
@@ -22,21 +22,21 @@ TITLES = ("photograph", "mask of stage 1's grade", "what stage 2 sees")
 
 
 def main(folder: Path, output: Path) -> None:
-    """For each grade the first test image that both stages grade rightly."""
+    """For each grade, the first test image that both stages grade correctly."""
     (run,) = read_runs([folder], GRADING)
     classes = run.results["classes"]
     prepared = open_prepared(Path(run.config["data"]["folder"]))
     row_of = {image_id: row for row, image_id in enumerate(prepared.manifest.images["image_id"])}
     masks = run.stored_maps("masks.npz", "mask")
     rows = run.predictions[GRADE]
-    right = rows[(rows["grade"] == rows["predicted"]) & (rows["grade"] == rows["stage1_predicted"])]
+    correct = rows[(rows["grade"] == rows["predicted"]) & (rows["grade"] == rows["stage1_predicted"])]
 
     figure = Figure(figsize=(7.2, 2.55 * len(classes)), dpi=110, layout="constrained")
     for grade, (line, name) in enumerate(zip(figure.subplots(len(classes), 3, squeeze=False), classes, strict=True)):
         for axes in line:
             axes.set(xticks=[], yticks=[])
         line[0].set_ylabel(name, fontsize=10)
-        of_grade = right[right["grade"] == grade]
+        of_grade = correct[correct["grade"] == grade]
         if of_grade.empty:
             continue
         image_id = str(of_grade.index[0])
