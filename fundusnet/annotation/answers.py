@@ -22,7 +22,6 @@ REASONS = (
     "no fundus photograph",
     "other",
 )
-STATES = ("todo", "done", "skipped", "ungradable")
 NO_ANSWER: dict[str, object] = {
     "findings": {},
     "normal": False,
