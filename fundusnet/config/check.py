@@ -217,13 +217,19 @@ def _check_value(key: str, value: Any, kind: Any) -> None:
         raise UserError(f"{key}={plain} is not valid: use {_NAMES.get(type(read), type(read).__name__)}")
 
 
+PYDANTIC = {
+    "a valid boolean": "true or false",
+    "a valid integer": "an integer",
+    "a valid number": "a number",
+    "a valid string": "a string",
+    "a valid list": "a list",
+}
+ORDER = list(PYDANTIC.values())
 _NAMES = {int: "an integer", float: "a number", str: "a string", bool: "true or false"}
 
 
 def _allowed(error: ValidationError, kind: Any) -> str:
     """What a value should be, in words."""
-    words = {"a valid integer": "an integer", "a valid number": "a number", "a valid string": "a string"}
-    words |= {"a valid boolean": "true or false", "a valid list": "a list"}
     allowed = []
     for each in error.errors():
         text = each["msg"].removeprefix("Input should be ").partition(",")[0]
@@ -232,8 +238,11 @@ def _allowed(error: ValidationError, kind: Any) -> str:
         elif each["type"] in ("missing", "too_long") and get_origin(kind) is tuple:
             allowed.append(f"a list of {len(get_args(kind))} values")
         else:
-            allowed.append(words.get(text, f"a value {text}"))
-    return " or ".join(dict.fromkeys(allowed))
+            allowed.append(PYDANTIC.get(text, f"a value {text}"))
+    # Unions are cached by typing in the order of their first use, which is no order to show.
+    return " or ".join(
+        sorted(set(allowed), key=lambda text: (ORDER.index(text) if text in ORDER else len(ORDER), text))
+    )
 
 
 def _check_relations(cfg: DictConfig, task: str | None) -> None:

@@ -101,7 +101,7 @@ def test_a_value_of_a_group_reaches_the_network() -> None:
         ("data=idird", "unknown data=idird; did you mean idrid?"),
         ("finding=drusn", "did you mean drusen?"),
         ("model.loss.weight=-0.5", "model.loss.weight=-0.5 is not valid: use a value greater than or equal to 0"),
-        ("finding.dilations=[1,0]", "finding.dilations=[1, 0] is not valid: use a value greater than or equal to 1"),
+        ("finding.dilations=[1,0]", "finding.dilations=[1, 0] is not valid: use a list or a value greater"),
         ("finding.dilations=[[1,2],[-1]]", "use an integer or a value greater than or equal to 1"),
         ("data.size=500", "use data.size=512"),
         ("finding.names=[drusen,hemorrage]", "unknown finding hemorrage; did you mean hemorrhage?"),
