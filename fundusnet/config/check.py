@@ -22,7 +22,7 @@ from fundusnet.errors import UserError
 
 # Constructor arguments that are not config keys of their groups, because code passes them.
 PASSED = {
-    "data": {"findings", "feature_size", "relabel", "fold", "folds", "masks", "seed"},
+    "data": {"findings", "feature_size", "relabel", "mask_folds", "left_out", "masks", "seed"},
     "model": {"findings", "size", "classes", "network_class"},
     "model.network": {"findings", "classes"},
     "model.stage1.network": {"findings", "classes"},

@@ -20,7 +20,7 @@ from fundusnet.data.loading import Item, make_loader
 from fundusnet.data.manifest import SPLITS
 from fundusnet.data.prepared import PreparedSet, open_prepared
 from fundusnet.data.relabel import relabelling
-from fundusnet.data.splits import make_splits
+from fundusnet.data.splits import make_folds, make_splits
 from fundusnet.errors import UserError
 
 
@@ -37,6 +37,8 @@ class FundusDataModule(LightningDataModule):
         num_workers: Processes that load images, per process; 0 = none.
         augment: Augmentation of training images; None = none.
         fractions: Shares of train, validation and test where the source has no official split.
+        folds: Number of folds of cross-validation, in which official splits are ignored; None = a single split.
+        fold: The fold that is the test split, 0 … ``folds`` - 1; validation has its share of ``fractions``.
         split_by: Keep the images of a patient in one split ("patient"), or not ("image").
         seed: Seed of splits, training order and augmentation.
         relabel: Maps a set from elsewhere, which is scored and not trained on, to the labels of a run; None = the
@@ -58,6 +60,8 @@ class FundusDataModule(LightningDataModule):
         num_workers: NonNegativeInt,
         augment: Augment | None,
         fractions: tuple[float, float, float],
+        folds: Count | None,
+        fold: NonNegativeInt,
         split_by: Literal["patient", "image"],
         seed: int,
         relabel: Callable[[PreparedSet], PreparedSet] | None,
@@ -68,6 +72,8 @@ class FundusDataModule(LightningDataModule):
         self.num_workers = num_workers
         self.augment = augment
         self.fractions = fractions
+        self.folds = folds
+        self.fold = fold
         self.split_by = split_by
         self.seed = seed
         self.relabel = relabel
@@ -114,14 +120,14 @@ class FundusDataModule(LightningDataModule):
     def split_rows(self, labels: NDArray[np.floating]) -> dict[str, NDArray[np.int64]]:
         """Split → rows of the images with a label."""
         labelled = np.flatnonzero(~np.isnan(labels.reshape(len(labels), -1)).all(axis=1))
-        split = make_splits(
-            self.prepared.manifest.images.iloc[labelled].reset_index(drop=True),
-            labels[labelled],
-            self.prepared.duplicate_group[labelled],
-            fractions=self.fractions,
-            seed=self.seed,
-            by=self.split_by,
-        )
+        images = self.prepared.manifest.images.iloc[labelled].reset_index(drop=True)
+        groups = self.prepared.duplicate_group[labelled]
+        common: dict[str, Any] = {"seed": self.seed, "by": self.split_by}
+        if self.folds and not self.relabel:
+            share = self.fractions[1] / sum(self.fractions)
+            split = make_folds(images, labels[labelled], groups, folds=self.folds, fold=self.fold, val=share, **common)
+        else:
+            split = make_splits(images, labels[labelled], groups, fractions=self.fractions, **common)
         rows = {name: labelled[split == name] for name in SPLITS}
         if self.relabel:
             return rows | {"all": labelled}

@@ -63,6 +63,48 @@ def make_splits(
     return split
 
 
+def make_folds(
+    images: pd.DataFrame,
+    labels: npt.NDArray[np.floating],
+    groups: npt.NDArray[np.integer],
+    *,
+    folds: int,
+    fold: int,
+    val: float,
+    seed: int = 0,
+    by: Literal["patient", "image"] = "patient",
+) -> npt.NDArray[np.str_]:
+    """Split of each image in cross-validation: fold ``fold`` is "test", a part of the others "val", the rest "train".
+
+    Official splits are ignored. The folds depend on ``seed`` and ``folds`` alone, so that over all ``fold`` each image
+    is tested once.
+
+    Args:
+        images, labels, groups, seed, by: As in ``make_splits``.
+        folds: Number of folds, at least 2.
+        fold: The one that is tested, 0 … ``folds`` - 1.
+        val: Share of all images for validation; 0 = none.
+
+    Raises:
+        UserError: There are fewer patients or groups than folds, or there is no such fold.
+    """
+    component = components(images["patient_id"].tolist() if by == "patient" else [""] * len(images), groups)
+    if not 2 <= folds <= len(np.unique(component)):
+        raise UserError(
+            f"data.folds={folds} is not possible with {len(np.unique(component))} patients or images that belong "
+            "together; use a number from 2 to that, or null for a single split"
+        )
+    if not 0 <= fold < folds:
+        raise UserError(f"data.fold={fold} is not one of {folds} folds; use 0 to {folds - 1}")
+    tested = deal(component, labels, np.ones(folds), seed) == fold
+    split = np.where(tested, "test", "train").astype("<U5")
+    if val > 0:
+        rest = 1 - 1 / folds
+        part = deal(component[~tested], labels[~tested], np.array([max(rest - val, 0.05), val]), seed)
+        split[np.flatnonzero(~tested)[part == 1]] = "val"
+    return split
+
+
 def components(patients: list[str], groups: npt.NDArray[np.integer]) -> npt.NDArray[np.int64]:
     """One number for images that must stay together: joined by patient, by duplicate, or by a chain of both."""
     first: dict[tuple[str, object], int] = {}

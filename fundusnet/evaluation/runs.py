@@ -28,6 +28,8 @@ class System:
         statistics: Maps the rows of a target and the run's ``metrics.json`` to its metrics by name.
         subgroup_statistics: Likewise, those of them that subgroups have.
         binary_tasks: Maps the rows of a target and the choices made on validation to its yes-or-no tasks.
+        results: Maps all predictions, the run's ``metrics.json``, the split and the number of resamples to the content
+            of another ``metrics.json``, without the metrics of the yes-or-no tasks.
         title: Maps a metric's name to its title in tables.
         truth: Column of the true class, 0 …, NaN where undecided; ``predicted`` is the predicted one.
         class_names: Maps the run's ``metrics.json`` to the names of the classes.
@@ -39,6 +41,7 @@ class System:
     statistics: Callable[[pd.DataFrame, Mapping[str, Any]], dict[str, Statistic]]
     subgroup_statistics: Callable[[pd.DataFrame, Mapping[str, Any]], dict[str, Statistic]]
     binary_tasks: Callable[[pd.DataFrame, Mapping[str, Any]], list[BinaryTask]]
+    results: Callable[[pd.DataFrame, Mapping[str, Any], str, int], dict[str, Any]]
     title: Callable[[str], str]
     truth: str
     class_names: Callable[[Mapping[str, Any]], list[str]]
@@ -58,6 +61,7 @@ class Run:
         predictions: The rows of each target, indexed by image.
         history: ``history.csv``; empty where nothing was trained.
         system: How its predictions are scored.
+        parts: The runs of a cross-validation that this one joins; empty for a run of its own.
     """
 
     folder: Path
@@ -67,6 +71,7 @@ class Run:
     predictions: dict[str, pd.DataFrame]
     history: pd.DataFrame
     system: System
+    parts: tuple[Run, ...] = ()
 
     @property
     def targets(self) -> list[str]:
@@ -96,6 +101,8 @@ class Run:
 
     def stored_maps(self, file: str, array: str) -> dict[str, np.ndarray]:
         """Return an array of an ``.npz`` file by image id, as float32; empty where the run kept none."""
+        if self.parts:
+            return {image_id: one for part in self.parts for image_id, one in part.stored_maps(file, array).items()}
         if not (self.folder / file).is_file():
             return {}
         with np.load(self.folder / file, allow_pickle=False) as stored:

@@ -16,6 +16,7 @@ from fundusnet.evaluation import page, report
 from fundusnet.evaluation.binary_tasks_report import delong_rows, task_section
 from fundusnet.evaluation.faithfulness_report import faithfulness_sections
 from fundusnet.evaluation.figures import roc
+from fundusnet.evaluation.folds import join_folds
 from fundusnet.evaluation.groups import Group, group_differences, group_runs
 from fundusnet.evaluation.report import Differences, Entries
 from fundusnet.evaluation.runs import Run, read_runs
@@ -43,7 +44,7 @@ def write_report(runs: list[Path], output: Path) -> Path:
         UserError: A file is missing, or the suffix of ``output`` is unknown.
     """
     page.check_suffix(output)
-    groups = group_runs(read_runs(runs, FINDINGS))
+    groups = group_runs(join_folds(read_runs(runs, FINDINGS)))
     findings = list(dict.fromkeys(finding for group in groups for finding in group.targets))
     entries, differences = report.pooled_entries(groups, METRIC_NAMES), group_differences(groups)
     render = tables.markdown if output.suffix == ".md" else _page

@@ -166,6 +166,7 @@ FINDINGS = System(
     statistics=lambda rows, results: finding_statistics(rows),
     subgroup_statistics=lambda rows, results: subgroup_statistics(rows),
     binary_tasks=finding_tasks,
+    results=lambda rows, results, split, n: findings_metrics(rows, split=split, n=n),
     title=lambda name: TITLES[name],
     truth="label",
     class_names=lambda results: ["absent", "present"],

@@ -32,11 +32,11 @@ class GradingDataModule(FundusDataModule):
 
     Args:
         folder: Folder of the prepared set.
-        batch_size, num_workers, augment, split_by, seed, relabel: As in
+        batch_size, num_workers, augment, folds, fold, split_by, seed, relabel: As in
             ``fundusnet.data.datamodule.FundusDataModule``.
         fractions: As in ``fundusnet.data.datamodule.FundusDataModule``; S2.4's are 0.68, 0.12, 0.2.
-        folds: Number of folds of the training images; 1 = none.
-        fold: Fold that is left out of training, so that the model has not seen its images; None = train on all.
+        mask_folds: Number of folds of the training images for masks (S2.5); 1 = none.
+        left_out: Fold that is left out of training, so that the model has not seen its images; None = train on all.
         masks: File with the mask of each row of the prepared set, ``(N, h, w)`` at any size; None = no masks.
 
     Attributes:
@@ -57,16 +57,18 @@ class GradingDataModule(FundusDataModule):
         num_workers: NonNegativeInt = 0,
         augment: Augment | None = None,
         fractions: tuple[float, float, float] = (0.68, 0.12, 0.2),
+        folds: Count | None = None,
+        fold: NonNegativeInt = 0,
         split_by: Literal["patient", "image"] = "patient",
         seed: int = 0,
-        folds: int = 1,
-        fold: int | None = None,
+        mask_folds: int = 1,
+        left_out: int | None = None,
         masks: str | Path | None = None,
         relabel: Callable[[PreparedSet], PreparedSet] | None = None,
     ) -> None:
-        super().__init__(folder, batch_size, num_workers, augment, fractions, split_by, seed, relabel)
-        self.folds = folds
-        self.fold = fold
+        super().__init__(folder, batch_size, num_workers, augment, fractions, folds, fold, split_by, seed, relabel)
+        self.mask_folds = mask_folds
+        self.left_out = left_out
         self.masks = None if masks is None else Path(masks)
 
     def read_labels(self) -> NDArray[np.float64]:
@@ -88,28 +90,28 @@ class GradingDataModule(FundusDataModule):
                 )
 
     def split_rows(self, labels: NDArray[np.floating]) -> dict[str, NDArray[np.int64]]:
-        """Split → rows of the images with a grade; deals the training images into folds and leaves ``fold`` out."""
+        """Split → rows of the images with a grade; deals the training images into folds and leaves one out."""
         rows = super().split_rows(labels)
         self.fold_of = np.full(len(labels), -1, dtype=np.int64)
-        if self.folds > 1:
+        if self.mask_folds > 1:
             patients = self.prepared.manifest.images["patient_id"].tolist()
             together = components(
                 patients if self.split_by == "patient" else [""] * len(labels), self.prepared.duplicate_group
             )
             self.fold_of[rows["train"]] = assign_folds(
-                self.grade[rows["train"]], together[rows["train"]], self.folds, self.classes, self.seed
+                self.grade[rows["train"]], together[rows["train"]], self.mask_folds, self.classes, self.seed
             )
-        if self.fold is not None:
-            rows["train"] = rows["train"][self.fold_of[rows["train"]] != self.fold]
+        if self.left_out is not None:
+            rows["train"] = rows["train"][self.fold_of[rows["train"]] != self.left_out]
         return rows
 
-    def for_fit(self, fold: int | None = None, masks: Path | None = None) -> GradingDataModule:
-        """The same set and splits, for a fit without the training images of ``fold``, or with ``masks``."""
+    def for_fit(self, left_out: int | None = None, masks: Path | None = None) -> GradingDataModule:
+        """The same set and splits, for a fit without the training images of a fold, or with ``masks``."""
         self.setup()
         other = copy.copy(self)
-        other.fold, other.masks, other.trainer = fold, masks, None
-        kept = self.rows["train"] if fold is None else self.rows["train"][self.fold_of[self.rows["train"]] != fold]
-        other.rows = {**self.rows, "train": kept}
+        other.left_out, other.masks, other.trainer = left_out, masks, None
+        train = self.rows["train"]
+        other.rows = {**self.rows, "train": train if left_out is None else train[self.fold_of[train] != left_out]}
         return other
 
     def make_dataset(self, rows: NDArray[np.int64], augment: Augment | None) -> GradingDataset:

@@ -16,6 +16,7 @@ from fundusnet.errors import UserError
 from fundusnet.evaluation import page, report
 from fundusnet.evaluation.binary_tasks_report import delong_rows, task_section
 from fundusnet.evaluation.faithfulness_report import faithfulness_sections
+from fundusnet.evaluation.folds import join_folds
 from fundusnet.evaluation.groups import Group, group_differences, group_runs
 from fundusnet.evaluation.report import Differences, Entries
 from fundusnet.evaluation.runs import Run, read_runs
@@ -39,7 +40,7 @@ def write_report(runs: list[Path], output: Path) -> Path:
         UserError: A file is missing, the runs have different grades, or the suffix of ``output`` is unknown.
     """
     page.check_suffix(output)
-    read = read_runs(runs, GRADING)
+    read = join_folds(read_runs(runs, GRADING))
     classes = _classes(read)
     groups = group_runs(read)
     # The columns of Table 1: the paper's four first.

@@ -121,6 +121,7 @@ GRADING = System(
     statistics=lambda rows, results: run_statistics(rows, results.get("classes", [])),
     subgroup_statistics=lambda rows, results: subgroup_statistics(rows, results["classes"]),
     binary_tasks=grading_tasks,
+    results=lambda rows, results, split, n: grading_metrics(rows, results["classes"], split=split, n=n),
     title=title,
     truth="grade",
     class_names=lambda results: list(results.get("classes", [])),

@@ -122,8 +122,8 @@ def make_datamodule(cfg: DictConfig) -> GradingDataModule:
     return GradingDataModule.from_config(
         cfg,
         augment=build_augment(cfg.data.augment),
-        folds=stage.get("folds") or (cfg.model.stage1.folds if cfg.model.stage1 else 1),
-        fold=stage.get("fold"),
+        mask_folds=stage.get("folds") or (cfg.model.stage1.folds if cfg.model.stage1 else 1),
+        left_out=stage.get("fold"),
         masks=stage.get("masks"),
     )
 

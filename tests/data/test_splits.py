@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fundusnet.data.splits import make_splits
+from fundusnet.data.splits import components, make_folds, make_splits
 from fundusnet.errors import UserError
 
 
@@ -89,3 +89,38 @@ def test_by_image_separates_patients_but_never_twins() -> None:
 def test_invalid_fractions_are_refused(fractions: tuple[float, float, float]) -> None:
     with pytest.raises(UserError, match="fractions"):
         make_splits(table(["", ""]), np.zeros(2), np.full(2, -1), fractions=fractions)
+
+
+@given(seed=st.integers(0, 1000), folds=st.integers(2, 6), val=st.sampled_from([0.0, 0.15]))
+@settings(max_examples=25, deadline=None)
+def test_every_image_is_tested_in_one_fold(seed: int, folds: int, val: float) -> None:
+    rng = np.random.default_rng(seed)
+    count = 60
+    images = pd.DataFrame({"patient_id": rng.integers(0, 25, count).astype(str), "split": "train"})
+    labels = (rng.random((count, 2)) < (0.5, 0.2)).astype(float)
+    groups = np.where(rng.random(count) < 0.2, rng.integers(0, 5, count), -1)
+    splits = [make_folds(images, labels, groups, folds=folds, fold=fold, val=val, seed=seed) for fold in range(folds)]
+    assert (np.sum([split == "test" for split in splits], axis=0) == 1).all()
+    together = components(images["patient_id"].tolist(), groups)
+    for split in splits:
+        assert set(split) <= {"train", "val", "test"} and ("val" in split) == (val > 0)
+        for number in np.unique(together):
+            assert len(set(split[together == number])) == 1
+
+
+def test_folds_are_alike_in_size_and_labels() -> None:
+    images = pd.DataFrame({"patient_id": "", "split": ""}, index=range(200))
+    labels = np.r_[np.ones(40), np.zeros(160)]
+    none = np.full(200, -1)
+    for fold in range(5):
+        split = make_folds(images, labels, none, folds=5, fold=fold, val=0.1)
+        assert [int((split == name).sum()) for name in ("train", "val", "test")] == [140, 20, 40]
+        assert [int(labels[split == name].sum()) for name in ("train", "val", "test")] == [28, 4, 8]
+
+
+def test_folds_that_are_not_possible_are_refused() -> None:
+    images = pd.DataFrame({"patient_id": ["a", "a", "b"], "split": ""})
+    with pytest.raises(UserError, match=r"data\.folds=3 is not possible with 2 patients"):
+        make_folds(images, np.zeros(3), np.full(3, -1), folds=3, fold=0, val=0.1)
+    with pytest.raises(UserError, match=r"data\.fold=2 is not one of 2 folds; use 0 to 1"):
+        make_folds(images, np.zeros(3), np.full(3, -1), folds=2, fold=2, val=0.0)

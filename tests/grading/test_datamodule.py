@@ -67,10 +67,10 @@ def test_without_a_test_share_all_images_are_trained_on_or_validated(prepared: P
 
 
 def test_a_fold_is_left_out_of_training_and_of_nothing_else(prepared: PreparedSet) -> None:
-    whole = make(prepared, folds=4)
+    whole = make(prepared, mask_folds=4)
     left_out = []
     for fold in range(4):
-        module = make(prepared, folds=4, fold=fold)
+        module = make(prepared, mask_folds=4, left_out=fold)
         assert np.array_equal(module.fold_of, whole.fold_of)
         assert np.array_equal(module.rows["val"], whole.rows["val"])
         out = np.setdiff1d(whole.rows["train"], module.rows["train"])
@@ -85,7 +85,7 @@ def test_folds_never_separate_a_patient_or_twins(tmp_path: Path) -> None:
     prepared = graded_set(tmp_path, GRADES)
     # Twins: the first and last photograph, of different patients.
     prepared.duplicate_group[[0, 47]] = 0
-    module = GradingDataModule(prepared.folder, folds=3, fractions=(1.0, 0.0, 0.0))
+    module = GradingDataModule(prepared.folder, mask_folds=3, fractions=(1.0, 0.0, 0.0))
     patch = pytest.MonkeyPatch()
     with patch.context() as patched:
         patched.setattr("fundusnet.data.datamodule.open_prepared", lambda _: prepared)
@@ -151,7 +151,7 @@ def test_missing_grades_are_refused(
 
 def test_more_folds_than_patients_are_refused(prepared: PreparedSet) -> None:
     with pytest.raises(UserError, match="folds=40 is not possible"):
-        make(prepared, folds=40)
+        make(prepared, mask_folds=40)
 
 
 @pytest.mark.real

@@ -34,7 +34,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> PreparedSet:
 
 
 def make(prepared: PreparedSet, folds: int = FOLDS) -> GradingDataModule:
-    module = GradingDataModule(prepared.folder, batch_size=5, fractions=(0.5, 0.25, 0.25), folds=folds)
+    module = GradingDataModule(prepared.folder, batch_size=5, fractions=(0.5, 0.25, 0.25), mask_folds=folds)
     module.setup()
     return module
 
