@@ -48,6 +48,7 @@ def _joined(folds: Sequence[Run], n: int) -> Run:
     whole = replace(
         first,
         folder=first.folder.parent / "folds",  # has none of the files of a single fold
+        label=f"{config.get('name') or first.folder.parent.name}, {len(folds)} folds",
         config=config,
         results={**first.results, "validation": {}, **results},
         predictions=predictions,

@@ -202,7 +202,7 @@ def test_merged_parts_equal_one_command_over_all(place: Path, whole: Path) -> No
         ([parts[0], parts[2]], "part 2/3 is missing"),
         ([*parts, shutil.copytree(parts[0], place / "again")], "are both part 1/3"),
         ([whole, parts[0]], "merge parts of one"),
-        ([place / "nowhere"], "names no predictions"),
+        ([place / "nowhere"], "matches no predictions"),
     ):
         with pytest.raises(UserError, match=message):
             predict(compose([f"merge=[{','.join(map(str, names))}]", f"output={place}/x"], verb="predict"))
@@ -314,7 +314,7 @@ def _unquoted(link: str) -> str:
         (["input=null"], "input is not given; add input=VALUE"),
         (["checkpoint=null"], "checkpoint is not given"),
         (["device=[]"], "device=[] names no device"),
-        (["shard=0/4"], "shard=0/4 is no part i/n; shard=1/4"),
+        (["shard=0/4"], "shard=0/4 is not a part i/n; shard=1/4"),
         (["shard=1/99"], "leaves parts empty"),
         (["merge=parts"], "merge joins finished parts; leave out checkpoint="),
     ],

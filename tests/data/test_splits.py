@@ -103,7 +103,8 @@ def test_every_image_is_tested_in_one_fold(seed: int, folds: int, val: float) ->
     assert (np.sum([split == "test" for split in splits], axis=0) == 1).all()
     together = components(images["patient_id"].tolist(), groups)
     for split in splits:
-        assert set(split) <= {"train", "val", "test"} and ("val" in split) == (val > 0)
+        rest = len(np.unique(together[split != "test"]))
+        assert set(split) <= {"train", "val", "test"} and ("val" in split) == (val > 0 and rest > 1)
         for number in np.unique(together):
             assert len(set(split[together == number])) == 1
 

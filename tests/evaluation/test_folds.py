@@ -49,6 +49,7 @@ def test_the_folds_are_one_run_over_all_images(findings: list[Path], tmp_path: P
     assert low < metrics["auroc"]["value"] < high
     assert metrics["brier"]["value"] == pytest.approx(((rows["probability"] - rows["label"]) ** 2).mean())
     assert whole.results["n_images"] == len(rows)
+    assert whole.label == "drusen λ=1, 3 folds"
     assert whole.results["counts"]["drusen"]["n_present"] == int(rows["label"].sum())
     assert set(whole.stored_maps("maps.npz", "map")) == set(rows["image_id"])
     page = tmp_path / "report.html"

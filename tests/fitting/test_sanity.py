@@ -46,7 +46,7 @@ def test_frozen_and_unused_parameters_are_named(caplog: pytest.LogCaptureFixture
     caplog.set_level(logging.INFO)
     fitted(SanityWarnings(), [], None)
     assert "frozen, not trained: trunk.weight (1), trunk.bias (1)" in caplog.text
-    assert "will never learn: spare.weight (1), spare.bias (1)" in caplog.text
+    assert "will not be trained: spare.weight (1), spare.bias (1)" in caplog.text
     assert "head" not in caplog.text
 
 

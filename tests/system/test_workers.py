@@ -52,7 +52,7 @@ def test_a_worker_of_joblib_has_workers_of_its_own() -> None:
 
 
 def test_a_worker_that_dies_is_one_line() -> None:
-    message = "a worker process died, perhaps for want of memory; run the same command again with fewer workers"
+    message = "a worker process died, perhaps out of memory; run the same command again with fewer workers"
     with pytest.raises(UserError, match=message), worker_pool(1) as pool:
         assert pool.submit(abs, -1).result() == 1
         pool.submit(os._exit, 9).result()
