@@ -232,7 +232,7 @@ def test_a_grid_killed_twice_ends_whole(place: Path) -> None:
         *tiny_overrides(place),
         *grid,
         "logger=wandb",
-        "logger.pictures=0",
+        "callbacks.pictures.count=0",
         f"hydra.sweep.dir={sweep}",
     ]
     command = [sys.executable, "-m", "fundusnet", *words]
