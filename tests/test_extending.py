@@ -140,11 +140,12 @@ def test_a_loss(clinic: Any) -> None:
 def test_an_optimiser_and_a_schedule(clinic: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     made = []
     monkeypatch.setattr("torch.optim.RAdam.__init__", recording(torch.optim.RAdam.__init__, made))
-    own, adamw = commands("optimizer=")
+    own, adamw, timm = commands("optimizer=")
     folder = run(own, *OF_GUIDED, "trainer.max_epochs=3")
     assert [each["lr"] for each in made] == [1e-3]
     assert pd.read_csv(folder / "history.csv")["lr"].tolist() == [1e-3] * 3
     run(adamw, *OF_GUIDED)
+    run(timm, *OF_GUIDED)
 
 
 def recording(function: Any, calls: list[dict[str, Any]]) -> Any:

@@ -157,7 +157,8 @@ def test_training_takes_the_prepared_set_as_it_is(untouched: Path) -> None:
 def test_a_stage_1_of_old_is_used_in_a_new_run(untouched: Path) -> None:
     first = untouched / "two_stage_interrupted" / "stages" / "stage1" / "checkpoints" / "best.ckpt"
     words = [
-        "experiment=grading", "data=synthetic", f"data.root={untouched}/gone", f"data.folder={untouched}/prepared",
+        "experiment=paper_grading_two_stage", "data=synthetic", f"data.root={untouched}/gone",
+        f"data.folder={untouched}/prepared",
         "data.size=32", "data.num_workers=0", "data.batch_size=8", "model.head=multiclass",
         "model.network.backbone=test_tiny", "model.network.pretrained=false", "model.network.hidden=8",
         f"model.stage1.checkpoint={first}", "trainer.max_epochs=1", "trainer.accelerator=cpu",

@@ -202,7 +202,8 @@ def graded(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def grading(graded: Path) -> Watched:
     torch.set_num_threads(1)
     return trained(
-        graded, "run", "experiment=grading_ranking", "data=csv", "trainer.max_epochs=3", "model.channels_last=false",
+        graded, "run", "experiment=paper_grading_ranking", "data=csv", "trainer.max_epochs=3",
+        "model.channels_last=false",
         "model.network.backbone=test_resnet", "model.network.hidden=8", "model.network.pretrained=false",
         "model.loss.balance=inverse", "model/optimizer=rmsprop", "model.optimizer.lr=0.0005",
         "model.optimizer.momentum=0.3", "model.optimizer.weight_decay=0.004", "model.schedule.gamma=0.6", "seed=1",
@@ -404,7 +405,7 @@ def test_a_finding_that_most_batches_lack_is_said_during_a_fit(cosine: Watched) 
 
 
 # What a configuration says of data reaches what both tasks read them with.
-TASKS = {"findings": ["finding=drusen"], "grading": ["experiment=grading_ranking", "data=csv"]}
+TASKS = {"findings": ["finding=drusen"], "grading": ["experiment=paper_grading_ranking", "data=csv"]}
 UNCHANGED = ["warp.hflip=false", "warp.scale=[1,1]", *(f"warp.{key}=0" for key in ("rotate", "translate", "shear"))]
 UNCHANGED += ["gain=null"]
 

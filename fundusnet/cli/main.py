@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 from fundusnet.cli.usage import usage, verb_usage
 from fundusnet.config.keys import VERBS
 from fundusnet.errors import RankError, UserError
+from fundusnet.system.memory import keep_freed_memory
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -129,6 +130,7 @@ def _train(cfg: DictConfig) -> float | None:
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
 
+    keep_freed_memory()
     if HydraConfig.get().mode == RunMode.MULTIRUN:
         from fundusnet.cli.sweeps import run_job
 
@@ -156,6 +158,7 @@ def _stub(verb: str) -> Callable[[DictConfig], None]:
     """The function that Hydra calls for a verb."""
 
     def stub(cfg: DictConfig) -> None:
+        keep_freed_memory()
         module, _, function = VERBS[verb].work.rpartition(".")
         _job(cfg, verb, lambda: getattr(import_module(module), function)(cfg))
 

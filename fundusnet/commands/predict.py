@@ -8,7 +8,6 @@ command therefore resumes where it stopped, and memory holds a few batches howev
 from __future__ import annotations
 
 import logging
-import os
 import time
 from collections.abc import Sequence
 from contextlib import closing
@@ -34,6 +33,7 @@ from fundusnet.prediction.output_files import (
 from fundusnet.runs.folder import folder_lock, graceful_sigterm
 from fundusnet.system.progress import progress_bar
 from fundusnet.system.shard import Shard
+from fundusnet.system.workers import cores
 
 if TYPE_CHECKING:
     from fundusnet.prediction.predictor import Predictor
@@ -110,7 +110,7 @@ def predict_missing(
     from fundusnet.prediction.pipeline import Pipeline
     from fundusnet.prediction.prefetch import prefetch
 
-    workers = min(os.cpu_count() or 1, 8) if cfg.workers is None else int(cfg.workers)
+    workers = min(cores(), 8) if cfg.workers is None else int(cfg.workers)
     size, specs = int(cfg.batch_size), predictors[0].specs
     style = None
     if cfg.heatmaps.draw:

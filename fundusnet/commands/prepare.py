@@ -20,6 +20,7 @@ from fundusnet.data.sources import load_source
 from fundusnet.errors import UserError
 from fundusnet.runs.folder import folder_lock
 from fundusnet.system.shard import Shard
+from fundusnet.system.workers import cores
 
 log = logging.getLogger(__name__)
 
@@ -45,9 +46,16 @@ def prepare_set(cfg: DictConfig, shard: Shard | None = None) -> PreparedSet:
     what = f"part {shard} of {data.source}" if shard else data.source
     log.info("preparing %s into %s (first use of these settings)", what, folder)
     options = _options(cfg)
+    workers = cores() if data.workers is None else data.workers
     manifest = load_source(data.source, Path(data.root), options)
     prepared = prepare(
-        manifest, folder, size=data.size, workers=data.workers, source=data.source, options=options, shard=shard
+        manifest,
+        folder,
+        size=data.size,
+        workers=workers,
+        source=data.source,
+        options=options,
+        shard=shard,
     )
     rejected = prepared.info["counts"]["rejected"] + prepared.info["counts"]["rejected_masks"]
     which = f"rejected: {rejected}, see {folder / 'rejected.csv'}" if rejected else "none was rejected"

@@ -18,7 +18,7 @@ class Data:
     folder: str | None
     options: dict[str, Any]
     size: Count
-    workers: NonNegativeInt
+    workers: NonNegativeInt | None
 
 
 @dataclass

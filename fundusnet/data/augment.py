@@ -61,6 +61,10 @@ class Augment:
         self.names = [name for name, transform in transforms.items() if transform is not None]
         self._pipeline = A.Compose([transforms[name] for name in self.names])
 
+    def __repr__(self) -> str:
+        """The transforms and all their arguments."""
+        return repr(self._pipeline)
+
     def __call__(
         self, image: NDArray[np.uint8], masks: NDArray[_Mask], rng: np.random.Generator
     ) -> tuple[NDArray[np.uint8], NDArray[_Mask]]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import inspect
+import math
 from abc import abstractmethod
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, cast
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning import LightningDataModule
@@ -16,12 +18,16 @@ from torch.utils.data import DataLoader, Dataset
 
 from fundusnet.config.ranges import Count, NonNegativeInt
 from fundusnet.data.augment import Augment
-from fundusnet.data.loading import Item, make_loader
+from fundusnet.data.features import Extract, FeatureStore, open_store
+from fundusnet.data.loading import Item, collate, make_loader
 from fundusnet.data.manifest import SPLITS
 from fundusnet.data.prepared import PreparedSet, open_prepared
 from fundusnet.data.relabel import relabelling
 from fundusnet.data.splits import make_folds, make_splits
 from fundusnet.errors import UserError
+from fundusnet.runs.folder import folder_lock
+from fundusnet.system.progress import track
+from fundusnet.system.workers import cores
 
 
 class FundusDataModule(LightningDataModule):
@@ -34,8 +40,10 @@ class FundusDataModule(LightningDataModule):
     Args:
         folder: Folder of the prepared set.
         batch_size: Images of a batch, per process.
-        num_workers: Processes that load images, per process; 0 = none.
+        num_workers: Processes that load images, per process; 0 = none; None = one a core, at most 8.
         augment: Augmentation of training images; None = none.
+        views: Augmented views of an image, which repeat after so many epochs, so that a frozen backbone sees each once;
+            None = a new one every epoch.
         fractions: Shares of train, validation and test where the source has no official split.
         folds: Number of folds of cross-validation, in which official splits are ignored; None = a single split.
         fold: The fold that is the test split, 0 … ``folds`` - 1; validation has its share of ``fractions``.
@@ -57,8 +65,9 @@ class FundusDataModule(LightningDataModule):
         self,
         folder: str | Path,
         batch_size: Count,
-        num_workers: NonNegativeInt,
+        num_workers: NonNegativeInt | None,
         augment: Augment | None,
+        views: Count | None,
         fractions: tuple[float, float, float],
         folds: Count | None,
         fold: NonNegativeInt,
@@ -69,14 +78,16 @@ class FundusDataModule(LightningDataModule):
         super().__init__()
         self.folder = Path(folder)
         self.batch_size = batch_size
-        self.num_workers = num_workers
+        self.num_workers = min(cores(), 8) if num_workers is None else num_workers
         self.augment = augment
+        self.views = views
         self.fractions = fractions
         self.folds = folds
         self.fold = fold
         self.split_by = split_by
         self.seed = seed
         self.relabel = relabel
+        self.features: FeatureStore | None = None
 
     @classmethod
     def from_config(cls, cfg: DictConfig, **extra: Any) -> Self:
@@ -157,11 +168,73 @@ class FundusDataModule(LightningDataModule):
         """The test images, in order."""
         return self.test_dataloader()
 
-    def in_order(self, rows: NDArray[np.int64]) -> DataLoader[Item]:
-        """Batches of these rows of the prepared set, each once, in order and not augmented."""
-        return self._make_loader(self.make_dataset(rows, None))
+    def in_order(self, rows: NDArray[np.int64], images: bool = False) -> DataLoader[Item]:
+        """Batches of these rows of the prepared set, each once, in order and not augmented.
 
-    def _make_loader(self, dataset: FundusDataset, train: bool = False) -> DataLoader[Item]:
+        Args:
+            rows: Of the prepared set.
+            images: Load images even where their features are stored.
+        """
+        return self._make_loader(self.make_dataset(rows, None), images=images)
+
+    def store_features(self, extract: Extract, device: torch.device) -> None:
+        """Compute the features of all images and views once, and load them in place of the images from now on.
+
+        Does nothing where every epoch has new views.
+
+        Args:
+            extract: Of a frozen network: ``(B, 3, S, S)`` in [0, 1] → features ``(B, …)``.
+            device: Where it computes.
+        """
+        if self.augment is not None and self.views is None:
+            return
+        views = 0 if self.augment is None else self.views or 0
+        picture = torch.from_numpy(np.array(self.prepared.pixels[:1])).permute(0, 3, 1, 2).to(device).float() / 255
+        augmented = (self.augment, self.seed) if views else None
+        store = open_store(self.prepared.folder, len(self.prepared), views, extract, picture, augmented)
+        if store is None:
+            return
+        with folder_lock(store.folder, patience=math.inf):  # of several processes one computes
+            train = self.make_dataset(self.rows["train"], self.augment)
+            train.views = self.views
+            keys = [(position, view) for view in range(views) for position in range(len(train))] if views else []
+            self._fill(store, train, keys, extract, device)
+            for split in SPLITS if not views else SPLITS[1:]:
+                dataset = self.make_dataset(self.rows[split], None)
+                self._fill(store, dataset, [(position, 0) for position in range(len(dataset))], extract, device)
+        self.features = store
+
+    @torch.inference_mode()
+    def _fill(
+        self,
+        store: FeatureStore,
+        dataset: FundusDataset,
+        keys: list[tuple[int, int]],
+        extract: Extract,
+        device: torch.device,
+    ) -> None:
+        """Store what is missing of ``keys``, (position, epoch) each."""
+        place = {key: (int(dataset.rows[key[0]]), dataset.view(key[1])) for key in keys}
+        missing = set(store.missing(place.values()))
+        keys = [key for key in keys if place[key] in missing]
+        if not keys:
+            return
+        loader: DataLoader[Item] = DataLoader(
+            dataset, sampler=cast(Any, keys), batch_size=2, num_workers=self.num_workers, collate_fn=collate
+        )
+        start = 0
+        for batch in track(loader, "compute features", total=len(loader)):
+            image = batch["image"].to(device).float().div(255)
+            written = [place[key] for key in keys[start : start + len(image)]]
+            store.write(written, extract(image))
+            start += len(image)
+
+    def _make_loader(self, dataset: FundusDataset, train: bool = False, images: bool = False) -> DataLoader[Item]:
+        dataset.views = self.views
+        if self.features and not images:
+            views = range(dataset.view(0), dataset.view(0) + (self.views or 1 if dataset.augment else 1))
+            if not self.features.missing((int(row), view) for row in dataset.rows for view in views):
+                dataset.features = self.features
         return make_loader(dataset, self.batch_size, self.num_workers, self.seed, train=train, trainer=self.trainer)
 
 
@@ -170,6 +243,10 @@ class FundusDataset(Dataset[Item]):
 
     An item is asked for by position in ``rows``, or by (position, epoch): its augmentation is a function of the seed,
     the epoch and the row alone, so neither workers nor a resumed run change it.
+
+    Attributes:
+        views: As in ``FundusDataModule``.
+        features: What to load in place of images; None = images.
     """
 
     def __init__(
@@ -179,6 +256,9 @@ class FundusDataset(Dataset[Item]):
         self.rows = rows
         self.augment = augment
         self.seed = seed
+        self.views: int | None = None
+        self.features: FeatureStore | None = None
+        self._items: dict[tuple[int, int], Item] = {}
 
     @abstractmethod
     def read_masks(self, row: int) -> NDArray[Any]:
@@ -188,13 +268,26 @@ class FundusDataset(Dataset[Item]):
     def make_item(self, row: int, masks: NDArray[Any]) -> Item:
         """What an item holds besides ``image`` and ``index``, given its masks after augmentation."""
 
+    def view(self, epoch: int) -> int:
+        """The number of the view of an epoch: 0 is the image as it is."""
+        if self.augment is None:
+            return 0
+        return 1 + (epoch % self.views if self.views else epoch)
+
     def __len__(self) -> int:
         return len(self.rows)
 
     def __getitem__(self, key: int | tuple[int, int]) -> Item:
         position, epoch = key if isinstance(key, tuple) else (key, 0)
-        row = int(self.rows[position])
+        row, view = int(self.rows[position]), self.view(epoch)
+        if self.features is None:
+            return self._load(row, view)
+        if (row, view) not in self._items:  # labels and cues of a view are as good as its features when it returns
+            self._items[row, view] = {name: value for name, value in self._load(row, view).items() if name != "image"}
+        return {**self._items[row, view], **self.features.read(row, view)}
+
+    def _load(self, row: int, view: int) -> Item:
         image, masks = self.prepared.pixels[row], self.read_masks(row)
         if self.augment is not None:
-            image, masks = self.augment(image, masks, np.random.default_rng((self.seed, epoch, row)))
+            image, masks = self.augment(image, masks, np.random.default_rng((self.seed, view - 1, row)))
         return {"image": image, "index": row, **self.make_item(row, masks)}

@@ -71,7 +71,7 @@ def end_workers(loader: object) -> None:
 def collate(items: Sequence[Item]) -> Batch:
     """Stack items to a batch; the image is a permuted view, so pixels stay in HWC order in memory."""
     batch = {name: torch.from_numpy(np.stack([item[name] for item in items])) for name in items[0]}
-    return batch | {"image": batch["image"].permute(0, 3, 1, 2)}
+    return batch | {"image": batch["image"].permute(0, 3, 1, 2)} if "image" in batch else batch
 
 
 class EpochSampler(DistributedSampler[Item]):

@@ -30,7 +30,7 @@ class FindingsDataModule(FundusDataModule):
         feature_size: h = w of the network's maps, the size that cues are brought to.
         cue: "regions" (the paper's) or "pixels" (lesion masks).
         present: Number of annotators who must mark a finding before it counts as present (S1.2).
-        batch_size, num_workers, augment, fractions, folds, fold, split_by, seed, relabel: As in
+        batch_size, num_workers, augment, views, fractions, folds, fold, split_by, seed, relabel: As in
             ``fundusnet.data.datamodule.FundusDataModule``.
 
     Attributes:
@@ -48,8 +48,9 @@ class FindingsDataModule(FundusDataModule):
         cue: Literal["regions", "pixels"] = "regions",
         present: Count = 2,
         batch_size: Count = 32,
-        num_workers: NonNegativeInt = 0,
+        num_workers: NonNegativeInt | None = 0,
         augment: Augment | None = None,
+        views: Count | None = None,
         fractions: tuple[float, float, float] = (0.7, 0.1, 0.2),
         folds: Count | None = None,
         fold: NonNegativeInt = 0,
@@ -57,7 +58,9 @@ class FindingsDataModule(FundusDataModule):
         seed: int = 0,
         relabel: Callable[[PreparedSet], PreparedSet] | None = None,
     ) -> None:
-        super().__init__(folder, batch_size, num_workers, augment, fractions, folds, fold, split_by, seed, relabel)
+        super().__init__(
+            folder, batch_size, num_workers, augment, views, fractions, folds, fold, split_by, seed, relabel
+        )
         self.findings = list(findings)
         self.feature_size = feature_size
         self.cue = cue

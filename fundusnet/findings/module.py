@@ -9,12 +9,13 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.utilities import rank_zero_warn
 from torch import Tensor, nn
-from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from torchmetrics import MeanMetric
 
+from fundusnet.data.features import stored_features
 from fundusnet.errors import NotFiniteError
 from fundusnet.findings.metrics import DecidedAUROC
+from fundusnet.fitting.optimizers import MakeOptimizer, build_optimizer
 from fundusnet.fitting.schedules import build_schedule
 from fundusnet.networks.build import build_network, without_start
 from fundusnet.runs.checkpoints import trained_parameters
@@ -43,7 +44,7 @@ class GuidedModule(pl.LightningModule):
         network: dict[str, Any],
         channels_last: bool = True,
         loss: nn.Module | None = None,
-        optimizer: Callable[[Iterable[nn.Parameter]], Optimizer] | None = None,
+        optimizer: MakeOptimizer | None = None,
         schedule: Callable[..., LRScheduler] | None = None,
         network_class: type[nn.Module] | None = None,
     ) -> None:
@@ -66,7 +67,7 @@ class GuidedModule(pl.LightningModule):
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         losses, _ = self._losses(batch, self.current_epoch)
-        size = len(batch["image"])
+        size = len(batch["index"])
         for name, value in losses.items():
             # All processes' batches are of one size.
             show = name == "loss"
@@ -81,7 +82,7 @@ class GuidedModule(pl.LightningModule):
             if name not in self.losses:
                 self.losses[name] = MeanMetric().to(self.device)
             # Not by Lightning's own means over processes, which round the mean size of uneven batches.
-            cast(MeanMetric, self.losses[name]).update(value, weight=len(batch["image"]))
+            cast(MeanMetric, self.losses[name]).update(value, weight=len(batch["index"]))
         for area, score, label in zip(self.areas, logit.sigmoid().float().T, batch["label"].T, strict=True):
             cast(DecidedAUROC, area).update(score, label)
 
@@ -104,29 +105,36 @@ class GuidedModule(pl.LightningModule):
             self.log("val/auroc", torch.stack(defined).mean())
 
     def predict_step(self, batch: Batch, batch_index: int) -> dict[str, Tensor]:
-        activation, probability = self(batch["image"])
-        return {"map": activation.float(), "probability": probability.float(), "index": batch["index"]}
+        logit_map, logit = self._logits(batch)
+        return {"map": logit_map.sigmoid().float(), "probability": logit.sigmoid().float(), "index": batch["index"]}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["hyper_parameters"] = trained_parameters(checkpoint)
 
     def configure_optimizers(self) -> Any:
         assert self.make_optimizer is not None, "a module that was loaded for prediction has no optimiser"
-        optimizer = self.make_optimizer(p for p in self.parameters() if p.requires_grad)
+        optimizer = build_optimizer(self.make_optimizer, self.network)
         if self.make_schedule is None:
             return optimizer
-        epochs = self.trainer.max_epochs or 1
-        return {"optimizer": optimizer, "lr_scheduler": build_schedule(self.make_schedule, optimizer, epochs)}
+        return {"optimizer": optimizer, "lr_scheduler": build_schedule(self.make_schedule, optimizer, self.trainer)}
 
     def _losses(self, batch: Batch, epoch: int | None) -> tuple[dict[str, Tensor], Tensor]:
         """The losses by name, and the logits ``(B, F)``; ``epoch`` is None in validation."""
         assert self.loss is not None, "a module that was loaded for prediction has no loss"
-        logit_map, logit = self.network(self._scaled(batch["image"]))
+        logit_map, logit = self._logits(batch)
         losses = self.loss(logit_map, logit, batch["label"], batch["cue"], epoch)
         if not torch.isfinite(losses["loss"]):
             split = "val" if epoch is None else "train"
             raise NotFiniteError(split, float(losses["loss"].detach()), batch["index"].tolist())
         return losses, logit
+
+    def _logits(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Logit map and logits of a batch of images, or of the features of a frozen backbone."""
+        features = stored_features(batch)
+        found: tuple[Tensor, Tensor] = (
+            self.network(self._scaled(batch["image"])) if features is None else self.network.decide(features)  # type: ignore[operator]
+        )
+        return found
 
     def _scaled(self, image: Tensor) -> Tensor:
         scaled = image.float().div(255) if image.dtype == torch.uint8 else image

@@ -6,6 +6,7 @@ sigmoid of the map is the activation map, that of the logits the probability.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import Literal, cast
 
@@ -15,9 +16,13 @@ from torch.nn import functional
 
 from fundusnet.config.ranges import Count, NonNegativeInt, Share
 from fundusnet.errors import UserError
-from fundusnet.networks.backbones import bare_backbone, load_weights
+from fundusnet.networks.backbones import bare_backbone, last_map, load_weights
+from fundusnet.networks.freezing import freeze_layers, frozen_to_eval
 from fundusnet.networks.normalize import Normalize
-from fundusnet.networks.scales import JoinedMaps, Scales
+from fundusnet.networks.scales import Downsampling, JoinedMaps, Scales
+
+#: activation of every cell before training, of maps whose highest cells decide
+RARE = 0.02
 
 
 class GuidedCAM(nn.Module):
@@ -79,18 +84,23 @@ class GuidedTimm(nn.Module):
     """The same guided head over feature maps of any timm backbone: the last one, or several joined as in S1.3.
 
     Args:
-        backbone: Name of a timm network.
-        findings: As in ``GuidedCAM``; so are ``dilations``, ``pool``, ``pyramid_width`` and ``top_share``.
+        backbone: Name of a timm network, a convolutional one or a transformer.
+        findings: As in ``GuidedCAM``; so are ``pool``, ``pyramid_width`` and ``top_share``.
+        dilations: As in ``GuidedCAM``; none = no pyramid, a finding's map is one 1x1 convolution of the features.
         pretrained: Start from ImageNet weights; see ``fundusnet.networks.backbones.load_weights``.
         weights: File with weights of the backbone; takes precedence over ``pretrained``.
         strides: Strides of the feature maps that are joined, for example ``[8, 16, 32]``; None = the last map only.
         map_stride: The one of ``strides`` that the activation map has; None = the largest.
         downsampling: How larger maps are brought to its size: ``average`` or ``max`` pooling. Smaller ones are
             upsampled bilinearly.
+        reduction: Channels that a 1x1 convolution brings the features to before the pyramid; None = none.
         mean_std: Normalisation of the channels, see ``fundusnet.networks.normalize.Normalize``.
+        freeze: First layers of the backbone that are not trained; see ``fundusnet.networks.freezing.freeze``.
+        freeze_batch_norm: Keep the backbone's batch-norm statistics, also of layers that are trained.
 
     Attributes:
         initial_weights: What the backbone starts from, in words.
+        frozen: Whether nothing of the backbone is trained, so that ``extract`` always returns the same for an image.
 
     Raises:
         UserError: Unknown backbone, a stride that it does not have, an unfit file of weights.
@@ -108,8 +118,11 @@ class GuidedTimm(nn.Module):
         strides: Sequence[Count] | None = None,
         map_stride: Count | None = None,
         downsampling: Literal["average", "max"] = "average",
+        reduction: Count | None = None,
         top_share: Share | None = None,
         mean_std: Literal["backbone", "imagenet"] = "backbone",
+        freeze: NonNegativeInt | Literal["all"] = 0,
+        freeze_batch_norm: bool = False,
     ) -> None:
         super().__init__()
         if strides is None and map_stride is not None:
@@ -118,26 +131,47 @@ class GuidedTimm(nn.Module):
         self.normalize = Normalize(self.backbone, mean_std)
         self.initial_weights = load_weights([self.backbone], backbone, pretrained, weights)
         self.scales = None if strides is None else Scales(self.backbone, backbone, strides, map_stride)
-        self.join = None
-        channels = int(self.backbone.num_features)
+        self.downsampling: Downsampling = downsampling
+        channels = [int(self.backbone.num_features)]
         if self.scales is not None:
             self.scales.prune(self.backbone)
-            self.join = JoinedMaps(self.scales.channels, downsampling)
-            channels = sum(self.scales.channels)
-        self.heads = _make_heads(findings, channels, dilations, pool, pyramid_width, top_share)
+            channels = self.scales.channels
+        freeze_layers(self.backbone, freeze)
+        self.frozen, self.freeze_batch_norm = freeze == "all", freeze_batch_norm
+        self.join = None
+        if reduction is not None or self.scales is not None:
+            self.join = JoinedMaps(channels, reduction)
+        joined = reduction or sum(channels)
+        # Without a pyramid a non-linearity behind the reduction would only lose what the classifier could use.
+        rectified = reduction is not None and len(dilations) > 0
+        self.rectify = nn.Sequential(nn.BatchNorm2d(joined), nn.ReLU(inplace=True)) if rectified else nn.Identity()
+        self.heads = _make_heads(findings, joined, dilations, pool, pyramid_width, top_share)
         self.heads.apply(_init_xavier)
+        if top_share is not None:
+            _begin_silent(self.heads)
+
+    def train(self, mode: bool = True) -> GuidedTimm:
+        """What is frozen stays in evaluation mode."""
+        super().train(mode)
+        frozen_to_eval([self.backbone], self.freeze_batch_norm)
+        return self
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """``(B, 3, H, W)`` in [0, 1] → logit map ``(B, F, h, w)``, logit ``(B, F)``."""
-        return _apply_heads(self.heads, self._features(self.normalize(image)))
+        return self.decide(self.extract(image))
 
-    def _features(self, normalised: Tensor) -> Tensor:
-        if self.scales is None or self.join is None:
-            features: Tensor = self.backbone(normalised)
-            return features
-        maps = self.scales(self.backbone, normalised)
-        joined: Tensor = self.join(maps, self.scales.size(maps))
-        return joined
+    def extract(self, image: Tensor) -> list[Tensor]:
+        """``(B, 3, H, W)`` in [0, 1] → feature maps ``(B, C_i, h_i, w_i)``, none larger than the activation map."""
+        normalised = self.normalize(image)
+        if self.scales is None:
+            return [last_map(self.backbone, normalised)]
+        return self.scales.pooled(self.scales(self.backbone, normalised), self.downsampling)
+
+    def decide(self, maps: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """What ``extract`` returned → logit map ``(B, F, h, w)``, logit ``(B, F)``."""
+        size = (int(maps[0].shape[-2]), int(maps[0].shape[-1])) if self.scales is None else self.scales.size(maps)
+        features = maps[0] if self.join is None else self.join(maps, size)
+        return _apply_heads(self.heads, self.rectify(features))
 
 
 class InceptionCAM(nn.Module):
@@ -169,7 +203,10 @@ class InceptionCAM(nn.Module):
 
 
 class AtrousHead(nn.Module):
-    """Parallel dilated 3x3 convolutions, concatenated, and a 1x1 convolution of depth 1: one finding's logit map."""
+    """Parallel dilated 3x3 convolutions, concatenated, and a 1x1 convolution of depth 1: one finding's logit map.
+
+    Without dilations only the 1x1 convolution.
+    """
 
     def __init__(
         self, channels: int, dilations: Sequence[int], pool: int, width: int, top_share: float | None = None
@@ -184,11 +221,13 @@ class AtrousHead(nn.Module):
             )
             for rate in dilations
         )
-        self.classifier = nn.Conv2d(width * len(dilations), 1, kernel_size=1)
+        self.classifier = nn.Conv2d(width * len(dilations) or channels, 1, kernel_size=1)
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """``(B, C, h, w)`` → logit map ``(B, 1, h, w)``, logit ``(B, 1)``."""
-        logit_map: Tensor = self.classifier(torch.cat([branch(features) for branch in self.branches], dim=1))
+        if len(self.branches):
+            features = torch.cat([branch(features) for branch in self.branches], dim=1)
+        logit_map: Tensor = self.classifier(features)
         return logit_map, pool_logits(logit_map, self.pool, self.top_share)
 
 
@@ -270,6 +309,12 @@ def _make_heads(
 def _apply_heads(heads: nn.ModuleList, features: Tensor) -> tuple[Tensor, Tensor]:
     maps, logits = zip(*(head(features) for head in heads), strict=True)
     return torch.cat(maps, dim=1), torch.cat(logits, dim=1)
+
+
+def _begin_silent(heads: nn.ModuleList) -> None:
+    """Start with maps that are near 0 everywhere: few cells hold a lesion (Lin et al. 2017, prior of rare classes)."""
+    for head in heads:
+        nn.init.constant_(cast(AtrousHead, head).classifier.bias, math.log(RARE / (1 - RARE)))  # type: ignore[arg-type]
 
 
 def _init_xavier(module: nn.Module) -> None:

@@ -128,7 +128,8 @@ def score(module: GuidedModule, datamodule: FindingsDataModule, split: str, devi
     maps: list[NDArray[np.float16]] = []
     loader = datamodule.in_order(datamodule.rows[split])
     for batch in track(loader, f"score {split}", total=len(loader)):
-        activation, probability = (t.float().cpu() for t in module(batch["image"].to(device)))
+        answer = module.predict_step({name: tensor.to(device) for name, tensor in batch.items()}, 0)
+        activation, probability = answer["map"].cpu(), answer["probability"].cpu()
         cue, index = batch["cue"], batch["index"].tolist()
         lesion = _lesion_cells(prepared, index, module.findings, activation.shape[-2], activation.shape[-1])
         table = {

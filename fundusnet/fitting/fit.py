@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import logging
 import os
-import platform
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import pytorch_lightning as pl
-import torch
 from lightning_fabric.plugins.environments.cluster_environment import ClusterEnvironment
 from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
@@ -23,22 +21,23 @@ from fundusnet.config.objects import build
 from fundusnet.config.ranges import Count, NonNegative
 from fundusnet.data.augment import build_augment
 from fundusnet.data.datamodule import FundusDataModule
+from fundusnet.data.features import stored_features
 from fundusnet.data.loading import end_workers
 from fundusnet.errors import NotFiniteError, UserError
 from fundusnet.fitting.history import History
 from fundusnet.fitting.loggers import make_loggers
 from fundusnet.fitting.module_arguments import module_arguments
+from fundusnet.fitting.precision import Precision, check_precision, choose_precision
 from fundusnet.fitting.processes import fit_in_ranks, processes, start_fit, under_torchrun
 from fundusnet.fitting.resume import Checkpoints, Reseed, last_complete
 from fundusnet.fitting.tasks import task_of
 from fundusnet.runs.checkpoints import CheckpointFiles
-from fundusnet.system.devices import uses_gpu
+from fundusnet.system.devices import choose_device, uses_gpu
 from fundusnet.system.files import write_json
 from fundusnet.system.log_level import quiet_lightning
 
 log = logging.getLogger(__name__)
 FITTED = "fit.json"
-Precision = Literal["auto", "32-true", "bf16-mixed", "16-mixed", "bf16-true", "16-true", "64-true"]
 
 
 def check_objects(cfg: DictConfig) -> None:
@@ -75,9 +74,7 @@ def fit(cfg: DictConfig, folder: Path, datamodule: FundusDataModule | None = Non
     if (folder / FITTED).is_file():
         return
     count = processes(cfg.trainer)
-    choose_precision(
-        cfg.trainer.precision, cfg.trainer.accelerator
-    )  # an impossible one is refused before processes start
+    check_precision(cfg.trainer.precision, cfg.trainer.accelerator)  # before processes start
     if under_torchrun():
         start_fit(cfg, folder, fit_here)
     elif count > 1:
@@ -94,10 +91,17 @@ def fit_here(cfg: DictConfig, folder: Path, datamodule: FundusDataModule | None 
     data.setup("fit")
     module: Any = task.make_module(cfg, data)
     log.info("%s starts from weights: %s", cfg.name, getattr(module.network, "initial_weights", "its own"))
+    if getattr(module.network, "frozen", False) and getattr(module, "input", "image") == "image":
+        device = choose_device(cfg.trainer.accelerator, cfg.trainer.devices)
+        data.store_features(module.to(device).eval().network.extract, device)
+        module.train()
+    precision = _precision(cfg, folder, module, data)
     callbacks = make_callbacks(cfg)
     with quiet_lightning():
         loggers = make_loggers(cfg, folder)
-        trainer = build(cfg.trainer, folder=folder, seed=cfg.seed, callbacks=callbacks, loggers=loggers)
+        trainer = build(
+            cfg.trainer, folder=folder, seed=cfg.seed, callbacks=callbacks, loggers=loggers, precision=precision
+        )
         (checkpoints,) = (each for each in trainer.callbacks if isinstance(each, Checkpoints))
         try:
             trainer.fit(module, data, ckpt_path=last_complete(checkpoints.folder), weights_only=True)
@@ -118,6 +122,19 @@ def fit_here(cfg: DictConfig, folder: Path, datamodule: FundusDataModule | None 
             "best_epoch": checkpoints.best_epoch,
         }
         write_json(folder / FITTED, fitted)
+
+
+def _precision(cfg: DictConfig, folder: Path, module: Any, data: FundusDataModule) -> Precision:
+    """The precision of this fit; where it is measured, on two images or their stored features."""
+
+    def inputs() -> Any:
+        batch = next(iter(data.in_order(data.rows["train"][:2])))
+        features = stored_features(batch)
+        if features is not None:
+            return features
+        return batch["image"].float().div(255).contiguous(memory_format=module.memory_format)
+
+    return choose_precision(cfg.trainer.precision, cfg.trainer.accelerator, module.network, inputs, folder)
 
 
 def make_trainer(
@@ -167,7 +184,7 @@ def make_trainer(
         devices=list(devices) if chosen else local,  # type: ignore[arg-type]
         num_nodes=world // local,
         strategy="ddp" if world > 1 else "auto",
-        precision=choose_precision(precision, accelerator),
+        precision=cast(Any, precision),
         deterministic=deterministic,
         gradient_clip_val=gradient_clip_val,
         callbacks=[History(folder / "history.csv"), Reseed(seed), *callbacks, checkpoints],
@@ -185,20 +202,3 @@ def make_trainer(
             **trainer,
         },
     )
-
-
-def choose_precision(wanted: Precision, accelerator: str) -> Any:
-    """``auto`` is bf16 where the device computes with it: a GPU, or a processor with AVX-512 bf16 or AMX.
-
-    Raises:
-        UserError: The device does not support the precision asked for.
-    """
-    if wanted == "16-mixed" and not uses_gpu(accelerator):
-        raise UserError("trainer.precision=16-mixed needs a GPU; on a processor use bf16-mixed or 32-true")
-    if wanted != "auto":
-        return wanted
-    if uses_gpu(accelerator):
-        return "bf16-mixed" if torch.cuda.is_bf16_supported() else "16-mixed"
-    cpuinfo = Path("/proc/cpuinfo")
-    flags = cpuinfo.read_text() if platform.machine() == "x86_64" and cpuinfo.exists() else ""
-    return "bf16-mixed" if "avx512_bf16" in flags or "amx_bf16" in flags else "32-true"

@@ -8,12 +8,14 @@ import sys
 from pathlib import Path
 
 from fundusnet.errors import UserError
+from fundusnet.system.memory import keep_freed_memory
 from fundusnet.system.orphans import die_with_parent
 
 
 def main() -> None:
     """Fit; an error is recorded in the file that the parent process reads."""
     die_with_parent()
+    keep_freed_memory()
     first = os.environ["RANK"] == "0"
     logging.basicConfig(level=logging.WARNING if first else logging.ERROR, format="%(message)s")
     logging.getLogger("fundusnet").setLevel(logging.INFO if first else logging.ERROR)

@@ -32,7 +32,7 @@ class GradingDataModule(FundusDataModule):
 
     Args:
         folder: Folder of the prepared set.
-        batch_size, num_workers, augment, folds, fold, split_by, seed, relabel: As in
+        batch_size, num_workers, augment, views, folds, fold, split_by, seed, relabel: As in
             ``fundusnet.data.datamodule.FundusDataModule``.
         fractions: As in ``fundusnet.data.datamodule.FundusDataModule``; S2.4's are 0.68, 0.12, 0.2.
         mask_folds: Number of folds of the training images for masks (S2.5); 1 = none.
@@ -54,8 +54,9 @@ class GradingDataModule(FundusDataModule):
         self,
         folder: str | Path,
         batch_size: Count = 32,
-        num_workers: NonNegativeInt = 0,
+        num_workers: NonNegativeInt | None = 0,
         augment: Augment | None = None,
+        views: Count | None = None,
         fractions: tuple[float, float, float] = (0.68, 0.12, 0.2),
         folds: Count | None = None,
         fold: NonNegativeInt = 0,
@@ -66,7 +67,9 @@ class GradingDataModule(FundusDataModule):
         masks: str | Path | None = None,
         relabel: Callable[[PreparedSet], PreparedSet] | None = None,
     ) -> None:
-        super().__init__(folder, batch_size, num_workers, augment, fractions, folds, fold, split_by, seed, relabel)
+        super().__init__(
+            folder, batch_size, num_workers, augment, views, fractions, folds, fold, split_by, seed, relabel
+        )
         self.mask_folds = mask_folds
         self.left_out = left_out
         self.masks = None if masks is None else Path(masks)
@@ -109,7 +112,7 @@ class GradingDataModule(FundusDataModule):
         """The same set and splits, for a fit without the training images of a fold, or with ``masks``."""
         self.setup()
         other = copy.copy(self)
-        other.left_out, other.masks, other.trainer = left_out, masks, None
+        other.left_out, other.masks, other.trainer, other.features = left_out, masks, None, None
         train = self.rows["train"]
         other.rows = {**self.rows, "train": train if left_out is None else train[self.fold_of[train] != left_out]}
         return other

@@ -34,7 +34,7 @@ def mask_faithfulness(
     grades: list[int] = []
     device = next(network.parameters()).device
     with torch.no_grad():
-        for batch in datamodule.in_order(rows):
+        for batch in datamodule.in_order(rows, images=True):
             logits = network(scaled(batch["image"].to(device)))
             grades += predicted_grade(network.head, logits).tolist()
     pictures = [np.asarray(datamodule.prepared.pixels[row]) for row in rows]

@@ -107,7 +107,7 @@ def _make_masks(
     # Another image's mask is that of its predicted grade; they are exchanged at the end.
     options = {**mask, "kind": "predicted"} if mask["kind"] == "other" else dict(mask)
     masks, grades = [], []
-    loader = datamodule.in_order(rows)
+    loader = datamodule.in_order(rows, images=True)
     for batch in track(loader, "masks", total=len(loader)):
         picture = scaled(batch["image"].to(device)).contiguous(memory_format=model.memory_format)
         answer = first_stage(network, picture, **options)

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Any, Literal, cast
+from collections.abc import Iterator, Sequence
+from typing import Any, Literal, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 
-from fundusnet.config.ranges import Count, Share
+from fundusnet.config.ranges import Count, NonNegativeInt, Share
 from fundusnet.errors import UserError
 from fundusnet.grading.cam import class_activation_maps
 from fundusnet.grading.ranking import HEADS
-from fundusnet.networks.backbones import bare_backbone, load_weights
+from fundusnet.networks.backbones import bare_backbone, is_transformer, last_map, load_weights
+from fundusnet.networks.freezing import freeze_layers, frozen_to_eval
 from fundusnet.networks.normalize import Normalize
 from fundusnet.networks.scales import Scales, resize_keeping_mean
+
+
+class _Pooling(NamedTuple):
+    deviation: bool
+    standardize: bool
 
 
 class GradingNetwork(nn.Module):
@@ -34,10 +40,15 @@ class GradingNetwork(nn.Module):
         weights: File with weights of the backbone to start from; takes precedence over ``pretrained``.
         strides: Strides of the feature maps that are pooled and concatenated before the classifier, for example
             ``[8, 16, 32]``; None = the last map only.
+        pooling: ``mean`` over the cells of a map, or ``mean_std``, their deviation too; then there are no activation
+            maps.
+        standardize: Bring the pooled features to zero mean and unit deviation over the training images.
+        freeze, freeze_batch_norm: As in ``fundusnet.findings.network.GuidedTimm``.
 
     Attributes:
         members: The K-1 sub-classifiers of a ranking, a single member for the other heads.
         initial_weights: What the backbones started from, in words.
+        frozen: Whether nothing of the backbones is trained, so that ``extract`` always returns the same for an image.
 
     Raises:
         UserError: Unknown head or backbone, a backbone without maps of such a stride, an unfit file of weights.
@@ -54,39 +65,59 @@ class GradingNetwork(nn.Module):
         pretrained: bool = False,
         weights: str | None = None,
         strides: Sequence[Count] | None = None,
+        pooling: Literal["mean", "mean_std"] = "mean",
+        standardize: bool = False,
+        freeze: NonNegativeInt | Literal["all"] = 0,
+        freeze_batch_norm: bool = False,
     ) -> None:
         super().__init__()
         if classes < 2:
             raise UserError(f"grading needs at least 2 grades, not {classes}; give the data more")
         if head not in HEADS:
             raise UserError(f"unknown model.network.head={head}; choose one of {', '.join(HEADS)}")
-        self.classes, self.head, self.hidden = classes, head, hidden
+        self.classes, self.head = classes, head
+        self.has_maps = hidden is None and pooling == "mean"
         outputs = {"ranking": 2, "multiclass": classes}.get(head, classes - 1)
         count = classes - 1 if head == "ranking" else 1
         members = []
-        for _ in range(count):
-            if strides is None:
+        for number in range(count):
+            if number and freeze == "all":
+                pass  # of backbones that never change one is enough
+            elif strides is None:
                 net, scales = make_backbone(backbone, cam_stride), None
             else:
                 net = bare_backbone(backbone)
-                scales = Scales(net, backbone, strides, None if hidden else cam_stride)
-            members.append(SubClassifier(net, scales, outputs, hidden, dropout, shared=head == "coral"))
+                # Which map the others are brought to matters for activation maps only.
+                scales = Scales(net, backbone, strides, None if hidden or pooling != "mean" else cam_stride)
+            pool = _Pooling(deviation=pooling == "mean_std", standardize=standardize)
+            members.append(SubClassifier(net, scales, pool, outputs, hidden, dropout, shared=head == "coral"))
         self.members = nn.ModuleList(members)
         self.normalize = Normalize(members[0].backbone)
         self.initial_weights = load_weights([member.backbone for member in members], backbone, pretrained, weights)
-        for member in members:
+        for member in members[:1] if freeze == "all" else members:
             if member.scales is not None:
                 member.scales.prune(member.backbone)
+            freeze_layers(member.backbone, freeze)
+        self.frozen, self.freeze_batch_norm = freeze == "all", freeze_batch_norm
 
-    @property
-    def has_maps(self) -> bool:
-        """Whether there are class activation maps: they need a linear classifier after the pooling."""
-        return self.hidden is None
+    def train(self, mode: bool = True) -> GradingNetwork:
+        """What is frozen stays in evaluation mode."""
+        super().train(mode)
+        frozen_to_eval([member.backbone for member in self._members()], self.freeze_batch_norm)
+        return self
 
     def forward(self, image: Tensor) -> Tensor:
         """``(B, 3, H, W)`` in [0, 1] → logits: ``(B, K-1, 2)`` of a ranking, else ``(B, K)`` or ``(B, K-1)``."""
+        return self.decide(self.extract(image))
+
+    def extract(self, image: Tensor) -> list[Tensor]:
+        """``(B, 3, H, W)`` in [0, 1] → pooled features ``(B, D)`` of each member."""
         normalised = self.normalize(image)
-        return self._join([member(normalised) for member in self.members])
+        return [member.pool(features) for member, features in self._features(normalised)]
+
+    def decide(self, pooled: Sequence[Tensor]) -> Tensor:
+        """What ``extract`` returned → logits as of ``forward``."""
+        return self._join([member.classify(each) for member, each in zip(self._members(), pooled, strict=True)])
 
     def with_maps(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """Logits and class activation maps of ``(B, 3, H, W)`` in [0, 1], from one pass.
@@ -97,12 +128,13 @@ class GradingNetwork(nn.Module):
             UserError: The classifier has a hidden layer.
         """
         if not self.has_maps:
-            raise UserError(f"a network with a hidden layer ({self.hidden}) has no activation maps; use hidden=null")
+            raise UserError(
+                "a network with a hidden layer or pooling=mean_std has no activation maps; use hidden=null pooling=mean"
+            )
         normalised = self.normalize(image)
         logits, maps = [], []
-        for member in cast(Iterable[SubClassifier], self.members):
-            features = member.features(normalised)
-            logits.append(member.classify(features))
+        for member, features in self._features(normalised):
+            logits.append(member.classify(member.pool(features)))
             maps.append(member.class_maps(features))
         if self.head == "ranking":
             return self._join(logits), torch.stack(maps, dim=1)
@@ -111,6 +143,17 @@ class GradingNetwork(nn.Module):
         # A sigmoid of z is a 2-way softmax of -z/2 and z/2. CORAL's K-1 maps are equal because its weights are.
         half = maps[0].expand(-1, self.classes - 1, -1, -1) / 2
         return logits[0], torch.stack([-half, half], dim=2)
+
+    def _features(self, normalised: Tensor) -> Iterator[tuple[SubClassifier, list[Tensor]]]:
+        """Each member and its features; those of a backbone that members share are computed once."""
+        last, features = None, list[Tensor]()
+        for member in self._members():
+            if member.backbone is not last:
+                last, features = member.backbone, member.features(normalised)
+            yield member, features
+
+    def _members(self) -> Sequence[SubClassifier]:
+        return cast(Sequence[SubClassifier], self.members)
 
     def _join(self, logits: list[Tensor]) -> Tensor:
         return torch.stack(logits, dim=1) if self.head == "ranking" else logits[0]
@@ -123,13 +166,22 @@ class SubClassifier(nn.Module):
     """
 
     def __init__(
-        self, backbone: nn.Module, scales: Scales | None, outputs: int, hidden: int | None, dropout: float, shared: bool
+        self,
+        backbone: nn.Module,
+        scales: Scales | None,
+        pooling: _Pooling,
+        outputs: int,
+        hidden: int | None,
+        dropout: float,
+        shared: bool,
     ) -> None:
         super().__init__()
         self.backbone = backbone
         self.scales = scales
         self.channels = [int(backbone.num_features)] if scales is None else scales.channels  # type: ignore[arg-type]
-        width = sum(self.channels)
+        self.deviation = pooling.deviation
+        width = sum(self.channels) * (2 if pooling.deviation else 1)
+        self.standardize = nn.BatchNorm1d(width, affine=False) if pooling.standardize else None
         self.hidden: nn.Module = nn.Identity()
         if hidden is not None:
             self.hidden = nn.Sequential(
@@ -139,20 +191,24 @@ class SubClassifier(nn.Module):
         self.classifier = nn.Linear(hidden or width, 1 if shared else outputs, bias=not shared)
         self.thresholds = nn.Parameter(torch.linspace(1, 1 / outputs, outputs)) if shared else None
 
-    def forward(self, normalised: Tensor) -> Tensor:
-        """Normalised ``(B, 3, H, W)`` → logits ``(B, outputs)``."""
-        return self.classify(self.features(normalised))
-
     def features(self, normalised: Tensor) -> list[Tensor]:
         """Normalised ``(B, 3, H, W)`` → features ``(B, C, h, w)``: the last ones, or one for each stride."""
         if self.scales is None:
-            return [self.backbone.forward_features(normalised)]  # type: ignore[operator]
+            return [last_map(self.backbone, normalised)]
         maps: list[Tensor] = self.scales(self.backbone, normalised)
         return maps
 
-    def classify(self, features: Sequence[Tensor]) -> Tensor:
-        """``features`` → logits ``(B, outputs)``."""
-        pooled = torch.cat([each.mean(dim=(2, 3)) for each in features], dim=1)
+    def pool(self, features: Sequence[Tensor]) -> Tensor:
+        """``features`` → ``(B, D)``: the mean of each channel, then the deviations if they are asked for."""
+        pooled = [each.mean(dim=(2, 3)) for each in features]
+        if self.deviation:
+            pooled += [each.flatten(2).std(dim=2, correction=0) for each in features]
+        return torch.cat(pooled, dim=1)
+
+    def classify(self, pooled: Tensor) -> Tensor:
+        """``(B, D)`` of ``pool`` → logits ``(B, outputs)``."""
+        if self.standardize is not None:
+            pooled = self.standardize(pooled)
         logits: Tensor = self.classifier(self.hidden(pooled))
         return logits if self.thresholds is None else logits + self.thresholds
 
@@ -160,9 +216,14 @@ class SubClassifier(nn.Module):
         """``features`` → class activation maps ``(B, outputs, h, w)``, ``(B, 1, h, w)`` of CORAL.
 
         The logit is linear in the pooled features of each stride, so the map is the sum of a map for each, brought to
-        one size. The mean of the sum plus the bias is still the logit.
+        one size. The mean of the sum differs from the logit by a constant: the bias, and what is subtracted from
+        standardised features.
         """
-        weights = torch.split(self.classifier.weight, self.channels, dim=1)
+        weight = self.classifier.weight
+        if self.standardize is not None:
+            variance = cast(Tensor, self.standardize.running_var)
+            weight = weight / (variance + self.standardize.eps).sqrt()
+        weights = torch.split(weight, self.channels, dim=1)
         maps = [class_activation_maps(each, weight) for each, weight in zip(features, weights, strict=True)]
         if self.scales is None:
             return maps[0]
@@ -171,7 +232,9 @@ class SubClassifier(nn.Module):
 
 
 def make_backbone(name: str, cam_stride: int = 32) -> nn.Module:
-    """A timm network with random weights: ``forward_features`` is ``(B, 3, H, W)`` → ``(B, C, H/stride, W/stride)``.
+    """A timm network with random weights whose last map, as ``last_map`` gives it, has cells of ``cam_stride`` pixels.
+
+    A transformer has one size of cells, its patches; ``cam_stride`` does not change it.
 
     Raises:
         UserError: timm has no such network, or the network has no such stride.
@@ -182,9 +245,11 @@ def make_backbone(name: str, cam_stride: int = 32) -> nn.Module:
         raise UserError(f"model.network.cam_stride={cam_stride} is not possible; use 16 or 32")
     backbone = bare_backbone(name)
     unfit = UserError(
-        f"model.network.backbone={name} has no convolutional feature maps of stride {cam_stride}; "
+        f"model.network.backbone={name} has no feature maps of stride {cam_stride}; "
         f"use {'cam_stride=32 or ' if cam_stride == 16 else ''}another backbone"
     )
+    if is_transformer(backbone):
+        return cast(nn.Module, backbone)
     if cam_stride == 16 and isinstance(backbone, DenseNet):
         _dilate_last_block(backbone)
     elif cam_stride == 16:
@@ -192,7 +257,7 @@ def make_backbone(name: str, cam_stride: int = 32) -> nn.Module:
             backbone = bare_backbone(name, output_stride=16)
         except (TypeError, AssertionError) as error:  # what timm's networks raise for an option they lack
             raise unfit from error
-    # Transformers have channels last, or a sequence of tokens, or a single size of picture.
+    # Some have channels last, or a single size of image.
     try:
         with torch.no_grad():
             shape = backbone.eval().forward_features(torch.zeros(1, 3, 128, 128)).shape

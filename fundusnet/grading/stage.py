@@ -12,11 +12,12 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor, nn
-from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from torchmetrics import MeanMetric
 
+from fundusnet.data.features import stored_features
 from fundusnet.errors import NotFiniteError, UserError
+from fundusnet.fitting.optimizers import MakeOptimizer, build_optimizer
 from fundusnet.fitting.schedules import build_schedule
 from fundusnet.grading.cam import upsampled
 from fundusnet.grading.network import GradingNetwork
@@ -62,7 +63,7 @@ class RankingStage(pl.LightningModule):
         input: Input = "image",
         channels_last: bool = True,
         loss: nn.Module | None = None,
-        optimizer: Callable[[Iterable[nn.Parameter]], Optimizer] | None = None,
+        optimizer: MakeOptimizer | None = None,
         schedule: Callable[..., LRScheduler] | None = None,
         network_class: type[nn.Module] | None = None,
     ) -> None:
@@ -107,14 +108,14 @@ class RankingStage(pl.LightningModule):
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         losses, _ = self._losses(batch, "train")
-        size = len(batch["image"])
+        size = len(batch["index"])
         for name, value in self._named(losses):
             self.log(f"train/{name}", value, on_step=False, on_epoch=True, batch_size=size, prog_bar=name == "loss")
         return losses.sum()
 
     def validation_step(self, batch: Batch, batch_index: int) -> None:
         losses, logits = self._losses(batch, "val")
-        size = len(batch["image"])
+        size = len(batch["index"])
         # Not by Lightning's own means over processes, which round the mean size of uneven batches.
         for mean, loss in zip(cast(Iterable[MeanMetric], self.member_losses), losses, strict=True):
             mean.update(loss, weight=size)
@@ -133,7 +134,7 @@ class RankingStage(pl.LightningModule):
             self._keep_best(losses.tolist())
 
     def predict_step(self, batch: Batch, batch_index: int) -> dict[str, Tensor]:
-        result = self(batch["image"], self.batch_mask(batch))
+        result = graded(self.network, self._logits(batch))
         check_finite(result.p, batch)
         return {"p": result.p, "grade": result.grade, "index": batch["index"]}
 
@@ -161,22 +162,31 @@ class RankingStage(pl.LightningModule):
 
     def configure_optimizers(self) -> Any:
         assert self.make_optimizer is not None, "a stage that was loaded for prediction has no optimiser"
-        optimizer = self.make_optimizer(p for p in self.parameters() if p.requires_grad)
+        optimizer = build_optimizer(self.make_optimizer, self.network)
         if self.make_schedule is None:
             return optimizer
-        epochs = self.trainer.max_epochs or 1
-        return {"optimizer": optimizer, "lr_scheduler": build_schedule(self.make_schedule, optimizer, epochs)}
+        return {"optimizer": optimizer, "lr_scheduler": build_schedule(self.make_schedule, optimizer, self.trainer)}
 
     def _losses(self, batch: Batch, split: str) -> tuple[Tensor, Tensor]:
         """``(M,)`` losses of the network's members, and the logits.
 
         Training minimises their sum, so each member is trained as it would be alone.
         """
-        logits = self.network(self.picture(batch["image"], self.batch_mask(batch)))
+        logits = self._logits(batch)
         losses = self.loss(self.network.head, logits, batch["grade"])
         if not torch.isfinite(losses).all():
             raise NotFiniteError(split, float(losses.detach().sum()), batch["index"].tolist())
         return losses, logits
+
+    def _logits(self, batch: Batch) -> Tensor:
+        """Logits of a batch of images, or of the features of a frozen backbone."""
+        features = stored_features(batch)
+        logits: Tensor = (
+            self.network(self.picture(batch["image"], self.batch_mask(batch)))
+            if features is None
+            else self.network.decide(features)
+        )
+        return logits
 
     def _named(self, losses: Tensor) -> list[tuple[str, Tensor]]:
         parts = [(f"loss_gt_{k}", loss) for k, loss in enumerate(losses)] if self.network.head == "ranking" else []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -29,14 +29,46 @@ PACKAGES = {
 def bare_backbone(name: str, **options: Any) -> Any:
     """A network of timm without pooling and classifier, with random weights; ``options`` are timm's.
 
+    A transformer takes images of any size that its patches divide, where timm can resample its position embedding.
+
     Raises:
         UserError: timm has no such network.
     """
     import timm
 
+    import fundusnet.networks.colors  # noqa: F401  # registers its network
+
     if not timm.is_model(name):
         raise UserError(f"model.network.backbone={name} is unknown to timm; timm.list_models() names those it has")
-    return timm.create_model(name, pretrained=False, num_classes=0, global_pool="", **options)
+    options = {"pretrained": False, "num_classes": 0, "global_pool": "", **options}
+    any_sizes: tuple[dict[str, Any], ...] = ({"dynamic_img_size": True}, {"strict_img_size": False})
+    for any_size in any_sizes:
+        try:
+            return timm.create_model(name, **options, **any_size)
+        except TypeError:  # convolutional networks know neither, families of transformers one or none
+            continue
+    return timm.create_model(name, **options)
+
+
+def last_map(backbone: Any, image: Tensor) -> Tensor:
+    """The last feature map ``(B, C, h, w)`` of a timm network; of a transformer that of its patch tokens.
+
+    Args:
+        backbone: Network of timm.
+        image: Normalised ``(B, 3, H, W)``.
+    """
+    if not is_transformer(backbone):
+        features: Tensor = backbone.forward_features(image)
+        return features
+    (features,) = backbone.forward_intermediates(
+        image, indices=1, norm=True, output_fmt="NCHW", intermediates_only=True
+    )
+    return features
+
+
+def is_transformer(backbone: Any) -> bool:
+    """Whether the features of a timm network are tokens, or have their channels last."""
+    return hasattr(backbone, "patch_embed") and hasattr(backbone, "forward_intermediates")
 
 
 def load_weights(backbones: Sequence[Any], name: str, pretrained: bool, weights: str | None) -> str:
@@ -78,14 +110,35 @@ def load_weights(backbones: Sequence[Any], name: str, pretrained: bool, weights:
 def _file_state(name: str, weights: str) -> dict[str, Tensor]:
     try:
         # Twice, from other random weights: what the file does not hold stays random, and timm accepts that.
-        first, second = (_pretrained_state(name, seed, pretrained_cfg_overlay={"file": weights}) for seed in (0, 1))
+        with log_level(logging.ERROR, "timm.models._builder"):  # it lists what it ignores, each time
+            first, second = (_pretrained_state(name, seed, pretrained_cfg_overlay={"file": weights}) for seed in (0, 1))
     except Exception as error:  # timm on damaged files: from SafetensorError to AttributeError and IndexError
         raise UserError(f"model.network.weights={weights} does not fit {name}: {_first_line(error)}") from error
-    missing = [key for key, value in first.items() if not torch.equal(value, second[key])]
+    unused, absent = _unmatched(weights, first)
+    missing = [key for key, value in first.items() if key in absent or not torch.equal(value, second[key])]
     if missing:
-        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
-        raise UserError(f"model.network.weights={weights} does not fit {name}: it lacks {missing[0]}{more}")
+        raise UserError(f"model.network.weights={weights} does not fit {name}: it lacks {_some(missing)}")
+    if unused:
+        log.info("model.network.weights=%s: %s has no place for %s", weights, name, _some(unused))
     return first
+
+
+def _unmatched(weights: str, own: Mapping[str, Tensor]) -> tuple[list[str], list[str]]:
+    """Names that only the file has, such as a masked autoencoder's decoder, and names that only the backbone has.
+
+    None where timm renames most of them: then what is missing shows in values that stay random.
+    """
+    from timm.models import load_state_dict
+
+    held = load_state_dict(weights)
+    if len(held.keys() & own.keys()) < 0.8 * len(own):
+        return [], []
+    counters = "num_batches_tracked"  # older files do not have them, and nothing depends on them
+    return [key for key in held if key not in own], [key for key in own if key not in held and counters not in key]
+
+
+def _some(names: Sequence[str]) -> str:
+    return names[0] + (f" and {len(names) - 1} more" if len(names) > 1 else "")
 
 
 def _package_state(name: str) -> tuple[dict[str, Tensor], str] | None:

@@ -25,7 +25,7 @@ from fundusnet.cli.sweeps import JOBS, name_override
 from fundusnet.commands.train import command
 from fundusnet.config.compose import conf_folder
 from fundusnet.errors import UserError
-from fundusnet.fitting.fit import choose_precision
+from fundusnet.fitting.precision import check_precision
 from fundusnet.fitting.processes import processes
 from fundusnet.runs.folder import Result, command_of, state_of, status_of
 
@@ -170,7 +170,7 @@ def test_loggers_are_chosen_one_or_several(choice: str) -> None:
 
 def test_half_precision_on_a_processor_is_one_line() -> None:
     with pytest.raises(UserError, match="16-mixed needs a GPU; on a processor use bf16-mixed or 32-true"):
-        choose_precision("16-mixed", "cpu")
+        check_precision("16-mixed", "cpu")
 
 
 def test_a_gpu_that_is_not_there_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:

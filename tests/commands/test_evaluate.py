@@ -219,7 +219,7 @@ def graded_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("graded")
     graded_set(folder, GRADES)
     tiny = [
-        "experiment=grading_ranking", "data=csv", f"data.root={folder}/raw", f"data.folder={folder}/prepared",
+        "experiment=paper_grading_ranking", "data=csv", f"data.root={folder}/raw", f"data.folder={folder}/prepared",
         "data.size=64", "data.batch_size=8", "data.num_workers=0", "model.network.backbone=test_resnet",
         "model.network.pretrained=false", "trainer.max_epochs=1", "trainer.accelerator=cpu",
         "trainer.precision=32-true", "evaluation.bootstrap=20", f"run_dir={folder}/run", "model.network.hidden=null",

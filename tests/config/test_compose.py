@@ -39,7 +39,7 @@ def nodes(cfg: DictConfig, above: str = "") -> Iterator[tuple[str, DictConfig]]:
 
 @pytest.mark.parametrize(
     ("verb", "words"),
-    [*NEEDED.items(), ("train", ["experiment=grading"]), *(("train", [f"model={m}"]) for m in MODELS)],
+    [*NEEDED.items(), ("train", ["experiment=paper_grading_two_stage"]), *(("train", [f"model={m}"]) for m in MODELS)],
 )
 def test_conf_shows_every_argument_of_our_classes(verb: str, words: list[str]) -> None:
     cfg = compose(words, verb)
@@ -50,7 +50,7 @@ def test_conf_shows_every_argument_of_our_classes(verb: str, words: list[str]) -
             targets.append(node._target_)
         signatures = [signature for target in targets if (signature := signature_of(target))]
         arguments = {name for each in signatures for name in each.types} - PASSED.get(key, set())
-        extra = {"params", "optimizer", "epochs"} if key == "model.schedule" else set()
+        extra = {"params", "optimizer", "epochs", "steps"} if key == "model.schedule" else set()
         assert arguments - extra <= {str(name) for name in node}, key
         assert str(node.get("_target_", "fundusnet.x")).split(".")[0] in (
             "fundusnet", "torch", "albumentations", "pytorch_lightning"
@@ -142,18 +142,18 @@ def test_a_value_of_a_group_reaches_the_network() -> None:
         # Keys that no code would read.
         ("model=inception model.network.width=999", "model.network.width is a key of model=guided"),
         ("model=guided model.network.weights=nowhere.pth", "model.network.weights is a key of model=guided_timm"),
-        ("experiment=grading data.present=3", "data.present is not used by task=grading; leave it out"),
+        ("experiment=paper_grading_two_stage data.present=3", "data.present is not used by task=grading; leave it out"),
         (
-            "experiment=grading evaluation.operating_point=test",
+            "experiment=paper_grading_two_stage evaluation.operating_point=test",
             "operating_point is not used by task=grading",
         ),
-        ("experiment=grading finding=drusen", "finding is not used by task=grading; leave it out"),
-        ("experiment=grading model.loss.weight=1", "model.loss.weight is a key of"),
+        ("experiment=paper_grading_two_stage finding=drusen", "finding is not used by task=grading; leave it out"),
+        ("experiment=paper_grading_two_stage model.loss.weight=1", "model.loss.weight is a key of"),
         # Keys of version 0.1.0.
         ("trainer.gradient_clip=1", "trainer.gradient_clip is now trainer.gradient_clip_val"),
         ("data.augment.hflip=false", "data.augment.hflip is now data.augment.warp.hflip"),
         ("model.optimizer.name=adamw", "model.optimizer.name is now chosen by model/optimizer=sgd, adamw or rmsprop"),
-        ("experiment=grading model.balance=inverse", "model.balance is now model.loss.balance"),
+        ("experiment=paper_grading_two_stage model.balance=inverse", "model.balance is now model.loss.balance"),
     ],
 )
 def test_refused_in_one_line(override: str, message: str) -> None:
@@ -173,12 +173,24 @@ def test_divisible_sizes_pass(size: int, reductions: int) -> None:
     [
         (["model=ranking", "task=findings"], "task=findings does not fit the model, which is for grading"),
         (["model=ranking", "finding=drusen"], "finding is not used by task=grading; leave it out"),
-        (["experiment=grading_ranking", "model.stage1.folds=5"], "model.stage1.folds is a key of model=two_stage"),
-        (["experiment=grading_ranking", "+model.stage1.fods=5"], "did you mean model.stage1.folds?"),
-        (["experiment=grading", "model.head=corl"], "use ranking, multiclass, coral or corn"),
-        (["experiment=grading", "model.mask.kind=true"], "model.mask.kind=True is not valid: use predicted"),
-        (["experiment=grading", "model.mask.floor=2"], "model.mask.floor=2 is not valid: use a value less than"),
-        (["experiment=grading", "model.stage1.folds=0"], "model.stage1.folds=0 is not valid: use a value greater than"),
+        (
+            ["experiment=paper_grading_ranking", "model.stage1.folds=5"],
+            "model.stage1.folds is a key of model=two_stage",
+        ),
+        (["experiment=paper_grading_ranking", "+model.stage1.fods=5"], "did you mean model.stage1.folds?"),
+        (["experiment=paper_grading_two_stage", "model.head=corl"], "use ranking, multiclass, coral or corn"),
+        (
+            ["experiment=paper_grading_two_stage", "model.mask.kind=true"],
+            "model.mask.kind=True is not valid: use predicted",
+        ),
+        (
+            ["experiment=paper_grading_two_stage", "model.mask.floor=2"],
+            "model.mask.floor=2 is not valid: use a value less than",
+        ),
+        (
+            ["experiment=paper_grading_two_stage", "model.stage1.folds=0"],
+            "model.stage1.folds=0 is not valid: use a value greater than",
+        ),
     ],
 )
 def test_each_task_has_its_own_keys_and_words(overrides: list[str], message: str) -> None:

@@ -116,7 +116,14 @@ def test_one_command_leads_from_the_folder_to_a_graded_run(tmp_path: Path, monke
         for number in range(1, 25):
             file = tmp_path / f"set/FundusImages/RET{number:03d}{letters.upper()}.jpg"
             picture(file, 100 * number + shift)
-    words = ["train", "experiment=grading_ranking", "data=papila", "data.root=set", "data.size=64", "data.workers=0"]
+    words = [
+        "train",
+        "experiment=paper_grading_ranking",
+        "data=papila",
+        "data.root=set",
+        "data.size=64",
+        "data.workers=0",
+    ]
     words += ["data.num_workers=0", "data.batch_size=8", "data.fractions=[0.5,0.25,0.25]", "run_dir=run"]
     words += ["model.network.backbone=test_resnet", "model.network.hidden=8", "model.network.pretrained=false"]
     words += ["trainer.max_epochs=1", "trainer.accelerator=cpu", "trainer.precision=32-true", "evaluation.bootstrap=20"]

@@ -76,7 +76,8 @@ def test_grades_of_all_folds(tmp_path: Path) -> None:
     torch.set_num_threads(1)
     graded_set(tmp_path, [number // 2 % 3 for number in range(36)])
     words = [
-        "experiment=grading_ranking", "data=csv", "data.root=gone", f"data.folder={tmp_path}/prepared", "data.size=64",
+        "experiment=paper_grading_ranking", "data=csv", "data.root=gone",
+        f"data.folder={tmp_path}/prepared", "data.size=64",
         "data.num_workers=0", "data.batch_size=8", "model.network.backbone=test_resnet", "model.network.hidden=8",
         "model.network.pretrained=false", "model.head=multiclass", "trainer.max_epochs=1", "trainer.accelerator=cpu",
         "trainer.precision=32-true", "evaluation.bootstrap=5", "data.folds=2", "data.fold=0,1",

@@ -253,11 +253,11 @@ def test_a_checkpoint_is_scored_on_its_own_grades_alone(run: Path, tmp_path: Pat
 @pytest.mark.parametrize(
     ("overrides", "name"),
     [
-        (["experiment=grading_multiclass"], "multiclass"),
-        (["experiment=grading_two_stage"], "two-stage ranking"),
-        (["experiment=grading_two_stage", "model.stage1.folds=5"], "two-stage ranking, 5 folds"),
-        (["experiment=grading_two_stage", "model.mask.kind=agnostic"], "two-stage ranking, agnostic mask"),
-        (["experiment=grading_ranking", "model.network.backbone=resnet18"], "ranking (resnet18)"),
+        (["experiment=paper_grading_multiclass"], "multiclass"),
+        (["experiment=paper_grading_two_stage"], "two-stage ranking"),
+        (["experiment=paper_grading_two_stage", "model.stage1.folds=5"], "two-stage ranking, 5 folds"),
+        (["experiment=paper_grading_two_stage", "model.mask.kind=agnostic"], "two-stage ranking, agnostic mask"),
+        (["experiment=paper_grading_ranking", "model.network.backbone=resnet18"], "ranking (resnet18)"),
     ],
 )
 def test_a_run_is_called_by_what_sets_it_apart(overrides: list[str], name: str) -> None:

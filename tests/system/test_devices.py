@@ -93,7 +93,7 @@ def grading_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("grading")
     graded_set(folder, [number // 2 % 3 for number in range(72)])
     tiny = [
-        "experiment=grading_two_stage", "data=csv", f"data.root={folder}/raw", f"data.folder={folder}/prepared",
+        "experiment=paper_grading_two_stage", "data=csv", f"data.root={folder}/raw", f"data.folder={folder}/prepared",
         "data.size=64", "data.batch_size=8", "data.num_workers=0", "model.network.backbone=test_resnet",
         "model.network.hidden=8", "model.network.pretrained=false", "model.stage1.max_epochs=1",
         "model.stage1.folds=1", "trainer.max_epochs=1", "trainer.accelerator=cpu", "trainer.precision=32-true",
