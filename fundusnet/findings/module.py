@@ -18,6 +18,7 @@ from fundusnet.findings.metrics import DecidedAUROC
 from fundusnet.fitting.optimizers import MakeOptimizer, build_optimizer
 from fundusnet.fitting.schedules import build_schedule
 from fundusnet.networks.build import build_network, without_start
+from fundusnet.networks.flips import flipped, mean_map
 from fundusnet.runs.checkpoints import trained_parameters
 
 Batch = dict[str, Tensor]
@@ -34,6 +35,7 @@ class GuidedModule(pl.LightningModule):
         loss: Called as ``GuidedLoss`` is; only training and validation need it.
         optimizer: Makes the optimiser of the parameters it is given; only training needs it.
         schedule: Makes the learning-rate schedule of that optimiser; None = a constant rate.
+        flips: Predict the mean over an image and its three mirror images.
         network_class: The class of ``network`` if it is the user's own.
     """
 
@@ -46,10 +48,12 @@ class GuidedModule(pl.LightningModule):
         loss: nn.Module | None = None,
         optimizer: MakeOptimizer | None = None,
         schedule: Callable[..., LRScheduler] | None = None,
+        flips: bool = False,
         network_class: type[nn.Module] | None = None,
     ) -> None:
         super().__init__()
-        self.save_hyperparameters("findings", "size", "network", "channels_last")
+        self.save_hyperparameters("findings", "size", "network", "channels_last", "flips")
+        self.flips = flips
         self.findings = findings
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         self.network = build_network(network, network_class, findings=len(findings)).to(
@@ -62,8 +66,12 @@ class GuidedModule(pl.LightningModule):
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """``(B, 3, S, S)`` uint8 or float in [0, 1] → activation map ``(B, F, h, w)``, probability ``(B, F)``."""
-        logit_map, logit = self.network(self._scaled(image))
-        return logit_map.sigmoid(), logit.sigmoid()
+        scaled = self._scaled(image)
+        answers = [self.network(each) for each in (flipped(scaled) if self.flips else [scaled])]
+        activations, probabilities = zip(*((m.sigmoid(), logit.sigmoid()) for m, logit in answers), strict=True)
+        if not self.flips:
+            return activations[0], probabilities[0]
+        return mean_map(activations), torch.stack(probabilities).mean(dim=0)
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         losses, _ = self._losses(batch, self.current_epoch)
@@ -105,8 +113,11 @@ class GuidedModule(pl.LightningModule):
             self.log("val/auroc", torch.stack(defined).mean())
 
     def predict_step(self, batch: Batch, batch_index: int) -> dict[str, Tensor]:
-        logit_map, logit = self._logits(batch)
-        return {"map": logit_map.sigmoid().float(), "probability": logit.sigmoid().float(), "index": batch["index"]}
+        if "image" in batch:
+            activation, probability = self(batch["image"])
+        else:
+            activation, probability = (values.sigmoid() for values in self._logits(batch))
+        return {"map": activation.float(), "probability": probability.float(), "index": batch["index"]}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["hyper_parameters"] = trained_parameters(checkpoint)

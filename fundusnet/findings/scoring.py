@@ -126,7 +126,7 @@ def score(module: GuidedModule, datamodule: FindingsDataModule, split: str, devi
     prepared, rows = datamodule.prepared, []
     ids: list[str] = []
     maps: list[NDArray[np.float16]] = []
-    loader = datamodule.in_order(datamodule.rows[split])
+    loader = datamodule.in_order(datamodule.rows[split], images=module.flips)
     for batch in track(loader, f"score {split}", total=len(loader)):
         answer = module.predict_step({name: tensor.to(device) for name, tensor in batch.items()}, 0)
         activation, probability = answer["map"].cpu(), answer["probability"].cpu()

@@ -11,7 +11,7 @@ from fundusnet.networks.build import network_spec
 
 
 def module_arguments(model: DictConfig) -> dict[str, Any]:
-    """What the LightningModules of both tasks take: network, loss, optimiser, schedule and memory layout.
+    """What the LightningModules of both tasks take: network, loss, optimiser, schedule, memory layout and flips.
 
     Raises:
         UserError: A ``_target_`` cannot be imported, or not be called with these arguments.
@@ -22,6 +22,7 @@ def module_arguments(model: DictConfig) -> dict[str, Any]:
         "network": spec,
         "network_class": own,
         "channels_last": bool(model.channels_last),
+        "flips": bool(model.flips),
         "loss": build(model.loss),
         "optimizer": factory(model.optimizer),
         "schedule": factory(model.schedule) if model.schedule else None,

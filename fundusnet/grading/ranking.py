@@ -73,6 +73,11 @@ def predicted_grade(head: Head, logits: Float[Tensor, "B ..."]) -> Int[Tensor, "
     return grade_from_probabilities(probabilities(head, logits))
 
 
+def grade_of(head: Head, p: Float[Tensor, "B k"]) -> Int[Tensor, " B"]:
+    """The grade that mean probabilities ``(B, K-1)`` of several predictions lead to, by the rule of the head."""
+    return class_probabilities(p).argmax(dim=1) if head == "multiclass" else grade_from_probabilities(p)
+
+
 class GradingLoss(nn.Module):
     """The loss of a stage (S2.1, S2.4).
 

@@ -97,7 +97,7 @@ def score(module: RankingStage, datamodule: GradingDataModule, split: str, devic
     datamodule.setup("test")
     images = datamodule.prepared.manifest.images
     tables, masks = [], []
-    loader = datamodule.in_order(datamodule.rows[split])
+    loader = datamodule.in_order(datamodule.rows[split], images=module.flips)
     for batch in track(loader, f"score {split}", total=len(loader)):
         here = {name: tensor.to(device) for name, tensor in batch.items()}
         answer = {name: tensor.cpu() for name, tensor in module.predict_step(here, 0).items()}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -21,8 +21,9 @@ from fundusnet.fitting.optimizers import MakeOptimizer, build_optimizer
 from fundusnet.fitting.schedules import build_schedule
 from fundusnet.grading.cam import upsampled
 from fundusnet.grading.network import GradingNetwork
-from fundusnet.grading.ranking import GradingLoss, predicted_grade, probabilities
+from fundusnet.grading.ranking import GradingLoss, grade_of, predicted_grade, probabilities
 from fundusnet.networks.build import build_network
+from fundusnet.networks.flips import flipped
 from fundusnet.runs.checkpoints import load_checkpoint, load_module, trained_parameters
 
 Batch = dict[str, Tensor]
@@ -52,8 +53,8 @@ class RankingStage(pl.LightningModule):
         network: Plain values: ``name`` of the network's class, and its arguments.
         input: ``image``; ``roi``, the image times its mask; ``mask_only``, the mask in place of the image (S2.5).
         channels_last: Memory layout of pictures and weights.
-        loss, optimizer, schedule, network_class: As in ``fundusnet.findings.module.GuidedModule``; the loss is called
-            as ``fundusnet.grading.ranking.GradingLoss`` is.
+        loss, optimizer, schedule, flips, network_class: As in ``fundusnet.findings.module.GuidedModule``; the loss is
+            called as ``fundusnet.grading.ranking.GradingLoss`` is.
     """
 
     def __init__(
@@ -65,10 +66,12 @@ class RankingStage(pl.LightningModule):
         loss: nn.Module | None = None,
         optimizer: MakeOptimizer | None = None,
         schedule: Callable[..., LRScheduler] | None = None,
+        flips: bool = False,
         network_class: type[nn.Module] | None = None,
     ) -> None:
         super().__init__()
-        self.save_hyperparameters("classes", "network", "input", "channels_last")
+        self.save_hyperparameters("classes", "network", "input", "channels_last", "flips")
+        self.flips = flips
         self.classes = classes
         self.input = input
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
@@ -86,7 +89,10 @@ class RankingStage(pl.LightningModule):
 
     def forward(self, image: Tensor, mask: Tensor | None = None) -> Graded:
         """Grade ``(B, 3, H, W)`` images, uint8 or float in [0, 1], whole or through ``mask`` ``(B, 1, h, w)``."""
-        return graded(self.network, self.network(self.picture(image, mask)))
+        if not self.flips:
+            return graded(self.network, self.network(self.picture(image, mask)))
+        pictures = flipped(self.picture(image, mask))
+        return mean_grade(self.network, [probabilities(self.network.head, self.network(each)) for each in pictures])
 
     def picture(self, image: Tensor, mask: Tensor | None = None) -> Tensor:
         """The network's input: float ``(B, 3, H, W)`` in [0, 1], before its channels are normalised (S2.2)."""
@@ -134,7 +140,10 @@ class RankingStage(pl.LightningModule):
             self._keep_best(losses.tolist())
 
     def predict_step(self, batch: Batch, batch_index: int) -> dict[str, Tensor]:
-        result = graded(self.network, self._logits(batch))
+        if "image" in batch:
+            result = self(batch["image"], self.batch_mask(batch))
+        else:
+            result = graded(self.network, self._logits(batch))
         check_finite(result.p, batch)
         return {"p": result.p, "grade": result.grade, "index": batch["index"]}
 
@@ -216,6 +225,12 @@ def load_stage(file: str | Path, network_class: type[nn.Module] | None = None) -
 def graded(network: GradingNetwork, logits: Tensor) -> Graded:
     """Grades and probabilities from the network's logits."""
     return Graded(predicted_grade(network.head, logits), probabilities(network.head, logits))
+
+
+def mean_grade(network: GradingNetwork, p: Sequence[Tensor]) -> Graded:
+    """The grade of several predictions ``(B, K-1)`` for the same images."""
+    mean = torch.stack(list(p)).mean(dim=0)
+    return Graded(grade_of(network.head, mean), mean)
 
 
 def scaled(pixels: Tensor) -> Tensor:

@@ -12,8 +12,19 @@ from torch import Tensor, nn
 from fundusnet.errors import UserError
 from fundusnet.grading import cam
 from fundusnet.grading.network import GradingNetwork
-from fundusnet.grading.stage import Batch, Graded, Input, RankingStage, check_finite, graded, load_stage, scaled
+from fundusnet.grading.stage import (
+    Batch,
+    Graded,
+    Input,
+    RankingStage,
+    check_finite,
+    graded,
+    load_stage,
+    mean_grade,
+    scaled,
+)
 from fundusnet.networks.build import build_network, without_start
+from fundusnet.networks.flips import FLIPS, flipped, mean_map
 from fundusnet.runs.checkpoints import load_checkpoint, trained_parameters
 
 MaskKind = Literal["predicted", "constant", "agnostic", "other"]
@@ -82,7 +93,8 @@ class TwoStage(RankingStage):
     the predicted grade; labels never affect it.
 
     Args:
-        classes, network, channels_last, loss, optimizer, schedule, network_class: Of stage 2, as in ``RankingStage``.
+        classes, network, channels_last, loss, optimizer, schedule, flips, network_class: Of stage 2, as in
+            ``RankingStage``.
         stage1: Specification of stage 1's network, which needs a linear classifier (``hidden: null``).
         mask: ``kind``, ``scale`` and ``floor`` as in ``first_stage``.
         input: ``roi`` or ``mask_only``.
@@ -99,14 +111,15 @@ class TwoStage(RankingStage):
         mask: dict[str, Any] | None = None,
         input: Input = "roi",
         channels_last: bool = True,
+        flips: bool = False,
         network_class: type[nn.Module] | None = None,
         **training: Any,
     ) -> None:
         if input == "image":
             raise UserError("stage 2 of two sees input=roi or input=mask_only; for whole images train a single stage")
         options = _mask_options(mask or {})
-        super().__init__(classes, network, input, channels_last, network_class=network_class, **training)
-        self.save_hyperparameters("classes", "network", "stage1", "mask", "input", "channels_last")
+        super().__init__(classes, network, input, channels_last, flips=flips, network_class=network_class, **training)
+        self.save_hyperparameters("classes", "network", "stage1", "mask", "input", "channels_last", "flips")
         self.mask_options = options
         self.stage1 = cast(GradingNetwork, build_network(stage1, network_class, classes=classes))
         self.stage1.to(memory_format=self.memory_format)
@@ -169,6 +182,20 @@ class TwoStage(RankingStage):
 
     def forward(self, image: Tensor, mask: Tensor | None = None) -> TwoStageOutput:
         """Grade ``(B, 3, H, W)`` pictures, uint8 or float in [0, 1]; ``mask`` ``(B, 1, h, w)`` replaces stage 1's."""
+        if self.flips:
+            return self._over_flips(image, mask)
+        return self._once(image, mask)
+
+    def _over_flips(self, image: Tensor, mask: Tensor | None) -> TwoStageOutput:
+        masks = [None] * len(FLIPS) if mask is None else list(flipped(mask))
+        each = [self._once(*pair) for pair in zip(flipped(image), masks, strict=True)]
+        first = mean_grade(self.stage1, [answer.first.p for answer in each])
+        final = mean_grade(self.network, [answer.p for answer in each])
+        looked = Masked(first.grade, first.p, mean_map([answer.first.mask for answer in each]))
+        used = mean_map([answer.mask for answer in each])
+        return TwoStageOutput(final.grade, final.p, looked, used, self.picture(image, used))
+
+    def _once(self, image: Tensor, mask: Tensor | None) -> TwoStageOutput:
         first = self.look(image)
         used = cam.upsampled(first.mask if mask is None else scaled(mask), (image.shape[-2], image.shape[-1]))
         roi = self.picture(image, used)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from fundusnet.data.decode import Pixels
 from fundusnet.evaluation.calibration import at_temperature
-from fundusnet.grading.ranking import class_probabilities, grade_from_probabilities
+from fundusnet.grading.ranking import grade_of
 from fundusnet.grading.stage import RankingStage
 from fundusnet.grading.two_stage import TwoStage, first_stage
 from fundusnet.prediction.map_geometry import Map, mean_map, warp_to_photograph
@@ -143,7 +143,8 @@ class GradingPredictor(Predictor[GradingAnswer, GradingResult]):
             stage1 = _Output(both.first.grade.cpu(), both.first.p.cpu())
         elif module.network.has_maps:
             single = first_stage(module.network, module.picture(image))
-            grade, p, mask = single.grade, single.p, single.mask
+            plain = module(image) if module.flips else single
+            grade, p, mask = plain.grade, plain.p, single.mask
         else:
             plain = module(image)
             grade, p = plain.grade, plain.p
@@ -184,7 +185,7 @@ def _mean(outputs: Sequence[_Output], softmax: bool) -> tuple[torch.Tensor, torc
     p = torch.stack([output.p for output in outputs]).double().mean(dim=0)
     if len(outputs) == 1:
         return p, outputs[0].grade
-    return p, class_probabilities(p).argmax(dim=1) if softmax else grade_from_probabilities(p)
+    return p, grade_of("multiclass" if softmax else "ranking", p)
 
 
 def _calibrated(output: _Output, network: TrainedNetwork) -> NDArray[np.float64]:
