@@ -238,7 +238,7 @@ def test_findings_of_a_set_with_grades_alone(place: Path, capsys: pytest.Capture
         (place / "photographs" / name).mkdir()
         Image.fromarray(eye(number)).save(place / "photographs" / name / "1.png")
     line = refusal(capsys, *TRAIN, "data=folder", "data.options.classes=[a,b]")
-    assert "has labels of no finding; to learn grades use experiment=paper_grading_two_stage" in line
+    assert "has labels of no finding; to learn grades use experiment=grading" in line
 
 
 @pytest.mark.parametrize(

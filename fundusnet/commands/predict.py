@@ -30,7 +30,8 @@ from fundusnet.prediction.output_files import (
     read_rows,
     write_record,
 )
-from fundusnet.runs.folder import folder_lock, graceful_sigterm
+from fundusnet.runs.folder import graceful_sigterm
+from fundusnet.system.locks import folder_lock
 from fundusnet.system.progress import progress_bar
 from fundusnet.system.shard import Shard
 from fundusnet.system.workers import cores

@@ -18,7 +18,7 @@ from fundusnet.data.prepare import prepare
 from fundusnet.data.prepared import PreparedSet, open_prepared
 from fundusnet.data.sources import load_source
 from fundusnet.errors import UserError
-from fundusnet.runs.folder import folder_lock
+from fundusnet.system.locks import folder_lock
 from fundusnet.system.shard import Shard
 from fundusnet.system.workers import cores
 

@@ -16,7 +16,8 @@ from fundusnet.fitting.loggers import WANDB, logger_node, new_id, wandb_finished
 from fundusnet.fitting.outcome import log_outcome
 from fundusnet.fitting.processes import is_worker, release_workers, run_worker
 from fundusnet.fitting.tasks import task_of
-from fundusnet.runs.folder import Result, folder_lock, graceful_sigterm, read_config, run_folder, state_of, status_of
+from fundusnet.runs.folder import Result, graceful_sigterm, read_config, run_folder, state_of, status_of
+from fundusnet.system.locks import folder_lock
 
 
 def train(cfg: DictConfig) -> Result:

@@ -25,7 +25,7 @@ from fundusnet.data.prepared import PreparedSet, open_prepared
 from fundusnet.data.relabel import relabelling
 from fundusnet.data.splits import make_folds, make_splits
 from fundusnet.errors import UserError
-from fundusnet.runs.folder import folder_lock
+from fundusnet.system.locks import folder_lock
 from fundusnet.system.progress import track
 from fundusnet.system.workers import cores
 

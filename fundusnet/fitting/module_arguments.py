@@ -22,7 +22,7 @@ def module_arguments(model: DictConfig) -> dict[str, Any]:
         "network": spec,
         "network_class": own,
         "channels_last": bool(model.channels_last),
-        "flips": bool(model.flips),
+        "flips": bool(model.get("flips", False)),
         "loss": build(model.loss),
         "optimizer": factory(model.optimizer),
         "schedule": factory(model.schedule) if model.schedule else None,

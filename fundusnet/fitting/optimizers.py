@@ -58,6 +58,8 @@ def fine_tuning(
     groups = []
     backbones = [module for module in network.modules() if hasattr(module, "group_matcher")]
     for backbone in backbones:
+        if not any(parameter.requires_grad for parameter in backbone.parameters()):
+            continue
         for group in param_groups_layer_decay(backbone, weight_decay, layer_decay=layer_decay):
             groups.append({**group, "lr": lr * group.pop("lr_scale")})
     in_backbones = {id(parameter) for backbone in backbones for parameter in backbone.parameters()}

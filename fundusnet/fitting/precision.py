@@ -15,9 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from fundusnet.errors import UserError
-from fundusnet.runs.folder import folder_lock
 from fundusnet.system.devices import uses_gpu
 from fundusnet.system.files import write_json
+from fundusnet.system.locks import folder_lock
 
 log = logging.getLogger(__name__)
 

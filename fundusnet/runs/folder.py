@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import signal
@@ -21,8 +20,6 @@ from omegaconf import DictConfig, OmegaConf
 from fundusnet.config.upgrade import upgrade
 from fundusnet.errors import UserError
 from fundusnet.system.files import write_json
-
-LINGERING = 10.0  # seconds that a killed run may take to release its folder
 
 
 @dataclass(frozen=True)
@@ -79,31 +76,6 @@ def graceful_sigterm() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-@contextmanager
-def folder_lock(folder: Path, patience: float = LINGERING) -> Iterator[None]:
-    """Lock the folder against other processes; the lock of a killed process is released.
-
-    Raises:
-        UserError: Another process still holds it after ``patience`` seconds.
-    """
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        end = time.monotonic() + patience
-        while True:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > end:
-                    raise UserError(f"another process uses {folder}; wait for it, or end it") from None
-                time.sleep(0.2)
-            except OSError:
-                break  # a network file system without locks on folders
-        yield
-    finally:
-        os.close(handle)
 
 
 def state_of(run: Path) -> str | None:

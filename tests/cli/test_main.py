@@ -61,7 +61,7 @@ def test_the_help_of_a_verb_explains_its_keys(capsys: pytest.CaptureFixture[str]
     groups = {"data", "finding", "model", "trainer", "callbacks", "evaluation", "logger"}  # chosen by name
     assert all(f"\n{key}:" in told for key in signature.types if key not in groups)
     assert ("\n  data             airogs, aptos" in told) == ("data" in signature.types)
-    assert ("\n  model/optimizer  adamw, rmsprop" in told) == (verb == "train")
+    assert ("\n  model/optimizer  adamw, fine_tuning, rmsprop" in told) == (verb == "train")
 
 
 def test_a_command_leaves_the_process_as_it_found_it(elsewhere: Path) -> None:

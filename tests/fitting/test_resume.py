@@ -21,7 +21,8 @@ from tiny_runs import tiny_overrides, tiny_place
 from fundusnet import compose, train
 from fundusnet.errors import UserError
 from fundusnet.fitting.resume import last_complete
-from fundusnet.runs.folder import Interrupted, folder_lock, graceful_sigterm, state_of
+from fundusnet.runs.folder import Interrupted, graceful_sigterm, state_of
+from fundusnet.system.locks import folder_lock
 
 
 @pytest.fixture(scope="module")

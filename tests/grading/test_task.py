@@ -48,7 +48,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def config(place: Path, run: str | Path, *more: str, experiment: str = "grading_two_stage") -> Any:
+def config(place: Path, run: str | Path, *more: str, experiment: str = "paper_grading_two_stage") -> Any:
     where = [f"data.root={place}/raw", f"data.folder={place}/prepared", f"run_dir={place / run}"]
     return compose([f"experiment={experiment}", *TINY, *where, *more])
 
@@ -225,7 +225,7 @@ def test_what_cannot_be_is_refused_before_anything_is_fitted(
 
 def test_masks_ask_for_a_first_stage(place: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"model.input=roi needs the masks of a first stage"):
-        train(config(place, tmp_path / "run", "model.input=roi", experiment="grading_ranking"))
+        train(config(place, tmp_path / "run", "model.input=roi", experiment="paper_grading_ranking"))
 
 
 def test_a_stage_1_of_another_backbone_or_head_or_other_grades_is_refused(
