@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from fundusnet.config.ranges import Count, NonNegativeInt
 from fundusnet.data.augment import Augment
-from fundusnet.data.features import Extract, FeatureStore, open_store
+from fundusnet.data.features import FeatureStore, FrozenNetwork, open_store
 from fundusnet.data.loading import Item, collate, make_loader
 from fundusnet.data.manifest import SPLITS
 from fundusnet.data.prepared import PreparedSet, open_prepared
@@ -177,13 +177,13 @@ class FundusDataModule(LightningDataModule):
         """
         return self._make_loader(self.make_dataset(rows, None), images=images)
 
-    def store_features(self, extract: Extract, device: torch.device) -> None:
+    def store_features(self, network: FrozenNetwork, device: torch.device) -> None:
         """Compute the features of all images and views once, and load them in place of the images from now on.
 
         Does nothing where every epoch has new views.
 
         Args:
-            extract: Of a frozen network: ``(B, 3, S, S)`` in [0, 1] → features ``(B, …)``.
+            network: Whose backbone is frozen, in evaluation mode, on ``device``.
             device: Where it computes.
         """
         if self.augment is not None and self.views is None:
@@ -191,17 +191,17 @@ class FundusDataModule(LightningDataModule):
         views = 0 if self.augment is None else self.views or 0
         picture = torch.from_numpy(np.array(self.prepared.pixels[:1])).permute(0, 3, 1, 2).to(device).float() / 255
         augmented = (self.augment, self.seed) if views else None
-        store = open_store(self.prepared.folder, len(self.prepared), views, extract, picture, augmented)
+        store = open_store(self.prepared.folder, network, picture, len(self.prepared), views, augmented)
         if store is None:
             return
         with folder_lock(store.folder, patience=math.inf):  # of several processes one computes
             train = self.make_dataset(self.rows["train"], self.augment)
             train.views = self.views
             keys = [(position, view) for view in range(views) for position in range(len(train))] if views else []
-            self._fill(store, train, keys, extract, device)
+            self._fill(store, train, keys, network, device)
             for split in SPLITS if not views else SPLITS[1:]:
                 dataset = self.make_dataset(self.rows[split], None)
-                self._fill(store, dataset, [(position, 0) for position in range(len(dataset))], extract, device)
+                self._fill(store, dataset, [(position, 0) for position in range(len(dataset))], network, device)
         self.features = store
 
     @torch.inference_mode()
@@ -210,7 +210,7 @@ class FundusDataModule(LightningDataModule):
         store: FeatureStore,
         dataset: FundusDataset,
         keys: list[tuple[int, int]],
-        extract: Extract,
+        network: FrozenNetwork,
         device: torch.device,
     ) -> None:
         """Store what is missing of ``keys``, (position, epoch) each."""
@@ -226,7 +226,7 @@ class FundusDataModule(LightningDataModule):
         for batch in track(loader, "compute features", total=len(loader)):
             image = batch["image"].to(device).float().div(255)
             written = [place[key] for key in keys[start : start + len(image)]]
-            store.write(written, extract(image))
+            store.write(written, network.extract(image))
             start += len(image)
 
     def _make_loader(self, dataset: FundusDataset, train: bool = False, images: bool = False) -> DataLoader[Item]:

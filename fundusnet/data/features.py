@@ -6,9 +6,9 @@ import hashlib
 import logging
 import math
 import shutil
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -17,7 +17,23 @@ from torch import Tensor
 
 log = logging.getLogger(__name__)
 
-Extract = Callable[[Tensor], Sequence[Tensor]]
+
+class FrozenNetwork(Protocol):
+    """What a network offers whose backbone is frozen.
+
+    Attributes:
+        extracted: What determines the features besides image and weights, in words.
+    """
+
+    extracted: str
+
+    def extract(self, image: Tensor) -> Sequence[Tensor]:
+        """``(B, 3, S, S)`` in [0, 1] → features ``(B, …)``."""
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Its weights, those of backbones under ``backbone.``."""
+
+
 #: key of the first array of features in an item; the others count on
 PREFIX = "features"
 
@@ -62,36 +78,38 @@ class FeatureStore:
 
 
 def open_store(
-    folder: Path, images: int, views: int, extract: Extract, picture: Tensor, augmented: object
+    folder: Path, network: FrozenNetwork, picture: Tensor, images: int, views: int, augmented: object
 ) -> FeatureStore | None:
-    """The store in ``folder`` for what ``extract`` gives.
+    """The store in ``folder`` for what ``network`` extracts.
 
-    Its name is the digest of the features of ``picture``, so that other weights, layers or sizes have other stores.
+    Its name is a digest of the frozen weights and of what is extracted, so that others have other stores. The features
+    themselves would differ in the last bit between machines and numbers of threads.
 
     Args:
         folder: Of the prepared set.
-        images: Number of its images.
-        views: Number of augmented views.
-        extract: From ``(B, 3, S, S)`` in [0, 1] to features ``(B, …)``.
+        network: Whose backbone is frozen, in evaluation mode.
         picture: ``(1, 3, S, S)`` in [0, 1].
+        images: Number of images of the set.
+        views: Number of augmented views.
         augmented: What the augmented views depend on.
 
     Returns:
         None, with a warning, where the disk has no room for it or may not be written to.
     """
     with torch.inference_mode():
-        features = [each[0].half().cpu().numpy() for each in extract(picture)]
-    digest = hashlib.sha256(repr((views, augmented)).encode())
-    for each in features:
-        digest.update(each.tobytes())
+        shapes = [tuple(each.shape[1:]) for each in network.extract(picture)]
+    digest = hashlib.sha256(repr((views, augmented, network.extracted, shapes)).encode())
+    for name, value in network.state_dict().items():
+        if "backbone." in name:
+            digest.update(value.cpu().contiguous().numpy().tobytes())
     place = folder / "features" / digest.hexdigest()[:16]
-    size = images * (1 + views) * sum(each.nbytes for each in features)
+    size = 2 * images * (1 + views) * sum(math.prod(shape) for shape in shapes)
     try:
         if not place.exists():
             place.parent.mkdir(exist_ok=True)
             if shutil.disk_usage(place.parent).free < 1.05 * size:
                 raise OSError(f"they need {math.ceil(size / 1e9)} GB")
-        return FeatureStore(place, images, views, [each.shape for each in features])
+        return FeatureStore(place, images, views, shapes)
     except OSError as error:
         log.warning("features of the frozen backbone cannot be kept in %s, every epoch computes them: %s", place, error)
         return None

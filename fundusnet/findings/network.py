@@ -101,6 +101,7 @@ class GuidedTimm(nn.Module):
     Attributes:
         initial_weights: What the backbone starts from, in words.
         frozen: Whether nothing of the backbone is trained, so that ``extract`` always returns the same for an image.
+        extracted: What determines it besides the weights, in words.
 
     Raises:
         UserError: Unknown backbone, a stride that it does not have, an unfit file of weights.
@@ -138,6 +139,7 @@ class GuidedTimm(nn.Module):
             channels = self.scales.channels
         freeze_layers(self.backbone, freeze)
         self.frozen, self.freeze_batch_norm = freeze == "all", freeze_batch_norm
+        self.extracted = repr((backbone, strides and list(strides), map_stride, downsampling, mean_std))
         self.join = None
         if reduction is not None or self.scales is not None:
             self.join = JoinedMaps(channels, reduction)

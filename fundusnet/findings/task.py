@@ -83,8 +83,9 @@ def run_name(cfg: DictConfig) -> str:
     names = {"GuidedCAM": "", "InceptionCAM": " Inception-v3", "GuidedTimm": f" ({cfg.model.network.get('backbone')})"}
     weight = cfg.model.loss.get("weight")
     guidance = f" λ={weight:g}" if weight is not None and name != "InceptionCAM" else ""
+    linear = " linear" if cfg.model.network.get("dilations", [1]) == [] else ""
     findings = "+".join(cfg.finding.names) if len(cfg.finding.names) < 3 else f"{len(cfg.finding.names)} findings"
-    return findings + names.get(name, f" ({name})") + guidance
+    return findings + names.get(name, f" ({name})") + linear + guidance
 
 
 def make_datamodule(cfg: DictConfig) -> FindingsDataModule:

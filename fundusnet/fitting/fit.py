@@ -93,7 +93,7 @@ def fit_here(cfg: DictConfig, folder: Path, datamodule: FundusDataModule | None 
     log.info("%s starts from weights: %s", cfg.name, getattr(module.network, "initial_weights", "its own"))
     if getattr(module.network, "frozen", False) and getattr(module, "input", "image") == "image":
         device = choose_device(cfg.trainer.accelerator, cfg.trainer.devices)
-        data.store_features(module.to(device).eval().network.extract, device)
+        data.store_features(module.to(device).eval().network, device)
         module.train()
     precision = _precision(cfg, folder, module, data)
     callbacks = make_callbacks(cfg)

@@ -49,6 +49,7 @@ class GradingNetwork(nn.Module):
         members: The K-1 sub-classifiers of a ranking, a single member for the other heads.
         initial_weights: What the backbones started from, in words.
         frozen: Whether nothing of the backbones is trained, so that ``extract`` always returns the same for an image.
+        extracted: What determines it besides the weights, in words.
 
     Raises:
         UserError: Unknown head or backbone, a backbone without maps of such a stride, an unfit file of weights.
@@ -99,6 +100,7 @@ class GradingNetwork(nn.Module):
                 member.scales.prune(member.backbone)
             freeze_layers(member.backbone, freeze)
         self.frozen, self.freeze_batch_norm = freeze == "all", freeze_batch_norm
+        self.extracted = repr((backbone, strides and list(strides), None if strides else cam_stride, pooling))
 
     def train(self, mode: bool = True) -> GradingNetwork:
         """What is frozen stays in evaluation mode."""

@@ -108,7 +108,8 @@ def run_name(cfg: DictConfig) -> str:
     network = model.network.get("backbone") if name == "GradingNetwork" else name
     backbone = "" if network == "densenet121" else f" ({network})"
     if model.stage1 is None:
-        return f"{model.head}{backbone}"
+        linear = model.network.get("freeze") == "all" and model.network.get("hidden") is None
+        return f"{'linear ' if linear else ''}{model.head}{backbone}"
     masks = [f"{model.stage1.folds} folds"] if model.stage1.folds > 1 else []
     masks += ["online masks"] if model.stage1.masks == "online" else []
     masks += [f"{model.mask.kind} mask"] if model.mask.kind != "predicted" else []
