@@ -25,10 +25,17 @@ PAGES = sorted(
 
 
 def commands(page: Path) -> list[str]:
-    """The lines of its bash blocks that start the program, continued ones joined, comments cut off."""
+    """The lines of its bash blocks that start the program: continued ones joined, variables filled in, no comments."""
     blocks = re.findall(r"```bash\n(.*?)```", page.read_text(), re.DOTALL)
-    lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
-    return [line.partition(" #")[0].strip() for line in lines if line.startswith("fundusnet ")]
+    found: list[str] = []
+    values: dict[str, str] = {}
+    for line in "\n".join(blocks).replace("\\\n", " ").splitlines():
+        if assigned := re.fullmatch(r'(\w+)="?([^"]*)"?', line):
+            values[assigned[1]] = assigned[2]
+        elif line.startswith("fundusnet "):
+            line = re.sub(r"\$(\w+)", lambda name: values.get(name[1], name[0]), line)
+            found.append(line.partition(" #")[0].strip())
+    return found
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
