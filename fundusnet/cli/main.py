@@ -31,6 +31,10 @@ FLAGS = (
     *("--cfg", "--config-dir", "--config-name", "--config-path", "--experimental-rerun", "--help", "--hydra-help"),
     *("--info", "--multirun", "--package", "--resolve", "--run", "--shell-completion", "--version"),
 )
+FLAGS_WITH_VALUE = (
+    *("--cfg", "-c", "--config-dir", "-cd", "--config-name", "-cn", "--config-path", "-cp", "--experimental-rerun"),
+    *("--info", "--package", "-p"),
+)
 # Raised for a folder that cannot be written, or a full disk.
 NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT)
 FAILURE = 1
@@ -72,10 +76,11 @@ def _run(verb: str, rest: list[str]) -> int:
     from fundusnet.config.compose import COMPOSITION_ERRORS, conf_folder, one_line, readable
 
     debugging = any(word.lstrip("+").lower() in ("debug=true", "debug=1") for word in rest)
-    rest = [each for word in rest for each in ([word] if word.startswith("-") else readable([word], verb))]
     # Training is a plain function of this module, so that launchers can send it to other processes by name.
     stub = _train if verb == "train" else _stub(verb)
     sweeps = verb == "train" and not {"-m", "--multirun"}.isdisjoint(rest)
+    flags, keys = _flags_and_keys(rest)
+    rest = [*flags, *readable(keys, verb, sweep=sweeps)]
     argv, full_error = sys.argv, os.environ.get("HYDRA_FULL_ERROR")
     try:
         sys.argv = [argv[0], *rest]
@@ -100,6 +105,17 @@ def _run(verb: str, rest: list[str]) -> int:
     return 0
 
 
+def _flags_and_keys(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Hydra's flags with their values, and the overrides: it reads these on one side of its flags only."""
+    flags, keys = list[str](), list[str]()
+    for before, word in zip(["", *words], words, strict=False):
+        takes_value = (
+            before.startswith("-") and "=" not in before and any(flag.startswith(before) for flag in FLAGS_WITH_VALUE)
+        )
+        (flags if word.startswith("-") or takes_value else keys).append(word)
+    return flags, keys
+
+
 def _sweep(rest: list[str], debugging: bool) -> int:
     """Run a training for each point of a sweep; 0 when every one of them is done."""
     import hydra
@@ -110,7 +126,6 @@ def _sweep(rest: list[str], debugging: bool) -> int:
     global _leads_jobs
     _leads_jobs = True
     before = sweeps.unfinished
-    # Hydra reads overrides on one side of its flags only.
     words = [word for word in rest if word not in ("-m", "--multirun")]
     sys.argv = [sys.argv[0], "--multirun", *words, *sweeps.name_override(words)]
     try:

@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from pkgutil import resolve_name
-from typing import Any, get_args, get_origin
+from types import UnionType
+from typing import Any, Union, get_args, get_origin
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf, open_dict
@@ -77,8 +78,9 @@ def check(
                 raise UserError(unknown_key(full, _all_keys(cfg, known), verb))
             with open_dict(node):
                 del node[name]
+    _restore_text(cfg, overrides, known)
     for key, node in _nodes(cfg):
-        _check_node(key, node, known)
+        _check_node(key, node, known, verb)
     if missing := sorted(OmegaConf.missing_keys(cfg)):
         raise UserError(f"{missing[0]} is not given; add {missing[0]}=VALUE")
     _check_relations(cfg, task)
@@ -157,7 +159,37 @@ def _unread(key: str, node: DictConfig, known: Mapping[str, Signature]) -> list[
     return [name for name in map(str, node) if name not in read]
 
 
-def _check_node(key: str, node: DictConfig, known: Mapping[str, Signature]) -> None:
+def _restore_text(cfg: DictConfig, overrides: Sequence[str], known: Mapping[str, Signature]) -> None:
+    """Set names and paths to what was typed where YAML read something else, as in ``input=2024_01``."""
+    for override in overrides:
+        key, _, typed = override.lstrip("+").partition("=")
+        group, _, name = key.rpartition(".")
+        node = select(cfg, group) if group else cfg
+        if not isinstance(node, DictConfig) or name not in node or OmegaConf.is_interpolation(node, name):
+            continue
+        signature = _option_types(cfg) if group == "data.options" else _signature(group, node, known)
+        kinds = _kinds(signature.types.get(name)) if signature else []
+        value: Any = None if OmegaConf.is_missing(node, name) else node[name]
+        if OmegaConf.is_list(value) and any(get_args(kind)[:1] == (str,) for kind in kinds):
+            items = [item.strip() for item in typed[1:-1].split(",")]
+            if len(items) == len(value):
+                node[name] = [item if isinstance(item, str) else text for item, text in zip(value, items, strict=True)]
+        elif value is not None and not isinstance(value, str) and str in kinds and not {int, float, bool} & {*kinds}:
+            node[name] = typed
+
+
+def _option_types(cfg: DictConfig) -> Signature | None:
+    """The options that the source takes."""
+    source = str(select(cfg, "data.source"))
+    return signature_of(source if "." in source else f"fundusnet.data.sources.{source}.load")
+
+
+def _kinds(kind: Any) -> list[Any]:
+    """The members of a union, or the type itself."""
+    return list(get_args(kind)) if get_origin(kind) in (Union, UnionType) else [kind]
+
+
+def _check_node(key: str, node: DictConfig, known: Mapping[str, Signature], verb: str) -> None:
     """Check the values of a group."""
     if key in NAMED:
         _check_named(key, node)
@@ -168,7 +200,7 @@ def _check_node(key: str, node: DictConfig, known: Mapping[str, Signature]) -> N
         return
     for name in map(str, node):
         if name in signature.types and not OmegaConf.is_missing(node, name):
-            _check_value(f"{key}.{name}" if key else name, node[name], signature.types[name])
+            _check_value(f"{key}.{name}" if key else name, node[name], signature.types[name], verb)
 
 
 def _check_named(key: str, node: DictConfig) -> None:
@@ -205,14 +237,16 @@ def unknown_key(key: str, known: Sequence[str], verb: str) -> str:
     return f"unknown key {key}{nearest(key, known) or f'; fundusnet {verb} --help lists the keys'}"
 
 
-def _check_value(key: str, value: Any, kind: Any) -> None:
+def _check_value(key: str, value: Any, kind: Any, verb: str) -> None:
     if kind is Any:
         return
     plain = OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
     try:
         read = TypeAdapter(kind, config=ConfigDict(arbitrary_types_allowed=True)).validate_python(plain)
     except ValidationError as error:
-        raise UserError(f"{key}={plain} is not valid: use {_allowed(error, kind)}") from error
+        sweep = verb == "train" and isinstance(plain, str) and ("," in plain or plain.endswith(")"))
+        several = "; to train with each of several values add -m" if sweep else ""
+        raise UserError(f"{key}={plain} is not valid: use {_allowed(error, kind)}{several}") from error
     if isinstance(plain, bool | str) and type(read) is not type(plain) and not isinstance(read, Path):
         raise UserError(f"{key}={plain} is not valid: use {_NAMES.get(type(read), type(read).__name__)}")
 

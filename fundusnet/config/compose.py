@@ -45,8 +45,14 @@ def compose(overrides: Sequence[str] = (), verb: str = "train") -> DictConfig:
     return cfg
 
 
-def readable(overrides: Sequence[str], verb: str) -> list[str]:
-    """Overrides as Hydra's grammar reads them: names quoted, ``GROUP=null`` as ``~GROUP``."""
+def readable(overrides: Sequence[str], verb: str, sweep: bool = False) -> list[str]:
+    """Overrides as Hydra's grammar reads them: names quoted, ``GROUP=null`` as ``~GROUP``.
+
+    Args:
+        overrides: As the user typed them.
+        verb: The command they are for.
+        sweep: Whether several values of a key are a sweep; else they are one text, such as a path with a comma.
+    """
     defaults = default_groups(verb)
     words = []
     for override in overrides:
@@ -54,24 +60,32 @@ def readable(overrides: Sequence[str], verb: str) -> list[str]:
         if value == "null" and key in defaults:
             words += [] if defaults[key] is None else [f"~{key}"]
         elif not (key.lstrip("+") == "debug" and value.lower() in ("true", "false", "1", "0")):
-            words.append(quoted(override))
+            words.append(quoted(override, sweep))
     return words
 
 
-def quoted(override: str) -> str:
+def quoted(override: str, sweep: bool = False) -> str:
     """An override with quotes around what Hydra's grammar cannot read, such as a folder named ``x_seed=1``.
 
     Examples:
         >>> quoted("runs=[sweep/seed=0,other]")
         'runs=["sweep/seed=0",other]'
+        >>> quoted("input=Anna's photographs, 2024")
+        'input="Anna\'s photographs, 2024"'
     """
     key, _, value = override.partition("=")
-    listed = re.fullmatch(r"\[(.*)\]", value)
-    items = listed[1].split(",") if listed else [value]
-    if not value or _parses(override) or any(re.search(r"""["'{}\[\]]|\\$""", item) for item in items):
+    if not value or key.startswith(("~", "hydra.", "+hydra.")) or _parses(override, sweep):
         return override
-    text = ",".join(item if _parses(f"{key}={item}") else f'"{item}"' for item in items)
-    return f"{key}=[{text}]" if listed else f"{key}={text}"
+    listed = re.fullmatch(r"\[(.*)\]", value)
+    if listed is None:
+        return f"{key}={_in_quotes(value)}"
+    items = [item if _parses(f"{key}={item}", sweep=False) else _in_quotes(item) for item in listed[1].split(",")]
+    return f"{key}=[{','.join(items)}]"
+
+
+def _in_quotes(text: str) -> str:
+    """``text`` as a quoted value of Hydra's grammar, in which only backslashes before a quote count."""
+    return '"' + re.sub(r'(\\*)("|$)', lambda found: 2 * found[1] + ("\\" + found[2] if found[2] else ""), text) + '"'
 
 
 def as_list(value: Any) -> list[str]:
@@ -90,6 +104,8 @@ def one_line(error: BaseException | None, verb: str) -> str:
         return f"{place}: {error.problem}; the file is not valid YAML: check brackets, tabs and indentation"
     if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
         group, _, name = error.missing_cfg_file.rpartition("/")
+        if "," in name and verb == "train":
+            return f"{group}={name} names several; to train each of them add -m"
         return f"unknown {group}={name}{nearest(name, sorted({*error.options} - {'default'}), list_all=True)}"
     if found := re.search(r"(?:Could not override|Could not find group) '([^']+)'", text):
         return _not_in_config(found[1], verb)
@@ -113,9 +129,10 @@ def _not_in_config(key: str, verb: str) -> str:
     return unknown_key(key, list(places), verb)
 
 
-def _parses(override: str) -> bool:
+def _parses(override: str, sweep: bool) -> bool:
+    """Whether Hydra reads ``override``, as one value unless ``sweep``."""
     try:
-        OverridesParser.create().parse_override(override)
+        found = OverridesParser.create().parse_override(override)
     except HydraException:
         return False
-    return True
+    return sweep or not found.is_sweep_override()

@@ -96,7 +96,7 @@ def test_unknown_verb_names_the_nearest(capsys: pytest.CaptureFixture[str]) -> N
         (["predict", "--batch-size=4"], "--batch-size is not a flag; keys have no dashes: batch_size=VALUE"),
         (["train", "+model.loss.wieght=1"], "did you mean model.loss.weight?"),
         (["train", "model.loss.weight=-1"], "model.loss.weight=-1 is not valid: use a value greater"),
-        (["train", "seed=[1"], "seed=[1 is not a valid override"),
+        (["train", "seed=[1"], "seed=[1 is not valid: use an integer"),
         (["train", "resume=nowhere"], "resume=nowhere is not a run folder"),
         (["train", "resume=nowhere", "seed=1"], "leave out seed=1"),
         (["evaluate"], "run is not given"),

@@ -138,7 +138,10 @@ def test_a_value_of_a_group_reaches_the_network() -> None:
             "module 'torch.optim' has no attribute 'Nope'",
         ),
         ("finding.names=[drusen,drusen]", "finding.names lists drusen twice"),
-        ("seed=[1", "seed=[1 is not a valid override"),
+        ("seed=[1", "seed=[1 is not valid: use an integer"),
+        ("seed=0,1", "seed=0,1 is not valid: use an integer; to train with each of several values add -m"),
+        ("seed=range(0,3)", "to train with each of several values add -m"),
+        ("model=guided,inception", "model=guided,inception names several; to train each of them add -m"),
         # Keys that no code would read.
         ("model=inception model.network.width=999", "model.network.width is a key of model=guided"),
         ("model=guided model.network.weights=nowhere.pth", "model.network.weights is a key of model=guided_timm"),
@@ -288,13 +291,18 @@ def test_lazy_name_is_the_function_each_time() -> None:
     ("typed", "read"),
     [
         ("seed=1", "seed=1"),
-        ("trainer.lr=choice(1,2)", "trainer.lr=choice(1,2)"),
+        ("trainer.lr=choice(1,2)", 'trainer.lr="choice(1,2)"'),
         ("run=sweep/weight=0_seed=1", 'run="sweep/weight=0_seed=1"'),
         ("input=eyes (2)", 'input="eyes (2)"'),
         ("name=guided (λ = 1, bce)", 'name="guided (λ = 1, bce)"'),
         ("runs=[sweep/seed=0,other]", 'runs=["sweep/seed=0",other]'),
         ("runs=['sweep/seed=0']", "runs=['sweep/seed=0']"),
-        ("finding.dilations=[1,2", "finding.dilations=[1,2"),
+        ("input=a,b", 'input="a,b"'),
+        ("input=Anna's", 'input="Anna\'s"'),
+        ('input=the "new" ones', 'input="the \\"new\\" ones"'),
+        ("input=a[1] {b}\\", 'input="a[1] {b}\\\\"'),
+        ("runs=[it's,b[1]]", 'runs=["it\'s","b[1]"]'),
+        ("finding.dilations=[1,2", 'finding.dilations="[1,2"'),
         ("seed", "seed"),
         ("seed=", "seed="),
         ("~sweep", "~sweep"),
@@ -302,6 +310,55 @@ def test_lazy_name_is_the_function_each_time() -> None:
 )
 def test_names_of_folders_need_no_quotes(typed: str, read: str) -> None:
     assert quoted(typed) == read
+
+
+def test_several_values_are_left_to_a_sweep() -> None:
+    for typed in ("seed=0,1", "trainer.lr=choice(1,2)", "seed=range(0,3)"):
+        assert quoted(typed, sweep=True) == typed
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *(
+            "2024",
+            "2024_01",
+            "00123",
+            "1e5",
+            "0x1f",
+            "true",
+            "null-2",
+            "None",
+            "[2024]",
+            "{a}",
+            "{a: 1}",
+            "a,b",
+            "Anna's",
+        ),
+        *('the "new" ones', "a[1]", "C:\\eyes\\", "-5", "1.50", "inf", "nan", "year=2024", "a b", "Ärzte/ß", "1_000.0"),
+    ],
+)
+def test_names_and_paths_are_what_was_typed(name: str) -> None:
+    assert compose([f"input={name}", f"output={name}", "checkpoint=x"], "predict").input == name
+    assert compose([f"run={name}"], "evaluate").run == name
+    assert compose([f"runs={name}"], "report").runs in (name, ["2024"])  # brackets make a list there
+    train = compose([*["experiment=quickstart"], f"name={name}", f"run_dir={name}", f"data.root={name}"])
+    assert (train.name, train.run_dir, train.data.root) == (name, name, name)
+
+
+def test_lists_of_names_are_what_was_typed() -> None:
+    assert compose(["runs=[2024,2025_01,true]"], "report").runs == ["2024", "2025_01", "true"]
+    cfg = compose(["data=folder", "data.root=x", "data.options.classes=[0,1,02,false]"], "prepare")
+    assert cfg.data.options.classes == ["0", "1", "02", "false"]
+    cfg = compose(["data=idrid", "data.root=x", "annotators=[7,08]"], "annotate")
+    assert cfg.annotators == ["7", "08"]
+
+
+def test_other_values_keep_their_type() -> None:
+    cfg = compose(["checkpoint=x", "input=null", "device=[0,1]", "merge=y", "output=z"], "predict")
+    assert cfg.input is None and cfg.device == [0, 1]
+    cfg = compose(["data=diaretdb1", "data.root=x", "data.options.experts=2"], "prepare")
+    assert cfg.data.options.experts == 2
 
 
 def test_a_folder_of_a_sweep_is_taken_as_it_is_typed() -> None:
