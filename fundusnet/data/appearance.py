@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from fundusnet.data import decode
 from fundusnet.data.crop import brightest_channel
 from fundusnet.data.decode import Pixels
 
@@ -24,6 +25,7 @@ FLAGS = {
     "blurred": "less fine detail than in the training set",
     "unlike_training": "another camera, colour or framing than in the training set",
     "unchecked": "the checkpoint holds no statistics of its training set",
+    **decode.FLAGS,
 }
 UNCHECKED = "unchecked"
 

@@ -16,6 +16,8 @@ import numpy.typing as npt
 
 from fundusnet.data.decode import Mask, Photograph, Pixels, Unreadable
 
+Box = tuple[int, int, int, int]
+
 # Side at which the field is searched for: fine enough for the usual prepared size, and fast.
 _SEARCH = 512
 # A pixel belongs to the field when it is brighter than this share of the picture's bright end.
@@ -63,9 +65,14 @@ class Frame:
         return moved
 
 
-def find_field(pixels: Pixels) -> tuple[int, int, int, int]:
-    """Bounding box ``(left, top, right, bottom)`` of the field of view in ``pixels`` (RGB ``(H, W, 3)``), right and
-    bottom exclusive.
+def find_field(pixels: Pixels) -> Box:
+    """The field of view in ``pixels`` as the first that ``find_fields`` returns; raises ``Unreadable`` as it does."""
+    return find_fields(pixels)[0]
+
+
+def find_fields(pixels: Pixels) -> list[Box]:
+    """Bounding boxes ``(left, top, right, bottom)`` in ``pixels`` (RGB ``(H, W, 3)``), right and bottom exclusive: of
+    the field of view, and of other parts at least half as large, such as the other eye.
 
     The field is the largest connected part brighter than a share of the picture's own bright end, so labels burnt into
     the border, hot pixels and compression noise do not widen it.
@@ -87,14 +94,16 @@ def find_field(pixels: Pixels) -> tuple[int, int, int, int]:
     count, _, boxes, _ = cv2.connectedComponentsWithStats(lit)
     if count < 2:
         raise Unreadable("no field of view found")
-    left, top, wide, high, _ = (int(value) for value in boxes[1 + int(boxes[1:, cv2.CC_STAT_AREA].argmax())])
+    areas = boxes[1:, cv2.CC_STAT_AREA]
+    order = [int(part) for part in np.argsort(-areas, kind="stable") if areas[part] >= areas.max() / 2]
     across, down = width / size[0], height / size[1]
-    return (
-        int(left * across),
-        int(top * down),
-        min(width, int(np.ceil((left + wide) * across))),
-        min(height, int(np.ceil((top + high) * down))),
-    )
+
+    def box(part: int) -> Box:
+        left, top, wide, high, _ = (int(value) for value in boxes[1 + part])
+        right, bottom = int(np.ceil((left + wide) * across)), int(np.ceil((top + high) * down))
+        return int(left * across), int(top * down), min(width, right), min(height, bottom)
+
+    return [box(part) for part in order]
 
 
 def brightest_channel(pixels: Pixels) -> npt.NDArray[np.uint8]:
@@ -104,7 +113,7 @@ def brightest_channel(pixels: Pixels) -> npt.NDArray[np.uint8]:
     return brightest
 
 
-def crop_square(photograph: Photograph, box: tuple[int, int, int, int], size: int) -> tuple[Pixels, Frame]:
+def crop_square(photograph: Photograph, box: Box, size: int) -> tuple[Pixels, Frame]:
     """The field ``box`` (decoded pixels), padded with black to a square and resized to uint8 ``(size, size, 3)``."""
     left, top, right, bottom = box
     side = max(right - left, bottom - top)

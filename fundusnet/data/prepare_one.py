@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from fundusnet.data.crop import Frame, crop_square, find_field
-from fundusnet.data.decode import Mask, Photograph, Unreadable, picture_size, read_mask, read_photograph
+from fundusnet.data.crop import Box, Frame, crop_square, find_fields
+from fundusnet.data.decode import (
+    Mask,
+    Photograph,
+    Unreadable,
+    picture_size,
+    read_flagged_mask,
+    read_photograph,
+    turn_upright,
+)
 
 
 @dataclass(frozen=True)
@@ -46,6 +54,7 @@ class PrepareResult:
         points: As in ``PrepareJob``, in the prepared frame.
         lesions: Finding → mask file relative to ``manifest/``, in the prepared frame; "" = absent.
         rejected_masks: (path, reason) of mask files that cannot be used.
+        flags: Names from ``fundusnet.data.decode.FLAGS``, of the photograph and its masks.
     """
 
     row: int
@@ -55,6 +64,7 @@ class PrepareResult:
     points: tuple[float, ...] = ()
     lesions: dict[str, str] = field(default_factory=dict)
     rejected_masks: tuple[tuple[str, str], ...] = ()
+    flags: tuple[str, ...] = ()
 
 
 def prepare_one(job: PrepareJob) -> tuple[PrepareResult, bytes]:
@@ -66,12 +76,13 @@ def prepare_one(job: PrepareJob) -> tuple[PrepareResult, bytes]:
     except Unreadable as error:
         return PrepareResult(job.row, job.image_id, job.path, str(error)), b""
     disc, fovea = frame.point(*job.points[:2]), frame.point(*job.points[2:])
-    lesions, rejected = _move_masks(job, photograph, frame)
-    result = PrepareResult(job.row, job.image_id, job.path, "", (*disc, *fovea), lesions, tuple(rejected))
+    lesions, rejected, of_masks = _move_masks(job, photograph, frame)
+    flags = (*photograph.flags, *of_masks)
+    result = PrepareResult(job.row, job.image_id, job.path, "", (*disc, *fovea), lesions, tuple(rejected), flags)
     return result, pixels.tobytes()
 
 
-def read_field(path: Path, size: int) -> tuple[Photograph, tuple[int, int, int, int]]:
+def read_field(path: Path, size: int) -> tuple[Photograph, Box]:
     """A photograph and the box of its field of view, decoded as small as the prepared size allows.
 
     If the field fills little of the picture, it is decoded again at a larger size. Raises ``Unreadable``.
@@ -80,9 +91,10 @@ def read_field(path: Path, size: int) -> tuple[Photograph, tuple[int, int, int, 
     reduction = next((power for power in (8, 4, 2) if shorter // power >= size), 1)
     while True:
         photograph = read_photograph(path, reduction)
-        left, top, right, bottom = find_field(photograph.pixels)
-        if photograph.reduction == 1 or max(right - left, bottom - top) >= size:
-            return photograph, (left, top, right, bottom)
+        box, *others = find_fields(photograph.pixels)
+        if photograph.reduction == 1 or max(box[2] - box[0], box[3] - box[1]) >= size:
+            more = ("several_fields",) if others or box[2] - box[0] > 1.7 * (box[3] - box[1]) else ()
+            return replace(photograph, flags=(*photograph.flags, *more)), box
         reduction = photograph.reduction // 2
 
 
@@ -95,18 +107,18 @@ def _check_points(points: tuple[float, ...], photograph: Photograph) -> None:
             raise Unreadable(f"{name} ({x:g}, {y:g}) lies outside the photograph of {size} pixels")
 
 
-def _move_masks(job: PrepareJob, photograph: Photograph, frame: Frame) -> tuple[dict[str, str], list[tuple[str, str]]]:
+def _move_masks(
+    job: PrepareJob, photograph: Photograph, frame: Frame
+) -> tuple[dict[str, str], list[tuple[str, str]], list[str]]:
     lesions: dict[str, str] = {}
     rejected: list[tuple[str, str]] = []
+    flags: list[str] = []
     for finding, paths in job.masks.items():
         whole: Mask = np.zeros((job.size, job.size), dtype=bool)
         good = True
         for path in filter(None, paths):
             try:
-                mask = read_mask(Path(job.root) / path, job.lesion_above)
-                if mask.shape != (photograph.height, photograph.width):
-                    sizes = f"{mask.shape[1]}x{mask.shape[0]}, its photograph {photograph.width}x{photograph.height}"
-                    raise Unreadable(f"mask is {sizes} pixels")
+                mask = _read_upright_mask(Path(job.root) / path, job.lesion_above, photograph, flags)
             except Unreadable as error:
                 rejected.append((path, str(error)))
                 good = False
@@ -121,4 +133,21 @@ def _move_masks(job: PrepareJob, photograph: Photograph, frame: Frame) -> tuple[
             file = Path(job.partial) / "manifest" / lesions[finding]
             file.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(whole.astype(np.uint8) * 255).save(file)
-    return lesions, rejected
+    return lesions, rejected, list(dict.fromkeys(flags))
+
+
+def _read_upright_mask(path: Path, above: int, photograph: Photograph, flags: list[str]) -> Mask:
+    """A mask in the frame of its upright photograph; adds to ``flags``. Raises ``Unreadable`` if it does not fit."""
+    stored, orientation, found = read_flagged_mask(path, above)
+    flags += found
+    mask = turn_upright(stored, orientation)
+    size = (photograph.height, photograph.width)
+    if photograph.orientation != 1 and orientation == 1:
+        # Drawn on the stored pixels or on the upright ones: only the sides of a picture on its side tell.
+        on_its_side = photograph.orientation >= 5 and mask.shape == size[::-1] != size
+        flags.append("turned_mask" if on_its_side else "upright_mask")
+        mask = turn_upright(stored, photograph.orientation) if on_its_side else mask
+    if mask.shape != size:
+        sizes = f"{mask.shape[1]}x{mask.shape[0]}, its photograph {photograph.width}x{photograph.height}"
+        raise Unreadable(f"mask is {sizes} pixels")
+    return mask

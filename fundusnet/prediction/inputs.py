@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fundusnet.data import dicom
+from fundusnet.data.listing import kinds, photographs, relative_path, unique_ids
 from fundusnet.data.manifest import read_manifest
 from fundusnet.data.sources import listing
-from fundusnet.data.sources.folder import KINDS, photographs, unique_ids
 from fundusnet.errors import UserError
 
 
@@ -80,9 +80,9 @@ def digest(root: Path, entries: Iterable[Entry]) -> str:
 
 
 def _of_folder(folder: Path) -> list[Entry]:
-    paths = [file.relative_to(folder).as_posix() for file in photographs(folder)]
+    paths = [relative_path(file, folder) for file in photographs(folder, say=True)]
     if not paths:
-        raise UserError(f"input={folder}: no photograph ({KINDS}) in it, found {listing(folder)}")
+        raise UserError(f"input={folder}: no photograph ({kinds()}) in it, found {listing(folder)}")
     return [Entry(image_id, path) for image_id, path in zip(unique_ids(paths), paths, strict=True)]
 
 

@@ -78,7 +78,8 @@ def _prepare(field_for: Callable[[int], Field], specs: Sequence[InputSpec]) -> P
     for size in dict.fromkeys(spec.size for spec in specs):
         photograph, box = field_for(size)
         pixels[size], frames[size] = crop_square(photograph, box, size)
-    return PreparedPhotograph(pixels, frames, photograph.width, photograph.height, _flags(pixels, specs))
+    flags = tuple(dict.fromkeys((*photograph.flags, *_flags(pixels, specs))))
+    return PreparedPhotograph(pixels, frames, photograph.width, photograph.height, flags)
 
 
 def _decoded(source: Any) -> Photograph:

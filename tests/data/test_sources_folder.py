@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_dicom import eye, write_dicom
 
+from fundusnet.data.listing import unique_ids
 from fundusnet.data.sources import load_source
-from fundusnet.data.sources.folder import unique_ids
 from fundusnet.data.splits import make_splits
 from fundusnet.errors import UserError
 from fundusnet.prediction.inputs import find_inputs

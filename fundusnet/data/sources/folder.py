@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import logging
-import zlib
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 from fundusnet.data import dicom
+from fundusnet.data.listing import kinds, photographs, relative_path, suffixes, unique_ids
 from fundusnet.data.manifest import Manifest, images_table
 from fundusnet.data.sources import listing
 from fundusnet.errors import UserError
 from fundusnet.system.progress import track
 
 log = logging.getLogger(__name__)
-
-SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp", ".ppm"))
-KINDS = ", ".join(sorted(SUFFIXES | dicom.SUFFIXES))
 
 
 def load(root: Path, classes: Sequence[str] = ()) -> Manifest:
@@ -36,47 +32,26 @@ def load(root: Path, classes: Sequence[str] = ()) -> Manifest:
     for grade, name in enumerate(classes):
         if not (root / name).is_dir():
             raise UserError(f"root={root}: class folder '{name}' is missing, found {listing(root)}; change classes")
-        files = photographs(root / name)
+        files = photographs(root / name, say=True)
         if not files:
             raise UserError(f"root={root}: class folder '{name}' holds no photograph, found {listing(root / name)}")
         found += [(file, grade) for file in files]
     if not classes:
-        found = [(file, None) for file in photographs(root)]
+        found = [(file, None) for file in photographs(root, say=True)]
     if not found:
-        raise UserError(f"root={root}: no photograph ({KINDS}) in it, found {listing(root)}")
+        raise UserError(f"root={root}: no photograph ({kinds()}) in it, found {listing(root)}")
     dicom.check_installed(file for file, _ in found)
     _report(root, classes, len(found))
 
-    headers = _headers([file for file, _ in found if file.suffix.lower() not in SUFFIXES])
+    headers = _headers([file for file, _ in found if file.suffix.lower() not in suffixes()])
     rows: list[dict[str, object]] = []
     for file, position in found:
         patient_id, eye = headers.get(file, ("", ""))
-        path = file.relative_to(root).as_posix()
+        path = relative_path(file, root)
         rows.append({"path": path, "grade": position, "patient_id": patient_id, "eye": eye})
     identifiers = unique_ids([str(row["path"]) for row in rows])
     images = images_table([{"image_id": name, **row} for name, row in zip(identifiers, rows, strict=True)])
     return Manifest(root, images, classes=tuple(classes))
-
-
-def photographs(folder: Path) -> list[Path]:
-    """Photographs and DICOM files below ``folder`` by name, without hidden files (such as ``._x.jpg`` of macOS)."""
-    return sorted(
-        file
-        for file in folder.rglob("*")
-        if not any(part.startswith(".") for part in file.relative_to(folder).parts)
-        and file.is_file()
-        and (file.suffix.lower() in SUFFIXES or dicom.looks_like_dicom(file))
-    )
-
-
-def unique_ids(paths: Sequence[str]) -> list[str]:
-    """An id for each path: its parts joined by ``_``, with a checksum of the path if two would have the same id."""
-    plain = ["_".join(Path(path).with_suffix("").parts).replace("\\", "_") for path in paths]
-    count = Counter(plain)
-    return [
-        name if count[name] == 1 else f"{name}-{zlib.crc32(path.encode()):08x}"
-        for name, path in zip(plain, paths, strict=True)
-    ]
 
 
 def _report(root: Path, classes: Sequence[str], count: int) -> None:

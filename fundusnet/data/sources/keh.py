@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from fundusnet.data.listing import photographs, relative_path, unique_ids
 from fundusnet.data.manifest import Manifest, images_table
 from fundusnet.data.sources import listing
-from fundusnet.data.sources.folder import photographs, unique_ids
 from fundusnet.data.sources.tables import report_count
 from fundusnet.errors import UserError
 
@@ -33,7 +33,7 @@ def load(root: Path) -> Manifest:
         if not files:
             raise UserError(f"root={root}: folder '{name}' holds no photograph, found {listing(root / name)}")
         report_count(f"KEH {name}", len(files), published)
-        paths = [file.relative_to(root).as_posix() for file in files]
+        paths = [relative_path(file, root) for file in files]
         rows += [
             {"image_id": image_id, "path": path, "grade": grade}
             for image_id, path in zip(unique_ids(paths), paths, strict=True)

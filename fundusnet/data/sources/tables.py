@@ -14,8 +14,8 @@ from zipfile import BadZipFile
 
 import pandas as pd
 
+from fundusnet.data.listing import photographs, suffixes
 from fundusnet.data.sources import found_near, listing
-from fundusnet.data.sources.folder import SUFFIXES, photographs
 from fundusnet.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -141,7 +141,7 @@ def by_stem(folder: Path) -> dict[str, Path]:
 def picture_of(name: str, pictures: Mapping[str, Path]) -> Path | None:
     """The photograph that a table calls ``name``, with a suffix or without."""
     plain = Path(name.replace("\\", "/")).name
-    stem = plain[: -len(Path(plain).suffix)] if Path(plain).suffix.lower() in SUFFIXES else plain
+    stem = plain[: -len(Path(plain).suffix)] if Path(plain).suffix.lower() in suffixes() else plain
     return pictures.get(stem.lower())
 
 
