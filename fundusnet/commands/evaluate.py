@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
-from fundusnet.commands.prepare import prepare_once, prepared_folder
+from fundusnet.commands.prepare import prepare_once
 from fundusnet.data.datamodule import FundusDataModule
 from fundusnet.data.overlap import seen_before
 from fundusnet.data.prepared import open_prepared
@@ -88,8 +88,7 @@ def config_for_other_set(cfg: DictConfig, trained: DictConfig, run: Path, split:
             )
     data.data.size = own.size
     OmegaConf.resolve(data)
-    prepare_once(data)
-    data.data.folder = str(prepared_folder(data).resolve())
+    data.data.folder = str(prepare_once(data).folder.resolve())
     # These depend on the machine, not on the set.
     data.data.batch_size, data.data.num_workers = own.batch_size, own.num_workers
     evaluated = {"run": str(run), "split": split, "trained_on": str(own.source)}

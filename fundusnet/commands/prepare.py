@@ -7,17 +7,22 @@ import json
 import logging
 import math
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import yaml
 from omegaconf import DictConfig, OmegaConf
 
 from fundusnet.config.compose import as_list
+from fundusnet.data.journal import preparation_identity
 from fundusnet.data.merging import finished_parts, merge_parts
-from fundusnet.data.prepare import prepare
+from fundusnet.data.prepare import prepare, prepare_jobs
 from fundusnet.data.prepared import PreparedSet, open_prepared
 from fundusnet.data.sources import load_source
+from fundusnet.data.versions import Record, changes, following, newest, source_state
 from fundusnet.errors import UserError
+from fundusnet.system.files import write_text
 from fundusnet.system.locks import folder_lock
 from fundusnet.system.shard import Shard
 from fundusnet.system.workers import cores
@@ -26,50 +31,106 @@ log = logging.getLogger(__name__)
 
 
 def prepare_set(cfg: DictConfig, shard: Shard | None = None) -> PreparedSet:
-    """Open the prepared set that ``cfg.data`` describes, or this part of it; make it first if it does not exist.
+    """Open the prepared set that ``cfg.data`` describes, or this part of it; make what is missing first.
+
+    Where photographs or tables of the source changed, another version is made beside the set, which stays as it is for
+    the runs that use it. Photographs that did not change are taken over.
 
     Raises:
         UserError: The source's folder is missing or holds something else, no photograph can be read, or the existing
             set has images of another size or is only a part.
     """
-    folder = prepared_folder(cfg, shard)
-    if (folder / "prepared.yaml").exists():
-        prepared = open_prepared(folder)
-        if prepared.size != cfg.data.size:
-            raise UserError(
-                f"{folder} holds pictures of {prepared.size} pixels, and data.size={cfg.data.size}; use "
-                f"data.size={prepared.size}, or another data.folder"
-            )
-        prepared.check_shard(shard)
+    base = prepared_folder(cfg, shard)
+    folder = newest(base)
+    prepared = _open_checked(cfg, folder, shard) if (folder / "prepared.yaml").exists() else None
+    root = Path(cfg.data.root).expanduser()
+    if prepared and not _may_have_changed(cfg, prepared, root):
         return prepared
     data = cfg.data
-    what = f"part {shard} of {data.source}" if shard else data.source
-    log.info("preparing %s into %s (first use of these settings)", what, folder)
-    options = _options(cfg)
-    workers = cores() if data.workers is None else data.workers
-    manifest = load_source(data.source, Path(data.root), options)
-    prepared = prepare(
+    state = source_state(root) if root.is_dir() else ""
+    manifest = load_source(data.source, root, _options(cfg))
+    if prepared:
+        jobs = prepare_jobs(manifest, Path(), data.size)
+        record = Record(prepared)
+        same = prepared.info["identity"] == preparation_identity(manifest, _identity_parameters(cfg, prepared))
+        if same and (record.is_current(jobs) or not record or shard):
+            _remember(prepared, state or source_state(root))
+            return prepared
+        if shard:
+            raise UserError(
+                f"{folder} was prepared before photographs or tables changed; remove it to prepare it again"
+            )
+        what = changes(prepared.manifest, record, manifest, jobs)
+        base = following(base)
+        log.info("changed in %s since %s was prepared: %s; preparing %s", root, folder, what, base)
+    else:
+        what = f"part {shard} of {data.source}" if shard else data.source
+        log.info("preparing %s into %s (first use of these settings)", what, base)
+    made = prepare(
         manifest,
-        folder,
+        base,
         size=data.size,
-        workers=workers,
+        workers=cores() if data.workers is None else data.workers,
         source=data.source,
-        options=options,
+        options=_options(cfg),
         shard=shard,
+        earlier=prepared,
+        state=state or source_state(root),
     )
-    rejected = prepared.info["counts"]["rejected"] + prepared.info["counts"]["rejected_masks"]
-    which = f"rejected: {rejected}, see {folder / 'rejected.csv'}" if rejected else "none was rejected"
-    log.info("prepared %d photographs; %s", len(prepared), which)
+    _report(made)
+    return made
+
+
+def _open_checked(cfg: DictConfig, folder: Path, shard: Shard | None = None) -> PreparedSet:
+    """The finished set in ``folder``; raises UserError unless it has the size and is the part that are asked for."""
+    prepared = open_prepared(folder)
+    if prepared.size != cfg.data.size:
+        raise UserError(
+            f"{folder} holds pictures of {prepared.size} pixels, and data.size={cfg.data.size}; use "
+            f"data.size={prepared.size}, or another data.folder"
+        )
+    prepared.check_shard(shard)
     return prepared
+
+
+def _may_have_changed(cfg: DictConfig, prepared: PreparedSet, root: Path) -> bool:
+    """Whether the source is here, and not certainly as it was when the set was prepared."""
+    info = prepared.info
+    here = str(root.resolve()) == info.get("root") and root.is_dir()
+    if not here or info.get("source") != cfg.data.source or info.get("options") != _options(cfg):
+        return False  # the set was moved, merged elsewhere or made by hand: it is all there is
+    # A source of the user's own may read what does not lie below its root.
+    return "." in cfg.data.source or info.get("state") != source_state(root)
+
+
+def _identity_parameters(cfg: DictConfig, prepared: PreparedSet) -> dict[str, Any]:
+    """What the identity of the set depends on besides its tables."""
+    return {**prepared.info["parameters"], "size": cfg.data.size, "source": cfg.data.source}
+
+
+def _remember(prepared: PreparedSet, state: str) -> None:
+    """Note that the set is what its source holds in this ``state``."""
+    if prepared.info.get("state") == state:
+        return
+    text = yaml.safe_dump({**prepared.info, "state": state}, sort_keys=False, allow_unicode=True)
+    with suppress(OSError):  # a set that may not be written to is compared again each time
+        write_text(prepared.folder / "prepared.yaml", text)
+
+
+def _report(prepared: PreparedSet) -> None:
+    counts = prepared.info["counts"]
+    rejected = counts["rejected"] + counts["rejected_masks"]
+    which = f"rejected: {rejected}, see {prepared.folder / 'rejected.csv'}" if rejected else "none was rejected"
+    log.info("prepared %d photographs; %s", len(prepared), which)
+    if flagged := counts["flagged"]:
+        log.warning("%d photographs are flagged, see %s", flagged, prepared.folder / "flagged.csv")
 
 
 def prepare_once(cfg: DictConfig) -> PreparedSet:
     """``prepare_set``; other processes that want the same wait and then open it."""
-    folder = prepared_folder(cfg)
-    if (folder / "prepared.yaml").exists():
-        return prepare_set(cfg)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with folder_lock(folder.parent, patience=math.inf):
+    parent = prepared_folder(cfg).parent
+    parent.mkdir(parents=True, exist_ok=True)
+    with folder_lock(parent, patience=math.inf):
         return prepare_set(cfg)
 
 
@@ -90,7 +151,13 @@ def prepare_folder(cfg: DictConfig) -> Path:
         raise UserError(f"merge puts finished parts together; leave out shard={shard}")
     parts = finished_parts(as_list(cfg.merge))
     _check_settings(cfg, *next(iter(parts.items())))
-    merged = merge_parts(parts, prepared_folder(cfg))
+    folder, info = newest(prepared_folder(cfg)), next(iter(parts.values()))
+    if (folder / "prepared.yaml").exists():
+        there = open_prepared(folder).info
+        settings = ("source", "root", "options", "parameters")
+        if there["identity"] != info["identity"] and all(there.get(key) == info[key] for key in settings):
+            folder = following(prepared_folder(cfg))  # of the same source, which changed
+    merged = merge_parts(parts, folder)
     log.info("merged %d photographs of %d parts", len(merged), len(parts))
     return merged.folder
 

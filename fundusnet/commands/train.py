@@ -41,11 +41,15 @@ def train(cfg: DictConfig) -> Result:
     with folder_lock(run), graceful_sigterm(), release_workers():
         if cfg.resume and state_of(run) == "done":
             return Result(run, json.loads((run / "metrics.json").read_text()))
-        cfg = resumed(run) if cfg.resume else begun(cfg, run)
+        resumes = bool(cfg.resume)
+        cfg = resumed(run) if resumes else begun(cfg, run)
         task = task_of(cfg)
         with status_of(run, command()), wandb_finished():
             check_objects(cfg)
-            prepare_once(cfg)
+            # A resumed run keeps the version of the set that it started with.
+            if not resumes or not (Path(cfg.data.folder) / "prepared.yaml").is_file():
+                cfg.data.folder = str(prepare_once(cfg).folder.resolve())
+                OmegaConf.save(cfg, run / "config.yaml")
             metrics = task.fit_and_score(cfg, run, fit)
             task.write_report([run], run / "report.html")
             log_outcome(cfg, run)

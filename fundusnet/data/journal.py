@@ -6,6 +6,7 @@ import hashlib
 import json
 import shutil
 import zlib
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
@@ -16,6 +17,7 @@ import numpy as np
 from fundusnet.data.manifest import Manifest
 from fundusnet.data.prepare_one import PrepareJob, PrepareResult
 from fundusnet.data.rows import read_header
+from fundusnet.data.versions import file_stamp, record_line, result_from
 
 
 def preparation_identity(manifest: Manifest, parameters: dict[str, Any]) -> str:
@@ -72,7 +74,7 @@ class Journal:
 
     def holds(self, job: PrepareJob) -> bool:
         """Whether the row is done, and the photograph and its masks have not changed since."""
-        return job.row in self._results and self._stamp[job.row] == _file_stamp(job)
+        return job.row in self._results and self._stamp[job.row] == file_stamp(job)
 
     def add(self, result: PrepareResult, pixels: bytes, job: PrepareJob) -> None:
         """Store a finished row: first its pixels, then its line."""
@@ -81,12 +83,18 @@ class Journal:
             self._rows.write(pixels)
             self._rows.flush()
         self._results[result.row] = result
-        self._stamp[result.row] = _file_stamp(job)
+        self._stamp[result.row] = file_stamp(job)
         self._write({"done": asdict(result), "stamp": self._stamp[result.row], "crc": zlib.crc32(pixels)})
 
     def results(self) -> list[PrepareResult]:
         """Results in the order of the manifest, once every row is done."""
         return [self._results[row] for row in range(self._count)]
+
+    def write_record(self, file: Path, jobs: Sequence[PrepareJob]) -> None:
+        """Write what each row was made of, for ``fundusnet.data.versions.Record``."""
+        lines = (record_line(job, self._results[job.row], self._stamp[job.row]) for job in jobs)
+        with file.open("w", encoding="utf-8") as stream:
+            stream.writelines(lines)
 
     @staticmethod
     def remove(folder: Path) -> None:
@@ -99,16 +107,7 @@ class Journal:
         self._file.flush()
 
     def _restore(self, line: dict[str, Any]) -> None:
-        cells = line["done"]
-        result = PrepareResult(
-            row=cells["row"],
-            image_id=cells["image_id"],
-            path=cells["path"],
-            reason=cells["reason"],
-            points=tuple(cells["points"]),
-            lesions=cells["lesions"],
-            rejected_masks=tuple((path, reason) for path, reason in cells["rejected_masks"]),
-        )
+        result = result_from(line["done"])
         pixels = b""
         if not result.reason:
             self._rows.seek(self._start + result.row * self._row_bytes)
@@ -117,15 +116,6 @@ class Journal:
         if zlib.crc32(pixels) == line["crc"] and all(path.is_file() for path in masks):
             self._results[result.row] = result
             self._stamp[result.row] = line["stamp"]
-
-
-def _file_stamp(job: PrepareJob) -> list[int]:
-    """Size and time of the photograph's file and of its masks; zeros for a file that is missing."""
-    stamp: list[int] = []
-    for path in (job.path, *(path for paths in job.masks.values() for path in paths if path)):
-        file = Path(job.root) / path
-        stamp += [file.stat().st_size, file.stat().st_mtime_ns] if file.is_file() else [0, 0]
-    return stamp
 
 
 def _read_lines(file: Path) -> list[dict[str, Any]]:

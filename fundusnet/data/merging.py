@@ -22,6 +22,7 @@ from fundusnet.data.duplicates import FINGERPRINTS, remove_fingerprints, write_d
 from fundusnet.data.prepare import finish, is_occupied, no_photograph_error, open_same
 from fundusnet.data.prepared import PreparedSet, open_prepared
 from fundusnet.data.rows import concatenate
+from fundusnet.data.versions import RECORD
 from fundusnet.errors import UserError
 from fundusnet.system.shard import Shard, find_parts, in_order, link
 
@@ -69,7 +70,7 @@ def merge_parts(parts: Mapping[Path, Mapping[str, Any]], folder: Path) -> Prepar
     info = {key: value for key, value in next(iter(parts.values())).items() if key != "shard"}
     if is_occupied(folder):
         return open_same(folder, info["identity"])
-    counts = {name: sum(part["counts"][name] for part in parts.values()) for name in info["counts"]}
+    counts = {name: sum(part["counts"].get(name, 0) for part in parts.values()) for name in info["counts"]}
     if not counts["prepared"]:
         raise no_photograph_error(info["root"], (reason for part in parts for _, reason in _read_rejected(part)))
 
@@ -87,6 +88,11 @@ def merge_parts(parts: Mapping[Path, Mapping[str, Any]], folder: Path) -> Prepar
             target.parent.mkdir(parents=True, exist_ok=True)
             link(mask, target)
     _merge_rejected(parts, partial / "rejected.csv")
+    _merge_tables([part / "flagged.csv" for part in parts], partial / "flagged.csv")
+    if all((part / RECORD).is_file() for part in parts):
+        with (partial / RECORD).open("wb") as out:
+            for part in parts:
+                out.write((part / RECORD).read_bytes())
     images = pd.read_csv(partial / "manifest" / "images.csv", usecols=["image_id"], dtype=str, keep_default_na=False)
     counts["duplicate_groups"] = write_duplicates(
         partial, images["image_id"], info["parameters"]["duplicates_distance"]

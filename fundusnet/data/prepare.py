@@ -28,9 +28,10 @@ from fundusnet.data.manifest import COORDINATES, LESION_COLUMNS, Manifest, write
 from fundusnet.data.prepare_one import PrepareJob, PrepareResult, prepare_one
 from fundusnet.data.prepared import PreparedSet, open_prepared
 from fundusnet.data.rows import read_header, write_header
+from fundusnet.data.versions import RECORD, Record
 from fundusnet.errors import UserError
 from fundusnet.system.progress import track
-from fundusnet.system.shard import Shard
+from fundusnet.system.shard import Shard, link
 from fundusnet.system.workers import worker_pool
 
 
@@ -44,6 +45,8 @@ def prepare(
     options: Mapping[str, Any] | None = None,
     duplicates_distance: int = HASH_DISTANCE,
     shard: Shard | None = None,
+    earlier: PreparedSet | None = None,
+    state: str = "",
 ) -> PreparedSet:
     """Crop every photograph of ``manifest`` to its field of view, resize it to ``size`` pixels and open the result.
 
@@ -55,6 +58,8 @@ def prepare(
         duplicates_distance: Bits in which the hashes of two near-identical photographs may differ, 0 to 64.
         shard: Prepare this part only, a block of consecutive rows, for ``fundusnet.data.merging.merge_parts``. A part
             may be empty, if none of its photographs can be read.
+        earlier: A set made with the same settings, from which unchanged photographs are taken.
+        state: What ``fundusnet.data.versions.source_state`` returned before the tables were read, for the record.
 
     Raises:
         UserError: No photograph can be prepared, there are fewer of them than parts, or ``folder`` is another set.
@@ -75,12 +80,15 @@ def prepare(
         first, end = ((number * len(manifest.images)) // shard.of for number in (shard.number - 1, shard.number))
         manifest = replace(manifest, images=manifest.images.iloc[first:end].reset_index(drop=True))
     partial = target.with_name(target.name + ".partial")
-    jobs = _jobs(manifest, partial, size)
+    jobs = prepare_jobs(manifest, partial, size)
     with Journal(partial, f"{identity} {shard}" if shard else identity, len(jobs), size) as journal:
+        if earlier is not None:
+            _take_unchanged(jobs, earlier, partial, journal)
         waiting = [job for job in jobs if not journal.holds(job)]
         for result, pixels in track(_run_jobs(waiting, workers), "preparing", total=len(waiting)):
             journal.add(result, pixels, jobs[result.row])
         results = journal.results()
+        journal.write_record(partial / RECORD, jobs)
     kept = [row for row, result in enumerate(results) if not result.reason]
     if not kept and not shard:
         shutil.rmtree(partial)
@@ -96,11 +104,14 @@ def prepare(
     rejected = [(result.path, result.reason) for result in results if result.reason]
     rejected += [pair for result in results if not result.reason for pair in result.rejected_masks]
     pd.DataFrame(rejected, columns=["path", "reason"]).to_csv(partial / "rejected.csv", index=False)
+    flagged = [(result.path, flag) for result in results if not result.reason for flag in result.flags]
+    pd.DataFrame(flagged, columns=["path", "flag"]).to_csv(partial / "flagged.csv", index=False)
     info = {
         "source": source,
         "root": str(manifest.root.resolve()),
         "options": dict(options or {}),
         "identity": identity,
+        "state": state,
         **({"shard": str(shard)} if shard else {}),
         "parameters": parameters,
         "classes": list(manifest.classes),
@@ -110,6 +121,7 @@ def prepare(
             "rejected": len(jobs) - len(kept),
             "rejected_masks": len(rejected) - (len(jobs) - len(kept)),
             "duplicate_groups": groups,
+            "flagged": len({path for path, _ in flagged}),
         },
         "versions": _versions(),
     }
@@ -151,7 +163,8 @@ def no_photograph_error(root: Path | str, reasons: Iterable[str]) -> UserError:
     return UserError(f"no photograph under {root} can be prepared ({why}); check the source and its root")
 
 
-def _jobs(manifest: Manifest, partial: Path, size: int) -> list[PrepareJob]:
+def prepare_jobs(manifest: Manifest, partial: Path, size: int) -> list[PrepareJob]:
+    """The work to be done for each photograph of ``manifest``, in order."""
     masks: dict[str, dict[str, list[str]]] = {}
     rows = zip(manifest.lesions["image_id"], manifest.lesions["finding"], manifest.lesions["path"], strict=True)
     for image_id, finding, path in rows:
@@ -172,6 +185,21 @@ def _jobs(manifest: Manifest, partial: Path, size: int) -> list[PrepareJob]:
         )
         for row, (image_id, path) in enumerate(pairs)
     ]
+
+
+def _take_unchanged(jobs: list[PrepareJob], earlier: PreparedSet, partial: Path, journal: Journal) -> None:
+    """Copy to the journal what the earlier set has of the same files."""
+    record = Record(earlier)
+    for job in jobs:
+        if journal.holds(job) or (found := record.find(job)) is None:
+            continue
+        result, row = found
+        for path in filter(None, result.lesions.values()):
+            target = partial / "manifest" / path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.unlink(missing_ok=True)
+            link(earlier.manifest.root / path, target)
+        journal.add(result, b"" if result.reason else earlier.pixels[row].tobytes(), job)
 
 
 def _run_jobs(jobs: list[PrepareJob], workers: int) -> Iterator[tuple[PrepareResult, bytes]]:

@@ -1,0 +1,146 @@
+"""The prepare verb: a set follows its source, and an earlier version stays for the runs that use it."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from fundusnet.commands import prepare as verb
+from fundusnet.commands.prepare import prepare_once
+from fundusnet.config.compose import compose
+from fundusnet.data import prepare as preparing
+from fundusnet.data.prepare_one import PrepareJob, prepare_one
+from fundusnet.data.prepared import PreparedSet, open_prepared
+
+
+def picture(file: Path, seed: int) -> None:
+    y, x = np.mgrid[:80, :80] - 40
+    values = np.random.default_rng(seed).integers(80, 250, (80, 80, 3))
+    file.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray((values * (np.hypot(x, y) < 36)[:, :, None]).astype(np.uint8)).save(file)
+
+
+@pytest.fixture
+def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The photographs that were prepared, in place of being taken from an earlier version."""
+    seen: list[str] = []
+
+    def watched(job: PrepareJob) -> object:
+        seen.append(job.image_id)
+        return prepare_one(job)
+
+    monkeypatch.setattr(preparing, "prepare_one", watched)
+    return seen
+
+
+def opened(place: Path, source: str, *words: str) -> PreparedSet:
+    common = [f"data={source}", f"data.root={place / 'raw'}", f"data.folder={place / 'set'}", "data.size=32"]
+    return prepare_once(compose([*common, "data.workers=0", *words], "prepare"))
+
+
+def graded(place: Path, names: dict[str, int]) -> None:
+    for name, seed in names.items():
+        picture(place / "raw" / f"{name}.png", seed)
+
+
+def test_added_photographs_are_prepared_and_no_others(
+    tmp_path: Path, decoded: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    graded(tmp_path, {"0/a": 1, "0/b": 2, "1/c": 3})
+    first = opened(tmp_path, "folder", "data.options.classes=[0,1]")
+    assert first.folder == tmp_path / "set" and decoded == ["0_a", "0_b", "1_c"]
+    decoded.clear()
+    graded(tmp_path, {"1/a": 4, "0/c": 5})
+    (tmp_path / "raw" / "0" / "b.png").unlink()
+    with caplog.at_level(logging.INFO, "fundusnet"):
+        second = opened(tmp_path, "folder", "data.options.classes=[0,1]")
+    assert second.folder == tmp_path / "set.v2" and sorted(decoded) == ["0_c", "1_a"]
+    assert "2 photographs added, 1 photographs removed; preparing" in caplog.text
+    assert second.manifest.images["image_id"].tolist() == ["0_a", "0_c", "1_a", "1_c"]
+    # What was taken over is what preparing again would give; the earlier version is as it was.
+    shutil.rmtree(tmp_path / "again", ignore_errors=True)
+    fresh = opened(tmp_path, "folder", "data.options.classes=[0,1]", f"data.folder={tmp_path / 'again'}")
+    assert np.array_equal(fresh.pixels, second.pixels)
+    pd.testing.assert_frame_equal(fresh.manifest.images, second.manifest.images)
+    assert open_prepared(tmp_path / "set").manifest.images["image_id"].tolist() == ["0_a", "0_b", "1_c"]
+
+
+def test_edited_labels_count(tmp_path: Path, decoded: list[str]) -> None:
+    graded(tmp_path, {"a": 1, "b": 2})
+    table = tmp_path / "raw" / "images.csv"
+    table.write_text("image_id,path,grade\na,a.png,0\nb,b.png,1\n")
+    (tmp_path / "raw" / "readings.csv").write_text("image_id,annotator_id,finding,regions\na,r1,drusen,macula\n")
+    assert opened(tmp_path, "csv").manifest.images["grade"].tolist() == [0, 1]
+    decoded.clear()
+    table.write_text("image_id,path,grade\na,a.png,0\nb,b.png,2\n")
+    assert opened(tmp_path, "csv").manifest.images["grade"].tolist() == [0, 2]
+    with (tmp_path / "raw" / "readings.csv").open("a") as stream:
+        stream.write("b,r1,drusen,macula\n")
+    third = opened(tmp_path, "csv")
+    assert third.folder.name == "set.v3" and third.manifest.readings["image_id"].tolist() == ["a", "b"]
+    assert decoded == []
+
+
+def test_a_changed_photograph_or_mask_is_prepared_again(tmp_path: Path, decoded: list[str]) -> None:
+    graded(tmp_path, {"a": 1, "b": 2, "c": 3})
+    (tmp_path / "raw" / "images.csv").write_text("image_id,path\na,a.png\nb,b.png\nc,c.png\n")
+    (tmp_path / "raw" / "lesions.csv").write_text("image_id,finding,path\na,drusen,m.png\nb,drusen,\n")
+    mask = np.zeros((80, 80), np.uint8)
+    mask[30:40, 30:40] = 255
+    Image.fromarray(mask).save(tmp_path / "raw" / "m.png")
+    first = opened(tmp_path, "csv")
+    decoded.clear()
+    picture(tmp_path / "raw" / "b.png", 9)
+    second = opened(tmp_path, "csv")
+    assert decoded == ["b"] and not np.array_equal(first.pixels[1], second.pixels[1])
+    kept, earlier = second.lesion_mask("a", "drusen"), first.lesion_mask("a", "drusen")
+    assert kept is not None and earlier is not None and np.array_equal(kept, earlier)
+    Image.fromarray(mask.T[::-1]).save(tmp_path / "raw" / "m.png")
+    decoded.clear()
+    assert opened(tmp_path, "csv").folder.name == "set.v3" and decoded == ["a"]
+
+
+def test_what_did_not_change_is_compared_once(
+    tmp_path: Path, decoded: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    graded(tmp_path, {"0/a": 1, "1/b": 2})
+    opened(tmp_path, "folder", "data.options.classes=[0,1]")
+    (tmp_path / "raw" / "notes.txt").write_text("of no matter")
+    assert opened(tmp_path, "folder", "data.options.classes=[0,1]").folder.name == "set"
+    monkeypatch.setattr(verb, "load_source", None)  # not needed: no file changed since
+    assert opened(tmp_path, "folder", "data.options.classes=[0,1]").folder.name == "set"
+    shutil.rmtree(tmp_path / "raw")  # a set without its photographs is opened as it is
+    assert len(opened(tmp_path, "folder", "data.options.classes=[0,1]")) == 2
+
+
+def test_an_interrupted_version_is_resumed(
+    tmp_path: Path, decoded: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    graded(tmp_path, {"a": 1})
+    opened(tmp_path, "folder")
+    graded(tmp_path, {"b": 2, "c": 3})
+    whole = preparing.finish
+    monkeypatch.setattr(preparing, "finish", lambda *_: os.kill(os.getpid(), 0) or 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        opened(tmp_path, "folder")
+    monkeypatch.setattr(preparing, "finish", whole)
+    assert len(opened(tmp_path, "folder")) == 3
+
+
+def test_a_set_from_before_there_were_records_follows_its_source(tmp_path: Path, decoded: list[str]) -> None:
+    graded(tmp_path, {"a": 1, "b": 2})
+    first = opened(tmp_path, "folder")
+    (first.folder / "record.jsonl").unlink()
+    settings = first.folder / "prepared.yaml"
+    settings.write_text("".join(line for line in settings.read_text().splitlines(True) if not line.startswith("state")))
+    decoded.clear()
+    assert opened(tmp_path, "folder").folder.name == "set" and decoded == []
+    graded(tmp_path, {"c": 3})
+    assert len(opened(tmp_path, "folder")) == 3 and decoded == ["a", "b", "c"]
