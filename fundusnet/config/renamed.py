@@ -25,5 +25,6 @@ RENAMED = {
     "model.optimizer.name": "chosen by model/optimizer=sgd, adamw or rmsprop",
     "model.optimizer.schedule": "chosen by model/schedule=cosine, exponential or constant",
     "model.optimizer.decay": "model.schedule.gamma",
+    "data.options.experts": "data.options.confidence: 0.5 for two of the four experts, 0 for any mark",
     "model.stage1.network.name": "chosen by the model",
 }

@@ -86,14 +86,15 @@ class GuidedTimm(nn.Module):
     Args:
         backbone: Name of a timm network, a convolutional one or a transformer.
         findings: As in ``GuidedCAM``; so are ``pool``, ``pyramid_width`` and ``top_share``.
-        dilations: As in ``GuidedCAM``; none = no pyramid, a finding's map is one 1x1 convolution of the features.
+        dilations: As in ``GuidedCAM``; none = no pyramid, so that a cell's value depends on the features of this cell
+            alone: a hidden layer of ``reduction`` channels, or without it a linear layer.
         pretrained: Start from ImageNet weights; see ``fundusnet.networks.backbones.load_weights``.
         weights: File with weights of the backbone; takes precedence over ``pretrained``.
         strides: Strides of the feature maps that are joined, for example ``[8, 16, 32]``; None = the last map only.
         map_stride: The one of ``strides`` that the activation map has; None = the largest.
         downsampling: How larger maps are brought to its size: ``average`` or ``max`` pooling. Smaller ones are
             upsampled bilinearly.
-        reduction: Channels that a 1x1 convolution brings the features to before the pyramid; None = none.
+        reduction: Channels that a 1x1 convolution with a ReLU brings the features to before the pyramid; None = none.
         mean_std: Normalisation of the channels, see ``fundusnet.networks.normalize.Normalize``.
         freeze: First layers of the backbone that are not trained; see ``fundusnet.networks.freezing.freeze``.
         freeze_batch_norm: Keep the backbone's batch-norm statistics, also of layers that are trained.
@@ -144,9 +145,9 @@ class GuidedTimm(nn.Module):
         if reduction is not None or self.scales is not None:
             self.join = JoinedMaps(channels, reduction)
         joined = reduction or sum(channels)
-        # Without a pyramid a non-linearity behind the reduction would only lose what the classifier could use.
-        rectified = reduction is not None and len(dilations) > 0
-        self.rectify = nn.Sequential(nn.BatchNorm2d(joined), nn.ReLU(inplace=True)) if rectified else nn.Identity()
+        self.rectify: nn.Module = nn.Identity()
+        if reduction is not None:
+            self.rectify = nn.Sequential(nn.BatchNorm2d(joined), nn.ReLU(inplace=True))
         self.heads = _make_heads(findings, joined, dilations, pool, pyramid_width, top_share)
         self.heads.apply(_init_xavier)
         if top_share is not None:

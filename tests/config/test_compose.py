@@ -357,8 +357,8 @@ def test_lists_of_names_are_what_was_typed() -> None:
 def test_other_values_keep_their_type() -> None:
     cfg = compose(["checkpoint=x", "input=null", "device=[0,1]", "merge=y", "output=z"], "predict")
     assert cfg.input is None and cfg.device == [0, 1]
-    cfg = compose(["data=diaretdb1", "data.root=x", "data.options.experts=2"], "prepare")
-    assert cfg.data.options.experts == 2
+    cfg = compose(["data=diaretdb1", "data.root=x", "data.options.confidence=1"], "prepare")
+    assert cfg.data.options.confidence == 1
 
 
 def test_a_folder_of_a_sweep_is_taken_as_it_is_typed() -> None:

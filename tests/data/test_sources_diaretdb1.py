@@ -1,4 +1,4 @@
-"""DIARETDB1: how many of four experts must agree, read from the grey levels of the official masks."""
+"""DIARETDB1: the confidence of four experts together, read from the grey levels of the official masks."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from fundusnet.data.sources import load_source
 from fundusnet.errors import UserError
 
 FOLDERS = ("hardexudates", "softexudates", "hemorrhages", "redsmalldots")
-# Brightest grey level of each photograph's hard exudates: none, one, two, and four of four experts.
-LEVELS = {1: 0, 2: 63, 3: 126, 4: 252}
+# Brightest grey level of each photograph's hard exudates: nothing, one expert who guesses, three and four who are certain.
+LEVELS = {1: 0, 2: 21, 3: 189, 4: 252}
 
 
 @pytest.fixture
@@ -44,15 +44,24 @@ def labels(root: Path, **options: object) -> dict[str, str]:
     }
 
 
-@pytest.mark.parametrize(("experts", "present", "undecided"), [(1, {2, 3, 4}, set()), (2, {3, 4}, {2}),
-                                                               (3, {4}, {2, 3}), (4, {4}, {2, 3})])  # fmt: skip
-def test_fewer_experts_than_asked_for_leave_a_finding_undecided(
-    root: Path, experts: int, present: set[int], undecided: set[int]
+@pytest.mark.parametrize(
+    ("confidence", "present"), [(0, {2, 3, 4}), (1 / 12, {2, 3, 4}), (0.5, {3, 4}), (0.75, {3, 4}), (1, {4})]
+)
+def test_less_confidence_than_asked_for_leaves_a_finding_undecided(
+    root: Path, confidence: float, present: set[int]
 ) -> None:
-    expected = {f"image00{number}": "absent" for number in LEVELS}
-    expected |= {f"image00{number}": "present" for number in present}
-    expected |= {f"image00{number}": "undecided" for number in undecided}
-    assert labels(root, experts=experts) == expected
+    expected = {f"image00{number}": "present" if number in present else "undecided" for number in LEVELS}
+    assert labels(root, confidence=confidence) == expected | {"image001": "absent"}
+    if confidence == 0.75:
+        assert labels(root) == labels(root, confidence=confidence)
+
+
+@pytest.mark.parametrize("step", range(13))
+def test_every_twelfth_counts_from_its_own_confidence_on(root: Path, step: int) -> None:
+    mask(root / "resources/images/ddb1_groundtruth/hardexudates/image004.png", 21 * step)
+    for asked in range(1, 13):
+        expected = "present" if step >= asked else "undecided" if step else "absent"
+        assert labels(root, confidence=asked / 12)["image004"] == expected
 
 
 def test_the_prepared_mask_holds_only_pixels_that_enough_experts_marked(root: Path, tmp_path: Path) -> None:
@@ -62,22 +71,22 @@ def test_the_prepared_mask_holds_only_pixels_that_enough_experts_marked(root: Pa
     pixels[30:50, 30:50] = 252
     cv2.imwrite(str(file), pixels)
     shares = {}
-    for experts in (1, 2):
-        manifest = load_source("diaretdb1", root, {"experts": experts})
-        prepared = prepare(manifest, tmp_path / f"prepared{experts}", size=96, source="diaretdb1")
+    for confidence in (0, 0.5):
+        manifest = load_source("diaretdb1", root, {"confidence": confidence})
+        prepared = prepare(manifest, tmp_path / f"prepared{confidence}", size=96, source="diaretdb1")
         lesion = prepared.lesion_mask("image004", "hard_exudate")
         assert lesion is not None
-        shares[experts] = int(lesion.sum())
-        assert finding_labels(prepared, ["hard_exudate"], cue="pixels").cue_known[:, 0].sum() == 5 - experts
-    assert shares[1] / shares[2] == pytest.approx(4, rel=0.1)
+        shares[confidence] = int(lesion.sum())
+        assert finding_labels(prepared, ["hard_exudate"], cue="pixels").cue_known[:, 0].sum() == 4 - (confidence > 0)
+    assert shares[0] / shares[0.5] == pytest.approx(4, rel=0.1)
     # The prepared set is a plain manifest: whatever is not zero is lesion.
     assert prepared.manifest.lesion_above == 0
 
 
 def test_other_options_make_another_preparation(root: Path, tmp_path: Path) -> None:
-    prepare(load_source("diaretdb1", root, {"experts": 3}), tmp_path / "prepared", size=64, source="diaretdb1")
+    prepare(load_source("diaretdb1", root, {"confidence": 0.75}), tmp_path / "prepared", size=64, source="diaretdb1")
     with pytest.raises(UserError, match="was prepared from other photographs or settings"):
-        prepare(load_source("diaretdb1", root, {"experts": 4}), tmp_path / "prepared", size=64, source="diaretdb1")
+        prepare(load_source("diaretdb1", root, {"confidence": 1.0}), tmp_path / "prepared", size=64, source="diaretdb1")
 
 
 def test_splits_are_the_official_ones_and_a_subset_is_logged(root: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -110,9 +119,9 @@ def test_wrong_roots_lists_and_options_are_refused(root: Path) -> None:
         (root / "resources/images").rename(root / "pictures")
         load_source("diaretdb1", root)
     (root / "pictures").rename(root / "resources/images")
-    for experts in (0, 5, 1.5):
-        with pytest.raises(UserError, match=f"experts={experts} is not one of 1, 2, 3, 4"):
-            load_source("diaretdb1", root, {"experts": experts})
+    for confidence in (-0.1, 1.5):
+        with pytest.raises(UserError, match=f"confidence={confidence} is not 0 to 1"):
+            load_source("diaretdb1", root, {"confidence": confidence})
     (root / "resources/images/ddb1_groundtruth/redsmalldots").rename(root / "put_away")
     with pytest.raises(UserError, match=r"expects a folder images/ddb1_groundtruth/redsmalldots"):
         load_source("diaretdb1", root)

@@ -199,6 +199,20 @@ def test_a_twin_across_the_official_splits_is_not_taken_out_of_the_testing_set(t
     assert (images.loc["A_IDRiD_02", "split"], images.loc["B_test_IDRiD_002", "split"]) == ("", "test")
 
 
+def test_a_twin_of_the_testing_set_leaves_training_in_both_tasks(
+    tree: Tree, caplog: pytest.LogCaptureFixture
+) -> None:
+    tree.picture("A", "test", "IDRiD_07", 4)  # as B_IDRiD_002 of the training set
+    for task in ("findings", "grading"):
+        caplog.clear()
+        with caplog.at_level("INFO"):
+            images = load(tree, task=task).images.set_index("image_id")
+        assert "photographs of part A's testing set are in part B's training set" in caplog.text
+        assert "B_IDRiD_002" not in images.index
+        twin = images.loc["A_test_IDRiD_07"]
+        assert twin[["split", "grade", "disc_x", "fovea_y"]].tolist() == ["test", 2, 300, 2]
+
+
 def test_an_unreadable_picture_matches_nothing_and_stops_nothing(tree: Tree) -> None:
     folder = tree.root / "A. Segmentation/1. Original Images/a. Training Set"
     (folder / "IDRiD_02.jpg").write_bytes(b"not a jpeg")

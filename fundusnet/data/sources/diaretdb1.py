@@ -1,11 +1,13 @@
 """DIARETDB1 v1.1 (Kauppi et al. 2007): 89 photographs in which four experts marked four findings.
 
-A mask counts the experts: grey 0, 63, 126, 189, 252 for none to all four, at each pixel.
+A mask sums what the experts said at each pixel, in twelfths: each of the four marked with a confidence of a third, two
+thirds or one, and 252 is all four with certainty. The set's own evaluation takes what has 0.75 of it, grey 189.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -21,8 +23,7 @@ from fundusnet.system.progress import track
 
 log = logging.getLogger(__name__)
 
-EXPERTS = 4
-GREY_PER_EXPERT = 63
+CERTAIN = 252  # grey level of full confidence
 FINDINGS = {
     "hard_exudate": "hardexudates",
     "cotton_wool_patch": "softexudates",
@@ -36,17 +37,17 @@ LISTS = {"": "traindatasets/trainset.txt", "test": "testdatasets/testset.txt"}
 PUBLISHED = {"": 28, "test": 61}
 
 
-def load(root: Path, experts: int = 2) -> Manifest:
-    """Photographs with the lesions that at least ``experts`` of the four agree on.
+def load(root: Path, confidence: float = 0.75) -> Manifest:
+    """Photographs with the lesions that have at least this ``confidence`` of the four experts together, 0 = any mark.
 
-    A finding is present if they agree on a pixel, absent if nobody marked one, and undecided (no row) otherwise, as for
+    A finding is present if a pixel has it, absent if nobody marked one, and undecided (no row) otherwise, as for
     readings (S1.2). Neither patients nor disc or fovea are known.
 
     Raises:
-        UserError: ``experts`` is not 1 to 4, or a folder or list of the set is missing.
+        UserError: ``confidence`` is not 0 to 1, or a folder or list of the set is missing.
     """
-    if not 1 <= experts <= EXPERTS or experts != int(experts):
-        raise UserError(f"data.options.experts={experts} is not one of 1, 2, 3, 4")
+    if not 0 <= confidence <= 1:
+        raise UserError(f"data.options.confidence={confidence} is not 0 to 1: 0 takes any mark, 0.75 is the set's own")
     base = root / "resources" if (root / "resources").is_dir() else root
     for place in (PICTURES, *(f"{TRUTH}/{folder}" for folder in FINDINGS.values())):
         if not (base / place).is_dir():
@@ -65,7 +66,8 @@ def load(root: Path, experts: int = 2) -> Manifest:
             f"root={root}: none of the photographs in {' and '.join(LISTS.values())} is in {PICTURES}, found "
             f"{listing(base / PICTURES)}"
         )
-    above = GREY_PER_EXPERT * int(experts) - GREY_PER_EXPERT // 2 - 1  # half way to one expert less
+    # The lowest mark is 21: half a step below leaves room for a mask that was saved again.
+    above = max(0, math.ceil(CERTAIN * confidence) - 11)
     lesions = pd.DataFrame(_lesions(root, base, rows, above), columns=list(LESION_COLUMNS), dtype=str)
     report_findings("DIARETDB1", lesions, FINDINGS, len(rows))
     return Manifest(root, images_table(rows), lesions=lesions, lesion_above=above)

@@ -2,8 +2,9 @@
 
 Part A has lesion masks, part B a retinopathy grade, part C (numbered as B) disc and fovea centres. A and B
 share photographs under unrelated numbers, so those are recognised by content and become one photograph: A's
-file and masks with B's grade and C's points. Numbers restart with each split; ids of the testing set contain
-``test``.
+file and masks with B's grade and C's points. Many of part A's testing set stand in part B's *training* set: who
+trains on B and tests on A is misled by the set itself. Here these photographs are in the test split, in both tasks.
+Numbers restart with each split; ids of the testing set contain ``test``.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import logging
 import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -192,7 +193,7 @@ def _join_parts(segmented: list[Picture], graded: list[Picture]) -> list[Picture
         return segmented + graded
     thumbnails = _thumbnails([picture.file for picture in segmented + graded])
     ours, theirs = thumbnails[: len(segmented)], thumbnails[len(segmented) :]
-    merged, taken = [], set()
+    merged, twins = list[Picture](), dict[int, Picture]()
     for picture, thumbnail in zip(segmented, ours, strict=True):
         distance = np.sqrt(((theirs - thumbnail) ** 2).mean(axis=1))  # NaN if a file cannot be read
         nearest = int(np.argmin(np.where(np.isnan(distance), np.inf, distance)))
@@ -201,12 +202,19 @@ def _join_parts(segmented: list[Picture], graded: list[Picture]) -> list[Picture
             continue
         twin = graded[nearest]
         log.debug("IDRiD: %s is %s (%.2f grey levels)", picture.image_id, twin.image_id, distance[nearest])
-        merged.append(Picture(picture.part, picture.split, picture.name, picture.file, twin.known))
-        # A twin in the other official split stays: prepare finds such duplicates.
-        if twin.split == picture.split:
-            taken.add(nearest)
-    log.info("IDRiD: %d of %d photographs of part A are in part B too", len(taken), len(segmented))
-    return merged + [picture for position, picture in enumerate(graded) if position not in taken]
+        merged.append(replace(picture, known=twin.known))
+        twins[nearest] = picture
+    shared = [(graded[position].split, picture.split) for position, picture in twins.items()]
+    log.info("IDRiD: %d of %d photographs of part A are in part B too", len(twins), len(segmented))
+    if across := sum("test" == ours != theirs for theirs, ours in shared):
+        log.warning(
+            "IDRiD: %d photographs of part A's testing set are in part B's training set; they are in the test split "
+            "here and not in training",
+            across,
+        )
+    # A twin of A's training set in B's testing set stays: prepare finds such duplicates, and testing comes first.
+    gone = {position for position, picture in twins.items() if picture.split in (graded[position].split, "test")}
+    return merged + [picture for position, picture in enumerate(graded) if position not in gone]
 
 
 def _thumbnails(files: list[Path]) -> npt.NDArray[np.float32]:
