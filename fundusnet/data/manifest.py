@@ -7,13 +7,13 @@ checked, and errors name file and line.
 
 from __future__ import annotations
 
-import csv
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 import numpy as np
 import pandas as pd
 
+from fundusnet.data.delimiters import number_from, read_cells
 from fundusnet.data.regions import REGIONS
 from fundusnet.errors import UserError
 
@@ -113,24 +113,18 @@ def _read_table(file: Path, columns: tuple[str, ...], required: tuple[str, ...])
             f"{file} is missing: a manifest is a folder with images.csv (columns {', '.join(IMAGE_COLUMNS)})"
         )
     rows, lines = [], []
-    try:
-        # utf-8-sig: spreadsheets put a byte order mark before the first column's name.
-        with file.open(encoding="utf-8-sig", newline="") as stream:
-            reader = csv.reader(stream, strict=True)
-            header = [cell.strip() for cell in next(reader, [])]
-            _check_header(header, required, file)
-            for row in reader:
-                cells = [cell.strip() for cell in row]
-                if any(cells[len(header) :]):
-                    raise UserError(
-                        f"{file}, line {reader.line_num}: {len(cells)} cells under {len(header)} columns; "
-                        "put a cell that holds a comma in double quotes"
-                    )
-                if any(cells):  # spreadsheets export empty rows below the table
-                    rows.append(dict(zip(header, cells, strict=False)))
-                    lines.append(reader.line_num)
-    except (csv.Error, UnicodeDecodeError) as error:
-        raise UserError(f"{file} cannot be read as CSV in UTF-8: {str(error).strip()}") from error
+    found = read_cells(file, strict=True)
+    header = next(found, (0, []))[1]
+    _check_header(header, required, file)
+    for line, cells in found:
+        if any(cells[len(header) :]):
+            raise UserError(
+                f"{file}, line {line}: {len(cells)} cells under {len(header)} columns; "
+                "put a cell that holds a comma in double quotes"
+            )
+        if any(cells):  # spreadsheets export empty rows below the table
+            rows.append(dict(zip(header, cells, strict=False)))
+            lines.append(line)
     table = pd.DataFrame(rows, index=lines, columns=list(columns), dtype=str)
     return table.fillna("")
 
@@ -211,7 +205,7 @@ def _parse_numbers(column: pd.Series, file: Path, name: str) -> pd.Series:
     values = []
     for line, cell in _numbered_cells(column):
         try:
-            value = float(cell) if cell else float("nan")
+            value = number_from(cell) if cell else float("nan")
         except ValueError:
             raise UserError(f"{file}, line {line}: {name} '{cell}' is not a number") from None
         if cell and not np.isfinite(value):

@@ -61,6 +61,7 @@ def write_card(network: TrainedNetwork, run: Path, file: Path) -> None:
 def _splits(run: Path, scored: str) -> Iterator[dict[str, Any]]:
     for name, file in (("validation", run / "predictions_val.csv"), (scored, run / "predictions.csv")):
         if file.is_file():
-            table = pd.read_csv(file, dtype={"patient_id": str, "image_id": str})
-            patients = table["patient_id"].fillna(table["image_id"])  # unknown: each photograph counts as a patient
+            table = pd.read_csv(file, usecols=["image_id", "patient_id"], dtype=str, keep_default_na=False)
+            # Unknown: each photograph counts as a patient.
+            patients = table["patient_id"].where(table["patient_id"] != "", table["image_id"])
             yield {"name": name, "images": table["image_id"].nunique(), "patients": patients.nunique()}

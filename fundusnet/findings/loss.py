@@ -28,10 +28,13 @@ class GuidedLoss(nn.Module):
             cells, gives that cell only its own share; multiplied by the size of the window the two are equal.
         warmup_epochs: Epochs over which lambda rises from 0 to its weight.
         balance: ``inverse`` weighs the classification term by class frequency.
+        pool_within_cue: In training, pool the logit of a present finding over its cue instead of the whole map: the
+            annotators say that it is there. The paper pools over the map. No effect where ``weight`` is 0.
     """
 
     finding_weight: Tensor | None
     positive_weight: Tensor | None
+    windows: Tensor | None
 
     def __init__(
         self,
@@ -41,15 +44,18 @@ class GuidedLoss(nn.Module):
         per: Literal["cell", "window"] = "cell",
         warmup_epochs: NonNegativeInt = 0,
         balance: Literal["none", "inverse"] = "none",
+        pool_within_cue: bool = False,
     ) -> None:
         super().__init__()
         self.weight, self.form, self.eps, self.per = weight, form, eps, per
-        self.warmup_epochs, self.balance = warmup_epochs, balance
+        self.warmup_epochs, self.balance, self.pool_within_cue = warmup_epochs, balance, pool_within_cue
+        self.register_buffer("windows", None, persistent=False)
         self.register_buffer("finding_weight", None, persistent=False)
         self.register_buffer("positive_weight", None, persistent=False)
 
     def fit_to(self, label: NDArray[np.float32], windows: Tensor) -> None:
         """Set the weights from the training labels ``(N, F)`` and the network's pooling windows ``(F,)``."""
+        self.windows = windows
         if self.per == "window":
             self.finding_weight = windows
         if self.balance == "inverse":
@@ -71,9 +77,11 @@ class GuidedLoss(nn.Module):
             logit: ``(B, F)``.
             label: ``(B, F)``, NaN = undecided.
             cue: ``(B, F, h, w)``, NaN = unknown.
-            epoch: Of training, for the warm-up. None in validation, which always uses the full weight: epochs of the
-                warm-up would otherwise look better than they are.
+            epoch: Of training, for the warm-up. None in validation, which always uses the full weight, and the logit of
+                the whole map: epochs of the warm-up would otherwise look better than they are.
         """
+        if self.pool_within_cue and self.weight and epoch is not None:
+            logit = pool_within_cue(logit_map, logit, label, cue, self.windows)
         classification = classification_loss(logit, label, self.positive_weight)
         guidance = guidance_loss(logit_map.float().sigmoid(), cue, self.eps, self.form, self.finding_weight)
         weight = self.weight if epoch is None else self.weight_at(epoch)
@@ -120,6 +128,36 @@ def guidance_loss(
         cost = cost * finding_weight[:, None, None]
     cells = known.sum() * activation.shape[-2] * activation.shape[-1]
     return (outside * cost).sum() / cells.clamp_min(1)
+
+
+def pool_within_cue(
+    logit_map: Float[Tensor, "B F h w"],
+    logit: Float[Tensor, "B F"],
+    label: Float[Tensor, "B F"],
+    cue: Float[Tensor, "B F h w"],
+    windows: Float[Tensor, " F"] | None = None,
+) -> Float[Tensor, "B F"]:
+    """Logits of which those of present findings with a known cue are the mean of the highest cells inside the cue.
+
+    As many cells are taken as the network's own pooling lets count, fewer where the cue is smaller.
+
+    Args:
+        logit_map: ``(B, F, h, w)``.
+        logit: ``(B, F)``, kept for every other finding.
+        label: ``(B, F)``, NaN = undecided.
+        cue: ``(B, F, h, w)``, NaN = unknown.
+        windows: ``(F,)`` cells of the map for each that counts (``fundusnet.findings.network.pooling_windows``); None
+            = all count.
+    """
+    inside = cue.flatten(2) > 0  # NaN is not
+    cells = inside.shape[-1]
+    wanted = torch.full_like(logit[0], cells) if windows is None else (cells / windows).round().clamp(min=1)
+    counted = torch.minimum(inside.sum(dim=-1), wanted)  # (B, F)
+    values = logit_map.flatten(2).masked_fill(~inside, -torch.inf)
+    highest = values.topk(int(wanted.max()), dim=-1).values
+    taken = torch.arange(highest.shape[-1], device=logit.device) < counted[..., None]
+    mean = torch.where(taken, highest, 0.0).sum(dim=-1) / counted.clamp(min=1)
+    return torch.where((label == 1) & (counted > 0), mean, logit)
 
 
 def classification_loss(

@@ -120,9 +120,7 @@ def test_what_did_not_change_is_compared_once(
     assert len(opened(tmp_path, "folder", "data.options.classes=[0,1]")) == 2
 
 
-def test_an_interrupted_version_is_resumed(
-    tmp_path: Path, decoded: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_interrupted_version_is_resumed(tmp_path: Path, decoded: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     graded(tmp_path, {"a": 1})
     opened(tmp_path, "folder")
     graded(tmp_path, {"b": 2, "c": 3})

@@ -93,7 +93,15 @@ def test_twins_are_grouped_and_others_are_not(manifest: Manifest, tmp_path: Path
     prepared = prepare(manifest, tmp_path / "set", size=64)
     assert prepared.duplicate_group.tolist() == [0, -1, -1, -1, -1, 0]
     files = {file.name for file in (tmp_path / "set").iterdir()}
-    assert files == {"manifest", "pixels.npy", "prepared.yaml", "rejected.csv", "duplicates.csv", "flagged.csv", "record.jsonl"}
+    assert files == {
+        "manifest",
+        "pixels.npy",
+        "prepared.yaml",
+        "rejected.csv",
+        "duplicates.csv",
+        "flagged.csv",
+        "record.jsonl",
+    }
 
 
 def test_readings_come_in_the_order_of_their_photographs(manifest: Manifest, tmp_path: Path) -> None:

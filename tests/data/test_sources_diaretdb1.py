@@ -16,7 +16,7 @@ from fundusnet.data.sources import load_source
 from fundusnet.errors import UserError
 
 FOLDERS = ("hardexudates", "softexudates", "hemorrhages", "redsmalldots")
-# Brightest grey level of each photograph's hard exudates: nothing, one expert who guesses, three and four who are certain.
+# Brightest grey level of each photograph's hard exudates: nothing, one who guesses, three and four who are certain.
 LEVELS = {1: 0, 2: 21, 3: 189, 4: 252}
 
 

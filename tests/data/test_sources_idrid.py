@@ -199,9 +199,7 @@ def test_a_twin_across_the_official_splits_is_not_taken_out_of_the_testing_set(t
     assert (images.loc["A_IDRiD_02", "split"], images.loc["B_test_IDRiD_002", "split"]) == ("", "test")
 
 
-def test_a_twin_of_the_testing_set_leaves_training_in_both_tasks(
-    tree: Tree, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_twin_of_the_testing_set_leaves_training_in_both_tasks(tree: Tree, caplog: pytest.LogCaptureFixture) -> None:
     tree.picture("A", "test", "IDRiD_07", 4)  # as B_IDRiD_002 of the training set
     for task in ("findings", "grading"):
         caplog.clear()

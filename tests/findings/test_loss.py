@@ -11,7 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fundusnet.findings.loss import GuidedLoss, classification_loss, guidance_loss
+from fundusnet.findings.loss import GuidedLoss, classification_loss, guidance_loss, pool_within_cue
 from fundusnet.findings.network import GuidedCAM, pooling_windows
 
 
@@ -129,3 +129,36 @@ def test_the_loss_joins_its_terms() -> None:
         torch.testing.assert_close(found["classification"], classification)
         torch.testing.assert_close(found["guidance"], guidance)
         torch.testing.assert_close(found["loss"], classification + weight * guidance)
+
+
+def test_a_present_finding_is_pooled_within_its_cue_by_hand() -> None:
+    logit_map = torch.arange(16.0).reshape(1, 1, 4, 4).repeat(5, 1, 1, 1).requires_grad_()
+    cue = torch.zeros(5, 1, 4, 4)
+    cue[0, 0, 0] = 1  # cells 0 to 3
+    cue[1, 0, 0, 2] = 1  # smaller than what counts
+    cue[2] = torch.nan
+    label = torch.tensor([[1.0], [1.0], [1.0], [0.0], [torch.nan]])
+    logit = torch.full((5, 1), 99.0)
+    found = pool_within_cue(logit_map, logit, label, cue, torch.tensor([8.0]))  # of 8 cells one counts: two in all
+    assert found.flatten().tolist() == [2.5, 2.0, 99.0, 99.0, 99.0]
+    found.sum().backward()
+    assert logit_map.grad is not None
+    assert logit_map.grad[0].flatten().tolist() == [0, 0, 0.5, 0.5] + [0] * 12
+    assert logit_map.grad[1].flatten().nonzero().tolist() == [[2]] and not logit_map.grad[2:].any()
+    assert pool_within_cue(logit_map, logit, label, cue).flatten().tolist()[:2] == [1.5, 2.0]  # without a share: all
+
+
+def test_pooling_within_the_cue_is_for_training_with_guidance() -> None:
+    torch.manual_seed(0)
+    logit_map, label = torch.randn(2, 1, 4, 4), torch.tensor([[1.0], [0.0]])
+    cue = torch.zeros(2, 1, 4, 4)
+    cue[0, 0, :2] = 1
+    logit = logit_map.mean(dim=(2, 3))
+    whole = classification_loss(logit, label)
+    inside = classification_loss(pool_within_cue(logit_map, logit, label, cue, torch.tensor([4.0])), label)
+    assert not torch.isclose(whole, inside)
+    for weight, epoch, expected in ((1.0, 3, inside), (1.0, None, whole), (0.0, 3, whole)):
+        loss = GuidedLoss(weight=weight, pool_within_cue=True)
+        loss.fit_to(label.numpy(), torch.tensor([4.0]))
+        torch.testing.assert_close(loss(logit_map, logit, label, cue, epoch)["classification"], expected)
+    assert torch.equal(GuidedLoss()(logit_map, logit, label, cue, 3)["classification"], whole)

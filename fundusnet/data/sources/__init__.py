@@ -30,7 +30,7 @@ def load_source(name: str, root: Path | str, options: Mapping[str, object] | Non
     if "." in name:
         folder, load = Path(root).expanduser(), _import_loader(name)
         _check_options(name, load, dict(options or {}))
-        return load(folder, **(options or {}))
+        return _checked(name, load(folder, **(options or {})))
     if name not in SOURCES:
         near = difflib.get_close_matches(name, SOURCES, n=1, cutoff=0.4)
         hint = f"did you mean '{near[0]}'? " if near else ""
@@ -42,7 +42,19 @@ def load_source(name: str, root: Path | str, options: Mapping[str, object] | Non
     load = _import_loader(f"fundusnet.data.sources.{name}.load")
     options = dict(options or {})
     _check_options(name, load, options)
-    return load(folder, **options)
+    return _checked(name, load(folder, **options))
+
+
+def _checked(name: str, manifest: Manifest) -> Manifest:
+    """The manifest; raises UserError if a photograph is in it twice, under one id or by one path."""
+    for column in ("image_id", "path"):
+        repeated = manifest.images[column][manifest.images[column].duplicated()]
+        if len(repeated):
+            raise UserError(
+                f"source={name}: {column} '{repeated.iloc[0]}' is listed twice under {manifest.root}; remove the row that "
+                "repeats it from the set's table"
+            )
+    return manifest
 
 
 # What each source expects as its root; its module has its name and is imported on demand.

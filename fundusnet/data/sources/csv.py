@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import logging
+import os
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 from fundusnet.data import dicom
 from fundusnet.data.manifest import Manifest, read_manifest
+
+log = logging.getLogger(__name__)
+
+#: what people write for an unknown patient
+PLACEHOLDERS = frozenset(("na", "n/a", "nan", "none", "null", "unknown", "-", "?", "0", "missing"))
 
 
 def load(root: Path, classes: Sequence[str] = ()) -> Manifest:
@@ -16,5 +24,42 @@ def load(root: Path, classes: Sequence[str] = ()) -> Manifest:
         UserError: The manifest is wrong, or it has a DICOM file and pydicom is not installed.
     """
     manifest = read_manifest(root, tuple(classes))
+    for table in (manifest.images, manifest.lesions):
+        table["path"] = _as_on_disk(root, table["path"].tolist())
     dicom.check_installed(root / path for path in manifest.images["path"])
+    _warn_of_placeholders(manifest.images["patient_id"].tolist())
     return manifest
+
+
+def _as_on_disk(root: Path, paths: list[str]) -> list[str]:
+    """Paths with the slashes and the case of letters that the files have; those of missing files stay as they are."""
+    names: dict[Path, dict[str, str]] = {}
+
+    def on_disk(path: str) -> str:
+        if not path or (root / path).exists():
+            return path
+        parts, place = path.replace("\\", "/").split("/"), root
+        for part in parts:
+            if place not in names:
+                names[place] = {name.lower(): name for name in os.listdir(place)} if place.is_dir() else {}
+            place = place / (part if (place / part).exists() else names[place].get(part.lower(), part))
+        return place.relative_to(root).as_posix() if place.exists() else path
+
+    found = [on_disk(path) for path in paths]
+    if changed := sum(before != after for before, after in zip(paths, found, strict=True)):
+        log.info("%d paths are written differently on disk (slashes, or the case of letters)", changed)
+    return found
+
+
+def _warn_of_placeholders(patients: list[str]) -> None:
+    """Warn of a patient id that stands for an unknown patient, or that all photographs share."""
+    for name, count in Counter(patients).items():
+        alone = count == len(patients)
+        if name and count > 1 and (alone or name.lower() in PLACEHOLDERS):
+            log.warning(
+                "patient_id '%s' on %d of %d photographs makes them one patient, all in one split; leave the cell "
+                "empty if the patient is unknown",
+                name,
+                count,
+                len(patients),
+            )

@@ -9,9 +9,10 @@ from typing import Literal
 
 import pandas as pd
 
+from fundusnet.data.listing import relative_path
 from fundusnet.data.manifest import LESION_COLUMNS, Manifest, images_table
 from fundusnet.data.sources import listing
-from fundusnet.data.sources.tables import by_stem, picture_of, report_count
+from fundusnet.data.sources.tables import by_stem, picture_of, read_table, report_count, with_picture
 from fundusnet.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -22,6 +23,7 @@ FINDINGS = {"hard_exudate": "EX", "hemorrhage": "HE", "microaneurysm": "MA", "co
 SPLITS = {"train": "train", "valid": "val", "test": "test"}
 GRADED = "DR_grading"
 SEGMENTED = "lesion_segmentation"
+COPY, PUBLISHED_COPY = "DR_grading.csv", 12522  # on Kaggle
 # The folder of masks has another name in the validation part.
 LABELS = ("label", "segmentation label")
 PUBLISHED = {GRADED: {"train": 6835, "valid": 2733, "test": 4105}, SEGMENTED: {"train": 383, "valid": 149, "test": 225}}
@@ -55,8 +57,11 @@ def load(
 
 def _graded(root: Path) -> list[dict[str, object]]:
     """A row for each line 'file grade' of the lists whose photograph is found."""
+    if table := next((file for file in (root / COPY, root / GRADED / COPY) if file.is_file()), None):
+        return _graded_copy(root, table)
     base = _base(root, GRADED)
     rows: list[dict[str, object]] = []
+    seen: dict[Path, str] = {}
     for name, split in SPLITS.items():
         pictures = by_stem(base / name) if (base / name).is_dir() else {}
         file = base / f"{name}.txt"
@@ -71,6 +76,9 @@ def _graded(root: Path) -> list[dict[str, object]]:
             if len(cells) != 2 or cells[1] not in tuple("012345"):
                 raise UserError(f"{file}, line {line}: '{text.strip()}' is not a file and a grade of 0 to 5")
             if (picture := picture_of(cells[0], pictures)) is not None:
+                if picture in seen:
+                    raise UserError(f"{file}, line {line}: {cells[0]} is on {seen[picture]} already; remove one")
+                seen[picture] = f"line {line}"
                 found += 1
                 rows.append(_row(root, "G", split, picture) | {"grade": int(cells[1])})
         report_count(f"DDR {GRADED} {name}", found, PUBLISHED[GRADED][name])
@@ -79,6 +87,15 @@ def _graded(root: Path) -> list[dict[str, object]]:
                         f"{listing(base)}")  # fmt: skip
     log.info("DDR: %d ungradable photographs", sum(row["grade"] == UNGRADABLE for row in rows))
     return rows
+
+
+def _graded_copy(root: Path, table: Path) -> list[dict[str, object]]:
+    """The copy on Kaggle: one table of all gradable photographs, without the official splits."""
+    rows = read_table(table, ("id_code", "diagnosis"))
+    pairs = with_picture(rows, "id_code", by_stem(table.parent), table.parent)
+    report_count("DDR, copy without splits", len(pairs), PUBLISHED_COPY)
+    codes = {str(grade): grade for grade in range(UNGRADABLE + 1)}
+    return [_row(root, "G", "", file) | {"grade": row.code("diagnosis", codes)} for row, file in pairs]
 
 
 def _segmented(root: Path) -> tuple[list[dict[str, object]], list[tuple[str, str, str]]]:
@@ -119,4 +136,5 @@ def _base(root: Path, name: str) -> Path:
 
 def _row(root: Path, part: str, split: str, picture: Path) -> dict[str, object]:
     """Both parts use the same numbers, so the id contains the part."""
-    return {"image_id": f"{part}_{split}_{picture.stem}", "path": picture.relative_to(root).as_posix(), "split": split}
+    image_id = "_".join(filter(None, (part, split, picture.stem)))
+    return {"image_id": image_id, "path": relative_path(picture, root), "split": split}

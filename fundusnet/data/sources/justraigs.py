@@ -1,4 +1,7 @@
-"""JustRAIGS (2024): referable glaucoma or not, and its features as marked by two or three graders."""
+"""JustRAIGS (2024): referable glaucoma or not, and its features as marked by two or three graders.
+
+The photographs are those of AIROGS under the same names: never test a network of one set on the other.
+"""
 
 from __future__ import annotations
 
@@ -54,7 +57,6 @@ def load(
         find_table(root, "JustRAIGS_Train_labels.csv", "*JustRAIGS*labels*.csv"),
         ("Eye ID", "Final Label", *labels[:2], *features[: 2 * len(FINDINGS)]),
         ("Fellow Eye ID", *labels[2:], *features[2 * len(FINDINGS) :]),
-        delimiter=";",
     )
     known = [row for row in rows if row["Final Label"] in CODES]
     if left := len(rows) - len(known):
@@ -64,14 +66,15 @@ def load(
         pairs = [(row, file) for row, file in pairs if row["Final Label"] == "RG"]
         if not pairs:
             raise UserError(f"root={root}: no photograph of referable glaucoma (RG) is here; use negatives: both")
+    patients = patients_of([row for row, _ in pairs])
     images: list[dict[str, object]] = [
         {
             "image_id": row["Eye ID"],
             "path": file.relative_to(root).as_posix(),
-            "patient_id": patient,
+            "patient_id": patients[row["Eye ID"]],
             "grade": CODES[row["Final Label"]],
         }
-        for (row, file), patient in zip(pairs, _patients([row for row, _ in pairs]), strict=True)
+        for row, file in pairs
     ]
     log.info("JustRAIGS: found %d photographs, %d referable", len(images), sum(row["grade"] == 1 for row in images))
     readings = empty_table(READING_COLUMNS)
@@ -81,11 +84,12 @@ def load(
     return Manifest(root, images_table(images), readings, classes=CLASSES)
 
 
-def _patients(rows: Sequence[Row]) -> list[str]:
-    """Patient of each eye, named after the first of its fellow eyes."""
+def patients_of(rows: Sequence[Row]) -> dict[str, str]:
+    """Eye → its patient, named after the first of the fellow eyes."""
     place = {row["Eye ID"]: at for at, row in enumerate(rows)}
     fellows = [(place[row["Fellow Eye ID"]], at) for at, row in enumerate(rows) if row["Fellow Eye ID"] in place]
-    return [rows[first]["Eye ID"] for first in connected(len(rows), fellows).tolist()]
+    first = connected(len(rows), fellows).tolist()
+    return {row["Eye ID"]: rows[at]["Eye ID"] for row, at in zip(rows, first, strict=True)}
 
 
 def _readings(row: Row, negatives: str) -> Iterator[tuple[str, str, str, str]]:

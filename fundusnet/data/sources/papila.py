@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -35,23 +36,29 @@ def load(root: Path) -> Manifest:
     Raises:
         UserError: Folders or tables are missing, or a diagnosis is not 0, 1 or 2.
     """
-    for folder in (PICTURES, CLINICAL):
-        if not (root / folder).is_dir():
-            raise UserError(
-                f"root={root}: source=papila expects folders {PICTURES} and {CLINICAL}, found {listing(root)}"
-            )
-    pictures = by_stem(root / PICTURES)
+    base = next(
+        (place for place in _places(root) if all((place / name).is_dir() for name in (PICTURES, CLINICAL))), None
+    )
+    if base is None:
+        raise UserError(f"root={root}: source=papila expects folders {PICTURES} and {CLINICAL}, found {listing(root)}")
+    pictures = by_stem(base / PICTURES)
     rows: list[dict[str, object]] = []
+    lines: dict[str, int] = {}
     for letters, eye in EYES.items():
-        for row in read_table(root / CLINICAL / f"patient_data_{letters.lower()}.xlsx", ("Diagnosis",)):
+        for row in read_table(base / CLINICAL / f"patient_data_{letters.lower()}.xlsx", ("Diagnosis",)):
             patient = _patient(row)
             if patient is None or not row["Diagnosis"]:
                 continue
             name = f"RET{patient}{letters}"
+            if name in lines:
+                raise UserError(
+                    f"{row.file}, line {row.line}: {row.first} is on line {lines[name]} already; remove one"
+                )
+            lines[name] = row.line
             if (file := pictures.get(name.lower())) is None:
                 log.warning("PAPILA: %s has a diagnosis and no photograph", name)
                 continue
-            disc_x, disc_y = _disc_centre(root / CONTOURS, name)
+            disc_x, disc_y = _disc_centre(base / CONTOURS, name)
             rows.append(
                 {
                     "image_id": name,
@@ -66,12 +73,19 @@ def load(root: Path) -> Manifest:
     if not rows:
         raise UserError(
             f"root={root}: no photograph named in {CLINICAL} (RET002OD.jpg for #002) is in {PICTURES}, found "
-            f"{listing(root / PICTURES)}"
+            f"{listing(base / PICTURES)}"
         )
     rows.sort(key=lambda row: str(row["image_id"]))
     for grade, name in enumerate(CLASSES):
         report_count(f"PAPILA {name}", sum(row["grade"] == grade for row in rows), PUBLISHED[name])
     return Manifest(root, images_table(rows), classes=CLASSES)
+
+
+def _places(root: Path) -> Iterator[Path]:
+    """The root, and the folders in it and one below: archives are often unpacked into a folder of their own."""
+    yield root
+    for depth in ("*", "*/*"):
+        yield from sorted(place for place in root.glob(depth) if place.is_dir() and place.name != "__MACOSX")
 
 
 def _patient(row: Row) -> str | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import logging
 import re
 import zlib
@@ -14,6 +13,7 @@ from zipfile import BadZipFile
 
 import pandas as pd
 
+from fundusnet.data.delimiters import number_from, read_cells
 from fundusnet.data.listing import photographs, suffixes
 from fundusnet.data.sources import found_near, listing
 from fundusnet.errors import UserError
@@ -46,7 +46,7 @@ class Row:
         """The cell as a finite number, NaN if it is empty; UserError otherwise."""
         cell = self.cells[column]
         try:
-            value = float(cell) if cell else nan
+            value = number_from(cell) if cell else nan
         except ValueError:
             raise self.wrong(column, "a number") from None
         if cell and not isfinite(value):
@@ -65,7 +65,9 @@ class Row:
         return UserError(f"{self.file}, line {self.line}: {column} '{self.cells[column]}' is not {expected}")
 
 
-def read_table(file: Path, required: Sequence[str], optional: Sequence[str] = (), delimiter: str = ",") -> list[Row]:
+def read_table(
+    file: Path, required: Sequence[str], optional: Sequence[str] = (), delimiter: str | None = None
+) -> list[Row]:
     """Rows of a CSV or .xlsx file below its header, the first row that names every ``required`` column.
 
     Headers are compared by their letters and digits. A name ``a|b`` is found under either spelling, and called ``a``.
@@ -76,7 +78,7 @@ def read_table(file: Path, required: Sequence[str], optional: Sequence[str] = ()
     """
     if not file.is_file():
         raise UserError(f"{file} is missing, {found_near(file)}")
-    lines = list(_read_excel(file) if file.suffix.lower() == ".xlsx" else _read_csv(file, delimiter))
+    lines = list(_read_excel(file) if file.suffix.lower() == ".xlsx" else read_cells(file, delimiter=delimiter))
     for position, (_, header) in enumerate(lines[:HEADER_WITHIN]):
         places = {column.partition("|")[0]: _column_index(column, header) for column in (*required, *optional)}
         if all(places[column.partition("|")[0]] >= 0 for column in required):
@@ -101,9 +103,9 @@ def _column_index(column: str, header: Sequence[str]) -> int:
     return next((at for at, name in enumerate(header) if _letters_and_digits(name) in spellings), -1)
 
 
-def columns_of(file: Path, delimiter: str = ",") -> list[str]:
+def columns_of(file: Path) -> list[str]:
     """Names in the first row of a CSV file, stripped, empty ones left out."""
-    return [cell for cell in next(_read_csv(file, delimiter), (0, []))[1] if cell]
+    return [cell for cell in next(read_cells(file), (0, []))[1] if cell]
 
 
 def find_table(root: Path, *patterns: str) -> Path:
@@ -179,17 +181,6 @@ def report_findings(source: str, lesions: pd.DataFrame, findings: Iterable[str],
         present, absent = int((paths != "").sum()), int((paths == "").sum())
         undecided = count - present - absent
         log.info("%s %s: present %d, absent %d, undecided %d", source, finding, present, absent, undecided)
-
-
-def _read_csv(file: Path, delimiter: str) -> Iterator[tuple[int, list[str]]]:
-    try:
-        # utf-8-sig: spreadsheets put a byte order mark before the first column's name.
-        with file.open(encoding="utf-8-sig", newline="") as stream:
-            reader = csv.reader(stream, delimiter=delimiter)
-            for cells in reader:
-                yield reader.line_num, [cell.strip() for cell in cells]
-    except (csv.Error, UnicodeDecodeError) as error:
-        raise UserError(f"{file} cannot be read as CSV in UTF-8: {str(error).strip()}") from error
 
 
 def _read_excel(file: Path) -> Iterator[tuple[int, list[str]]]:
