@@ -60,9 +60,7 @@ def test_recipes_of_findings(experiment: str, place: Path, monkeypatch: pytest.M
     network = load_checkpoint(run / "checkpoints" / "best.ckpt")["hyper_parameters"]["network"]
     assert network["freeze"] == "all"
     augmented = experiment != "colors_findings"
-    assert len(written) == len(set(written)) and {view for _, view in written} == (
-        set(range(7)) if augmented else {0}
-    )
+    assert len(written) == len(set(written)) and {view for _, view in written} == (set(range(7)) if augmented else {0})
     maps = np.load(run / "maps.npz")["map"]
     assert maps.shape[-1] == (4 if augmented else 1)  # cells of 16 pixels
     assert "auroc" in json.loads((run / "metrics.json").read_text())["metrics"]

@@ -51,8 +51,8 @@ def _checked(name: str, manifest: Manifest) -> Manifest:
         repeated = manifest.images[column][manifest.images[column].duplicated()]
         if len(repeated):
             raise UserError(
-                f"source={name}: {column} '{repeated.iloc[0]}' is listed twice under {manifest.root}; remove the row that "
-                "repeats it from the set's table"
+                f"source={name}: {column} '{repeated.iloc[0]}' is listed twice under {manifest.root}; remove the row "
+                "that repeats it from the set's table"
             )
     return manifest
 

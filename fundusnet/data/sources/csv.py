@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -41,7 +40,7 @@ def _as_on_disk(root: Path, paths: list[str]) -> list[str]:
         parts, place = path.replace("\\", "/").split("/"), root
         for part in parts:
             if place not in names:
-                names[place] = {name.lower(): name for name in os.listdir(place)} if place.is_dir() else {}
+                names[place] = {each.name.lower(): each.name for each in (place.iterdir() if place.is_dir() else ())}
             place = place / (part if (place / part).exists() else names[place].get(part.lower(), part))
         return place.relative_to(root).as_posix() if place.exists() else path
 

@@ -15,8 +15,12 @@ from fundusnet.errors import UserError
 
 log = logging.getLogger(__name__)
 
-PUBLISHED = 7000
+PUBLISHED, PUBLISHED_WITH_TESTS = 7000, 10000
 TABLES = ("*Training_Annotations*.xlsx", "data.xlsx")
+# Of OIA-ODIR, and of the copy on Kaggle, where a patient's row is there for either eye.
+COPIES = ("*training annotation*.xlsx", "full_df.csv")
+# The parts of OIA-ODIR that are for testing have tables of their own.
+TESTS = ("*off-site test annotation*.xlsx", "*on-site test annotation*.xlsx")
 # Some copies also hold reduced photographs under the same names.
 FOLDERS = ("ODIR-5K_Training_Dataset", "ODIR-5K_Training_Images", "Training Images")
 NORMAL = "normal fundus"
@@ -41,49 +45,61 @@ READER = "odir"
 def load(root: Path) -> Manifest:
     """One reading per eye, from its own keywords (the set's N, D, G, C, A, H, M, O are of the patient). No regions.
 
-    Photographs without a fundus, and eyes in which something is only suspected, are left out. An eye with keywords of
+    The labelled test sets of OIA-ODIR are the test split. Photographs without a fundus, and eyes in which something is only suspected, are left out. An eye with keywords of
     the photograph's quality only has no reading.
 
     Raises:
         UserError: There is no table, it has other columns, or none of its photographs is here.
     """
-    table = find_table(root, *TABLES)
+    copies = [] if any(any(root.rglob(name)) for name in TABLES) else [name for name in COPIES if any(root.rglob(name))]
+    tables = [(find_table(root, *(copies or TABLES)), "")]
+    tables += [(file, "test") for pattern in TESTS for file in sorted(root.rglob(pattern)) if file.name[0] not in ".~"]
     sides = (
         ("left", "Left-Fundus", "Left-Diagnostic Keywords"),
         ("right", "Right-Fundus", "Right-Diagnostic Keywords"),
     )
-    rows = read_table(table, ("ID", *(name for _, *names in sides for name in names)))
-    place = innermost(root, FOLDERS) or root
-    pictures = by_stem(place)
     images: list[dict[str, object]] = []
     readings: list[tuple[str, str, str, str]] = []
-    seen: set[Path] = set()
+    seen: dict[Path, tuple[str, str]] = {}
     doubtful = blind = 0
-    for row in rows:
-        for eye, fundus, diagnosis in sides:
-            if (file := picture_of(row[fundus], pictures)) is None:
-                continue
-            if file in seen:
-                raise row.wrong(fundus, "a photograph of this row only; remove the row that repeats it")
-            seen.add(file)
-            keywords = split_keywords(row[diagnosis])
-            if any(word in keyword for word in NO_FUNDUS for keyword in keywords):
-                blind += 1
-                continue
-            if any(word in keyword for word in DOUBT for keyword in keywords):
-                doubtful += 1
-                continue
-            path = file.relative_to(root).as_posix()
-            images.append({"image_id": file.stem, "path": path, "patient_id": row["ID"], "eye": eye})
-            diagnoses = [keyword for keyword in keywords if keyword not in QUALITY]
-            diseases = sorted({finding_of(keyword) for keyword in diagnoses if keyword != NORMAL})
-            if diagnoses:
-                readings += [(file.stem, READER, finding, "") for finding in diseases or [""]]
+    for table, split in tables:
+        place = _place(root, table, split)
+        pictures = by_stem(place)
+        for row in read_table(table, ("ID", *(name for _, *names in sides for name in names))):
+            for eye, fundus, diagnosis in sides:
+                if (file := picture_of(row[fundus], pictures)) is None:
+                    continue
+                if file in seen:
+                    if table.name == "full_df.csv" and seen[file] == (row["ID"], row[diagnosis]):
+                        continue
+                    raise row.wrong(fundus, "a photograph of this row only; remove the row that repeats it")
+                seen[file] = row["ID"], row[diagnosis]
+                keywords = split_keywords(row[diagnosis])
+                if any(word in keyword for word in NO_FUNDUS for keyword in keywords):
+                    blind += 1
+                    continue
+                if any(word in keyword for word in DOUBT for keyword in keywords):
+                    doubtful += 1
+                    continue
+                about = {"image_id": file.stem, "path": file.relative_to(root).as_posix(), "patient_id": row["ID"]}
+                images.append({**about, "eye": eye, "split": split})
+                diagnoses = [keyword for keyword in keywords if keyword not in QUALITY]
+                diseases = sorted({finding_of(keyword) for keyword in diagnoses if keyword != NORMAL})
+                if diagnoses:
+                    readings += [(file.stem, READER, finding, "") for finding in diseases or [""]]
     if not seen:
+        table, place = tables[0][0], _place(root, *tables[0])
         raise UserError(f"{table}: none of its photographs is in {place}, found {listing(place)}")
-    report_count("ODIR-5K", len(seen), PUBLISHED)
+    report_count("ODIR-5K", len(seen), PUBLISHED if len(tables) == 1 else PUBLISHED_WITH_TESTS)
     log.info("ODIR-5K: left out %d photographs without a fundus and %d of something suspected", blind, doubtful)
     return Manifest(root, images_table(images), pd.DataFrame(readings, columns=list(READING_COLUMNS), dtype=str))
+
+
+def _place(root: Path, table: Path, split: str) -> Path:
+    """Where the photographs of a table are: a test set's are below the folder that holds its table's folder."""
+    if split or "training annotation" in table.name.lower():
+        return table.parent if table.parent == root else table.parent.parent
+    return innermost(root, FOLDERS) or root
 
 
 def split_keywords(cell: str) -> list[str]:

@@ -5,10 +5,12 @@ Its archives unpack to various nestings, so each part is searched for by its nam
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -33,6 +35,7 @@ PARTS = {
 }
 PUBLISHED = 400  # photographs of each part
 MASKS = "Disc_Cup_Masks"
+COPY_TABLE = "index.json"
 # Grey levels of a mask: 255 background, 128 disc, 0 cup, which is part of the disc.
 BACKGROUND_ABOVE = 191
 
@@ -45,6 +48,8 @@ def load(root: Path) -> Manifest:
     Raises:
         UserError: No part is found, or one without its labels.
     """
+    if copy := _copy(root):
+        return _load_copy(root, copy)
     masks: dict[str, Path] = {}
     for folder in sorted(root.rglob(MASKS)):
         masks |= by_stem(folder)
@@ -71,6 +76,46 @@ def load(root: Path) -> Manifest:
         expected = ", ".join(names[0] for names, _ in PARTS.values())
         raise UserError(f"root={root}: source=refuge expects photographs in {expected}, found {listing(root)}")
     return Manifest(root, images_table(rows), classes=CLASSES)
+
+
+def _copy(root: Path) -> Path | None:
+    """The folder of the copy on Kaggle, with train, val and test in it, each with ``Images`` and ``index.json``."""
+    found = sorted(root.rglob(COPY_TABLE), key=lambda file: (len(file.parts), file))
+    return next((file.parent.parent for file in found if file.parent.name in PARTS), None)
+
+
+def _load_copy(root: Path, base: Path) -> Manifest:
+    rows: list[dict[str, object]] = []
+    for split in PARTS:
+        file, place = base / split / COPY_TABLE, base / split / "Images"
+        if not file.is_file() or not place.is_dir():
+            log.warning("REFUGE %s: no %s and Images in %s", split, COPY_TABLE, base / split)
+            continue
+        pictures, found = by_stem(place), 0
+        masks = by_stem(base / split / "Masks") if (base / split / "Masks").is_dir() else {}
+        for entry in _entries(file):
+            if (picture := picture_of(str(entry.get("ImgName", "")), pictures)) is None:
+                continue
+            found += 1
+            known: Known = {"fovea_x": entry["Fovea_X"], "fovea_y": entry["Fovea_Y"]} if "Fovea_X" in entry else {}
+            if str(entry.get("Label")) in CODES:
+                known["grade"] = CODES[str(entry["Label"])]
+            known |= _disc(masks.get(picture.stem.lower()))
+            eye = eye_side(known.get("disc_x"), known.get("fovea_x"))
+            path = picture.relative_to(root).as_posix()
+            rows.append({"image_id": picture.stem, "path": path, "eye": eye, "split": split, **known})
+        report_count(f"REFUGE {split}", found, PUBLISHED)
+    if not rows:
+        raise UserError(f"{base}: none of the photographs that {COPY_TABLE} names is in Images, found {listing(base)}")
+    return Manifest(root, images_table(rows), classes=CLASSES)
+
+
+def _entries(file: Path) -> list[dict[str, Any]]:
+    try:
+        content = json.loads(file.read_text(encoding="utf-8-sig"))
+        return [dict(entry) for entry in (content.values() if isinstance(content, dict) else content)]
+    except (ValueError, TypeError) as error:
+        raise UserError(f"{file} is not a list of photographs in JSON: {error}") from error
 
 
 def _training(root: Path, table: str, pictures: Mapping[str, Path], place: Path) -> dict[str, Known]:
