@@ -5,23 +5,34 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from fundusnet.data.duplicates import HASH_DISTANCE, THUMBNAIL_DIFFERENCE, fingerprint
+from fundusnet.data.duplicates import HASH_DISTANCE, THUMBNAIL_DIFFERENCE, fingerprint, same_structure
 from fundusnet.data.prepared import PreparedSet
 from fundusnet.system.progress import track
+
+# Sources that publish the same photographs under the same names.
+SAME_IMAGES = (frozenset(("airogs", "justraigs")),)
 
 
 def seen_before(
     new: PreparedSet, rows: NDArray[np.int64], known: PreparedSet, known_rows: NDArray[np.int64]
 ) -> NDArray[np.int64]:
-    """Those of ``rows`` of ``new`` whose photograph is near-identical to one of ``known_rows`` of ``known``.
+    """Those of ``rows`` of ``new`` whose photograph is one of ``known_rows`` of ``known``.
 
-    The rule is that of near-identical photographs within a set (``fundusnet.data.duplicates``).
+    The rule is that of near-identical photographs within a set (``fundusnet.data.duplicates``). In sets of
+    ``SAME_IMAGES`` an id is enough.
     """
+    ids = set[str]()
+    if {new.info.get("source"), known.info.get("source")} in SAME_IMAGES:
+        ids = set(known.manifest.images["image_id"].iloc[known_rows])
     hashes, thumbnails = _fingerprints(known, known_rows)
     found = []
     for row, number, thumbnail in zip(rows, *_fingerprints(new, rows), strict=True):
-        close = np.bitwise_count(hashes ^ number) <= HASH_DISTANCE
-        if (np.abs(thumbnails[close] - thumbnail).mean(axis=(1, 2)) < THUMBNAIL_DIFFERENCE).any():
+        close = np.flatnonzero(np.bitwise_count(hashes ^ number) <= HASH_DISTANCE)
+        close = close[np.abs(thumbnails[close] - thumbnail).mean(axis=(1, 2)) < THUMBNAIL_DIFFERENCE]
+        picture = np.asarray(new.pixels[row])
+        if str(new.manifest.images["image_id"].iloc[row]) in ids or any(
+            same_structure(picture, np.asarray(known.pixels[known_rows[place]])) for place in close
+        ):
             found.append(row)
     return np.array(found, dtype=np.int64)
 

@@ -31,7 +31,7 @@ def test_ddr_from_kaggle_has_one_table_and_no_splits(tmp_path: Path) -> None:
     manifest = load_source("ddr", tmp_path, {"task": "grading"})
     assert grades(manifest) == {"G_a": 0, "G_b": 4} and set(splits(manifest).values()) == {""}
     text(tmp_path / "DR_grading.csv", "id_code,diagnosis\na.jpg,0\nb.jpg,4\na.jpg,3\n")
-    with pytest.raises(UserError, match="line 4: a.jpg is on line 2 already"):
+    with pytest.raises(UserError, match=r"line 4: a\.jpg is on line 2 already"):
         load_source("ddr", tmp_path, {"task": "grading"})
 
 

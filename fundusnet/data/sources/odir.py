@@ -45,8 +45,8 @@ READER = "odir"
 def load(root: Path) -> Manifest:
     """One reading per eye, from its own keywords (the set's N, D, G, C, A, H, M, O are of the patient). No regions.
 
-    The labelled test sets of OIA-ODIR are the test split. Photographs without a fundus, and eyes in which something is only suspected, are left out. An eye with keywords of
-    the photograph's quality only has no reading.
+    The labelled test sets of OIA-ODIR are the test split. Photographs without a fundus, and eyes in which something is
+    only suspected, are left out. An eye with keywords of the photograph's quality only has no reading.
 
     Raises:
         UserError: There is no table, it has other columns, or none of its photographs is here.
