@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader, Dataset
 from fundusnet.config.ranges import Count, NonNegativeInt
 from fundusnet.data.augment import Augment
 from fundusnet.data.features import FeatureStore, FrozenNetwork, open_store
-from fundusnet.data.loading import Item, collate, make_loader
+from fundusnet.data.loading import Item, Loader, make_loader
 from fundusnet.data.manifest import SPLITS
 from fundusnet.data.prepared import PreparedSet, open_prepared
 from fundusnet.data.relabel import relabelling
@@ -219,9 +219,7 @@ class FundusDataModule(LightningDataModule):
         keys = [key for key in keys if place[key] in missing]
         if not keys:
             return
-        loader: DataLoader[Item] = DataLoader(
-            dataset, sampler=cast(Any, keys), batch_size=2, num_workers=self.num_workers, collate_fn=collate
-        )
+        loader = Loader(dataset, sampler=cast(Any, keys), batch_size=2, num_workers=self.num_workers)
         start = 0
         for batch in track(loader, "compute features", total=len(loader)):
             image = batch["image"].to(device).float().div(255)

@@ -12,7 +12,7 @@ from pytorch_lightning import Trainer
 from torch.utils.data import DataLoader, Dataset, DistributedSampler, Sampler
 
 from fundusnet.errors import UserError
-from fundusnet.system.workers import begin_worker
+from fundusnet.system.workers import begin_worker, group_signals_blocked
 
 Item = dict[str, Any]
 Batch = dict[str, torch.Tensor]
@@ -42,16 +42,14 @@ def make_loader(
     settings: dict[str, Any] = {
         "num_workers": num_workers,
         "persistent_workers": num_workers > 0,
-        "collate_fn": collate,
-        "worker_init_fn": begin_worker,
         "pin_memory": torch.cuda.is_available(),
         # Without its own generator a loader draws from the global one: dropout would differ after a resume.
         "generator": torch.Generator().manual_seed(seed),
     }
     if not train:
         if world > 1:
-            return DataLoader(dataset, batch_sampler=ShareInOrder(dataset, batch_size, rank, world), **settings)
-        return DataLoader(dataset, batch_size=batch_size, **settings)
+            return Loader(dataset, batch_sampler=ShareInOrder(dataset, batch_size, rank, world), **settings)
+        return Loader(dataset, batch_size=batch_size, **settings)
     sampler = EpochSampler(dataset, num_replicas=world, rank=rank, seed=seed)
     # Batch normalisation needs more than one item.
     single = len(sampler) > batch_size > 1 and len(sampler) % batch_size == 1
@@ -112,7 +110,18 @@ class ShareInOrder(Sampler[list[int]]):
         return len(self.batches)
 
 
-class ResumableLoader(DataLoader[Item]):
+class Loader(DataLoader[Item]):
+    """A loader whose workers a signal to the process group does not end before their parent."""
+
+    def __init__(self, *arguments: Any, **settings: Any) -> None:
+        super().__init__(*arguments, **{"collate_fn": collate, "worker_init_fn": begin_worker, **settings})
+
+    def __iter__(self) -> Any:
+        with group_signals_blocked():
+            return super().__iter__()
+
+
+class ResumableLoader(Loader):
     """Training batches that resume at the trainer's step, also within an epoch.
 
     Lightning alone resumes its count of batches but repeats the first batches of the epoch, and starts workers before

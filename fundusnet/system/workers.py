@@ -19,6 +19,7 @@ from fundusnet.errors import UserError
 from fundusnet.system.orphans import die_with_parent
 
 GRACE = 60
+_GROUP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 def cores() -> int:
@@ -61,7 +62,8 @@ class _Process(SpawnProcess):
             script.pop("__file__", None)
             script["__spec__"] = None
             try:
-                super().start()
+                with group_signals_blocked():
+                    super().start()
             finally:
                 script.update(kept)
                 multiprocessing.set_start_method(method, force=True)
@@ -69,6 +71,19 @@ class _Process(SpawnProcess):
 
 class _Spawn(SpawnContext):
     Process = _Process
+
+
+@contextmanager
+def group_signals_blocked() -> Iterator[None]:
+    """Hold back SIGINT and SIGTERM, also in processes that start meanwhile, until ``begin_worker`` has its handlers.
+
+    Otherwise a signal to the process group would end a starting worker, and the parent with an error.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _GROUP_SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def begin_worker(*_: object) -> None:
@@ -80,6 +95,7 @@ def begin_worker(*_: object) -> None:
     die_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: signal.alarm(GRACE))
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _GROUP_SIGNALS)
 
 
 def _begin_pool_worker() -> None:
