@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import shlex
 from pathlib import Path
 
@@ -18,6 +19,8 @@ from fundusnet.fitting.processes import is_worker, release_workers, run_worker
 from fundusnet.fitting.tasks import task_of
 from fundusnet.runs.folder import Result, graceful_sigterm, read_config, run_folder, state_of, status_of
 from fundusnet.system.locks import folder_lock
+
+log = logging.getLogger(__name__)
 
 
 def train(cfg: DictConfig) -> Result:
@@ -35,13 +38,23 @@ def train(cfg: DictConfig) -> Result:
         run_worker(fit_here)
         return Result(run, {})
     if not cfg.resume:
-        run.mkdir(parents=True, exist_ok=True)
+        try:
+            run.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"run_dir={run} cannot be made: {error.strerror}; choose another folder") from error
     elif not (run / "config.yaml").is_file():
         raise UserError(f"resume={run} is not a run folder (it has no config.yaml); give the run_dir of a training")
     with folder_lock(run), graceful_sigterm(), release_workers():
         if cfg.resume and state_of(run) == "done":
+            log.info("%s is finished: nothing is left to resume", run)
             return Result(run, json.loads((run / "metrics.json").read_text()))
         resumes = bool(cfg.resume)
+        if resumes and state_of(run) == "running":
+            log.warning(
+                "%s was killed without a word, perhaps out of memory; if it happens again start anew with a smaller "
+                "data.batch_size or data.size",
+                run,
+            )
         cfg = resumed(run) if resumes else begun(cfg, run)
         task = task_of(cfg)
         with status_of(run, command()), wandb_finished():

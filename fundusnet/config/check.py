@@ -5,6 +5,7 @@ What a key may be is written once: in the signature of the constructor that take
 
 from __future__ import annotations
 
+import collections.abc
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from pkgutil import resolve_name
@@ -35,6 +36,11 @@ PASSED = {
 HYDRA = {"_target_", "_partial_", "_recursive_", "_convert_", "_args_"}
 # Groups of named objects: each is null or has a _target_.
 NAMED = ("callbacks", "logger", "data.augment")
+# What a task logs of each validation, besides the values of single findings and grades.
+MONITORS = {
+    "findings": ("val/loss", "val/classification", "val/guidance", "val/auroc"),
+    "grading": ("val/loss", "val/accuracy"),
+}
 # Keys with content of any kind: the options of a source, the names of the user's own data.
 FREE = ("data.options", "labels")
 
@@ -66,6 +72,7 @@ def check(
     if task == "findings" and select(cfg, "finding") is None:
         raise UserError(f"{select(cfg, 'model.network._target_')} needs findings; choose some, such as finding=drusen")
     given = _given_keys(overrides, own_folders, choices or {})
+    _drop_foreign_options(cfg, given)
     for key, node in list(_nodes(cfg)):
         for name in _unread(key, node, known):
             full = f"{key}.{name}" if key else name
@@ -89,6 +96,16 @@ def check(
         _check_source(cfg.data, folders)
     if "finding" in cfg:
         _check_findings(cfg, folders)
+
+
+def _drop_foreign_options(cfg: DictConfig, given: set[str]) -> None:
+    """Take out what an experiment says of another source's options, as in ``experiment=quickstart data=csv``."""
+    options, types = select(cfg, "data.options"), _option_types(cfg)
+    if options is None or types is None or types.takes_any:
+        return
+    for name in [each for each in map(str, options) if each not in types.types and f"data.options.{each}" not in given]:
+        with open_dict(options):
+            del options[name]
 
 
 def _given_keys(overrides: Sequence[str], own_folders: Sequence[Path], choices: Mapping[str, Any]) -> set[str]:
@@ -246,6 +263,10 @@ def _check_value(key: str, value: Any, kind: Any, verb: str) -> None:
     except ValidationError as error:
         sweep = verb == "train" and isinstance(plain, str) and ("," in plain or plain.endswith(")"))
         several = "; to train with each of several values add -m" if sweep else ""
+        if isinstance(plain, str) and any(
+            get_origin(each) in (list, collections.abc.Sequence) for each in _kinds(kind)
+        ):
+            several = f", such as {key}=[{plain}]"
         raise UserError(f"{key}={plain} is not valid: use {_allowed(error, kind)}{several}") from error
     if isinstance(plain, bool | str) and type(read) is not type(plain) and not isinstance(read, Path):
         raise UserError(f"{key}={plain} is not valid: use {_NAMES.get(type(read), type(read).__name__)}")
@@ -289,6 +310,8 @@ def _check_relations(cfg: DictConfig, task: str | None) -> None:
     rate = select(cfg, "model.optimizer.lr")
     if isinstance(rate, int | float) and rate <= 0:
         raise UserError(f"model.optimizer.lr={rate} is not valid: use a value greater than 0")
+    _check_monitor(cfg, task)
+    _check_batch_norm(cfg, task)
     size, reductions = select(cfg, "data.size"), select(cfg, "model.network.reductions")
     if task == "findings" and reductions is not None and size % 2**reductions:
         stride = 2**reductions
@@ -297,6 +320,27 @@ def _check_relations(cfg: DictConfig, task: str | None) -> None:
             f"data.size={size} is not a multiple of {stride}, the stride of "
             f"model.network.reductions={reductions}; use data.size={fits} or fewer reductions"
         )
+
+
+def _check_batch_norm(cfg: DictConfig, task: str | None) -> None:
+    """Refuse a training in which batch normalisation would see a single value."""
+    size, reductions = select(cfg, "data.size"), select(cfg, "model.network.reductions")
+    if task == "findings" and reductions and size == 2**reductions and select(cfg, "data.batch_size") == 1:
+        raise UserError(
+            f"data.size={size} with model.network.reductions={reductions} leaves one cell, and data.batch_size=1 one "
+            "image, which batch normalisation cannot normalise; use a larger size or batch"
+        )
+
+
+def _check_monitor(cfg: DictConfig, task: str | None) -> None:
+    """Refuse a monitor that nothing logs; a callback of the user's own may log anything."""
+    monitor, known = select(cfg, "trainer.monitor"), MONITORS.get(task or "", ())
+    targets = [str(select(cfg, f"callbacks.{name}._target_")) for name in select(cfg, "callbacks") or ()]
+    ours = all(each.startswith(("fundusnet.", "pytorch_lightning.", "None")) for each in targets)
+    if monitor is None or not known or not ours:
+        return
+    if monitor not in known and not str(monitor).startswith(("val/auroc/", "val/loss_gt_")):
+        raise UserError(f"trainer.monitor={monitor} is not logged{nearest(monitor, list(known), list_all=True)}")
 
 
 def _check_source(data: DictConfig, folders: Sequence[Path]) -> None:

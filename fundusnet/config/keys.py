@@ -110,6 +110,7 @@ class Train:
     seed: NonNegativeInt
     run_dir: str | None
     resume: str | None
+    weights: str | None
 
 
 @dataclass

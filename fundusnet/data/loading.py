@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +17,8 @@ from fundusnet.errors import UserError
 from fundusnet.system.workers import begin_worker, group_signals_blocked
 
 Item = dict[str, Any]
+SHARED_MEMORY = "/dev/shm"
+ENOUGH = 4e9  # bytes, beyond which nothing is measured
 Batch = dict[str, torch.Tensor]
 
 
@@ -38,6 +42,7 @@ def make_loader(
     Raises:
         UserError: There are more processes than items.
     """
+    check_shared_memory(dataset, batch_size, num_workers)
     rank, world = (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
     settings: dict[str, Any] = {
         "num_workers": num_workers,
@@ -56,6 +61,27 @@ def make_loader(
     loader = ResumableLoader(dataset, sampler=sampler, batch_size=batch_size, drop_last=single, **settings)
     loader.trainer = trainer
     return loader
+
+
+def check_shared_memory(dataset: Dataset[Item], batch_size: int, num_workers: int) -> None:
+    """Refuse workers whose batches do not fit into the shared memory through which they come.
+
+    Raises:
+        UserError: As in a container with Docker's default of 64 MB.
+    """
+    place = Path(SHARED_MEMORY)
+    if not num_workers or not place.is_dir() or not len(dataset):  # type: ignore[arg-type]
+        return
+    room = shutil.disk_usage(place).total
+    if room >= ENOUGH:
+        return
+    item = dataset[0]
+    needed = num_workers * 2 * batch_size * sum(np.asarray(value).nbytes for value in item.values())  # 2: prefetched
+    if needed > room:
+        raise UserError(
+            f"{place} holds {room / 1e6:.0f} MB, and the batches of {num_workers} workers need {needed / 1e6:.0f} MB; "
+            f"start the container with --shm-size={math.ceil(2 * needed / 1e9)}g, or set data.num_workers=0"
+        )
 
 
 def end_workers(loader: object) -> None:

@@ -19,6 +19,8 @@ from fundusnet.data.decode import (
     turn_upright,
 )
 
+_SMALLEST = 16  # pixels, of the shorter side of a photograph
+
 
 @dataclass(frozen=True)
 class PrepareJob:
@@ -88,6 +90,9 @@ def read_field(path: Path, size: int) -> tuple[Photograph, Box]:
     If the field fills little of the picture, it is decoded again at a larger size. Raises ``Unreadable``.
     """
     shorter = min(picture_size(path))
+    if shorter < _SMALLEST:
+        width, height = picture_size(path)
+        raise Unreadable(f"picture is only {width}x{height} pixels")
     reduction = next((power for power in (8, 4, 2) if shorter // power >= size), 1)
     while True:
         photograph = read_photograph(path, reduction)

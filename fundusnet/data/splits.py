@@ -150,6 +150,7 @@ def deal(
         have[choice[item]] += counts[item]
     if len(members) >= len(share):
         _fill_empty(choice, counts[:, 0], len(share))
+    _spread_rare(choice, counts, len(share))
     return choice[group]
 
 
@@ -161,6 +162,22 @@ def _features(labels: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
     for label in table.T:
         columns += [(label == value).astype(float) for value in np.unique(label[~np.isnan(label)])]
     return np.stack(columns, axis=1)
+
+
+def _spread_rare(choice: npt.NDArray[np.int64], counts: npt.NDArray[np.float64], parts: int) -> None:
+    """Give each part a component with each label, where there are as many as parts; the rarest label comes last."""
+    held = counts > 0
+    for label in np.argsort(-held.sum(axis=0), kind="stable"):
+        have = np.bincount(choice[held[:, label]], minlength=parts)
+        if have.sum() < parts:
+            continue
+        for part in np.flatnonzero(have == 0):
+            richest = have.argmax()
+            # The one with the least of everything disturbs the other labels least.
+            candidates = np.flatnonzero((choice == richest) & held[:, label])
+            choice[candidates[np.argmin(counts[candidates].sum(axis=1))]] = part
+            have[richest] -= 1
+            have[part] += 1
 
 
 def _fill_empty(choice: npt.NDArray[np.int64], sizes: npt.NDArray[np.float64], count: int) -> None:

@@ -59,9 +59,16 @@ def write_card(network: TrainedNetwork, run: Path, file: Path) -> None:
 
 
 def _splits(run: Path, scored: str) -> Iterator[dict[str, Any]]:
+    for file in sorted(run.rglob("splits.csv"))[:1]:
+        table = pd.read_csv(file, dtype=str, keep_default_na=False)
+        yield _count("training", table[table["split"] == "train"])
     for name, file in (("validation", run / "predictions_val.csv"), (scored, run / "predictions.csv")):
         if file.is_file():
             table = pd.read_csv(file, usecols=["image_id", "patient_id"], dtype=str, keep_default_na=False)
-            # Unknown: each photograph counts as a patient.
-            patients = table["patient_id"].where(table["patient_id"] != "", table["image_id"])
-            yield {"name": name, "images": table["image_id"].nunique(), "patients": patients.nunique()}
+            yield _count(name, table)
+
+
+def _count(name: str, table: pd.DataFrame) -> dict[str, Any]:
+    # Unknown: each photograph counts as a patient.
+    patients = table["patient_id"].where(table["patient_id"] != "", table["image_id"])
+    return {"name": name, "images": table["image_id"].nunique(), "patients": patients.nunique()}

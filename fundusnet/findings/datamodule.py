@@ -78,9 +78,11 @@ class FindingsDataModule(FundusDataModule):
         for column, finding in enumerate(self.findings):
             for value, word in ((1, "positive"), (0, "negative")):
                 if not (label[:, column] == value).any():
+                    count = int((self.labels.label[:, column] == value).sum())
                     raise UserError(
-                        f"split '{split}' has no {word} image of '{finding}' among {len(label)} in {self.folder};"
-                        " prepare more images, change data.fractions or seed, or leave the finding out"
+                        f"split '{split}' has no {word} image of '{finding}' among {len(label)} in {self.folder}; the "
+                        f"whole set has {count}, and each split needs one of a patient of its own: prepare more "
+                        "images, change data.fractions, or leave the finding out"
                     )
 
     def make_dataset(self, rows: NDArray[np.int64], augment: Augment | None) -> FindingsDataset:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from fundusnet.runs.checkpoints import load_module, read_metadata, update_metada
 from fundusnet.system.devices import choose_device
 
 SYSTEM = FINDINGS
+log = logging.getLogger(__name__)
 
 
 def fit_and_score(cfg: DictConfig, run: Path, fit: Fit) -> dict[str, object]:
@@ -99,10 +101,26 @@ def make_datamodule(cfg: DictConfig) -> FindingsDataModule:
 def make_module(cfg: DictConfig, datamodule: FindingsDataModule) -> GuidedModule:
     """The LightningModule of ``cfg``, its loss fitted to the training labels."""
     module = GuidedModule(list(cfg.finding.names), int(cfg.data.size), **module_arguments(cfg.model))
+    if getattr(module.loss, "weight", 0):
+        _warn_of_missing_cues(datamodule)
     if fit_to := getattr(module.loss, "fit_to", None):
         labels = datamodule.labels.label[datamodule.rows["train"]]
         fit_to(labels, pooling_windows(module.network, len(module.findings), datamodule.feature_size**2))
     return module
+
+
+def _warn_of_missing_cues(datamodule: FindingsDataModule) -> None:
+    """Warn of findings that guidance cannot help: no present training image has a cue."""
+    rows = datamodule.rows["train"]
+    for column, finding in enumerate(datamodule.findings):
+        present = datamodule.labels.label[rows, column] == 1
+        if not datamodule.labels.cue_known[rows, column][present].any():
+            log.warning(
+                "none of the %d training images with %s has a cue, so it is trained without guidance; regions need "
+                "marks, disc and fovea, and data.cue=pixels needs lesion masks",
+                int(present.sum()),
+                finding,
+            )
 
 
 def _datamodule(cfg: DictConfig, cells: int, augment: Augment | None) -> FindingsDataModule:

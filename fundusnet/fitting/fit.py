@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, cast
 
+import pandas as pd
 import pytorch_lightning as pl
 from lightning_fabric.plugins.environments.cluster_environment import ClusterEnvironment
 from lightning_fabric.plugins.environments.lightning import LightningEnvironment
@@ -17,6 +18,7 @@ from omegaconf import DictConfig
 from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.loggers import Logger
 
+from fundusnet.config.conf import select
 from fundusnet.config.objects import build
 from fundusnet.config.ranges import Count, NonNegative
 from fundusnet.data.augment import build_augment
@@ -31,13 +33,15 @@ from fundusnet.fitting.precision import Precision, check_precision, choose_preci
 from fundusnet.fitting.processes import fit_in_ranks, processes, start_fit, under_torchrun
 from fundusnet.fitting.resume import Checkpoints, Reseed, last_complete
 from fundusnet.fitting.tasks import task_of
-from fundusnet.runs.checkpoints import CheckpointFiles
+from fundusnet.networks.backbones import check_backbone
+from fundusnet.runs.checkpoints import CheckpointFiles, best_checkpoint, load_checkpoint, start_from
 from fundusnet.system.devices import choose_device, uses_gpu
-from fundusnet.system.files import write_json
+from fundusnet.system.files import write_json, write_text
 from fundusnet.system.log_level import quiet_lightning
 
 log = logging.getLogger(__name__)
 FITTED = "fit.json"
+SPLITS = "splits.csv"  # which photograph was in which split
 
 
 def check_objects(cfg: DictConfig) -> None:
@@ -49,6 +53,11 @@ def check_objects(cfg: DictConfig) -> None:
     build_augment(cfg.data.augment)
     module_arguments(cfg.model)
     make_callbacks(cfg)
+    for key in ("model.network.backbone", "model.stage1.network.backbone"):
+        if name := select(cfg, key):
+            check_backbone(name, key)
+    if weights := select(cfg, "weights"):
+        load_checkpoint(best_checkpoint(Path(weights)))
 
 
 def make_callbacks(cfg: DictConfig) -> list[Callback]:
@@ -90,7 +99,10 @@ def fit_here(cfg: DictConfig, folder: Path, datamodule: FundusDataModule | None 
     data: Any = task.make_datamodule(cfg) if datamodule is None else datamodule
     data.setup("fit")
     module: Any = task.make_module(cfg, data)
-    log.info("%s starts from weights: %s", cfg.name, getattr(module.network, "initial_weights", "its own"))
+    initial = getattr(module.network, "initial_weights", "its own")
+    if earlier := select(cfg, "weights"):
+        initial = start_from(module, Path(earlier))
+    log.info("%s starts from weights: %s", cfg.name, initial)
     if getattr(module.network, "frozen", False) and getattr(module, "input", "image") == "image":
         device = choose_device(cfg.trainer.accelerator, cfg.trainer.devices)
         data.store_features(module.to(device).eval().network, device)
@@ -121,7 +133,15 @@ def fit_here(cfg: DictConfig, folder: Path, datamodule: FundusDataModule | None 
             "best": checkpoints.best,
             "best_epoch": checkpoints.best_epoch,
         }
+        _write_splits(folder / SPLITS, data)
         write_json(folder / FITTED, fitted)
+
+
+def _write_splits(file: Path, data: FundusDataModule) -> None:
+    """Which photograph was in which split."""
+    images = data.prepared.manifest.images
+    parts = [images.iloc[rows][["image_id", "patient_id"]].assign(split=name) for name, rows in data.rows.items()]
+    write_text(file, pd.concat(parts).to_csv(index=False))
 
 
 def _precision(cfg: DictConfig, folder: Path, module: Any, data: FundusDataModule) -> Precision:

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fundusnet.config.nearest import nearest
 from fundusnet.errors import UserError
 from fundusnet.system.log_level import log_level
 
@@ -36,10 +37,7 @@ def bare_backbone(name: str, **options: Any) -> Any:
     """
     import timm
 
-    import fundusnet.networks.colors  # noqa: F401  # registers its network
-
-    if not timm.is_model(name):
-        raise UserError(f"model.network.backbone={name} is unknown to timm; timm.list_models() names those it has")
+    check_backbone(name)
     options = {"pretrained": False, "num_classes": 0, "global_pool": "", **options}
     any_sizes: tuple[dict[str, Any], ...] = ({"dynamic_img_size": True}, {"strict_img_size": False})
     for any_size in any_sizes:
@@ -48,6 +46,17 @@ def bare_backbone(name: str, **options: Any) -> Any:
         except TypeError:  # convolutional networks know neither, families of transformers one or none
             continue
     return timm.create_model(name, **options)
+
+
+def check_backbone(name: str, key: str = "model.network.backbone") -> None:
+    """Raise UserError if timm has no network of this name; ``key`` is where it was given."""
+    import timm
+
+    import fundusnet.networks.colors  # noqa: F401  # registers its network
+
+    if not timm.is_model(name):
+        near = nearest(name, timm.list_models())
+        raise UserError(f"{key}={name} is unknown to timm{near}; timm.list_models() names those it has")
 
 
 def last_map(backbone: Any, image: Tensor) -> Tensor:

@@ -55,6 +55,36 @@ class CheckpointFiles(CheckpointIO):
         Path(path).unlink(missing_ok=True)
 
 
+def start_from(module: pl.LightningModule, place: Path) -> str:
+    """Take the weights of an earlier run's network that fit ``module.network`` by name and shape.
+
+    Args:
+        module: To be trained.
+        place: A run folder, of which the best checkpoint is taken, or a checkpoint.
+
+    Returns:
+        What was taken and what starts anew, in words.
+
+    Raises:
+        UserError: The checkpoint is missing or damaged, or nothing of it fits.
+    """
+    own = {name: value for name, value in module.state_dict().items() if name.startswith("network.")}
+    earlier = load_checkpoint(best_checkpoint(place))["state_dict"]
+    fits = {name: value for name, value in earlier.items() if name in own and own[name].shape == value.shape}
+    if not fits:
+        raise UserError(
+            f"weights={place} has no layer of this network; start from a run of the same network or backbone"
+        )
+    module.load_state_dict(fits, strict=False)
+    layers = sorted({name.removeprefix("network.").partition(".")[0] for name in own.keys() - fits.keys()})
+    return f"{len(fits)} of {len(own)} tensors from {place}" + (f"; new: {', '.join(layers)}" if layers else "")
+
+
+def best_checkpoint(place: Path) -> Path:
+    """The best checkpoint of a run folder, or the file itself."""
+    return place / "checkpoints" / "best.ckpt" if place.is_dir() else place
+
+
 def load_checkpoint(file: Path) -> dict[str, Any]:
     """The checkpoint's content, on the CPU, loaded without running any code from the file.
 
