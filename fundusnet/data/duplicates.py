@@ -19,9 +19,11 @@ HASH_DISTANCE = 8
 # Mean absolute grey difference of two standardised thumbnails below which two photographs may be the same. Of copies
 # with another contrast, or cropped by 3 % on each side, it reaches 0.45.
 THUMBNAIL_DIFFERENCE = 0.5
-# Correlation of fine structure, aligned, from which two photographs are the same. On real photographs copies have 0.8
-# and more, but for one in a thousand, and the most similar different eyes 0.4.
-SAME_STRUCTURE = 0.6
+# Correlation of fine structure, aligned, from which two photographs are the same. On real photographs, the most similar
+# different eyes have 0.4. Copies have 0.95 and more; those that were compressed badly have 0.8, and thumbnails that
+# differ by less than ALIKE. Two photographs of one eye can have 0.9, but their thumbnails differ more.
+SAME_STRUCTURE, SAME_COMPRESSED = 0.94, 0.6
+ALIKE = 0.12
 _THUMBNAIL = 32
 FINGERPRINTS = ("hashes.npy", "thumbnails.npy")
 _LIT = 20  # grey levels, above which a pixel is of the field
@@ -95,7 +97,7 @@ def duplicate_groups(
     """Group of each photograph, -1 if it is alone; groups are numbered by their first member.
 
     Two photographs may be the same if their hashes differ in at most ``distance`` bits and their thumbnails by less
-    than ``THUMBNAIL_DIFFERENCE``; they are if ``same_structure`` confirms it. A group is a connected component of such
+    than ``THUMBNAIL_DIFFERENCE``; they are if ``same_photograph`` confirms it. A group is a connected component of such
     pairs.
 
     Args:
@@ -105,14 +107,21 @@ def duplicate_groups(
         distance: Bits, 0 to 64.
     """
     pairs: list[tuple[int, int]] = []
+    differences: list[float] = []
     for first in range(len(hashes) - 1):
         close = np.flatnonzero(np.bitwise_count(hashes[first + 1 :] ^ hashes[first]) <= distance) + first + 1
         if len(close):
             difference = np.abs(thumbnails[close] - thumbnails[first]).mean(axis=(1, 2))
-            pairs += [(first, int(other)) for other in close[difference < THUMBNAIL_DIFFERENCE]]
+            limit = ALIKE if pixels is None else THUMBNAIL_DIFFERENCE
+            pairs += [(first, int(other)) for other in close[difference < limit]]
+            differences += difference[difference < limit].tolist()
     if pixels is not None:
-        candidates = track(pairs, "comparing similar photographs")
-        pairs = [(one, other) for one, other in candidates if same_structure(pixels[one], pixels[other])]
+        candidates = track(zip(pairs, differences, strict=True), "comparing similar photographs", total=len(pairs))
+        pairs = [
+            (one, other)
+            for (one, other), difference in candidates
+            if same_photograph(pixels[one], pixels[other], difference)
+        ]
     component = connected(len(hashes), pairs)
     groups = np.full(len(hashes), -1, dtype=np.int64)
     sizes = np.bincount(component, minlength=len(hashes)) if len(hashes) else component
@@ -121,8 +130,13 @@ def duplicate_groups(
     return groups
 
 
-def same_structure(one: Pixels, other: Pixels) -> bool:
-    """Whether two prepared pictures ``(S, S, 3)`` show the same vessels, lesions and grain at the same places.
+def same_photograph(one: Pixels, other: Pixels, difference: float) -> bool:
+    """Whether two prepared pictures ``(S, S, 3)``, whose thumbnails differ by ``difference``, are one photograph."""
+    return common_structure(one, other) >= (SAME_COMPRESSED if difference < ALIKE else SAME_STRUCTURE)
+
+
+def common_structure(one: Pixels, other: Pixels) -> float:
+    """How much two prepared pictures show the same vessels, lesions and grain at the same places, -1 to 1.
 
     Both are filtered to a band of fine structure, aligned by an affine map (Evangelidis and Psarakis 2008, from coarse
     to fine) and correlated where both show a field. Different eyes share the disc on black and the fall of light, which
@@ -136,7 +150,7 @@ def same_structure(one: Pixels, other: Pixels) -> bool:
             found = cv2.findTransformECC(first, second, warp, cv2.MOTION_AFFINE, _ITERATIONS, None, 1)  # type: ignore[call-overload]
             warp = found[1]
         except cv2.error:  # it does not converge: nothing in common
-            return False
+            return 0.0
         warp[:, 2] /= side
     side = 256
     (first, lit), (second, lit_too) = (_structure(each, side, 2.0, 6.0) for each in (one, other))
@@ -145,9 +159,8 @@ def same_structure(one: Pixels, other: Pixels) -> bool:
     moved = cv2.warpAffine(second, warp, (side, side), flags=cv2.INTER_LINEAR | back)
     both = (lit > 0) & (cv2.warpAffine(lit_too, warp, (side, side), flags=cv2.INTER_NEAREST | back) > 0)
     if both.sum() < min(lit.sum(), lit_too.sum()) / 4:
-        return False
-    correlation = np.corrcoef(first[both], moved[both])[0, 1]
-    return bool(correlation >= SAME_STRUCTURE)
+        return 0.0
+    return float(np.nan_to_num(np.corrcoef(first[both], moved[both])[0, 1]))
 
 
 def _structure(picture: Pixels, side: int, low: float, high: float) -> tuple[npt.NDArray[np.float32], Mask8]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from fundusnet.data.duplicates import HASH_DISTANCE, THUMBNAIL_DIFFERENCE, fingerprint, same_structure
+from fundusnet.data.duplicates import HASH_DISTANCE, THUMBNAIL_DIFFERENCE, fingerprint, same_photograph
 from fundusnet.data.prepared import PreparedSet
 from fundusnet.system.progress import track
 
@@ -28,10 +28,11 @@ def seen_before(
     found = []
     for row, number, thumbnail in zip(rows, *_fingerprints(new, rows), strict=True):
         close = np.flatnonzero(np.bitwise_count(hashes ^ number) <= HASH_DISTANCE)
-        close = close[np.abs(thumbnails[close] - thumbnail).mean(axis=(1, 2)) < THUMBNAIL_DIFFERENCE]
+        difference = np.abs(thumbnails[close] - thumbnail).mean(axis=(1, 2))
         picture = np.asarray(new.pixels[row])
         if str(new.manifest.images["image_id"].iloc[row]) in ids or any(
-            same_structure(picture, np.asarray(known.pixels[known_rows[place]])) for place in close
+            each < THUMBNAIL_DIFFERENCE and same_photograph(picture, np.asarray(known.pixels[known_rows[place]]), each)
+            for place, each in zip(close, difference.tolist(), strict=True)
         ):
             found.append(row)
     return np.array(found, dtype=np.int64)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,8 +15,10 @@ import pytest
 from tiny_runs import tiny_overrides, tiny_place
 
 from fundusnet.cli.main import main
+from fundusnet.prediction.preparation import InputSpec, prepare_photograph
 
 # What docs/export.md tells a stranger: nothing of ours, nothing of torch.
+DOCS = Path(__file__).resolve().parents[2] / "docs"
 STRANGER = """
 import json, sys
 import numpy as np
@@ -73,9 +77,31 @@ def test_the_card_agrees_with_the_run(run: Path) -> None:
     auroc = metrics["auroc"]
     assert f"| auroc | {auroc['value']:.3f} [{auroc['ci95'][0]:.3f}" in card
     predictions = pd.read_csv(run / "predictions.csv")
+    splits = pd.read_csv(run / "splits.csv")["split"].value_counts()
+    assert f"| training | {splits['train']} | " in card and splits["test"] == len(predictions)
     assert f"| test | {len(predictions)} | {predictions['patient_id'].nunique()} |" in card
     assert "fundusnet train" in card and "drusen" in card and "not a medical device" in card
     assert "{{" not in card and "None" not in card
+
+
+def test_every_file_may_be_read_as_others_may(run: Path) -> None:
+    modes = {file.stat().st_mode & 0o777 for file in (run / "export").iterdir()}
+    assert len(modes) == 1
+
+
+@pytest.mark.skipif(not DOCS.is_dir(), reason="a source distribution carries no docs")
+def test_the_documented_crop_is_the_one_of_prepare() -> None:
+    page = (DOCS / "export.md").read_text()
+    (code,) = [block for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "def crop" in block]
+    scope: dict[str, Any] = {}
+    exec(code, scope)
+    rng = np.random.default_rng(0)
+    for height, width, size in ((300, 420, 128), (900, 700, 224), (90, 100, 128)):
+        y, x = np.mgrid[:height, :width]
+        lit = np.hypot(x - 0.55 * width, y - 0.5 * height) < 0.42 * min(height, width)
+        picture = (rng.integers(90, 250, (height, width, 3)) * lit[:, :, None]).astype(np.uint8)
+        expected = prepare_photograph(picture, [InputSpec(size, None)]).pixels[size]
+        assert np.array_equal(scope["crop"](picture, size), expected)
 
 
 @pytest.mark.parametrize(

@@ -141,6 +141,16 @@ def test_a_value_of_a_group_reaches_the_network() -> None:
         ("seed=[1", "seed=[1 is not valid: use an integer"),
         ("seed=0,1", "seed=0,1 is not valid: use an integer; to train with each of several values add -m"),
         ("seed=range(0,3)", "to train with each of several values add -m"),
+        ("trainer.monitor=val/los", "trainer.monitor=val/los is not logged; did you mean val/loss?"),
+        (
+            "experiment=grading_ranking data=synthetic trainer.monitor=val/auroc",
+            "is not logged; did you mean val/accuracy",
+        ),
+        (
+            "data.size=32 model.network.reductions=5 data.batch_size=1",
+            "leaves one cell, and data.batch_size=1 one image, which batch normalisation cannot normalise",
+        ),
+        ("finding.names=drusen", "finding.names=drusen is not valid: use a list, such as finding.names=[drusen]"),
         ("model=guided,inception", "model=guided,inception names several; to train each of them add -m"),
         # Keys that no code would read.
         ("model=inception model.network.width=999", "model.network.width is a key of model=guided"),
@@ -364,3 +374,14 @@ def test_other_values_keep_their_type() -> None:
 def test_a_folder_of_a_sweep_is_taken_as_it_is_typed() -> None:
     cfg = compose(["run=outputs/model.loss.weight=0_seed=1", "output=eyes (2)"], verb="evaluate")
     assert cfg.run == "outputs/model.loss.weight=0_seed=1" and cfg.output == "eyes (2)"
+
+
+def test_options_of_another_source_are_left_out_unless_given() -> None:
+    cfg = compose(["experiment=quickstart", "data=csv", "data.root=x"])
+    assert dict(cfg.data.options) == {"classes": []}
+    assert "images" in compose(["experiment=quickstart"]).data.options
+
+
+def test_formats_are_a_list() -> None:
+    with pytest.raises(UserError, match=r"formats=onnx is not valid: use a list, such as formats=\[onnx\]"):
+        compose(["checkpoint=x", "formats=onnx"], "export")

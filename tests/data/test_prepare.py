@@ -17,6 +17,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from fundusnet.data.decode import Unreadable
 from fundusnet.data.manifest import (
     LESION_COLUMNS,
     READING_COLUMNS,
@@ -26,6 +27,7 @@ from fundusnet.data.manifest import (
     write_manifest,
 )
 from fundusnet.data.prepare import prepare
+from fundusnet.data.prepare_one import read_field
 from fundusnet.data.prepared import open_prepared
 from fundusnet.errors import UserError
 
@@ -218,3 +220,48 @@ def test_keh_crops_without_a_black_border_stay_whole(real_data: Path, tmp_path: 
     prepared = prepare(Manifest(root, images_table(rows)), tmp_path / "set", size=240)
     assert len(prepared) == 60
     assert (prepared.duplicate_group == -1).all()
+
+
+def test_a_picture_of_a_few_pixels_is_rejected(tmp_path: Path) -> None:
+    for side in (1, 15, 16):
+        Image.fromarray(np.full((side, side + 3, 3), 200, np.uint8)).save(tmp_path / f"{side}.png")
+    for side in (1, 15):
+        with pytest.raises(Unreadable, match=f"picture is only {side + 3}x{side} pixels"):
+            read_field(tmp_path / f"{side}.png", 32)
+    assert read_field(tmp_path / "16.png", 32)[0].height == 16
+
+
+def test_two_fields_in_a_picture_are_flagged(tmp_path: Path) -> None:
+    y, x = np.mgrid[:200, :420]
+    eyes = np.hypot(x - 105, y - 100) < 90
+    Image.fromarray((np.stack([eyes * 180, eyes * 90, eyes * 40], axis=2)).astype(np.uint8)).save(tmp_path / "one.png")
+    eyes |= np.hypot(x - 315, y - 100) < 90
+    Image.fromarray((np.stack([eyes * 180, eyes * 90, eyes * 40], axis=2)).astype(np.uint8)).save(tmp_path / "two.png")
+    assert read_field(tmp_path / "one.png", 64)[0].flags == ()
+    assert read_field(tmp_path / "two.png", 64)[0].flags == ("several_fields",)
+
+
+@pytest.mark.parametrize(
+    ("orientation", "shape", "flag"), [(3, (80, 120), "upright_mask"), (6, (80, 120), "turned_mask")]
+)
+def test_a_mask_without_the_orientation_of_its_photograph_is_flagged(
+    tmp_path: Path, orientation: int, shape: tuple[int, int], flag: str
+) -> None:
+    stored = np.full((80, 120, 3), 120, np.uint8)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(stored).save(tmp_path / "a.jpg", exif=exif, quality=95)
+    mask = np.zeros(shape, np.uint8)
+    mask[10:20, 30:50] = 255
+    Image.fromarray(mask).save(tmp_path / "m.png")
+    images = images_table([{"image_id": "a", "path": "a.jpg"}])
+    lesions = pd.DataFrame([("a", "drusen", "m.png")], columns=list(LESION_COLUMNS))
+    prepared = prepare(Manifest(tmp_path, images, lesions=lesions), tmp_path / "set", size=120)
+    flagged = pd.read_csv(tmp_path / "set" / "flagged.csv")
+    assert flagged.to_numpy().tolist() == [["a.jpg", flag]] and prepared.info["counts"]["flagged"] == 1
+    found = prepared.lesion_mask("a", "drusen")
+    assert found is not None
+    rows, columns = np.nonzero(found)
+    # Turned by 90 degrees the mask lies elsewhere; by 180 it is taken as it is.
+    box = (rows.min(), rows.max() + 1, columns.min(), columns.max() + 1)
+    assert box == ((30, 40, 30, 50) if orientation == 3 else (30, 50, 80, 90))

@@ -125,3 +125,19 @@ def test_folds_that_are_not_possible_are_refused() -> None:
         make_folds(images, np.zeros(3), np.full(3, -1), folds=3, fold=0, val=0.1)
     with pytest.raises(UserError, match=r"data\.fold=2 is not one of 2 folds; use 0 to 1"):
         make_folds(images, np.zeros(3), np.full(3, -1), folds=2, fold=2, val=0.0)
+
+
+@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("fractions", [(0.7, 0.1, 0.2), (0.8, 0.1, 0.1), (0.7, 0.15, 0.15)])
+def test_three_images_of_a_label_are_enough_for_three_splits(seed: int, fractions: tuple[float, float, float]) -> None:
+    labels = np.zeros((60, 2))
+    labels[[7, 30, 51], 0] = 1  # rare
+    labels[::3, 1] = 1
+    split = make_splits(
+        table([f"p{n // 2}" for n in range(60)]), labels, np.full(60, -1), fractions=fractions, seed=seed
+    )
+    for column in labels.T:
+        for value in (0, 1):
+            assert set(split[column == value]) == {"train", "val", "test"}
+    folds = [make_folds(table([""] * 60), labels, np.full(60, -1), folds=3, fold=f, val=0.0) for f in range(3)]
+    assert all((labels[fold == "test", 0] == 1).sum() == 1 for fold in folds)
