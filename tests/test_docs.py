@@ -102,3 +102,15 @@ def test_the_tutorial_runs(tmp_path: Path) -> None:
     )
     assert without < 0.85 and guided > 0.95  # as the page says
     assert len(list((tmp_path / "outputs" / "predictions" / "heatmaps").glob("*.png"))) == 400
+
+
+def test_flags_of_other_programs_exist() -> None:
+    """As their own help says; pages name programs whose flags change from version to version."""
+    told: dict[str, str] = {}
+    for page in PAGES:
+        for verb, rest in re.findall(r"\bwandb (sync|sweep|agent)\b([^`\n]*)", page.read_text()):
+            for flag in re.findall(r"--[a-z-]+", rest):
+                if verb not in told:
+                    command = [sys.executable, "-m", "wandb", verb, "--help"]
+                    told[verb] = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+                assert flag in told[verb], f"{page.name}: wandb {verb} {flag}"
