@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pandas as pd
@@ -11,6 +12,8 @@ import torch
 from tiny_runs import tiny_overrides, tiny_place
 
 from fundusnet.cli.main import main
+from fundusnet.data import loading
+from fundusnet.runs.checkpoints import load_checkpoint
 
 
 @pytest.fixture(scope="module")
@@ -67,3 +70,67 @@ def test_a_callback_that_lightning_refuses_is_one_line(place: Path, capsys: pyte
     lines = capsys.readouterr().err.splitlines()
     assert lines[-1].startswith("fundusnet: Cannot use `DeviceStatsMonitor`")
     assert not any("Traceback" in line for line in lines)
+
+
+def test_a_run_starts_from_an_earlier_one(
+    place: Path, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = train(place, "earlier", "model.optimizer.lr=0.05")
+    with caplog.at_level("INFO"):
+        train(place, "later", f"weights={first}", "model.network.pyramid_width=6", "model.optimizer.lr=1e-12")
+    assert "tensors from" in caplog.text and "; new: heads" in caplog.text
+    before, after = (
+        load_checkpoint(place / name / "checkpoints" / "best.ckpt")["state_dict"] for name in ("earlier", "later")
+    )
+    same = [name for name in before if name.startswith("network.") and before[name].shape == after[name].shape]
+    taken = [name for name in same if torch.allclose(before[name].float(), after[name].float(), atol=1e-6)]
+    assert {name for name in same if "reductions" in name and name.endswith("weight")} <= set(taken)
+    assert not any("heads.0.branches" in name and name.endswith("0.weight") for name in taken)
+    for weights, message in (
+        ("nowhere", "checkpoint nowhere does not exist"),
+        (str(first), "has no layer of this network"),
+    ):
+        other = ["model=guided_timm", "model.network.backbone=resnet10t"] if weights != "nowhere" else []
+        words = [word for word in tiny_overrides(place) if not other or not word.startswith("model.network")]
+        assert main(["train", *words, *other, f"weights={weights}", f"run_dir={place / 'none'}"]) == 2
+        assert message in capsys.readouterr().err
+
+
+def test_a_finished_run_has_nothing_to_resume(place: Path, caplog: pytest.LogCaptureFixture) -> None:
+    run = train(place, "whole")
+    with caplog.at_level("INFO"):
+        assert main(["train", f"resume={run}"]) == 0
+    assert "is finished: nothing is left to resume" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (
+            ["model=guided_timm", "model.network.backbone=resnet81"],
+            "model.network.backbone=resnet81 is unknown to timm",
+        ),
+        (["trainer.monitor=val/los"], "did you mean val/loss?"),
+        (["run_dir=/proc/nowhere"], "run_dir=/proc/nowhere cannot be made"),
+    ],
+)
+def test_what_cannot_work_is_refused_before_photographs_are_prepared(
+    tmp_path: Path, words: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = ["train", "experiment=quickstart", f"data.root={tmp_path}/drawn", f"data.folder={tmp_path}/set"]
+    assert main([*given, *([] if "run_dir" in words[0] else [f"run_dir={tmp_path}/run"]), *words]) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "drawn").exists()
+
+
+def test_a_small_shared_memory_is_said_before_training(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(loading, "SHARED_MEMORY", str(tmp_path))
+    monkeypatch.setattr(loading.shutil, "disk_usage", lambda _: usage._replace(total=64_000))
+    assert main(["train", *tiny_overrides(place), "data.num_workers=2", f"run_dir={place / 'small'}"]) == 2
+    told = capsys.readouterr().err
+    assert "holds 0 MB" in told and "--shm-size=1g, or set data.num_workers=0" in told
+    monkeypatch.setattr(loading.shutil, "disk_usage", lambda _: usage._replace(total=64_000_000))
+    train(place, "enough", "data.num_workers=1")
