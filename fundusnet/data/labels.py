@@ -127,16 +127,16 @@ def _marked_findings(readings: object, findings: Sequence[str]) -> list[str]:
 
 
 def _check_known(label: NDArray[np.float32], findings: Sequence[str], prepared: PreparedSet) -> None:
-    for column, finding in enumerate(findings):
-        if np.isnan(label[:, column]).all():
-            manifest = prepared.manifest
-            have = sorted(({*manifest.readings["finding"], *manifest.lesions["finding"]}) - {""})
-            known = (
-                f"it has labels of {', '.join(have)}"
-                if have
-                else "it has labels of no finding; to learn grades use experiment=grading"
-            )
-            raise UserError(f"no photograph of {prepared.folder} has a label of '{finding}'; {known}")
+    missing = [f"'{finding}'" for column, finding in enumerate(findings) if np.isnan(label[:, column]).all()]
+    if missing:
+        manifest = prepared.manifest
+        have = sorted(({*manifest.readings["finding"], *manifest.lesions["finding"]}) - {""})
+        known = (
+            f"it has labels of {', '.join(have)}"
+            if have
+            else "it has labels of no finding; to learn grades use experiment=grading"
+        )
+        raise UserError(f"no photograph of {prepared.folder} has a label of {', '.join(missing)}; {known}")
 
 
 def _landmarks(prepared: PreparedSet) -> list[tuple[Point, Point] | None]:

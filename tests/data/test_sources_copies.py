@@ -172,6 +172,17 @@ def test_a_placeholder_for_patients_is_said(tmp_path: Path, name: str, caplog: p
     assert f"patient_id '{name}' on 2 of 3 photographs makes them one patient" in caplog.text
 
 
+def test_a_finding_in_another_spelling_is_taken_as_the_known_one(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    text(tmp_path / "images.csv", "image_id,path\na,a.jpg\n")
+    rows = "a,r1,Hard exudate,\na,r1,DRUSEN,\na,r2,cotton-wool patch,\na,r2,My Own,\n"
+    text(tmp_path / "readings.csv", "image_id,annotator_id,finding,regions\n" + rows)
+    found = load_source("csv", tmp_path).readings["finding"].tolist()
+    assert found == ["hard_exudate", "drusen", "cotton_wool_patch", "My Own"]
+    assert "finding 'Hard exudate' is taken as hard_exudate" in caplog.text
+
+
 def stand_ins(root: Path, names: Iterable[str], folder: str = "images") -> None:
     """One small picture under many names."""
     first = picture(root / folder / ".stand_in.png", 1)

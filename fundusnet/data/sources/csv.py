@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from fundusnet.config.conf import conf_folder, values_in_files
 from fundusnet.data import dicom
 from fundusnet.data.manifest import Manifest, read_manifest
 
@@ -25,6 +27,8 @@ def load(root: Path, classes: Sequence[str] = ()) -> Manifest:
     manifest = read_manifest(root, tuple(classes))
     for table in (manifest.images, manifest.lesions):
         table["path"] = _as_on_disk(root, table["path"].tolist())
+    for table in (manifest.readings, manifest.lesions):
+        table["finding"] = _as_known(table["finding"].tolist())
     dicom.check_installed(root / path for path in manifest.images["path"])
     _warn_of_placeholders(manifest.images["patient_id"].tolist())
     return manifest
@@ -48,6 +52,16 @@ def _as_on_disk(root: Path, paths: list[str]) -> list[str]:
     if changed := sum(before != after for before, after in zip(paths, found, strict=True)):
         log.info("%d paths are written differently on disk (slashes, or the case of letters)", changed)
     return found
+
+
+def _as_known(findings: list[str]) -> list[str]:
+    """Findings under the names that ``conf/finding`` has, where only case, spaces or hyphens differ."""
+    known = {str(name) for names in values_in_files([conf_folder()], "finding", "names") for name in names}
+    spelt = {name: re.sub(r"[\s-]+", "_", name.strip().lower()) for name in set(findings)}
+    renamed = {name: plain for name, plain in spelt.items() if name not in known and plain in known}
+    for name, plain in renamed.items():
+        log.warning("finding '%s' is taken as %s", name, plain)
+    return [renamed.get(name, name) for name in findings]
 
 
 def _warn_of_placeholders(patients: list[str]) -> None:
