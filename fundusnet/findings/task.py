@@ -85,6 +85,7 @@ def run_name(cfg: DictConfig) -> str:
     names = {"GuidedCAM": "", "InceptionCAM": " Inception-v3", "GuidedTimm": f" ({cfg.model.network.get('backbone')})"}
     weight = cfg.model.loss.get("weight")
     guidance = f" λ={weight:g}" if weight is not None and name != "InceptionCAM" else ""
+    guidance += " pixels" if weight and cfg.data.get("cue") == "pixels" else ""
     network = cfg.model.network
     linear = " linear" if network.get("dilations", [1]) == [] and network.get("reduction") is None else ""
     findings = "+".join(cfg.finding.names) if len(cfg.finding.names) < 3 else f"{len(cfg.finding.names)} findings"
