@@ -123,7 +123,7 @@ def _report(prepared: PreparedSet) -> None:
     which = f"rejected: {rejected}, see {prepared.folder / 'rejected.csv'}" if rejected else "none was rejected"
     log.info("prepared %d photographs; %s", len(prepared), which)
     if flagged := counts["flagged"]:
-        log.warning("%d photographs are flagged, see %s", flagged, prepared.folder / "flagged.csv")
+        log.warning("flagged: %d, see %s", flagged, prepared.folder / "flagged.csv")
 
 
 def prepare_once(cfg: DictConfig) -> PreparedSet:

@@ -57,6 +57,8 @@ def readable(overrides: Sequence[str], verb: str, sweep: bool = False) -> list[s
     words = []
     for override in overrides:
         key, _, value = override.partition("=")
+        if key == "data" and value.startswith("["):
+            raise UserError(f"data={value} names several sources; train on one, or join their tables in a manifest")
         if value == "null" and key in defaults:
             words += [] if defaults[key] is None else [f"~{key}"]
         elif not (key.lstrip("+") == "debug" and value.lower() in ("true", "false", "1", "0")):

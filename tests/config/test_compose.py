@@ -151,6 +151,7 @@ def test_a_value_of_a_group_reaches_the_network() -> None:
             "leaves one cell, and data.batch_size=1 one image, which batch normalisation cannot normalise",
         ),
         ("finding.names=drusen", "finding.names=drusen is not valid: use a list, such as finding.names=[drusen]"),
+        ("data=[idrid,keh]", "data=[idrid,keh] names several sources; train on one"),
         ("model=guided,inception", "model=guided,inception names several; to train each of them add -m"),
         # Keys that no code would read.
         ("model=inception model.network.width=999", "model.network.width is a key of model=guided"),
