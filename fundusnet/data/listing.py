@@ -25,6 +25,10 @@ _OTHER = frozenset(
 _SYSTEM = frozenset(("__macosx", "#recycle", "#snapshot", "$recycle.bin", "lost+found", "system volume information"))
 
 
+#: files that mark a folder as one of ours: a prepared set, one under way, predictions, a run
+_OWN = frozenset(("prepared.yaml", "journal.jsonl", "prediction.yaml", "status.json"))
+
+
 @cache
 def suffixes() -> frozenset[str]:
     """Suffixes of photographs, in lower case with a dot; those of DICOM are not among them."""
@@ -82,7 +86,7 @@ def unique_ids(paths: Sequence[str]) -> list[str]:
 
 
 def files_below(folder: Path, left: Counter[str] | None = None) -> Iterator[Path]:
-    """The files below ``folder``, hidden ones and the folders of systems left out.
+    """The files below ``folder``; hidden ones, and the folders of systems and of our own results, are left out.
 
     Linked folders come last, so that a file is found where it lies.
 
@@ -101,6 +105,8 @@ def files_below(folder: Path, left: Counter[str] | None = None) -> Iterator[Path
             entries = sorted(os.scandir(place), key=lambda entry: entry.name)
         except OSError as error:
             log.warning("%s cannot be read and is left out: %s", place, error.strerror)
+            continue
+        if place != folder and _OWN.intersection(entry.name for entry in entries):
             continue
         for entry in entries:
             if entry.name.startswith("."):

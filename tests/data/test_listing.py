@@ -69,6 +69,17 @@ def test_what_systems_leave_behind_is_left_out_and_counted(tmp_path: Path, caplo
         assert said in caplog.text
 
 
+def test_our_own_results_below_the_photographs_are_none(tmp_path: Path) -> None:
+    eye(tmp_path / "a.png")
+    for place, mark in (("set", "prepared.yaml"), ("set.partial", "journal.jsonl"), ("out", "prediction.yaml")):
+        eye(tmp_path / place / "manifest/lesions/drusen/a.png")
+        (tmp_path / place / mark).write_text("")
+    eye(tmp_path / "run/figures/b.png")
+    (tmp_path / "run/status.json").write_text("{}")
+    assert names(tmp_path) == ["a.png"]
+    assert names(tmp_path / "run" / "figures") == ["b.png"]
+
+
 def test_links_are_followed_once(tmp_path: Path) -> None:
     eye(tmp_path / "root/real/a.png")
     eye(tmp_path / "elsewhere/b.png")
