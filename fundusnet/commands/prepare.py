@@ -128,7 +128,12 @@ def _report(prepared: PreparedSet) -> None:
 
 def prepare_once(cfg: DictConfig) -> PreparedSet:
     """``prepare_set``; other processes that want the same wait and then open it."""
-    parent = prepared_folder(cfg).parent
+    folder = newest(prepared_folder(cfg))
+    if (folder / "prepared.yaml").exists():  # in use by others, perhaps while another set is made beside it
+        prepared = _open_checked(cfg, folder)
+        if not _may_have_changed(cfg, prepared, Path(cfg.data.root).expanduser()):
+            return prepared
+    parent = folder.parent
     parent.mkdir(parents=True, exist_ok=True)
     with folder_lock(parent, patience=math.inf):
         return prepare_set(cfg)

@@ -18,6 +18,7 @@ from fundusnet.config.compose import compose
 from fundusnet.data import prepare as preparing
 from fundusnet.data.prepare_one import PrepareJob, prepare_one
 from fundusnet.data.prepared import PreparedSet, open_prepared
+from fundusnet.system.locks import folder_lock
 
 
 def picture(file: Path, seed: int) -> None:
@@ -118,6 +119,13 @@ def test_what_did_not_change_is_compared_once(
     assert opened(tmp_path, "folder", "data.options.classes=[0,1]").folder.name == "set"
     shutil.rmtree(tmp_path / "raw")  # a set without its photographs is opened as it is
     assert len(opened(tmp_path, "folder", "data.options.classes=[0,1]")) == 2
+
+
+def test_a_set_is_opened_while_another_is_made_beside_it(tmp_path: Path, decoded: list[str]) -> None:
+    graded(tmp_path, {"a": 1})
+    opened(tmp_path, "folder")
+    with folder_lock(tmp_path):
+        assert opened(tmp_path, "folder").folder.name == "set"
 
 
 def test_an_interrupted_version_is_resumed(tmp_path: Path, decoded: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
