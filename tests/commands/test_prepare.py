@@ -11,13 +11,17 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
+from tiny_runs import tiny_overrides, tiny_place
 
 from fundusnet.commands import prepare as verb
+from fundusnet.commands.evaluate import evaluate
 from fundusnet.commands.prepare import prepare_once
+from fundusnet.commands.train import train
 from fundusnet.config.compose import compose
 from fundusnet.data import prepare as preparing
 from fundusnet.data.prepare_one import PrepareJob, prepare_one
 from fundusnet.data.prepared import PreparedSet, open_prepared
+from fundusnet.runs.folder import read_config
 from fundusnet.system.locks import folder_lock
 
 
@@ -150,3 +154,22 @@ def test_a_set_from_before_there_were_records_follows_its_source(tmp_path: Path,
     assert opened(tmp_path, "folder").folder.name == "set" and decoded == []
     graded(tmp_path, {"c": 3})
     assert len(opened(tmp_path, "folder")) == 3 and decoded == ["a", "b", "c"]
+
+
+def test_a_run_keeps_the_version_it_was_trained_on(tmp_path: Path) -> None:
+    words = [*tiny_overrides(tiny_place(tmp_path)), f"data.folder={tmp_path / 'set'}", "evaluation.panels=0"]
+    images = ["image_id,path,patient_id,disc_x,disc_y,fovea_x,fovea_y"]
+    images += [f"image{n:02d},{n:02d}.png,patient{n // 2:02d},70,48,40,50" for n in range(24)]
+    masks = [f"image{n:02d},drusen,{'' if n % 2 else f'drusen{n:02d}.png'}" for n in range(23)]
+    (tmp_path / "raw" / "images.csv").write_text("\n".join(images))
+    (tmp_path / "raw" / "lesions.csv").write_text("\n".join(["image_id,finding,path", *masks, ""]))
+    first = train(compose([*words, f"run_dir={tmp_path / 'one'}"]))
+    lesions = tmp_path / "raw" / "lesions.csv"
+    kept = lesions.read_text().splitlines(True)
+    lesions.write_text("".join(kept[:-1]))
+    second = train(compose([*words, f"run_dir={tmp_path / 'two'}"]))
+    folders = [Path(read_config(run.run_dir).data.folder).name for run in (first, second)]
+    assert folders == ["set", "set.v2"]
+    again = evaluate(compose([f"run={first.run_dir}", "evaluation.bootstrap=20", "evaluation.panels=0"], "evaluate"))
+    assert (again / "predictions.csv").read_text() == (first.run_dir / "predictions.csv").read_text()
+    assert train(compose([f"resume={first.run_dir}"])).metrics == first.metrics
