@@ -91,6 +91,11 @@ class Record:
     def __bool__(self) -> bool:
         return bool(self._rows)
 
+    @property
+    def image_ids(self) -> set[str]:
+        """Of all photographs listed, rejected ones too."""
+        return set(self._rows)
+
     def find(self, job: PrepareJob) -> tuple[PrepareResult, int] | None:
         """The outcome of the same photograph, made from the same files, and its row; None if there is none."""
         row, line = self._rows.get(job.image_id, (0, {}))
@@ -125,11 +130,11 @@ def result_from(cells: Mapping[str, Any]) -> PrepareResult:
 
 def changes(earlier: Manifest, record: Record, manifest: Manifest, jobs: list[PrepareJob]) -> str:
     """What differs between the photographs and labels of a set and those of its source now, in words."""
-    before, now = set(record._rows), {job.image_id for job in jobs}
+    before, now = record.image_ids or set(earlier.images["image_id"]), {job.image_id for job in jobs}
     counts = {
         "added": len(now - before),
         "removed": len(before - now),
-        "changed": sum(job.image_id in before and record.find(job) is None for job in jobs),
+        "changed": sum(job.image_id in record.image_ids and record.find(job) is None for job in jobs),
     }
     parts = [f"{count} photographs {word}" for word, count in counts.items() if count]
     kept = before & now
