@@ -72,8 +72,8 @@ def quoted(override: str, sweep: bool = False) -> str:
     Examples:
         >>> quoted("runs=[sweep/seed=0,other]")
         'runs=["sweep/seed=0",other]'
-        >>> quoted("input=Anna's photographs, 2024")
-        'input="Anna\'s photographs, 2024"'
+        >>> quoted("input=eyes, 2024")
+        'input="eyes, 2024"'
     """
     key, _, value = override.partition("=")
     if not value or key.startswith(("~", "hydra.", "+hydra.")) or _parses(override, sweep):

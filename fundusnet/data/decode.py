@@ -83,9 +83,9 @@ def read_photograph(path: Path | str, reduction: int = 1) -> Photograph:
     """Decode ``path`` to upright 8-bit RGB.
 
     A JPEG is reduced while it is decoded, which costs a fraction of decoding it in full; other formats are returned at
-    full size (``reduction`` 1). Grey becomes RGB; what is transparent becomes black. Of more than eight bits the upper
-    eight of those in use are kept: a camera's 12 bits in a file of 16 are scaled as 12. DICOM is scaled by its window
-    if it has one.
+    full size (``reduction`` 1). Grey becomes RGB; what is transparent becomes black, unless all of it is alike. Of more
+    than eight bits the upper eight of those in use are kept: a camera's 12 bits in a file of 16 are scaled as 12. DICOM
+    is scaled by its window if it has one.
 
     Raises:
         Unreadable: The file is missing, empty, truncated, damaged, not a picture, or holds several.
@@ -296,7 +296,7 @@ def _decode_deep_colour(data: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint16]:
     if values is None or values.dtype != np.uint16 or values.ndim != 3:
         raise Unreadable("picture is truncated or damaged: its 16 bits cannot be decoded")
     colours = values[:, :, 2::-1]
-    if values.shape[2] == 4 and values[:, :, 3].any():
+    if values.shape[2] == 4 and values[:, :, 3].min() != values[:, :, 3].max():
         colours = (colours.astype(np.uint32) * values[:, :, 3:] // 65535).astype(np.uint16)
     return np.ascontiguousarray(colours)
 
@@ -313,6 +313,7 @@ def _to_rgb(image: Image.Image) -> tuple[Pixels, bool]:
         raise Unreadable("pixels are floating-point numbers; save the picture with 8 or 16 bits")
     if image.has_transparency_data:
         rgba = image.convert("RGBA")
-        if rgba.getchannel("A").getextrema()[1]:  # else nothing would be visible: the channel is not used
+        low, high = rgba.getchannel("A").getextrema()
+        if low != high:  # else the channel is not used
             image = Image.alpha_composite(Image.new("RGBA", rgba.size, (0, 0, 0, 255)), rgba)
     return np.array(image.convert("RGB"), dtype=np.uint8), False
