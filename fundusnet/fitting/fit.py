@@ -53,9 +53,11 @@ def check_objects(cfg: DictConfig) -> None:
     build_augment(cfg.data.augment)
     module_arguments(cfg.model)
     make_callbacks(cfg)
-    for key in ("model.network.backbone", "model.stage1.network.backbone"):
-        if name := select(cfg, key):
-            check_backbone(name, key)
+    for group in ("model.network", "model.stage1.network"):
+        if name := select(cfg, f"{group}.backbone"):
+            check_backbone(name, f"{group}.backbone")
+        if (file := select(cfg, f"{group}.weights")) and not Path(file).is_file():
+            raise UserError(f"{group}.weights={file} does not exist; give a file or null")
     if weights := select(cfg, "weights"):
         load_checkpoint(best_checkpoint(Path(weights)))
 

@@ -111,13 +111,22 @@ def test_a_finished_run_has_nothing_to_resume(place: Path, caplog: pytest.LogCap
             "model.network.backbone=resnet81 is unknown to timm",
         ),
         (["trainer.monitor=val/los"], "did you mean val/loss?"),
+        (
+            ["experiment=quickstart_grading", "model=two_stage", "model.stage1.network.weights=x"],
+            "model.stage1.network.weights=x does not exist",
+        ),
         (["run_dir=/proc/nowhere"], "run_dir=/proc/nowhere cannot be made"),
     ],
 )
 def test_what_cannot_work_is_refused_before_photographs_are_prepared(
     tmp_path: Path, words: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    given = ["train", "experiment=quickstart", f"data.root={tmp_path}/drawn", f"data.folder={tmp_path}/set"]
+    given = [
+        "train",
+        *([] if "grading" in words[0] else ["experiment=quickstart"]),
+        f"data.root={tmp_path}/drawn",
+        f"data.folder={tmp_path}/set",
+    ]
     assert main([*given, *([] if "run_dir" in words[0] else [f"run_dir={tmp_path}/run"]), *words]) == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / "drawn").exists()
