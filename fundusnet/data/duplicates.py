@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import cv2
@@ -26,6 +27,9 @@ SAME_STRUCTURE, SAME_COMPRESSED = 0.94, 0.6
 ALIKE = 0.12
 _THUMBNAIL = 32
 FINGERPRINTS = ("hashes.npy", "thumbnails.npy")
+_FEW = 2000  # photographs, up to which all hashes are compared
+_AT_ONCE = 20_000_000  # comparisons of hashes in memory
+_MOST_PARTS = 8  # of a hash, beyond which they are too short to tell photographs apart
 _LIT = 20  # grey levels, above which a pixel is of the field
 _ITERATIONS = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 50, 1e-4)
 Mask8 = npt.NDArray[np.uint8]
@@ -108,8 +112,7 @@ def duplicate_groups(
     """
     pairs: list[tuple[int, int]] = []
     differences: list[float] = []
-    for first in range(len(hashes) - 1):
-        close = np.flatnonzero(np.bitwise_count(hashes[first + 1 :] ^ hashes[first]) <= distance) + first + 1
+    for first, close in close_hashes(hashes, distance):
         if len(close):
             difference = np.abs(thumbnails[close] - thumbnails[first]).mean(axis=(1, 2))
             limit = ALIKE if pixels is None else THUMBNAIL_DIFFERENCE
@@ -128,6 +131,39 @@ def duplicate_groups(
     for number, root in enumerate(dict.fromkeys(c for c in component.tolist() if sizes[c] > 1)):
         groups[component == root] = number
     return groups
+
+
+def close_hashes(hashes: npt.NDArray[np.uint64], distance: int) -> Iterator[tuple[int, npt.NDArray[np.int64]]]:
+    """For each photograph the later ones whose hash differs in at most ``distance`` bits.
+
+    Of ``distance // 2 + 1`` parts of a hash, one differs in at most one bit (Norouzi et al. 2012). So only hashes are
+    compared that agree in a part but for a bit: a million photographs take minutes, not hours.
+    """
+    count, parts = len(hashes), distance // 2 + 1
+    if count < _FEW or parts > _MOST_PARTS:
+        for first in range(count - 1):
+            yield first, np.flatnonzero(np.bitwise_count(hashes[first + 1 :] ^ hashes[first]) <= distance) + first + 1
+        return
+    found = [np.empty(0, dtype=np.int64)]
+    ends = np.linspace(0, 64, parts + 1).astype(int)
+    for low, high in pairwise(ends.tolist()):
+        value = ((hashes >> np.uint64(low)) & np.uint64((1 << (high - low)) - 1)).astype(np.int64)
+        order = np.argsort(value, kind="stable")
+        keys, starts = np.unique(value[order], return_index=True)
+        bucket = dict(zip(keys.tolist(), np.split(order, starts[1:]), strict=True))
+        for key, members in bucket.items():
+            # A neighbour with a smaller key has met these already.
+            near = [bucket[other] for bit in range(high - low) if (other := key ^ (1 << bit)) > key and other in bucket]
+            others = np.concatenate([members, *near])
+            for block in np.array_split(members, -(-len(members) * len(others) // _AT_ONCE)):
+                differ = np.bitwise_count(hashes[block][:, None] ^ hashes[others][None])
+                place, other_place = np.nonzero(differ <= distance)
+                low_row, high_row = np.sort(np.stack([block[place], others[other_place]]), axis=0)
+                apart = low_row < high_row
+                found.append(np.unique(low_row[apart] * count + high_row[apart]))
+    one, other_one = np.divmod(np.unique(np.concatenate(found)), count)
+    rows, starts = np.unique(one, return_index=True)
+    yield from zip(rows.tolist(), np.split(other_one, starts[1:]) if len(rows) else [], strict=True)
 
 
 def same_photograph(one: Pixels, other: Pixels, difference: float) -> bool:

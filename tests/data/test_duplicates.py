@@ -14,7 +14,7 @@ from PIL import Image
 
 from fundusnet.data.crop import crop_square, find_field
 from fundusnet.data.decode import Photograph, read_photograph
-from fundusnet.data.duplicates import duplicate_groups, fingerprint
+from fundusnet.data.duplicates import close_hashes, duplicate_groups, fingerprint
 from fundusnet.data.listing import photographs
 from fundusnet.data.sources import load_source
 
@@ -77,6 +77,27 @@ def test_a_copy_of_a_drawn_eye_is_found(eyes: list[Picture], kind: str) -> None:
     own = sum(one == other >= 0 for one, other in zip(found[: len(eyes)], found[len(eyes) :], strict=True))
     assert own >= len(eyes) - 1
     assert len(set(found) - {-1}) == own  # no two eyes in one group
+
+
+@pytest.mark.parametrize("distance", [0, 1, 3, 8, 10, 20])
+def test_the_index_of_hashes_misses_nothing(distance: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(distance)
+    hashes = rng.integers(0, 2**63, 600, dtype=np.uint64) * 2 + rng.integers(0, 2, 600, dtype=np.uint64)
+    hashes[:300] &= np.uint64(0xFFFF)  # alike, so that buckets are full
+    for row in range(500, 600):  # planted: each differs from another in up to 12 bits
+        for bit in rng.choice(64, rng.integers(0, 13), replace=False):
+            hashes[row] ^= np.uint64(1) << np.uint64(bit)
+        hashes[row] ^= hashes[row] ^ hashes[row - 400] if row % 2 else np.uint64(0)
+    expected = {
+        (one, other)
+        for one in range(600)
+        for other in range(one + 1, 600)
+        if int(hashes[one] ^ hashes[other]).bit_count() <= distance
+    }
+    for few in (0, 1000):
+        monkeypatch.setattr("fundusnet.data.duplicates._FEW", few)
+        found = {(one, int(other)) for one, others in close_hashes(hashes, distance) for other in others}
+        assert found == expected and len(expected) > 0
 
 
 @pytest.mark.real
