@@ -10,6 +10,7 @@ from typing import Any, Literal, cast
 
 import pandas as pd
 import pytorch_lightning as pl
+import torch
 from lightning_fabric.plugins.environments.cluster_environment import ClusterEnvironment
 from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
@@ -28,6 +29,7 @@ from fundusnet.data.loading import end_workers
 from fundusnet.errors import NotFiniteError, UserError
 from fundusnet.fitting.history import History
 from fundusnet.fitting.loggers import make_loggers
+from fundusnet.fitting.memory import warn_if_too_large
 from fundusnet.fitting.module_arguments import module_arguments
 from fundusnet.fitting.precision import Precision, check_precision, choose_precision
 from fundusnet.fitting.processes import fit_in_ranks, processes, start_fit, under_torchrun
@@ -109,6 +111,10 @@ def fit_here(cfg: DictConfig, folder: Path, datamodule: FundusDataModule | None 
         device = choose_device(cfg.trainer.accelerator, cfg.trainer.devices)
         data.store_features(module.to(device).eval().network, device)
         module.train()
+    if data.features is None:
+        image = torch.zeros(2, 3, data.prepared.size, data.prepared.size)
+        device = choose_device(cfg.trainer.accelerator, cfg.trainer.devices)
+        warn_if_too_large(module.cpu().network, image, data.batch_size, device)
     precision = _precision(cfg, folder, module, data)
     callbacks = make_callbacks(cfg)
     with quiet_lightning():
