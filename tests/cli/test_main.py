@@ -206,3 +206,10 @@ def test_runs_are_found_once_and_only_when_finished(tmp_path: Path) -> None:
     assert find_runs([str(tmp_path)]) == [tmp_path / "a", tmp_path / "b"]  # a sweep's folder: its jobs
     with pytest.raises(UserError, match="broken matches no finished run"):
         find_runs([str(tmp_path / "broken")])
+
+
+def test_keys_may_stand_on_both_sides_of_a_flag(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["seed=3", "--config-dir", str(tmp_path), "data.root=elsewhere", "--cfg", "job", "name=one"]
+    assert main(["train", "experiment=quickstart", *words]) == 0
+    told = capsys.readouterr().out
+    assert "\nseed: 3\n" in told and "  root: elsewhere\n" in told and "\nname: one\n" in told

@@ -341,3 +341,20 @@ def test_inputs(place: Path, tmp_path: Path) -> None:
     for given in (tmp_path, tmp_path / "images.csv"):
         _, entries = find_inputs(given)
         assert [(e.image_id, e.patient_id, e.eye) for e in entries] == [("a", "p1", "right"), ("b", "p1", "left")]
+
+
+def test_reservations_and_names_that_are_not_utf8_stand_in_the_tables(place: Path, tmp_path: Path) -> None:
+    y, x = np.mgrid[:200, :420]
+    eyes = (np.hypot(x - 105, y - 100) < 90) | (np.hypot(x - 315, y - 100) < 90)
+    cv2.imwrite(str(tmp_path / "two.png"), (np.stack([eyes * 40, eyes * 90, eyes * 180], axis=2)).astype(np.uint8))
+    twelve = cv2.imread(str(place / "eyes" / "raw" / "00.png")).astype(np.uint16) << 4
+    cv2.imwrite(str(tmp_path / "twelve.png"), twelve)
+    shutil.copy(tmp_path / "two.png", os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.png"))
+    folder = predict(config(place, "reservations", f"input={tmp_path}"))
+    flags = pd.read_csv(folder / "predictions.csv", keep_default_na=False).drop_duplicates("path")
+    flags = flags.set_index("path")["flags"].str.split(";")
+    assert "several_fields" in flags["two.png"] and "fewer_bits" in flags["twelve.png"]
+    assert "fewer_bits" not in flags["two.png"]
+    rejected = pd.read_csv(folder / "rejected.csv")
+    assert rejected.to_numpy().tolist() == [[r"caf\xe9.png", "file name is not UTF-8; rename the file"]]
+    assert "several fields" in (folder / "report.html").read_text()

@@ -20,6 +20,7 @@ from pydicom.uid import (
 
 from fundusnet.data import dicom
 from fundusnet.data.decode import Unreadable, picture_size, read_photograph
+from fundusnet.data.listing import photographs
 
 
 def write_dicom(file: Path, pixels: np.ndarray, *, jpeg: bool = False, **tags: object) -> Path:
@@ -126,3 +127,55 @@ def test_a_file_without_a_single_picture_is_refused(
     monkeypatch.setattr(dicom, "installed", lambda: False)
     with pytest.raises(Unreadable, match=r"needs pydicom: pip install .fundusnet\[dicom\]"):
         read_photograph(tmp_path / "whole.dcm")
+
+
+def test_the_window_decides_what_is_black_and_white(tmp_path: Path) -> None:
+    grey = np.linspace(0, 4095, 48 * 64).reshape(48, 64).round().astype(np.uint16)
+    tags = {"BitsStored": 12, "HighBit": 11, "WindowCenter": 2048, "WindowWidth": 1024}
+    shown = read_photograph(write_dicom(tmp_path / "w.dcm", grey, **tags)).pixels[..., 0].astype(float)
+    # PS3.3 C.11.2.1.2.1: linear between centre - 0.5 -+ (width - 1) / 2.
+    expected = np.clip((grey - 2047.5) / 1023 + 0.5, 0, 1) * 255
+    assert np.abs(shown - expected).max() <= 1
+    inverted = {**tags, "PhotometricInterpretation": "MONOCHROME1"}
+    other = read_photograph(write_dicom(tmp_path / "i.dcm", grey, **inverted)).pixels[..., 0]
+    assert np.abs(255 - other.astype(float) - expected).max() <= 1
+
+
+def test_the_window_is_of_rescaled_values(tmp_path: Path) -> None:
+    grey = np.linspace(0, 4095, 48 * 64).reshape(48, 64).round().astype(np.uint16)
+    tags = {"BitsStored": 12, "HighBit": 11, "RescaleSlope": 2, "RescaleIntercept": -1000}
+    file = write_dicom(tmp_path / "r.dcm", grey, WindowCenter=3096, WindowWidth=2048, **tags)
+    shown = read_photograph(file).pixels[..., 0].astype(float)
+    expected = np.clip((2.0 * grey - 1000 - 3095.5) / 2047 + 0.5, 0, 1) * 255
+    assert np.abs(shown - expected).max() <= 1
+
+
+def test_fewer_bits_than_the_file_offers_are_scaled_and_flagged(tmp_path: Path) -> None:
+    grey = np.linspace(0, 4095, 48 * 64).reshape(48, 64).round().astype(np.uint16)
+    photograph = read_photograph(write_dicom(tmp_path / "a.dcm", grey))
+    assert photograph.flags == ("fewer_bits",)
+    np.testing.assert_array_equal(photograph.pixels[..., 0], grey >> 4)
+    # Where the file says how many bits are stored, a dark picture stays dark.
+    dark = read_photograph(write_dicom(tmp_path / "b.dcm", grey >> 3, BitsStored=12, HighBit=11))
+    assert dark.flags == () and dark.pixels.max() == 4095 >> 7
+
+
+def test_a_file_without_a_preamble_is_read(tmp_path: Path) -> None:
+    whole = write_dicom(tmp_path / "whole.dcm", eye()).read_bytes()
+    (tmp_path / "bare.dcm").write_bytes(whole[132:])
+    np.testing.assert_array_equal(read_photograph(tmp_path / "bare.dcm").pixels, eye())
+
+
+def test_the_index_of_a_medium_is_no_photograph(tmp_path: Path) -> None:
+    write_dicom(tmp_path / "DICOMDIR", eye())
+    write_dicom(tmp_path / "eye.dcm", eye())
+    assert photographs(tmp_path) == [tmp_path / "eye.dcm"]
+
+
+def test_a_reason_of_several_lines_is_told_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise RuntimeError("Unable to decompress, all plugins lack dependencies:\n\tgdcm - requires python-gdcm")
+
+    monkeypatch.setattr("pydicom.pixels.utils.pixel_array", refuse)
+    with pytest.raises(Unreadable, match="lack dependencies: gdcm - requires python-gdcm"):
+        read_photograph(write_dicom(tmp_path / "eye.dcm", eye()))

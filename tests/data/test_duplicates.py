@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -11,11 +12,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
+from tiny import tiny_prepared
 
 from fundusnet.data.crop import crop_square, find_field
 from fundusnet.data.decode import Photograph, read_photograph
 from fundusnet.data.duplicates import close_hashes, duplicate_groups, fingerprint
 from fundusnet.data.listing import photographs
+from fundusnet.data.overlap import seen_before
 from fundusnet.data.sources import load_source
 
 Picture = NDArray[np.uint8]
@@ -114,3 +117,15 @@ class TestRealPhotographs:
         found = groups([*pictures, *(COPIES[kind](picture) for picture in pictures)])
         own = sum(one == other >= 0 for one, other in zip(found[: len(files)], found[len(files) :], strict=True))
         assert len(files) > 20 and own >= 0.95 * len(files)
+
+
+def test_sets_that_publish_the_same_images_are_known_by_their_ids(tmp_path: Path) -> None:
+    one, other = tiny_prepared(tmp_path / "one", seed=1), tiny_prepared(tmp_path / "other", seed=2)  # the same ids
+    rows = np.arange(4)
+    assert len(seen_before(one, rows, other, rows)) == 0
+    airogs, justraigs = (
+        replace(each, info={**each.info, "source": name}) for each, name in ((one, "airogs"), (other, "justraigs"))
+    )
+    assert seen_before(airogs, rows, justraigs, rows[:2]).tolist() == [0, 1]
+    assert len(seen_before(airogs, rows, replace(other, info={**other.info, "source": "aptos"}), rows)) == 0
+    assert seen_before(one, rows, one, rows).tolist() == [0, 1, 2, 3]

@@ -143,3 +143,11 @@ def test_a_small_shared_memory_is_said_before_training(
     assert "holds 0 MB" in told and "--shm-size=1g, or set data.num_workers=0" in told
     monkeypatch.setattr(loading.shutil, "disk_usage", lambda _: usage._replace(total=64_000_000))
     train(place, "enough", "data.num_workers=1")
+
+
+def test_a_run_that_was_killed_is_named_when_it_is_resumed(place: Path, caplog: pytest.LogCaptureFixture) -> None:
+    run = train(place, "killed")
+    (run / "status.json").write_text(json.dumps({"state": "running", "error": None, "seconds": 0.0}))
+    with caplog.at_level("WARNING"):
+        assert main(["train", f"resume={run}"]) == 0
+    assert "was killed without a word, perhaps out of memory" in caplog.text
