@@ -52,6 +52,8 @@ _UPRIGHT = {
 
 # Grey levels: of a jump that no seam of a good JPEG has (none of 230 real photographs), and of the field.
 _JUMP, _LIT = 7, 20
+_ALIKE = 3  # grey levels that columns of a small jump may differ
+_COLUMNS = 512  # that are enough to see a jump
 _TIFF_KIND = 254  # tag NewSubfileType; its lowest bit marks a smaller copy of another page
 
 
@@ -139,18 +141,21 @@ def has_jump(pixels: Pixels, reduction: int = 1) -> bool:
         pixels: A decoded JPEG ``(H, W, 3)``, not yet turned upright.
         reduction: Its original pixels per decoded pixel, 1 to 4.
     """
+    some = pixels[:, :: max(1, pixels.shape[1] // _COLUMNS)]
     for block in (8 // reduction, 16 // reduction):
-        seams = np.arange(block, len(pixels), block)
-        above, below = (pixels[rows].astype(np.int16) for rows in (seams - 1, seams))
-        step = below - above
-        lit = np.maximum(above, below).max(axis=2) > _LIT
-        for place in range(len(seams) - 1):
-            columns = lit[place] | lit[place + 1]
-            if columns.sum() < pixels.shape[1] / 4:
-                continue
-            both = step[place, columns] + step[place + 1, columns]
+        seams = np.arange(block, len(some), block)
+        above, below = (some[rows].astype(np.int16) for rows in (seams - 1, seams))
+        steps = below - above
+        lit = (np.maximum(above, below) > _LIT).any(axis=2)
+        columns, steps = lit[:-1] | lit[1:], steps[:-1] + steps[1:]
+        # Of a jump three quarters of the columns are on its side, by at least this much.
+        far = _JUMP - _ALIKE
+        sides = [((steps * sign >= far) & columns[..., None]).sum(axis=1).max(axis=1) for sign in (1, -1)]
+        count = columns.sum(axis=1)
+        for place in np.flatnonzero((count >= some.shape[1] / 4) & (np.maximum(*sides) > 0.75 * count)):
+            both = steps[place, columns[place]]
             middle = np.median(both, axis=0)
-            alike = (np.abs(both - middle) <= np.maximum(3, np.abs(middle) / 3)).mean(axis=0)
+            alike = (np.abs(both - middle) <= np.maximum(_ALIKE, np.abs(middle) / 3)).mean(axis=0)
             if ((np.abs(middle) >= _JUMP) & (alike > 0.75)).any():
                 return True
     return False
