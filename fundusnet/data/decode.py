@@ -53,7 +53,7 @@ _UPRIGHT = {
 # Grey levels: of a jump that no seam of a good JPEG has (none of 230 real photographs), and of the field.
 _JUMP, _LIT = 7, 20
 _ALIKE = 3  # grey levels that columns of a small jump may differ
-_COLUMNS = 512  # that are enough to see a jump
+_COLUMNS = 256  # that are enough to see a jump
 _TIFF_KIND = 254  # tag NewSubfileType; its lowest bit marks a smaller copy of another page
 
 
@@ -146,13 +146,17 @@ def has_jump(pixels: Pixels, reduction: int = 1) -> bool:
         seams = np.arange(block, len(some), block)
         above, below = (some[rows].astype(np.int16) for rows in (seams - 1, seams))
         steps = below - above
-        lit = (np.maximum(above, below) > _LIT).any(axis=2)
+        brighter = np.maximum(above, below)
+        lit = np.maximum(np.maximum(brighter[..., 0], brighter[..., 1]), brighter[..., 2]) > _LIT
         columns, steps = lit[:-1] | lit[1:], steps[:-1] + steps[1:]
         # Of a jump three quarters of the columns are on its side, by at least this much.
         far = _JUMP - _ALIKE
-        sides = [((steps * sign >= far) & columns[..., None]).sum(axis=1).max(axis=1) for sign in (1, -1)]
-        count = columns.sum(axis=1)
-        for place in np.flatnonzero((count >= some.shape[1] / 4) & (np.maximum(*sides) > 0.75 * count)):
+        count = np.count_nonzero(columns, axis=1)
+        possible = np.zeros(len(count), dtype=bool)
+        for channel in np.moveaxis(steps, 2, 0):
+            for side in (channel >= far, channel <= -far):
+                possible |= np.count_nonzero(side & columns, axis=1) > 0.75 * count
+        for place in np.flatnonzero(possible & (count >= some.shape[1] / 4)):
             both = steps[place, columns[place]]
             middle = np.median(both, axis=0)
             alike = (np.abs(both - middle) <= np.maximum(_ALIKE, np.abs(middle) / 3)).mean(axis=0)
