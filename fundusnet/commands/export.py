@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -62,15 +62,9 @@ def write_weights(network: TrainedNetwork, folder: Path) -> None:
     content = load_checkpoint(network.file)
     weights = {name: tensor.contiguous() for name, tensor in content["state_dict"].items()}
     save_file(weights, folder / "model.safetensors")
-    (folder / "model.safetensors").chmod(0o666 & ~_umask())  # the library makes it private
     description = {"hyper_parameters": content["hyper_parameters"], KEY: content[KEY]}
     write_json(folder / "model.json", description)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+    shutil.copymode(folder / "model.json", folder / "model.safetensors")  # which the library makes private
 
 
 def comparison_pictures(run: Path, network: TrainedNetwork, count: int) -> tuple[NDArray[np.uint8], str]:

@@ -94,11 +94,24 @@ def _open_checked(cfg: DictConfig, folder: Path, shard: Shard | None = None) -> 
 
 
 def _may_have_changed(cfg: DictConfig, prepared: PreparedSet, root: Path) -> bool:
-    """Whether the source is here, and not certainly as it was when the set was prepared."""
+    """Whether the source is here, and not certainly as it was when the set was prepared.
+
+    Raises:
+        UserError: The set was made from another source, other options, or another folder that is still there.
+    """
     info = prepared.info
-    here = str(root.resolve()) == info.get("root") and root.is_dir()
-    if not here or info.get("source") != cfg.data.source or info.get("options") != _options(cfg):
-        return False  # the set was moved, merged elsewhere or made by hand: it is all there is
+    if not root.is_dir() or not info.get("source"):
+        return False  # the photographs are gone, or Python made the set: it is all there is
+    asked = {"source": cfg.data.source, "options": _options(cfg), "root": str(root.resolve())}
+    moved = not Path(info["root"]).is_dir()
+    for key, value in asked.items():
+        if info.get(key) != value and not (key == "root" and moved):
+            raise UserError(
+                f"{prepared.folder} was prepared with data.{key}={info.get(key)}, and this command says {value}; "
+                "choose another data.folder, or leave it out"
+            )
+    if moved:
+        return False
     # A source of the user's own may read what does not lie below its root.
     return "." in cfg.data.source or info.get("state") != source_state(root)
 

@@ -59,8 +59,8 @@ def train(cfg: DictConfig) -> Result:
         task = task_of(cfg)
         with status_of(run, command()), wandb_finished():
             check_objects(cfg)
-            # A resumed run keeps the version of the set that it started with.
-            if not resumes or not (Path(cfg.data.folder) / "prepared.yaml").is_file():
+            # A run keeps the version of the set that its training started with.
+            if not any(run.rglob("*.ckpt")) or not (Path(cfg.data.folder) / "prepared.yaml").is_file():
                 cfg.data.folder = str(prepare_once(cfg).folder.resolve())
                 OmegaConf.save(cfg, run / "config.yaml")
             metrics = task.fit_and_score(cfg, run, fit)

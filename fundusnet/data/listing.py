@@ -25,8 +25,13 @@ _OTHER = frozenset(
 _SYSTEM = frozenset(("__macosx", "#recycle", "#snapshot", "$recycle.bin", "lost+found", "system volume information"))
 
 
-#: files that mark a folder as one of ours: a prepared set, one under way, predictions, a run
-_OWN = frozenset(("prepared.yaml", "journal.jsonl", "prediction.yaml", "status.json"))
+#: files that together mark a folder as one of ours: a prepared set, one under way, predictions, a run
+_OWN = (
+    {"prepared.yaml", "pixels.npy"},
+    {"journal.jsonl", "rows.npy"},
+    {"prediction.yaml"},
+    {"config.yaml", "status.json"},
+)
 
 
 @cache
@@ -92,7 +97,7 @@ def files_below(folder: Path, left: Counter[str] | None = None) -> Iterator[Path
 
     Args:
         folder: Where to look.
-        left: Counts the folders of systems that are left out, by name.
+        left: Counts the folders that are left out, by name.
     """
     waiting, linked, seen = [folder], list[Path](), set[str]()
     while waiting or linked:
@@ -106,7 +111,10 @@ def files_below(folder: Path, left: Counter[str] | None = None) -> Iterator[Path
         except OSError as error:
             log.warning("%s cannot be read and is left out: %s", place, error.strerror)
             continue
-        if place != folder and _OWN.intersection(entry.name for entry in entries):
+        names = {entry.name for entry in entries}
+        if place != folder and any(marks <= names for marks in _OWN):
+            if left is not None:
+                left[f"{place.name}/ of fundusnet"] += 1
             continue
         for entry in entries:
             if entry.name.startswith("."):

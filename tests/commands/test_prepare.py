@@ -21,6 +21,7 @@ from fundusnet.config.compose import compose
 from fundusnet.data import prepare as preparing
 from fundusnet.data.prepare_one import PrepareJob, prepare_one
 from fundusnet.data.prepared import PreparedSet, open_prepared
+from fundusnet.errors import UserError
 from fundusnet.runs.folder import read_config
 from fundusnet.system.locks import folder_lock
 
@@ -173,3 +174,15 @@ def test_a_run_keeps_the_version_it_was_trained_on(tmp_path: Path) -> None:
     again = evaluate(compose([f"run={first.run_dir}", "evaluation.bootstrap=20", "evaluation.panels=0"], "evaluate"))
     assert (again / "predictions.csv").read_text() == (first.run_dir / "predictions.csv").read_text()
     assert train(compose([f"resume={first.run_dir}"])).metrics == first.metrics
+
+
+def test_a_folder_made_from_something_else_is_refused(tmp_path: Path, decoded: list[str]) -> None:
+    graded(tmp_path, {"0/a": 1, "1/b": 2})
+    opened(tmp_path, "folder", "data.options.classes=[0,1]")
+    with pytest.raises(UserError, match=r"was prepared with data.options=.*choose another data.folder"):
+        opened(tmp_path, "folder", "data.options.classes=[1,0]")
+    shutil.copytree(tmp_path / "raw", tmp_path / "copy")
+    with pytest.raises(UserError, match=r"was prepared with data.root=.*raw, and this command says .*copy"):
+        opened(tmp_path, "folder", "data.options.classes=[0,1]", f"data.root={tmp_path / 'copy'}")
+    shutil.rmtree(tmp_path / "raw")  # moved
+    assert len(opened(tmp_path, "folder", "data.options.classes=[0,1]", f"data.root={tmp_path / 'copy'}")) == 2

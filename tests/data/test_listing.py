@@ -69,14 +69,24 @@ def test_what_systems_leave_behind_is_left_out_and_counted(tmp_path: Path, caplo
         assert said in caplog.text
 
 
-def test_our_own_results_below_the_photographs_are_none(tmp_path: Path) -> None:
+def test_our_own_results_below_the_photographs_are_none(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     eye(tmp_path / "a.png")
-    for place, mark in (("set", "prepared.yaml"), ("set.partial", "journal.jsonl"), ("out", "prediction.yaml")):
-        eye(tmp_path / place / "manifest/lesions/drusen/a.png")
-        (tmp_path / place / mark).write_text("")
-    eye(tmp_path / "run/figures/b.png")
-    (tmp_path / "run/status.json").write_text("{}")
-    assert names(tmp_path) == ["a.png"]
+    marks = {
+        "set": ("prepared.yaml", "pixels.npy"),
+        "set.partial": ("journal.jsonl", "rows.npy"),
+        "out": ("prediction.yaml",),
+        "run": ("config.yaml", "status.json"),
+    }
+    for place, files in marks.items():
+        eye(tmp_path / place / "figures" / "b.png")
+        for file in files:
+            (tmp_path / place / file).write_text("")
+    with caplog.at_level(logging.INFO):
+        assert photographs(tmp_path, say=True) == [tmp_path / "a.png"]
+    assert "set/ of fundusnet (1)" in caplog.text and "run/ of fundusnet (1)" in caplog.text
+    eye(tmp_path / "theirs" / "c.png")
+    (tmp_path / "theirs" / "status.json").write_text("a file of the user's own")
+    assert names(tmp_path) == ["a.png", "theirs/c.png"]
     assert names(tmp_path / "run" / "figures") == ["b.png"]
 
 
