@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import collections.abc
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from pkgutil import resolve_name
 from types import UnionType
@@ -174,6 +175,19 @@ def _unread(key: str, node: DictConfig, known: Mapping[str, Signature]) -> list[
         return [name for name in map(str, node) if name in PASSED.get(key, ())]
     read = signature.types.keys() - PASSED.get(key, set()) | HYDRA
     return [name for name in map(str, node) if name not in read]
+
+
+@cache
+def text_keys(verb: str) -> frozenset[str]:
+    """The keys of a verb that hold a name or a path whatever else is chosen."""
+    groups = [VERBS[verb].keys, *(TASKS.values() if verb == "train" else ())]
+    return frozenset(
+        f"{group}.{name}" if group else name
+        for layout in groups
+        for group, targets in layout.items()
+        for name, kind in _joined(targets, group).types.items()
+        if str in _kinds(kind) and not {int, float, bool} & {*_kinds(kind)}
+    )
 
 
 def _restore_text(cfg: DictConfig, overrides: Sequence[str], known: Mapping[str, Signature]) -> None:

@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml.error import MarkedYAMLError
 
-from fundusnet.config.check import check, unknown_key
+from fundusnet.config.check import check, text_keys, unknown_key
 from fundusnet.config.conf import conf_folder as conf_folder
 from fundusnet.config.conf import default_groups, places_of_keys
 from fundusnet.config.nearest import nearest
@@ -61,9 +61,22 @@ def readable(overrides: Sequence[str], verb: str, sweep: bool = False) -> list[s
             raise UserError(f"data={value} names several sources; train on one, or join their tables in a manifest")
         if value == "null" and key in defaults:
             words += [] if defaults[key] is None else [f"~{key}"]
+        elif key.lstrip("+") in text_keys(verb) and not re.search(r"""["'\[\]{}()$]""", value):
+            words.append(f"{key}={','.join(map(_as_text, value.split(',') if sweep else [value]))}")
         elif not (key.lstrip("+") == "debug" and value.lower() in ("true", "false", "1", "0")):
             words.append(quoted(override, sweep))
     return words
+
+
+def _as_text(value: str) -> str:
+    """``value`` as Hydra's grammar reads it as this very text; null stays null."""
+    value = value.strip()
+    try:
+        read = OverridesParser.create().parse_override(f"key={value}")
+        same = not read.is_sweep_override() and read.value() in (value, None)
+    except HydraException:
+        same = False
+    return value if same else _in_quotes(value)
 
 
 def quoted(override: str, sweep: bool = False) -> str:

@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 import fundusnet
 from fundusnet.cli.main import main
 from fundusnet.config.check import PASSED, check
-from fundusnet.config.compose import compose, conf_folder, quoted
+from fundusnet.config.compose import compose, conf_folder, quoted, readable
 from fundusnet.config.keys import TASKS, VERBS
 from fundusnet.config.signatures import signature_of
 from fundusnet.errors import UserError
@@ -386,3 +386,15 @@ def test_options_of_another_source_are_left_out_unless_given() -> None:
 def test_formats_are_a_list() -> None:
     with pytest.raises(UserError, match=r"formats=onnx is not valid: use a list, such as formats=\[onnx\]"):
         compose(["checkpoint=x", "formats=onnx"], "export")
+
+
+def test_a_sweep_over_names_keeps_each_as_it_was_typed() -> None:
+    assert readable(["data.root=2024_01,2025,eyes", "seed=0,1"], "train", sweep=True) == [
+        'data.root="2024_01","2025",eyes',
+        "seed=0,1",
+    ]
+    assert readable(["name=2024_01", "run_dir=null", "seed=1_0"], "train") == [
+        'name="2024_01"',
+        "run_dir=null",
+        "seed=1_0",
+    ]
