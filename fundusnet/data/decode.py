@@ -8,7 +8,7 @@ import struct
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -108,6 +108,7 @@ def read_photograph(path: Path | str, reduction: int = 1) -> Photograph:
             flags = ("damaged_rows",) if has_jump(finer, min(reduction, 4)) else ()
             size = (height, width) if orientation >= 5 else (width, height)
             return Photograph(turn_upright(pixels, orientation), *size, reduction, flags, orientation)
+        _decode_jpeg(data, (width, height), 8, "CMYK")  # Pillow, which knows its profiles, would not notice damage
     _check_single(image)
     if _is_deep_colour(image):
         stored, fewer = to_eight_bits(_decode_deep_colour(data))
@@ -261,11 +262,13 @@ def _orientation(image: Image.Image) -> int:
         return 1
 
 
-def _decode_jpeg(data: npt.NDArray[np.uint8], size: tuple[int, int], reduction: int) -> Pixels:
+def _decode_jpeg(
+    data: npt.NDArray[np.uint8], size: tuple[int, int], reduction: int, colours: Literal["RGB", "CMYK"] = "RGB"
+) -> Pixels:
     width, height = (-(-side // reduction) for side in size)
     try:
         # Stops at what libjpeg only warns of: it would fill up a damaged picture with grey.
-        pixels = simplejpeg.decode_jpeg(data, "RGB", min_width=width, min_height=height, min_factor=reduction)
+        pixels = simplejpeg.decode_jpeg(data, colours, min_width=width, min_height=height, min_factor=reduction)
     except ValueError as error:
         raise Unreadable(f"JPEG is damaged: {error}") from error
     return np.asarray(pixels, dtype=np.uint8)

@@ -249,6 +249,15 @@ def test_a_jpeg_cut_and_closed_is_rejected(tmp_path: Path, share: float, capfd: 
     assert capfd.readouterr().err == ""
 
 
+def test_a_damaged_jpeg_in_print_colours_is_rejected(tmp_path: Path) -> None:
+    Image.fromarray(eye()).convert("CMYK").save(tmp_path / "good.jpg", quality=92)
+    assert read_photograph(tmp_path / "good.jpg").width == 400
+    good = (tmp_path / "good.jpg").read_bytes()
+    (tmp_path / "bad.jpg").write_bytes(good[: len(good) // 2] + b"\xff\xd9")
+    with pytest.raises(Unreadable, match="JPEG is damaged: Corrupt JPEG data: premature end"):
+        read_photograph(tmp_path / "bad.jpg")
+
+
 def test_a_name_that_is_not_utf8_is_named(tmp_path: Path) -> None:
     with pytest.raises(Unreadable, match="file name is not UTF-8; rename the file"):
         read_photograph(tmp_path / "eye\\xff.jpg")

@@ -22,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from fundusnet.data.decode import Unreadable, read_photograph
 from fundusnet.data.manifest import LESION_COLUMNS, Manifest, images_table
 from fundusnet.data.sources import eye_side, found_near, listing
 from fundusnet.data.sources.tables import read_table, report_count, report_findings
@@ -221,8 +222,9 @@ def _thumbnails(files: list[Path]) -> npt.NDArray[np.float32]:
     """Grey thumbnails (N, 32*32), 0 … 255, NaN if unreadable; decoded at an eighth of the size."""
 
     def thumbnail(file: Path) -> npt.NDArray[np.float32]:
-        grey = cv2.imread(str(file), cv2.IMREAD_REDUCED_GRAYSCALE_8)
-        if grey is None:
+        try:
+            grey = cv2.cvtColor(read_photograph(file, 8).pixels, cv2.COLOR_RGB2GRAY)
+        except Unreadable:  # rejected by name when it is prepared
             return np.full(THUMBNAIL * THUMBNAIL, np.nan, np.float32)
         return cv2.resize(grey, (THUMBNAIL, THUMBNAIL), interpolation=cv2.INTER_AREA).astype(np.float32).ravel()
 
