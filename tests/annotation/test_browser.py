@@ -554,6 +554,43 @@ def test_two_tabs_do_not_overwrite_each_other_silently(reader: Reader, held: str
     other.tab.close()
 
 
+def test_two_conflicts_are_decided_one_by_one(reader: Reader) -> None:
+    """Two photographs changed in two tabs, one of them offline: a decision is about the photograph that is shown."""
+    both = {"eye00000", "eye00001"}
+    other = Reader(reader.tab.context.new_page(), reader.address).open()
+    reader.tab.route("**/answer", lambda route: route.abort())
+    for image_id in sorted(both):
+        reader.open(image_id=image_id)
+        reader.press("4", "x", "m")
+        reader.tab.keyboard.type(f"my {image_id}")
+        reader.press("Escape")
+        other.open(image_id=image_id)
+        other.press("2", "s")
+        other.wait_status("saved")
+    mine, theirs = {"membrane": ["disc_inferior"]}, {"hard_exudate": ["macula"]}
+
+    reader.tab.unroute("**/answer")
+    reader.find("#conflict").wait_for()
+    reader.tab.wait_for_timeout(700)  # until both have been refused
+    shown = reader.find("#conflict .which").inner_text()
+    left = (both - {shown}).pop()
+    assert shown in str(reader.find("#conflict img").get_attribute("src"))
+    assert f"my {shown}" in reader.find("#conflict .mine").inner_text(), "all that differs is said"
+    reader.press("Enter")
+    assert reader.find("#conflict").is_visible(), "an Enter meant for the page decides nothing"
+    reader.find("#conflict button", text="Keep mine").click()
+    reader.find("#conflict .which", text=left).wait_for()
+    reader.tab.wait_for_timeout(700)
+    assert reader.stored(left)["findings"] == theirs, "it was not shown yet"
+    assert reader.stored(shown)["findings"] == mine
+    reader.find("#conflict button", text="Use theirs").click()
+    reader.wait_status("saved")
+    assert reader.find("#conflict").is_hidden()
+    assert reader.stored(left)["findings"] == theirs
+    assert reader.stored(shown)["findings"] == mine
+    other.tab.close()
+
+
 def test_a_page_that_becomes_visible_again_shows_what_another_saved(reader: Reader) -> None:
     image_id = reader.image_id
     other = Reader(reader.tab.context.new_page(), reader.address).open(image_id=image_id)

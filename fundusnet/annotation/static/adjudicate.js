@@ -59,8 +59,12 @@ class Page {
         one.present === other.present && String([...one.regions].sort()) === String([...other.regions].sort()),
       status: showStatus,
       saved: () => {},
-      conflict: async (name, mine, theirs) =>
-        (await askConflict(JSON.parse(name).join(", "), this.#describe(mine), this.#describe(theirs))) === "mine",
+      conflict: async (name, mine, theirs) => {
+        const [imageId, finding] = JSON.parse(name);
+        const title = `${imageId}, ${this.#findings.get(finding)?.label ?? finding}`;
+        const versions = [mine, theirs].map((one) => [this.#describe(one)]);
+        return (await askConflict(title, photographPath(imageId, "screen"), ...versions)) === "mine";
+      },
       taken: () => this.#index >= 0 && this.turnTo(this.#index),
     });
     const view = { fit: () => this.#first?.fit(), zoom: (by) => this.#first?.zoom(by), pan: (x, y) => this.#first?.pan(x, y) };

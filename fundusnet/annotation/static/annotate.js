@@ -30,7 +30,12 @@ class Page {
       status: showStatus,
       progress: showProgress,
       conflict: async (imageId, mine, theirs) =>
-        (await askConflict(imageId, this.#screen.describe(mine), this.#screen.describe(theirs))) === "mine",
+        (await askConflict(
+          imageId,
+          photographPath(imageId, "screen"),
+          this.#screen.describe(mine),
+          this.#screen.describe(theirs),
+        )) === "mine",
       changed: (imageId) => imageId === this.imageId && this.#ready && this.#draw(),
     });
     this.#screen = new Screen(info, {

@@ -1,9 +1,8 @@
 /** Dialogs: why a photograph is ungradable, which version to keep, which photograph to show, keyboard shortcuts. */
 
+import { STATES } from "./answer.js";
 import { $, element } from "./dom.js";
 import { SHEET, keyCaps, regionGrid } from "./keys.js";
-
-const STATES = { todo: "to do", done: "done", skipped: "skipped", ungradable: "ungradable" };
 
 /** Ask for a reason; resolves to it, or to null. Number keys choose one. */
 export function askReason(reasons) {
@@ -14,17 +13,30 @@ export function askReason(reasons) {
   return ask(dialog, choices, pressed).then((value) => value || null);
 }
 
-/** Ask which of two versions to keep; resolves to "mine" or "theirs". The dialog cannot be dismissed. */
-export async function askConflict(name, mine, theirs) {
-  const dialog = $("conflict");
-  dialog.querySelector(".which").textContent = name;
-  dialog.querySelector(".mine").textContent = mine;
-  dialog.querySelector(".theirs").textContent = theirs;
-  const buttons = [...dialog.querySelectorAll("button")];
-  for (;;) {
-    const value = await ask(dialog, buttons);
-    if (value) return value;
-  }
+/** The conflict that is asked about now: two questions in one dialog would both take the one answer. */
+let conflict = Promise.resolve();
+
+/**
+ * Ask which of two versions, each a list of lines, to keep; resolves to "mine" or "theirs". Conflicts are asked about one
+ * after another. `picture`: address of the photograph. The dialog cannot be dismissed, and neither version has the focus,
+ * so that an Enter meant for the page decides nothing.
+ */
+export function askConflict(name, picture, mine, theirs) {
+  const asked = conflict.then(async () => {
+    const dialog = $("conflict");
+    dialog.querySelector(".which").textContent = name;
+    dialog.querySelector("img").src = picture;
+    for (const [side, lines] of Object.entries({ mine, theirs })) {
+      dialog.querySelector(`.${side}`).replaceChildren(...lines.map((line) => element("span", "", line)));
+    }
+    const buttons = [...dialog.querySelectorAll("button")];
+    for (;;) {
+      const value = await ask(dialog, buttons);
+      if (value) return value;
+    }
+  });
+  conflict = asked.catch(() => {});
+  return asked;
 }
 
 /** Choose among images [{ image_id, state }]; resolves to an index or null. */

@@ -1,5 +1,6 @@
 /** The panel beside the photograph: findings, regions of the chosen one, normal. Draws an answer and reports clicks. */
 
+import { STATES } from "./answer.js";
 import { $, element } from "./dom.js";
 import { Pad, tiles } from "./pad.js";
 
@@ -23,14 +24,19 @@ export class Panel {
     return this.#labels.get(region) ?? region;
   }
 
-  /** An answer in words, for titles, screen readers and dialogs. */
+  /** An answer in words: a list of lines that tells it from every other answer. */
   describe(answer) {
-    if (answer.ungradable !== null) return `ungradable: ${answer.ungradable}`;
-    if (answer.normal) return "normal";
-    const findings = this.#findings
+    const marks = this.#findings
       .filter(({ name }) => answer.findings[name])
       .map(({ name, label }) => `${label}: ${this.#regionNames(answer.findings[name])}`);
-    return findings.join("; ") || "nothing marked";
+    if (answer.ungradable !== null) marks.push(`ungradable: ${answer.ungradable}`);
+    if (answer.normal) marks.push("normal");
+    if (marks.length === 0) marks.push("nothing marked");
+    if (answer.comment) marks.push(`“${answer.comment}”`);
+    const at = (point) => point.map(Math.round).join(", ");
+    if (answer.disc && answer.fovea) marks.push(`disc at ${at(answer.disc)}; fovea at ${at(answer.fovea)}`);
+    if (answer.state !== "ungradable") marks.push(STATES[answer.state]);
+    return marks;
   }
 
   show(answer, chosen, temporalLeft) {
