@@ -192,8 +192,10 @@ def test_an_old_study_and_an_old_export_go_on_at_the_server(
     for words in (["folder=study"], ["folder=other", "earlier=exported", "annotators=[anna,ben]"]):
         assert main(["annotate", "data.root=photographs", "port=0", *words]) == 0
         assert "annotate at" in capsys.readouterr().out
-        assert main(["annotate", "data.root=photographs", words[0], "export=again"]) == 0
-        assert (untouched / "again" / "readings.csv").read_text() == (OLD / "exported" / "readings.csv").read_text()
+        assert main(["annotate", "data.root=photographs", words[0], f"export=again-{words[0]}"]) == 0
+        assert (untouched / f"again-{words[0]}" / "readings.csv").read_text() == (
+            OLD / "exported" / "readings.csv"
+        ).read_text()
 
 
 @pytest.mark.parametrize("runs", [FINDINGS, GRADING])

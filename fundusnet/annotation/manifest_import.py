@@ -5,17 +5,14 @@ from __future__ import annotations
 import logging
 import time
 from pathlib import Path
-from typing import Literal
 from uuid import NAMESPACE_URL, uuid5
 
 import sqlalchemy as sa
-from pydantic import BaseModel, ConfigDict, ValidationError
 from sqlalchemy import Connection
 
-from fundusnet.annotation.answers import Answer, Decision
+from fundusnet.annotation.record import RECORD, RecordedAnswer, RecordedDecision, read_record
 from fundusnet.annotation.storage import annotators, answers, assignments, decisions, images
 from fundusnet.annotation.study import Study
-from fundusnet.annotation.study_export import RECORD
 from fundusnet.data.manifest import COORDINATES, READING_COLUMNS, read_manifest
 from fundusnet.errors import UserError
 
@@ -36,7 +33,11 @@ def import_readings(study: Study, folder: Path) -> int:
     """
     with study.storage.write() as connection:
         known = set(connection.scalars(sa.select(images.c.image_id)))
-        given, decided = _from_export(folder) if (folder / RECORD).is_file() else (_from_manifest(folder), [])
+        if (folder / RECORD).is_file():
+            record = read_record(folder)
+            given, decided = record.answers, record.decisions
+        else:
+            given, decided = _from_manifest(folder), []
         named = [(answer.image_id, [*answer.findings]) for answer in given]
         for image_id, findings in named + [(decision.image_id, [decision.finding]) for decision in decided]:
             if image_id not in known:
@@ -49,44 +50,6 @@ def import_readings(study: Study, folder: Path) -> int:
     if new:
         log.info("imported %d answers from %s", new, folder)
     return new
-
-
-class RecordedAnswer(Answer):
-    """An answer in ``study.json``."""
-
-    image_id: str
-    annotator: str
-    saved: float
-    state: Literal["done", "ungradable"]
-
-
-class RecordedDecision(Decision):
-    """A decision in ``study.json``."""
-
-    image_id: str
-    adjudicator: str
-    saved: float
-
-
-class Record(BaseModel):
-    """``study.json``."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    format: Literal[1]
-    study: str
-    exported: str
-    answers: list[RecordedAnswer]
-    decisions: list[RecordedDecision]
-
-
-def _from_export(folder: Path) -> tuple[list[RecordedAnswer], list[RecordedDecision]]:
-    try:
-        record = Record.model_validate_json((folder / RECORD).read_bytes())
-    except (OSError, ValidationError) as error:
-        reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error.strerror
-        raise UserError(f"{folder / RECORD} was not written by an export ({reason}); export again") from error
-    return record.answers, record.decisions
 
 
 def _from_manifest(folder: Path) -> list[RecordedAnswer]:

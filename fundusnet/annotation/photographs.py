@@ -20,13 +20,15 @@ from fundusnet.annotation.initial_points import guess_eye
 from fundusnet.data.crop import find_field
 from fundusnet.data.decode import DAMAGED, Photograph, Unreadable, picture_size, read_photograph
 from fundusnet.data.jpeg import strip_metadata
-from fundusnet.system.files import replacing
+from fundusnet.system.files import replacing, write_text
 
 SCREEN_SIDE = 1600
 """Longest side in pixels of the picture that is sent until the reader zooms in."""
 SCREEN_QUALITY, FULL_QUALITY = 88, 95
 VERSION = 1  # increase it when the same file gives a different picture
 _CACHED = 4096
+# Says to programs that make backups, and to our own search for photographs, that these are not originals.
+_CACHE_TAG = "Signature: 8a477f597d28d172789f06886806bc55\n# Pictures of screen size, which can be made again.\n"
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,8 @@ class Photographs:
         """Serve files below ``root`` and cache pictures of screen size in ``cache``."""
         self._root = root.resolve()
         self._cache = cache
+        if not (cache / "CACHEDIR.TAG").is_file():
+            write_text(cache / "CACHEDIR.TAG", _CACHE_TAG)
         self._geometries: OrderedDict[str, Geometry] = OrderedDict()
         self._lock = threading.Lock()
 

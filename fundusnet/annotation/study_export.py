@@ -13,8 +13,10 @@ from typing import Any
 
 import pandas as pd
 
+from fundusnet.annotation.export_folder import earlier_export, replace_export, write_marker
 from fundusnet.annotation.initial_points import eye_of
 from fundusnet.annotation.readings import Readings, load_readings, readings_table, reference_points
+from fundusnet.annotation.record import FORMAT, RECORD
 from fundusnet.annotation.study import Study
 from fundusnet.data.decode import Unreadable
 from fundusnet.data.manifest import COORDINATES, READING_COLUMNS, Manifest, images_table, write_manifest
@@ -24,18 +26,14 @@ from fundusnet.system.shard import link
 
 log = logging.getLogger(__name__)
 
-RECORD = "study.json"
-"""What a manifest has no column for: answers as they were given, comments, times, decisions."""
-FORMAT = 1
-
 
 def export_study(study: Study, folder: Path) -> Path:
     """Write the readings so far to ``folder`` as a manifest, completely or not at all.
 
     ``images.csv`` lists all photographs of the study, ``readings.csv`` the finished readings, with each decision in
     place of the readings it settles (``readings_blind.csv`` has the readings without decisions, if there are any).
-    ``images/`` holds hard links to the photographs, or copies if the file system has no links. An earlier export in
-    ``folder`` is replaced.
+    ``images/`` holds hard links to the photographs, or copies if the file system has no links. An earlier export of
+    this study in ``folder`` is replaced; what else lies there stays where it is.
 
     Returns:
         ``folder``.
@@ -43,22 +41,22 @@ def export_study(study: Study, folder: Path) -> Path:
     Raises:
         UserError: The study was never started, or ``folder`` holds something else.
     """
-    target = Path(os.path.abspath(folder))  # noqa: PTH100 - a symbolic link is replaced, not followed
-    if target.exists() and not (target / RECORD).is_file() and (not target.is_dir() or any(target.iterdir())):
-        raise UserError(f"export={folder} exists and is not an earlier export; name another folder")
     if not study.key:
         raise UserError("there is no study to export here; start it first, with the same data.root, folder or database")
+    target = folder.resolve()  # a link stays, and what it points to is replaced
+    earlier = earlier_export(target, study.key)
     with study.storage.read() as connection:
         readings = load_readings(connection)
     target.parent.mkdir(parents=True, exist_ok=True)
     building = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
     try:
         _write(study, readings, building)
+        write_marker(building, study.key)
         building.chmod(0o755)  # mkdtemp made it private
-        _replace(target, building)
+        replace_export(target, building, earlier)
     finally:
         shutil.rmtree(building, ignore_errors=True)
-    return Path(folder)
+    return folder
 
 
 def _write(study: Study, readings: Readings, folder: Path) -> None:
@@ -128,18 +126,3 @@ def _record(study: Study, readings: Readings) -> dict[str, Any]:
             for d in readings.decisions.values()
         ],
     }  # fmt: skip
-
-
-def _replace(target: Path, building: Path) -> None:
-    """Put ``building`` in the place of ``target``; nobody ever sees half an export."""
-    if not target.exists():
-        building.rename(target)
-        return
-    old = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
-    try:
-        target.rename(old)
-        building.rename(target)
-    finally:
-        if not target.exists():
-            old.rename(target)
-        shutil.rmtree(old, ignore_errors=True)

@@ -25,12 +25,16 @@ _OTHER = frozenset(
 _SYSTEM = frozenset(("__macosx", "#recycle", "#snapshot", "$recycle.bin", "lost+found", "system volume information"))
 
 
-#: files that together mark a folder as one of ours: a prepared set, one under way, predictions, a run
+#: files that together mark a folder as one of ours: a prepared set, one under way, predictions, a run; a study, its
+#: pictures of screen size (and any other cache), its export
 _OWN = (
     {"prepared.yaml", "pixels.npy"},
     {"journal.jsonl", "rows.npy"},
     {"prediction.yaml"},
     {"config.yaml", "status.json"},
+    {"study.sqlite"},
+    {"CACHEDIR.TAG"},
+    {"study.json", "images.csv"},
 )
 
 

@@ -130,25 +130,6 @@ def test_a_withdrawn_decision_does_not_count(study: Study, tmp_path: Path) -> No
     assert labels(export_study(study, tmp_path / "out"))["a", "hemorrhage"][0] == "undecided"
 
 
-def test_export_again_replaces_the_earlier_one_and_nothing_else(study: Study, tmp_path: Path) -> None:
-    folder = export_study(study, tmp_path / "out")
-    (folder / "stale.csv").write_text("x")
-    (anna,) = pages(study, "anna")
-    anna.put("g", answer(findings={"drusen": ["temporal"]}))
-    export_study(study, folder)
-    assert not (folder / "stale.csv").exists()
-    assert "g" in set(read_manifest(folder).readings["image_id"])
-    assert sorted(entry.name for entry in tmp_path.iterdir() if entry.name.startswith(".")) == []
-    (tmp_path / "mine").mkdir()
-    (tmp_path / "mine" / "thesis.txt").write_text("x")
-    (tmp_path / "file").write_text("x")
-    for name in ("mine", "file"):
-        with pytest.raises(UserError, match="not an earlier export"):
-            export_study(study, tmp_path / name)
-    (tmp_path / "empty").mkdir()
-    export_study(study, tmp_path / "empty")
-
-
 def test_a_failed_export_leaves_the_earlier_one_intact(
     study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

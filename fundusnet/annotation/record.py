@@ -1,0 +1,52 @@
+"""``study.json`` of an export: what a manifest has no column for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from fundusnet.annotation.answers import Answer, Decision
+from fundusnet.errors import UserError
+
+RECORD = "study.json"
+FORMAT = 1
+
+
+class RecordedAnswer(Answer):
+    """An answer in ``study.json``."""
+
+    image_id: str
+    annotator: str
+    saved: float
+    state: Literal["done", "ungradable"]
+
+
+class RecordedDecision(Decision):
+    """A decision in ``study.json``."""
+
+    image_id: str
+    adjudicator: str
+    saved: float
+
+
+class Record(BaseModel):
+    """``study.json``."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    format: Literal[1]
+    study: str
+    exported: str
+    answers: list[RecordedAnswer]
+    decisions: list[RecordedDecision]
+
+
+def read_record(folder: Path) -> Record:
+    """``study.json`` of an export; raises UserError if no export wrote it."""
+    try:
+        return Record.model_validate_json((folder / RECORD).read_bytes())
+    except (OSError, ValidationError) as error:
+        reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error.strerror
+        raise UserError(f"{folder / RECORD} was not written by an export ({reason}); export again") from error
