@@ -121,6 +121,37 @@ class TrainFindings:
 
 
 @dataclass
+class Init:
+    """``fundusnet init``"""
+
+    table: str
+    images: str | None
+    output: str | None
+    columns: Any
+    classes: list[str]
+
+
+@dataclass
+class OwnColumns:
+    """``columns`` of ``fundusnet init``: the name of a column, false where there is none, null to guess it."""
+
+    image: str | list[str] | None
+    patient: str | bool | None
+    eye: str | bool | None
+    split: str | bool | None
+    grade: str | bool | None
+    findings: list[str] | bool | None
+    finding: str | bool | None
+    present: str | bool | None
+    annotator: str | bool | None
+    regions: str | bool | None
+    disc_x: str | bool | None
+    disc_y: str | bool | None
+    fovea_x: str | bool | None
+    fovea_y: str | bool | None
+
+
+@dataclass
 class Prepare:
     """``fundusnet prepare``"""
 
@@ -246,6 +277,11 @@ VERBS = {
             "data": (f"{__name__}.Data", f"{__name__}.Agreement"),
             "finding": (f"{__name__}.Finding",),
         },
+    ),
+    "init": Verb(
+        "turn a table of labels that you have into a data set: columns guessed, shown, written",
+        "fundusnet.commands.init.init",
+        {"": (f"{__name__}.Init",), "columns": (f"{__name__}.OwnColumns",)},
     ),
     "prepare": Verb(
         "turn photographs into a prepared set: cropped, resized, memory-mapped",

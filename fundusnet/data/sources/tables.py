@@ -13,7 +13,7 @@ from zipfile import BadZipFile
 
 import pandas as pd
 
-from fundusnet.data.delimiters import number_from, read_cells
+from fundusnet.data.delimiters import HEADER_WITHIN, number_from, read_cells
 from fundusnet.data.listing import photographs, suffixes
 from fundusnet.data.sources import found_near, listing
 from fundusnet.errors import UserError
@@ -24,7 +24,6 @@ log = logging.getLogger(__name__)
 NO_WORKBOOK = (
     BadZipFile, zlib.error, SyntaxError, KeyError, ValueError, TypeError, EOFError, OSError, NotImplementedError,
 )  # fmt: skip
-HEADER_WITHIN = 5  # rows in which the header is searched for
 
 
 @dataclass(frozen=True)
@@ -78,7 +77,7 @@ def read_table(
     """
     if not file.is_file():
         raise UserError(f"{file} is missing, {found_near(file)}")
-    lines = list(_read_excel(file) if file.suffix.lower() == ".xlsx" else read_cells(file, delimiter=delimiter))
+    lines = list(read_excel(file) if file.suffix.lower() == ".xlsx" else read_cells(file, delimiter=delimiter))
     for position, (_, header) in enumerate(lines[:HEADER_WITHIN]):
         places = {column.partition("|")[0]: _column_index(column, header) for column in (*required, *optional)}
         if all(places[column.partition("|")[0]] >= 0 for column in required):
@@ -183,7 +182,12 @@ def report_findings(source: str, lesions: pd.DataFrame, findings: Iterable[str],
         log.info("%s %s: present %d, absent %d, undecided %d", source, finding, present, absent, undecided)
 
 
-def _read_excel(file: Path) -> Iterator[tuple[int, list[str]]]:
+def read_excel(file: Path) -> Iterator[tuple[int, list[str]]]:
+    """Line number and cells of each row of the first sheet, as text.
+
+    Raises:
+        UserError: The workbook is damaged, or openpyxl is not installed.
+    """
     try:
         table = pd.read_excel(file, header=None, dtype=object, engine="openpyxl")
     except ImportError:

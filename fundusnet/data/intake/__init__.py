@@ -1,0 +1,1 @@
+"""A table that a user has, with columns of his own, read as a manifest."""

@@ -1,0 +1,265 @@
+"""What each column of a user's table is: guessed from its name and cells, or given."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+
+from fundusnet.data.delimiters import number_from
+from fundusnet.data.intake import words
+from fundusnet.data.intake.photographs import Photographs, is_mangled
+from fundusnet.data.intake.table import EYE, Table, one_row_an_eye
+from fundusnet.data.manifest import COORDINATES
+from fundusnet.data.sources import listing
+from fundusnet.errors import UserError
+
+#: what one column can be; ``findings`` are several
+ROLES = ("image", "patient", "eye", "split", "grade", "finding", "present", "annotator", "regions", *COORDINATES)
+SAMPLE = 2000  # rows that are tried for the column of photographs
+MOST_GRADES = 10
+#: share of the fullest yes-or-no column that another must reach, so that a sparse one does not spoil the rows
+FILLED = 0.9
+_IMAGE = re.compile(r"image|photo|picture|file|path|fundus|img|bild|scan|eye_id")
+_PATIENT = re.compile(
+    r"(?:patient|subject|participant|person|case|pat|pt)(?:_?(?:id|no|nr|num|number|code|key))?|patienten_?(?:id|nr)"
+    r"|pid|mrn|medical_record_number|hospital_(?:no|number|id)|nhs_(?:no|number)|patient_?identifier"
+)
+_ANNOTATOR = re.compile(
+    r"(?:annotator|reader|grader|rater|doctor|expert|observer|physician|ophthalmologist|examiner)"
+    r"(?:_?(?:id|no|nr|name|code))?|(?:read|graded|annotated|labell?ed)_by"
+)
+_REGIONS = re.compile(r"regions?|locations?|quadrants?|areas?")
+_GRADE = re.compile(r"(?:.*_)?(?:grade|grading|severity|stage|level|icdr)(?:_.*)?")
+_LABEL = re.compile(r"(?:.*_)?(?:label|class|diagnosis|category|target|dr|dme|amd)")
+_PLAIN_LABELS = ("label", "class", "diagnosis", "category", "target", "grade")
+_FINDING = re.compile(
+    r"(?:.*_)?(?:findings?|lesions?|diagnos[ei]s|labels?|diseases?|abnormalit(?:y|ies)|conditions?|pathology|category"
+    r"|class|keywords|signs?)"
+)
+_PRESENT = re.compile(r"present|presence|value|positive|is_present|label")
+_NO_FINDING = re.compile(
+    r"(?:.*_)?(?:un)?(?:gradable|gradeable|quality|sex|gender|male|female|dilated|mydria\w*|consent|included?"
+    r"|excluded?|usable|adequate|readable|smoker|smoking|normal|healthy)(?:_.*)?"
+)
+_SITES = {"fovea": re.compile(r"fovea|macula"), "disc": re.compile(r"dis[ck]|onh|papilla|optic")}
+_AXIS = re.compile(r"(?:^|_)([xy])(?:_|$)|([xy])$")
+
+
+@dataclass(frozen=True)
+class Columns:
+    """The names of the columns by what they are.
+
+    Attributes:
+        one: Role → column, of ``ROLES``; roles that the table has no column for are not there.
+        findings: Columns that say yes or no, a finding each.
+        marks: Those of them that only ever say yes, so that an empty cell means no rather than unknown.
+        without: Roles that the user said there is no column for.
+        unused: The other columns.
+    """
+
+    one: Mapping[str, str]
+    findings: tuple[str, ...] = ()
+    marks: frozenset[str] = frozenset()
+    without: frozenset[str] = frozenset()
+    unused: tuple[str, ...] = ()
+
+    def __getitem__(self, role: str) -> str | None:
+        return self.one.get(role)
+
+
+def understand_columns(
+    table: Table, pictures: Photographs, given: Mapping[str, object] | None = None
+) -> tuple[Table, Columns]:
+    """The columns of a table, and the table with a row for each photograph.
+
+    Args:
+        table: As it was read.
+        pictures: The photographs that it is about.
+        given: Role → column of the table, False if it has none, None to guess; ``image`` may be two columns, one for
+            either eye, and ``findings`` a list of columns.
+
+    Raises:
+        UserError: A role or column is unknown, or no column names a photograph.
+    """
+    named = {role: _names(table, role, value) for role, value in (given or {}).items() if value is not None}
+    images = named.pop("image", []) or _images(table, pictures)
+    by_eye = len(images) > 1
+    if by_eye:
+        _check_sides(images)
+        table = one_row_an_eye(table, images)
+        both = set(table.columns[: table.columns.index(words.side_in(images[0])[1])])
+        images = [words.side_in(images[0])[1]]
+        one: dict[str, str] = {"image": images[0], "eye": EYE}
+    else:
+        both, one = set(), {"image": images[0]}
+    one |= {role: _after_sides(each[0], table) for role, each in named.items() if role != "findings" and each}
+    free = [name for name in table.columns if name not in one.values()]
+    for role in ROLES[1:]:
+        if role in one or role in named or (role == "present" and "finding" not in one):
+            continue
+        if name := _guess(role, table, [name for name in free if name not in one.values()], by_eye):
+            one[role] = name
+    if "findings" in named:
+        findings = [_after_sides(name, table) for name in named["findings"]]
+    else:
+        findings = _finding_columns(table, [name for name in free if name not in {*one.values(), *both}])
+    marks = frozenset(name for name in findings if False not in map(words.yes_or_no, table.column(name)))
+    without = frozenset(role for role, each in named.items() if not each)
+    unused = tuple(name for name in table.columns if name not in {*one.values(), *findings})
+    return table, Columns(one, tuple(findings), marks, without, unused)
+
+
+def _names(table: Table, role: str, value: object) -> list[str]:
+    """The columns that ``columns.role=value`` names, none for False."""
+    listed = value if isinstance(value, list) else [] if value is False else [value]
+    for name in map(str, listed):
+        if name not in table.columns:
+            lower = {column.lower(): column for column in table.columns}
+            near = get_close_matches(name.lower(), lower, n=1, cutoff=0.5)
+            meant = f"did you mean '{lower[near[0]]}'" if near else f"it has {', '.join(table.columns[:12])}"
+            raise UserError(f"columns.{role}: {table.file.name} has no column '{name}'; {meant}")
+    return list(map(str, listed))
+
+
+def _check_sides(images: Sequence[str]) -> None:
+    sides = {words.side_in(name)[0] for name in images}
+    rests = {words.side_in(name)[1] for name in images}
+    if len(images) != 2 or sides != {"left", "right"} or len(rests) != 1:
+        raise UserError(
+            f"columns.image={list(images)}: two columns are one for either eye and named alike, such as left_image and "
+            "right_image; give one column"
+        )
+
+
+def _after_sides(name: str, table: Table) -> str:
+    """A column's name in a table with a row for each eye, where "Left diagnosis" became "diagnosis"."""
+    return name if name in table.columns else words.side_in(name)[1]
+
+
+def _images(table: Table, pictures: Photographs) -> list[str]:
+    """The column whose cells name most photographs, or two of them for left and right."""
+    step = max(1, len(table.rows) // SAMPLE)
+    for rows in (table.rows[::step], table.rows) if step > 1 else (table.rows,):
+        counts = {
+            name: len({file for row in rows for file in pictures.candidates(row[at])})
+            for at, name in enumerate(table.columns)
+        }
+        if any(counts.values()):
+            break
+    best = max(table.columns, key=lambda name: (counts[name], bool(_IMAGE.search(words.plain(name)))))
+    if not counts[best]:
+        raise _no_photograph(table, pictures)
+    side, rest = words.side_in(best)
+    if side:
+        for name in table.columns:
+            if counts[name] and words.side_in(name)[1] == rest and words.side_in(name)[0] not in ("", side):
+                return sorted((best, name), key=table.columns.index)
+    return [best]
+
+
+def _no_photograph(table: Table, pictures: Photographs) -> UserError:
+    if not pictures.files:
+        return UserError(f"images={pictures.folder}: no photograph in it, found {listing(pictures.folder)}")
+    cells = {name: next(filter(None, table.column(name)), "") for name in table.columns}
+    likely = [name for name in cells if _IMAGE.search(words.plain(name))] or list(table.columns)[:3]
+    examples = ", ".join(f"{name} '{cells[name]}'" for name in likely[:3])
+    mangled = next((name for name in table.columns if any(map(is_mangled, table.column(name)))), None)
+    if mangled:
+        return UserError(
+            f"table={table.file}: column '{mangled}' holds numbers that a spreadsheet shortened, such as "
+            f"{next(filter(is_mangled, table.column(mangled)))}; export the table again with that column as text"
+        )
+    return UserError(
+        f"no column of {table.file} names a photograph in {pictures.folder}: it has {examples}, and the folder "
+        f"{pictures.files[0].name}; choose the folder with images=FOLDER, or the column with columns.image=NAME"
+    )
+
+
+def _guess(role: str, table: Table, names: Sequence[str], by_eye: bool) -> str | None:
+    """The column of ``names`` that is most likely ``role``."""
+    if role in COORDINATES:
+        return next((name for name in names if _coordinate(name) == role and _numbers(table.column(name))), None)
+    tests: dict[str, Callable[[str, list[str]], int]] = {
+        "patient": lambda name, cells: (
+            not _yes_no(cells) and bool(_PATIENT.fullmatch(name) or (by_eye and name in ("id", "no", "nr")))
+        ),
+        "eye": lambda name, cells: _all(cells, lambda cell: bool(words.eye_of(cell))) and len(set(cells)) > 1,
+        "split": lambda name, cells: (
+            _all(cells, lambda cell: bool(words.split_of(cell)))
+            and any(words.split_of(cell) == "train" for cell in cells)
+        ),
+        "grade": _grade_score,
+        "finding": lambda name, cells: bool(_FINDING.fullmatch(name)) and _texts(cells) and len(set(cells)) > 1,
+        "present": lambda name, cells: bool(_PRESENT.fullmatch(name)) and _yes_no(cells),
+        "annotator": lambda name, cells: bool(_ANNOTATOR.fullmatch(name)),
+        "regions": lambda name, cells: bool(_REGIONS.fullmatch(name)) and _texts(cells),
+    }
+    scores: dict[str, int] = {}
+    for name in names:
+        if cells := [cell for cell in table.column(name) if not words.is_unknown(cell)]:
+            scores[name] = int(tests[role](words.plain(name), cells))
+    best = max(scores, key=lambda name: scores[name], default=None)
+    return best if best is not None and scores[best] else None
+
+
+def _grade_score(name: str, cells: list[str]) -> int:
+    """How likely a column holds grades: its name says so, and its cells are few numbers or words of known order."""
+    values = set(cells)
+    if not 2 <= len(values) <= MOST_GRADES or not (_GRADE.fullmatch(name) or _LABEL.fullmatch(name)):
+        return 0
+    numbers = {words.grade_number(value) for value in values}
+    known = None not in numbers or words.in_order(values) is not None
+    if not known or (_yes_no(cells) and name not in _PLAIN_LABELS):  # "glaucoma_label" or "dr" with 0 and 1: a finding
+        return 0
+    return 2 if _GRADE.fullmatch(name) else 1
+
+
+def _finding_columns(table: Table, names: Sequence[str]) -> list[str]:
+    """The columns that say yes in some rows and no in others; sparse ones are left out beside full ones."""
+    filled: dict[str, int] = {}
+    marks: list[str] = []  # yes or nothing
+    for name in names:
+        cells = [cell for cell in table.column(name) if not words.is_unknown(cell)]
+        answers = {words.yes_or_no(cell) for cell in cells}
+        if None in answers or True not in answers or _NO_FINDING.fullmatch(words.plain(name)):
+            continue
+        if False in answers:
+            filled[name] = len(cells)
+        elif len(cells) < len(table.rows):
+            marks.append(name)
+    full = FILLED * max(filled.values(), default=0)
+    return [name for name in names if name in marks or filled.get(name, -1) >= full]
+
+
+def _coordinate(name: str) -> str:
+    """ "fovea_x" and the like, "" if a column's name says none."""
+    text = words.plain(name)
+    site = next((site for site, pattern in _SITES.items() if pattern.search(text)), None)
+    axis = _AXIS.search(text)
+    return f"{site}_{axis[1] or axis[2]}" if site and axis else ""
+
+
+def _numbers(cells: Sequence[str]) -> bool:
+    known = [cell for cell in cells if not words.is_unknown(cell)]
+    try:
+        return bool(known) and all(number_from(cell) >= 0 for cell in known)
+    except ValueError:
+        return False
+
+
+def _texts(cells: Sequence[str]) -> bool:
+    """Whether most cells are words rather than numbers or yes and no."""
+    return 2 * sum(words.yes_or_no(cell) is None and bool(re.search(r"[^\W\d]{2}", cell)) for cell in cells) > len(
+        cells
+    )
+
+
+def _yes_no(cells: Sequence[str]) -> bool:
+    return all(words.yes_or_no(cell) is not None for cell in cells)
+
+
+def _all(cells: Sequence[str], test: Callable[[str], bool]) -> bool:
+    """Whether nearly all cells pass: a table has its slips."""
+    return sum(map(test, cells)) >= 0.95 * len(cells)

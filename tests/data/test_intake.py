@@ -1,0 +1,272 @@
+"""Tables such as people have, read as a manifest: odd columns, separators, encodings, and what spreadsheets do."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fundusnet.data.intake import words
+from fundusnet.data.intake.columns import Columns, understand_columns
+from fundusnet.data.intake.photographs import Photographs
+from fundusnet.data.intake.reading import Understood, read_rows
+from fundusnet.data.intake.table import read_any_table
+from fundusnet.errors import UserError
+
+
+def photographs(root: Path, *names: str) -> Path:
+    """Files of these names; reading a table opens none of them."""
+    for name in names:
+        file = root / "photographs" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch()
+    return root / "photographs"
+
+
+def understood(
+    root: Path,
+    text: str | bytes,
+    columns: Mapping[str, object] | None = None,
+    classes: Sequence[str] = (),
+    name: str = "labels.csv",
+) -> tuple[Understood, Columns]:
+    file = root / name
+    file.write_bytes(text.encode() if isinstance(text, str) else text)
+    pictures = Photographs(root / "photographs")
+    table, found = understand_columns(read_any_table(file, pictures), pictures, columns)
+    return read_rows(table, found, pictures, classes), found
+
+
+def cells(read: Understood, *names: str) -> dict[str, tuple[object, ...]]:
+    images = read.manifest.images
+    return {str(row.image_id): tuple(getattr(row, name) for name in names) for row in images.itertuples()}
+
+
+def marked(read: Understood) -> dict[str, set[str]]:
+    """Image → its findings; images that were not read are not there."""
+    readings = read.manifest.readings
+    return {str(name): set(rows["finding"]) - {""} for name, rows in readings.groupby("image_id")}
+
+
+def test_a_wide_table_with_columns_of_its_own(tmp_path: Path) -> None:
+    photographs(tmp_path, "IMG_01.jpg", "IMG_02.jpg", "IMG_03.jpg", "IMG_04.jpg")
+    read, columns = understood(
+        tmp_path,
+        "File Name;MRN;Laterality;Age;Haemorrhages;Hard exudates;Gradable;DR severity\n"
+        "IMG_01.jpg;7001;OD;61;yes;no;yes;2 - moderate\n"
+        "IMG_02.jpg;7001;OS;61;no;no;yes;0 - none\n"
+        "IMG_03.jpg;7002;OD;58;no;yes;yes;1 - mild\n",
+    )
+    assert columns.one == {"image": "File Name", "patient": "MRN", "eye": "Laterality", "grade": "DR severity"}
+    assert columns.unused == ("Age", "Gradable")
+    assert cells(read, "patient_id", "eye", "grade") == {
+        "IMG_01": ("7001", "right", 2),
+        "IMG_02": ("7001", "left", 0),
+        "IMG_03": ("7002", "right", 1),
+    }
+    assert marked(read) == {"IMG_01": {"hemorrhage"}, "IMG_02": set(), "IMG_03": {"hard_exudate"}}
+    assert read.findings == {"hemorrhage": (1, 2), "hard_exudate": (1, 2)} and read.readers == 1
+    assert "photographs without a row, left out: 1" in read.remarks
+
+
+def test_a_row_for_each_label(tmp_path: Path) -> None:
+    photographs(tmp_path, "a.png", "b.png", "c.png")
+    read, columns = understood(
+        tmp_path,
+        "image,reader,lesion,quadrant\na,anna,drusen,macula\na,ben,drusen,Superior-temporal|equator\na,ben,drusen,temporal\n"
+        "a,anna,Haemorrhage,supero temporal\nb,anna,normal,\nc,anna,Drusen;cotton wool spots,macula; disc superior\n",
+    )
+    assert columns.one == {"image": "image", "finding": "lesion", "annotator": "reader", "regions": "quadrant"}
+    rows = set(read.manifest.readings.itertuples(index=False, name=None))
+    assert rows == {
+        ("a", "anna", "drusen", "macula"),
+        ("a", "anna", "hemorrhage", "superotemporal"),
+        ("a", "ben", "drusen", "superotemporal;temporal"),
+        ("b", "anna", "", ""),
+        ("c", "anna", "drusen", "disc_superior;macula"),
+        ("c", "anna", "cotton_wool_patch", "disc_superior;macula"),
+    }
+    assert any("region 'equator' (1)" in remark for remark in read.remarks)
+
+
+def test_a_label_that_is_denied_was_looked_for(tmp_path: Path) -> None:
+    photographs(tmp_path, "a.png", "b.png")
+    read, _ = understood(tmp_path, "photo,finding,present\na,drusen,1\na,scar,0\nb,drusen,0\nb,scar,0\n")
+    assert marked(read) == {"a": {"drusen"}, "b": set()}
+
+
+def test_a_row_for_both_eyes_of_a_patient(tmp_path: Path) -> None:
+    photographs(tmp_path, "1l.jpg", "1r.jpg", "2l.jpg")
+    read, columns = understood(
+        tmp_path,
+        "ID,Sex,Left-Image,Right-Image,Left-Diagnosis,Right-Diagnosis,Diabetes\n"
+        "1,F,1l.jpg,1r.jpg,glaucoma,normal fundus,1\n2,M,2l.jpg,,scar,,0\n",
+    )
+    assert cells(read, "patient_id", "eye") == {"1l": ("1", "left"), "1r": ("1", "right"), "2l": ("2", "left")}
+    assert marked(read) == {"1l": {"glaucoma"}, "1r": set(), "2l": {"scar"}}
+    assert "Diabetes" in columns.unused  # of the patient: it says nothing of either eye
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "cp1252"])
+def test_delimiters_and_encodings(tmp_path: Path, delimiter: str, encoding: str) -> None:
+    photographs(tmp_path, "a.jpg", "b.jpg")
+    text = "Study of 2023: über 60\n\nphoto;eye;fovea x;finding\na;rechts;10,5;normal\nb;links;9;Rötung\n"
+    rows = text if delimiter == ";" else text.replace("10,5", "10.5").replace(";", delimiter)
+    read, _ = understood(tmp_path, rows.encode(encoding))
+    assert cells(read, "eye", "fovea_x") == {"a": ("right", 10.5), "b": ("left", 9.0)}
+    assert "rotung" in read.findings
+
+
+def test_photographs_are_found_by_what_is_left_of_their_names(tmp_path: Path) -> None:
+    folder = photographs(tmp_path, "site A/007.JPG", "site A/12.jpg", "site B/x.y.tif", "scan_3.png", "IM.0012.dcm")
+    found = Photographs(folder)
+    names = [r"D:\study\Site A\007.jpg", "7", "12.0", "x.y", "/home/x/SCAN_3.jpeg", "IM.0012", "13", "", "2.01704E+16"]
+    files = [None if file is None else file.name for file in found.match(names)]
+    assert files == ["007.JPG", "007.JPG", "12.jpg", "x.y.tif", "scan_3.png", "IM.0012.dcm", None, None, None]
+
+
+def test_masks_of_the_same_names_are_not_taken_for_photographs(tmp_path: Path) -> None:
+    folder = photographs(tmp_path, "images/1.jpg", "images/2.jpg", "images/3.jpg", "masks/1.png", "masks/2.png")
+    found = [file and file.parent.name for file in Photographs(folder).match(["1", "2", "3"])]
+    assert found == ["images", "images", "images"]
+    # With as many masks as photographs nothing tells them apart, except a folder in the cell.
+    photographs(tmp_path, "masks/3.png")
+    again = Photographs(folder)
+    assert again.match(["1", "2", "3"]) == [None, None, None]
+    assert [file and file.parent.name for file in again.match(["masks/1", "images/2"])] == ["masks", "images"]
+    with pytest.raises(UserError, match=r"several folders of .*choose one with images=FOLDER"):
+        understood(tmp_path, "id,label\n1,0\n2,1\n3,0\n")
+
+
+def test_a_column_of_numbers_is_not_taken_for_the_photographs(tmp_path: Path) -> None:
+    """RFMiD: photographs 1.png to 9.png, and columns of 0 and 1 whose cells are such names too."""
+    photographs(tmp_path, *(f"{number}.png" for number in range(1, 10)))
+    rows = "".join(f"{number % 2},{number},{number % 3 % 2}\n" for number in range(1, 10))
+    read, columns = understood(tmp_path, f"DR,ID,MH\n{rows}")
+    assert columns["image"] == "ID" and columns.findings == ("DR", "MH") and columns["grade"] is None
+    assert read.findings == {"dr": (5, 4), "mh": (3, 6)}
+
+
+def test_a_table_without_a_header(tmp_path: Path) -> None:
+    photographs(tmp_path, "a.jpg", "b.jpg")
+    read, columns = understood(tmp_path, "a.jpg,1\nb.jpg,0\n")
+    assert columns["image"] == "column 1" and read.findings == {"column_2": (1, 1)}
+
+
+def test_an_empty_cell_is_no_only_where_the_column_never_says_no(tmp_path: Path) -> None:
+    photographs(tmp_path, *(f"p{number}.jpg" for number in range(20)))
+    rows = [(f"p{number}", "x" if number < 3 else "", str(number % 2)) for number in range(20)]
+    rows[5] = ("p5", "", "")
+    rows[6] = ("p6", "", "unknown")
+    read, columns = understood(tmp_path, "photo,scar,drusen\n" + "".join(",".join(row) + "\n" for row in rows))
+    assert columns.marks == {"scar"}
+    assert marked(read)["p0"] == {"scar"} and marked(read)["p1"] == {"scar", "drusen"} and marked(read)["p4"] == set()
+    assert not {"p5", "p6"} & set(marked(read)) and {"p5", "p6"} <= set(read.manifest.images["image_id"])
+    assert any(remark.startswith("rows with some findings empty: 2") for remark in read.remarks)
+
+
+def test_repeated_rows_count_once_and_contradictions_are_left_out(tmp_path: Path) -> None:
+    photographs(tmp_path, "a.jpg", "b.jpg", "c.jpg")
+    read, _ = understood(tmp_path, "file,scar\na.jpg,1\nA.JPG,yes\nb.jpg,0\nb.jpg,1\nc.jpg,0\n")
+    assert marked(read) == {"a": {"scar"}, "c": set()}
+    assert "rows that repeat another one and count once: 1" in read.remarks
+    assert "left out, since their rows differ: 1: b.jpg (lines 4, 5)" in read.remarks
+
+
+@pytest.mark.parametrize(
+    ("values", "classes", "names", "grades"),
+    [
+        (["0", "2", "1"], [], ["0", "1", "2"], [0, 2, 1]),
+        (["1.0", "3,0", "2"], [], ["1", "2", "3"], [0, 2, 1]),
+        (["Glaucoma", "healthy", "Suspect"], [], ["healthy", "Suspect", "Glaucoma"], [2, 0, 1]),
+        (["R0", "R2", "R1"], ["none", "mild", "severe"], ["none", "mild", "severe"], [0, 2, 1]),
+        (["C", "A", "B"], ["a", "b", "c"], ["a", "b", "c"], [2, 0, 1]),
+    ],
+)
+def test_grades(tmp_path: Path, values: list[str], classes: list[str], names: list[str], grades: list[int]) -> None:
+    photographs(tmp_path, *(f"p{number}.jpg" for number in range(4)))
+    rows = "".join(f'p{number},"{value}"\n' for number, value in enumerate([*values, "n/a"]))
+    read, _ = understood(tmp_path, f"photo,grade\n{rows}", {"grade": "grade"}, classes)
+    assert list(read.manifest.classes) == names and list(read.grades.values()) == [1, 1, 1]
+    assert read.manifest.images["grade"].tolist()[:3] == grades and pd.isna(read.manifest.images["grade"].iloc[3])
+
+
+def test_grades_in_words_of_unknown_order_are_asked_for(tmp_path: Path) -> None:
+    photographs(tmp_path, "a.jpg", "b.jpg")
+    with pytest.raises(UserError, match=r"'type' of labels.csv holds red, blue; give the order .* classes=\[LOWEST"):
+        understood(tmp_path, "photo,type\na,red\nb,blue\n", {"grade": "type"})
+
+
+def test_patient_and_eye_from_the_names_of_the_files(tmp_path: Path) -> None:
+    photographs(tmp_path, "12_left.jpg", "12_right.jpg", "13_left.jpg")
+    text = "photo,scar\n12_left,1\n12_right,0\n13_left,0\n"
+    read, _ = understood(tmp_path, text)
+    assert cells(read, "patient_id", "eye") == {
+        "12_left": ("12", "left"),
+        "12_right": ("12", "right"),
+        "13_left": ("13", "left"),
+    }
+    refused, _ = understood(tmp_path, text, {"patient": False})
+    assert set(refused.manifest.images["patient_id"]) == {""} and refused.manifest.images["eye"].iloc[0] == "left"
+    # Names that merely end like an eye say nothing.
+    photographs(tmp_path / "other", "method.jpg", "period.jpg")
+    other, _ = understood(tmp_path / "other", "photo,scar\nmethod,1\nperiod,0\n")
+    assert set(other.manifest.images["eye"]) == {""}
+
+
+def test_numbers_that_a_spreadsheet_shortened_are_named(tmp_path: Path) -> None:
+    photographs(tmp_path, "20170413102628830.jpg", "20170413111955404.jpg")
+    with pytest.raises(UserError, match=r"'id' holds numbers that a spreadsheet shortened, such as 2.01704E\+16"):
+        understood(tmp_path, "id,label\n2.01704E+16,0\n2.01704E+16,1\n")
+
+
+@pytest.mark.parametrize(
+    ("text", "columns", "message"),
+    [
+        ("photo,scar\nx,1\ny,0\n", {}, r"no column of .* names a photograph in .*: it has photo 'x'"),
+        (
+            "photo,scar\na,1\n",
+            {"patient": "Scar"},
+            r"columns.patient: labels.csv has no column 'Scar'; did you mean 's",
+        ),
+        ("photo,scar\na,1\n", {"image": ["photo", "scar"]}, r"two columns are one for either eye and named alike"),
+        ("notes\nwithout a table\n", {}, r"holds no table"),
+    ],
+)
+def test_what_cannot_be_understood(tmp_path: Path, text: str, columns: dict[str, object], message: str) -> None:
+    photographs(tmp_path, "a.jpg")
+    with pytest.raises(UserError, match=message):
+        understood(tmp_path, text, columns)
+
+
+def test_a_workbook(tmp_path: Path) -> None:
+    photographs(tmp_path, "0012.jpg", "0013.jpg")
+    table = pd.DataFrame({"Image No": [12, 13, None], "Scar": [True, False, None], "Patient ID": [5.0, 6.0, None]})
+    table.to_excel(tmp_path / "labels.xlsx", index=False)
+    content = (tmp_path / "labels.xlsx").read_bytes()
+    read, _ = understood(tmp_path, content, name="labels.xlsx")
+    assert marked(read) == {"0012": {"scar"}, "0013": set()}
+    assert cells(read, "patient_id") == {"0012": ("5",), "0013": ("6",)}
+    with pytest.raises(UserError, match=r"save the table as CSV or \.xlsx"):
+        understood(tmp_path, content, name="labels.xls")
+
+
+@given(st.text(max_size=20))
+def test_words_take_any_cell(cell: str) -> None:
+    assert words.eye_of(cell) in ("", "left", "right") and words.yes_or_no(cell) in (True, False, None)
+    name = words.finding_name(cell)
+    assert name == words.plain(name) or words.plain(name) == ""
+    assert words.grade_number(cell) in (None, *range(10))
+
+
+def test_abbreviations_of_eyes() -> None:
+    for cell in ("R", "OD", "o.d.", "right eye (OD)", "Right", "rechts"):
+        assert words.eye_of(cell) == "right", cell
+    assert (
+        words.eye_of("OS") == "left" and words.eye_of("OU") == words.eye_of("both") == words.eye_of("left/right") == ""
+    )
