@@ -74,6 +74,7 @@ def _page(groups: Sequence[Group], findings: Sequence[str], entries: Entries, di
                 "delong": list(delong_rows(groups, finding, finding)),
                 "task": task_section(groups, finding, finding),
                 "faithfulness": faithfulness_sections(shown, finding),
+                "regions": tables.region_tables(shown, finding),
                 "subgroups": subgroup_tables(shown, finding),
                 "outcomes": list(_pictures(groups, finding, prepared)) if prepared is not None else [],
             }

@@ -14,15 +14,19 @@ import torch
 from numpy.typing import NDArray
 from omegaconf import DictConfig
 
+from fundusnet.data.labels import finding_labels
 from fundusnet.data.prepared import PreparedSet
+from fundusnet.data.regions import REGIONS
 from fundusnet.errors import UserError
 from fundusnet.evaluation import results
 from fundusnet.evaluation.calibration import at_temperature
 from fundusnet.evaluation.subgroups import attributes_asked
+from fundusnet.findings.by_region import ByRegion, find_regions, in_cells
 from fundusnet.findings.datamodule import FindingsDataModule
 from fundusnet.findings.faithfulness import map_faithfulness
 from fundusnet.findings.metrics import activation_in_regions, cue_fraction, pointing_hit
 from fundusnet.findings.module import GuidedModule
+from fundusnet.findings.region_statistics import MARKED, region_cells
 from fundusnet.findings.statistics import FINDINGS, by_finding, findings_metrics, with_predicted
 from fundusnet.system.progress import track
 
@@ -124,6 +128,7 @@ def score(module: GuidedModule, datamodule: FindingsDataModule, split: str, devi
     module = module.to(device).eval()
     datamodule.setup("test")
     prepared, rows = datamodule.prepared, []
+    marked = _marked_regions(datamodule)
     ids: list[str] = []
     maps: list[NDArray[np.float16]] = []
     loader = datamodule.in_order(datamodule.rows[split], images=module.flips)
@@ -140,12 +145,14 @@ def score(module: GuidedModule, datamodule: FindingsDataModule, split: str, devi
             "pointing_hit": pointing_hit(activation, lesion.gt(0).float().where(~lesion.isnan(), torch.nan)),
             "lesion_energy": activation_in_regions(activation, lesion),
         }
+        where = _by_region(datamodule, index, activation)
         images = prepared.manifest.images.iloc[index]
         for i, (image_id, patient) in enumerate(zip(images["image_id"], images["patient_id"], strict=True)):
             ids.append(image_id)
             for f, finding in enumerate(module.findings):
                 values = {name: float(column[i, f]) for name, column in table.items()}
-                rows.append({"image_id": image_id, "patient_id": patient, "finding": finding, **values})
+                cells = {**region_cells(where[i][f]), MARKED: ";".join(marked[index[i]][f])}
+                rows.append({"image_id": image_id, "patient_id": patient, "finding": finding, **values, **cells})
         maps.append(activation.numpy().astype(np.float16))
     return Scored(pd.DataFrame(rows), ids, np.concatenate(maps))
 
@@ -161,3 +168,32 @@ def _lesion_cells(prepared: PreparedSet, index: list[int], findings: list[str], 
                 whole = torch.from_numpy(mask).float()[None, None]
                 cells[i, f] = torch.nn.functional.adaptive_avg_pool2d(whole, (h, w))[0, 0]
     return cells
+
+
+def _by_region(
+    datamodule: FindingsDataModule, index: list[int], activation: torch.Tensor
+) -> list[list[ByRegion | None]]:
+    """Return for each image and finding where the map lies; None where disc or fovea are unknown."""
+    maps, size = activation.numpy(), datamodule.prepared.size
+    found: list[list[ByRegion | None]] = []
+    for of_image, row in zip(maps, index, strict=True):
+        points = datamodule.labels.points[row]
+        if points is None:
+            found.append([None] * len(of_image))
+        else:
+            disc, fovea = (in_cells(point, size, of_image.shape[-1]) for point in points)
+            found.append([find_regions(each, disc, fovea) for each in of_image])
+    return found
+
+
+def _marked_regions(datamodule: FindingsDataModule) -> list[list[tuple[str, ...]]]:
+    """Return for each photograph and finding the regions that are marked, or that its lesions touch; none if unknown.
+
+    The cue may be the lesions themselves; regions are compared all the same.
+    """
+    labels = datamodule.labels
+    if datamodule.cue != "regions":
+        labels = finding_labels(datamodule.prepared, datamodule.findings, datamodule.present, all_known=False)
+    return [
+        [tuple(name for name in REGIONS.values() if name in (each or ())) for each in row] for row in labels.regions
+    ]

@@ -16,6 +16,7 @@ from fundusnet.evaluation.intervals import Statistic
 from fundusnet.evaluation.operating_points import OperatingPoint, operating_point
 from fundusnet.evaluation.predictions import column, count_images, patient_clusters, read_predictions
 from fundusnet.evaluation.runs import System, metric_key
+from fundusnet.findings.region_statistics import MARKED, NAMED, region_metrics, statistics_of_all_regions
 from fundusnet.system.progress import track
 
 TITLES = {
@@ -28,6 +29,10 @@ TITLES = {
     "lift_tp": "Lift, true positives",
     "pointing_game": "Pointing game",
     "lesion_energy": "Lesion energy",
+    "region_auroc": "AUROC by region",
+    "region_auroc_present": "AUROC by region, finding present",
+    "region_sensitivity": "Sensitivity by region",
+    "region_specificity": "Specificity by region",
 }
 METRIC_NAMES = tuple(TITLES)
 COLUMNS = ("image_id", "patient_id", "finding", "label", "probability", "predicted", "air", "cue_fraction")
@@ -65,6 +70,10 @@ def findings_metrics(predictions: pd.DataFrame, *, split: str = "test", n: int =
             key: intervals.bootstrap(statistic, patients, n=n, seed=seed).as_metric()
             for key, statistic, patients in track(statistics, "bootstrap")
         },
+        "regions": {
+            finding: region_metrics(rows, n=n, seed=seed)
+            for finding, rows in track(tables.items(), "by region", total=len(tables))
+        },
     }
 
 
@@ -97,6 +106,7 @@ def finding_statistics(rows: pd.DataFrame) -> dict[str, Statistic]:
         "lift_tp": lift,
         "pointing_game": intervals.mean(column(rows, "pointing_hit"), present, "present images with lesion pixels"),
         "lesion_energy": intervals.mean(column(rows, "lesion_energy"), present, "present images with lesion pixels"),
+        **statistics_of_all_regions(rows),
     }
 
 
@@ -130,9 +140,14 @@ def operating_points(predictions: pd.DataFrame) -> dict[str, OperatingPoint]:
 
 
 def with_predicted(predictions: pd.DataFrame, thresholds: Mapping[str, float]) -> pd.DataFrame:
-    """Return a copy whose ``predicted`` is 1 where the probability reaches the finding's threshold."""
+    """Return a copy whose ``predicted`` is 1 where the probability reaches the finding's threshold.
+
+    ``regions`` are emptied where it does not: what is not there is nowhere.
+    """
     threshold = predictions["finding"].map(dict(thresholds))
-    return predictions.assign(predicted=(predictions["probability"] >= threshold).astype(int))
+    predicted = predictions["probability"] >= threshold
+    named = {NAMED: predictions[NAMED].where(predicted, "")} if NAMED in predictions else {}
+    return predictions.assign(predicted=predicted.astype(int), **named)
 
 
 def finding_tasks(predictions: pd.DataFrame, chosen: Mapping[str, Any] | None = None) -> list[BinaryTask]:
@@ -158,7 +173,7 @@ def by_finding(predictions: pd.DataFrame) -> dict[str, pd.DataFrame]:
 
 def read_findings(path: Path) -> dict[str, pd.DataFrame]:
     """Read ``predictions.csv``: the rows of each finding."""
-    return by_finding(read_predictions(path, COLUMNS, ("image_id", "patient_id", "finding")))
+    return by_finding(read_predictions(path, COLUMNS, ("image_id", "patient_id", "finding", NAMED, MARKED)))
 
 
 FINDINGS = System(

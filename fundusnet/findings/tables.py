@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from fundusnet.evaluation.groups import Group
-from fundusnet.evaluation.report import Differences, Entries
+from fundusnet.evaluation.report import Differences, Entries, first_runs
+from fundusnet.evaluation.runs import Run
 from fundusnet.evaluation.tables import NOT_MEASURED, cell, markdown_cell, markdown_table
+from fundusnet.findings.by_region import NAMES
 from fundusnet.findings.statistics import METRIC_NAMES, TITLES, count_labels
 
 OVERVIEW = ("auroc", "air_tp", "lift_tp", "pointing_game", "lesion_energy")
+BY_REGION = {
+    "auroc": "AUROC",
+    "auroc_present": "AUROC, finding present",
+    "sensitivity": "Sensitivity",
+    "specificity": "Specificity",
+}
 
 
 def finding_table(
@@ -45,6 +53,27 @@ def overview_table(
                 yield {"finding": finding, "label": f"difference to {groups[0].label}", "cells": changes}
 
 
+def region_tables(runs: Mapping[str, Run], finding: str) -> list[dict[str, Any]]:
+    """Return what the template shows of a finding: a table by region for each labelled run that has one."""
+    return [
+        {
+            "label": label,
+            "titles": list(BY_REGION.values()),
+            "rows": [
+                {
+                    "name": name,
+                    "marked": regions[name]["n_marked"],
+                    "unmarked": regions[name]["n_unmarked"],
+                    "cells": [cell(regions[name][metric]) for metric in BY_REGION],
+                }
+                for name in NAMES
+            ],
+        }
+        for label, run in runs.items()
+        if (regions := (run.results.get("regions") or {}).get(finding))
+    ]
+
+
 def counts(groups: Sequence[Group], finding: str) -> list[dict[str, Any]]:
     """Return how many images each group was scored on by label, summed over its seeds."""
     found = []
@@ -75,6 +104,12 @@ def markdown(groups: Sequence[Group], findings: Sequence[str], entries: Entries,
             ]
             for row in finding_table(groups, findings[0], entries, differences)
         ]
+    by_region = [
+        [finding, table["label"], *(markdown_cell(row["cells"][0]) for row in table["rows"])]
+        for finding in findings
+        for table in region_tables(first_runs(groups, finding), finding)
+    ]
+    where = f"AUROC by region:\n\n{markdown_table(['finding', 'method', *NAMES], by_region)}\n" if by_region else ""
     lines = []
     for finding in findings:
         of_groups = counts(groups, finding)
@@ -86,4 +121,4 @@ def markdown(groups: Sequence[Group], findings: Sequence[str], entries: Entries,
                 f"{who}{runs}: {one['n_present']} present ({one['n_without_cue']} without cue), "
                 f"{one['n_absent']} absent, {one['n_undecided']} undecided.  \n"
             )
-    return f"{markdown_table(head, rows)}\n{''.join(lines)}"
+    return f"{markdown_table(head, rows)}\n{where}{''.join(lines)}"

@@ -77,6 +77,21 @@ def test_every_image_of_another_set_is_scored_at_the_runs_threshold(run: Path, p
     assert OmegaConf.load(folder / "config.yaml").evaluated.run == str(run)
 
 
+def test_regions_are_scored_against_those_of_the_lesions(there: Path) -> None:
+    table = pd.read_csv(there / "predictions.csv", keep_default_na=False)
+    marked, named = (table[name].str.split(";").map(set) for name in ("marked_regions", "regions"))
+    touched = marked.map(lambda regions: "macula" in regions)
+    found = pd.Series(["macula" in regions for regions in named])
+    assert 1 < touched.sum() < len(table) and named[table["predicted"] == 0].map(lambda each: each == {""}).all()
+    entry, shown = metrics(there)["regions"]["drusen"]["macula"], row_of(there / "report.html", "By region", "Macula")
+    assert (entry["n_marked"], entry["n_unmarked"]) == (touched.sum(), (~touched).sum())
+    assert shown["Marked in"] == f"{touched.sum()} not in {(~touched).sum()}"
+    for name, value in (("sensitivity", found[touched].mean()), ("specificity", 1 - found[~touched].mean())):
+        assert entry[name]["value"] == pytest.approx(value)
+        assert shown[name.capitalize()].startswith(f"{value:.3f} ")
+    assert metrics(there)["metrics"]["region_sensitivity"]["ci95"][0] is not None
+
+
 def test_the_default_folder_is_named_after_the_source(run: Path, place: Path) -> None:
     where = ["data=csv", f"data.root={place}/other/raw", f"data.folder={place}/other/prepared"]
     folder = evaluate(compose([f"run={run}", *where, "split=test", "evaluation.bootstrap=5"], "evaluate"))

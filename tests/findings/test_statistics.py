@@ -60,8 +60,14 @@ def test_worked_by_hand(predictions: pd.DataFrame) -> None:
         "lift_tp": pytest.approx(0.6 / 0.15),
         "pointing_game": pytest.approx(2 / 3),
         "lesion_energy": None,
+        "region_auroc": None,  # no image has known regions
+        "region_auroc_present": None,
+        "region_sensitivity": None,
+        "region_specificity": None,
     }
     assert metrics["lesion_energy"]["reason"] == "no present images with lesion pixels"
+    assert metrics["region_sensitivity"]["reason"] == "no marked regions"
+    assert document["regions"] == {"hemorrhage": {}}
     assert metrics["auroc"]["unreliable"] is True
     assert document["counts"] == {"hemorrhage": {"n_present": 4, "n_absent": 2, "n_undecided": 1, "n_without_cue": 1}}
     # Patients a, b, c, and two images of unknown patients, each on its own.
