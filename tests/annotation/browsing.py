@@ -11,12 +11,14 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
+from fundusnet.data.manifest import read_manifest
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, BrowserContext, Locator
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
 
 DESKTOP = {"width": 1440, "height": 900}
 TABLET = {"width": 1024, "height": 768}
+SIZE = 240
+IMAGES = 8
 
 
 @contextmanager
@@ -83,6 +87,9 @@ class Server:
                 return answer.status == 200
         except OSError:
             return False
+
+
+Start = Callable[..., Server]
 
 
 class Reader:
@@ -192,3 +199,8 @@ def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def points_of(root: Path, image_id: str) -> tuple[tuple[float, float], tuple[float, float]]:
+    row = read_manifest(root).images.set_index("image_id").loc[image_id]
+    return (row.disc_x, row.disc_y), (row.fovea_x, row.fovea_y)

@@ -9,7 +9,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,84 +17,15 @@ from typing import TYPE_CHECKING, Any
 import cv2
 import numpy as np
 import pytest
-from browsing import TABLET, Reader, Server, launched_browser, new_reader
+from browsing import IMAGES, SIZE, TABLET, Reader, Server, Start, new_reader, points_of
 
 from fundusnet.data.manifest import Manifest, images_table, read_manifest, write_manifest
 from fundusnet.data.regions import REGIONS, cue_mask, region_map
-from fundusnet.data.sources.synthetic import load
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
 pytestmark = pytest.mark.browser
-
-SIZE = 240
-IMAGES = 8
-READERS = 40
-SPLITS = ("train", "train", "val", "val", "test", "test", "train", "train")
-Start = Callable[..., Server]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with launched_browser() as browser:
-        yield browser
-
-
-@pytest.fixture(scope="module")
-def eyes(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Drawn eyes, right and left in turns, with their points and a split; readings are what the tests make."""
-    folder = tmp_path_factory.mktemp("eyes")
-    drawn = load(folder / "drawn", images=IMAGES, size=SIZE, seed=1)
-    images = drawn.images.assign(split=SPLITS, patient_id=[f"p{row}" for row in range(IMAGES)])
-    write_manifest(Manifest(drawn.root, images), folder / "drawn")
-    for table in ("lesions.csv", "readings.csv"):
-        assert not (folder / "drawn" / table).exists()
-    return folder / "drawn"
-
-
-@pytest.fixture(scope="module")
-def start(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Start]:
-    """Start servers of studies of a manifest."""
-    servers: list[Server] = []
-
-    def begin(root: Path, *overrides: str) -> Server:
-        folder = tmp_path_factory.mktemp("study") / "study"
-        servers.append(Server(folder, f"data.root={root}", *overrides))
-        return servers[-1]
-
-    yield begin
-    for server in servers:
-        server.kill()
-
-
-@pytest.fixture(scope="module")
-def server(eyes: Path, start: Start) -> Server:
-    """A study of the drawn eyes with an annotator for every test: all read everything, and nobody sees the others."""
-    names = ",".join(f"reader{number}" for number in range(READERS))
-    return start(eyes, "data=csv", f"annotators=[{names}]", f"readings_per_image={READERS}")
-
-
-@pytest.fixture
-def link(server: Server) -> str:
-    """The link of an annotator who has read nothing yet."""
-    if not server.runs:
-        server.start()
-    return server.links.pop(min(server.links))
-
-
-@pytest.fixture
-def reader(browser: Browser, server: Server, link: str) -> Iterator[Reader]:
-    """An annotator of the drawn eyes, at the first photograph."""
-    reader = new_reader(browser, server).open(link)
-    yield reader
-    reader.tab.context.close()
-    assert reader.problems == []
-
-
-def points_of(root: Path, image_id: str) -> tuple[tuple[float, float], tuple[float, float]]:
-    row = read_manifest(root).images.set_index("image_id").loc[image_id]
-    return (row.disc_x, row.disc_y), (row.fovea_x, row.fovea_y)
 
 
 def places(regions: np.ndarray, number: int, margin: int = 3) -> list[tuple[int, int]]:

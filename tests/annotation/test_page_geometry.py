@@ -11,13 +11,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from browsing import launched_browser
 from numpy.typing import NDArray
 
 from fundusnet.data.regions import REGIONS, region_map
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Page
+    from playwright.sync_api import Browser, Page
 
 pytestmark = pytest.mark.browser
 STATIC = Path(__file__).resolve().parents[2] / "fundusnet" / "annotation" / "static"
@@ -54,23 +53,23 @@ def geometries() -> list[Geometry]:
 
 
 @pytest.fixture(scope="module")
-def page() -> Iterator[Page]:
+def page(browser: Browser) -> Iterator[Page]:
     """An empty page that has loaded geometry.js as ``geometry``."""
-    with launched_browser() as browser:
-        page = browser.new_page()
-        body = {"body": (STATIC / "geometry.js").read_text(), "content_type": "text/javascript"}
-        page.route("http://page.test/geometry.js", lambda route: route.fulfill(**body))
-        page.route("http://page.test/", lambda route: route.fulfill(body="<html></html>", content_type="text/html"))
-        page.goto("http://page.test/")
-        page.evaluate("async () => { window.geometry = await import('/geometry.js'); }")
-        page.evaluate(
-            """() => { window.pack = bytes => {
-                let text = "";
-                for (const byte of bytes) text += String.fromCharCode(byte);
-                return btoa(text);
-            }; }"""
-        )
-        yield page
+    page = browser.new_page()
+    body = {"body": (STATIC / "geometry.js").read_text(), "content_type": "text/javascript"}
+    page.route("http://page.test/geometry.js", lambda route: route.fulfill(**body))
+    page.route("http://page.test/", lambda route: route.fulfill(body="<html></html>", content_type="text/html"))
+    page.goto("http://page.test/")
+    page.evaluate("async () => { window.geometry = await import('/geometry.js'); }")
+    page.evaluate(
+        """() => { window.pack = bytes => {
+            let text = "";
+            for (const byte of bytes) text += String.fromCharCode(byte);
+            return btoa(text);
+        }; }"""
+    )
+    yield page
+    page.close()
 
 
 def maps(packed: list[str]) -> list[NDArray[np.uint8]]:

@@ -12,6 +12,7 @@ import { Overlay } from "./overlay.js";
 import { Pad, tiles } from "./pad.js";
 import { REGIONS } from "./geometry.js";
 import { showProgress, showStatus, toast } from "./status.js";
+import { nameIn, text } from "./text.js";
 import { View } from "./view.js";
 
 /** One picture in the row: a reading, or the decision. */
@@ -101,7 +102,7 @@ class Page {
     await this.#outbox.restore();
     this.#cases = await get("/api/adjudication");
     if (this.#cases.length === 0) {
-      this.#showMessage("There are no undecided findings.");
+      this.#showMessage(text("decision.none"));
       return;
     }
     const [imageId, finding] = location.hash.slice(1).split("/").map(decodeURIComponent);
@@ -113,12 +114,12 @@ class Page {
 
   async turnTo(index) {
     if (index < 0 || index >= this.#cases.length) {
-      toast(index < 0 ? "This is the first case." : "This is the last case.");
+      toast(text(index < 0 ? "place.first_case" : "place.last_case"));
       return;
     }
     this.#index = index;
     const { image_id: imageId, finding } = this.#case;
-    $("position").textContent = `${index + 1} of ${this.#cases.length}`;
+    $("position").textContent = text("place.of", { place: index + 1, count: this.#cases.length });
     $("name").textContent = imageId;
     $("finding").textContent = this.#findings.get(finding)?.label ?? finding;
     history.replaceState(null, "", `#${encodeURIComponent(imageId)}/${encodeURIComponent(finding)}`);
@@ -139,7 +140,7 @@ class Page {
       await this.#show(before?.image_id === imageId);
       this.#showMessage(null);
     } catch (error) {
-      if (this.#index === index) this.#showMessage(error instanceof Refused ? `${error.message}.` : "The server is unreachable.");
+      if (this.#index === index) this.#showMessage(error instanceof Refused ? `${error.message}.` : text("trouble.unreachable"));
     }
   }
 
@@ -147,16 +148,16 @@ class Page {
   decide(present) {
     if (!this.#image) return;
     if (present && this.#draft.regions.length === 0) {
-      toast("First click the regions that the finding involves.");
+      toast(text("decision.needs_regions"));
       return;
     }
     this.#set({ ...this.#draft, present });
     if (present === null) return;
     const order = this.#cases.map((_, step) => (this.#index + 1 + step) % this.#cases.length);
     const next = order.find((index) => !isDecided(this.#cases[index].decision));
-    if (next === undefined) toast("All cases are decided. Thank you!");
+    if (next === undefined) toast(text("decision.all"));
     else {
-      toast(`${this.#case.image_id}: ${present ? "present" : "absent"}`);
+      toast(text(`decision.made.${present ? "present" : "absent"}`, { image: this.#case.image_id }));
       this.turnTo(next);
     }
   }
@@ -220,7 +221,7 @@ class Page {
     readings.forEach((reading, place) => {
       const pane = this.#panes[place];
       const regions = reading.findings[finding] ?? [];
-      pane.title.textContent = `Reader ${reading.annotator}`;
+      pane.title.textContent = text("decision.reader", { letter: reading.annotator });
       pane.text.textContent = regions.map((name) => this.#labels.get(name)).join(", ") || unmarked(reading);
       pane.overlay.setPoints(disc, fovea, width, height);
       pane.overlay.show({ fill: { regions, colour } });
@@ -235,7 +236,7 @@ class Page {
   #draw() {
     const { present, regions } = this.#draft;
     const colour = this.#findings.get(this.#case.finding)?.colour ?? colourOf(0);
-    this.#decision.title.textContent = "Decision";
+    this.#decision.title.textContent = text("decision");
     this.#decision.text.textContent = this.#describe(this.#draft);
     this.#decision.overlay.show({ fill: { regions: present === false ? [] : regions, colour } });
     this.#pad.show(present === false ? [] : regions, colour, this.#temporalLeft);
@@ -251,15 +252,16 @@ class Page {
     item.style.setProperty("--finding", colour);
     const plan = element("span", "tiles");
     plan.append(...tiles(regions, this.#temporalLeft));
-    item.append(element("b", "", annotator), element("span", "", regions.length ? "present" : unmarked(reading)), plan);
+    item.append(element("b", "", annotator), element("span", "", regions.length ? text("decision.is_present") : unmarked(reading)), plan);
     if (comment) item.append(element("p", "", comment));
     return item;
   }
 
   #describe({ present, regions }) {
-    if (present === false) return "absent";
+    if (present === false) return text("decision.is_absent");
+    const decision = text(present ? "decision.is_present" : "decision.is_open");
     const where = regions.map((name) => this.#labels.get(name)).join(", ");
-    return `${present ? "present" : "not decided"}${where ? `: ${where}` : ""}`;
+    return where ? text("decision.in_regions", { decision, regions: where }) : decision;
   }
 
   #pointAt(region) {
@@ -278,16 +280,18 @@ class Page {
     return Boolean(region);
   }
 
-  #showMessage(text) {
-    $("loading").hidden = text === null;
-    $("loading").textContent = text ?? "";
-    document.body.classList.toggle("broken", text !== null);
+  #showMessage(message) {
+    $("loading").hidden = message === null;
+    $("loading").textContent = message ?? "";
+    document.body.classList.toggle("broken", message !== null);
   }
 }
 
 /** Text for a reader who did not mark the finding. */
 function unmarked({ ungradable }) {
-  return ungradable ? `ungradable: ${ungradable}` : "not marked";
+  return ungradable
+    ? text("answer.ungradable", { reason: nameIn("reason", ungradable) })
+    : text("reading.not_marked");
 }
 
 function isDecided(decision) {
@@ -301,8 +305,8 @@ async function open() {
     $("loading").hidden = false;
     $("loading").textContent =
       error instanceof Refused && error.status === 401
-        ? "You are not signed in. Open your personal link."
-        : `This page cannot be shown: ${error.message}`;
+        ? text("trouble.signed_out")
+        : text("trouble.start", { message: error.message });
   }
 }
 

@@ -9,6 +9,7 @@ import { $ } from "./dom.js";
 import { ACTIONS, regionOfKey } from "./keys.js";
 import { Screen } from "./screen.js";
 import { showProgress, showStatus, toast } from "./status.js";
+import { text } from "./text.js";
 import { Worklist } from "./worklist.js";
 
 const RETRY = 3_000;
@@ -83,7 +84,7 @@ class Page {
     showProgress(this.#info.progress);
     await this.#list.start();
     if (this.#list.entries.length === 0) {
-      showMessage("You have no photographs to read.");
+      showMessage(text("reading.none"));
       return;
     }
     const wanted = this.#list.indexOf(decodeURIComponent(location.hash.slice(1)));
@@ -95,7 +96,7 @@ class Page {
   async turnTo(index) {
     const count = this.#list.entries.length;
     if (index < 0 || index >= count) {
-      toast(index < 0 ? "This is the first photograph." : "This is the last photograph.");
+      toast(text(index < 0 ? "place.first" : "place.last"));
       return;
     }
     this.#readComment();
@@ -103,7 +104,7 @@ class Page {
     this.#index = index;
     this.#ready = false;
     const imageId = this.imageId;
-    $("position").textContent = `${index + 1} of ${count}`;
+    $("position").textContent = text("place.of", { place: index + 1, count });
     $("name").textContent = imageId;
     window.history.replaceState(null, "", `#${encodeURIComponent(imageId)}`);
     document.body.classList.add("turning");
@@ -137,10 +138,10 @@ class Page {
   #cannotShow(error) {
     document.body.classList.remove("turning");
     if (error instanceof Refused) {
-      showMessage(`${error.message}. Mark it ungradable (U), or continue with the next one.`);
+      showMessage(text("trouble.photograph", { message: error.message }));
       return;
     }
-    showMessage("This photograph cannot be loaded at the moment; retrying. Your marks are kept.");
+    showMessage(text("trouble.retrying"));
     const index = this.#index;
     setTimeout(() => document.body.classList.contains("broken") && index === this.#index && this.turnTo(index), RETRY);
   }
@@ -163,7 +164,7 @@ class Page {
     if (!region || !this.#ready) return;
     if (this.#chosen === null) {
       this.#screen.nudge();
-      toast("Choose a finding first, by its number or in the list.");
+      toast(text("reading.no_finding"));
       return;
     }
     // Regions depend on the points that were shown when they were clicked.
@@ -190,7 +191,7 @@ class Page {
     if (!this.#ready) return;
     const marked = Object.keys(this.answer.findings).length > 0;
     this.change(answers.toggleNormal(this.answer));
-    if (marked) toast("Marked as normal; all findings were removed.", { label: "Undo", run: () => this.undo() });
+    if (marked) toast(text("reading.now_normal"), { label: text("view.undo"), run: () => this.undo() });
   }
 
   mirror() {
@@ -201,16 +202,16 @@ class Page {
 
   undo() {
     this.#readComment();
-    this.#step(this.history?.canUndo, () => this.history.undo(), "Nothing to undo for this photograph.");
+    this.#step(this.history?.canUndo, () => this.history.undo(), "reading.nothing_to_undo");
   }
 
   redo() {
-    this.#step(this.history?.canRedo, () => this.history.redo(), "Nothing to redo for this photograph.");
+    this.#step(this.history?.canRedo, () => this.history.redo(), "reading.nothing_to_redo");
   }
 
   #step(can, step, otherwise) {
     if (!can) {
-      toast(otherwise);
+      toast(text(otherwise));
       return;
     }
     step();
@@ -222,38 +223,38 @@ class Page {
     this.#readComment();
     if (!answers.isComplete(this.answer)) {
       this.#screen.nudge();
-      toast("Nothing is marked yet. Press N if it is normal, or K to skip it.");
+      toast(text("reading.nothing_marked"));
       return;
     }
-    this.#finish(answers.done(this.answer), "Done");
+    this.#finish(answers.done(this.answer));
   }
 
   skip() {
     if (!this.answer) return;
     this.#readComment();
-    this.#finish(answers.skipped(this.answer), "Skipped");
+    this.#finish(answers.skipped(this.answer));
   }
 
   async ungradable() {
     if (!this.answer) return;
     const imageId = this.imageId;
     const reason = await askReason(this.#info.reasons);
-    if (reason && imageId === this.imageId) this.#finish(answers.ungradable(this.answer, reason), "Ungradable");
+    if (reason && imageId === this.imageId) this.#finish(answers.ungradable(this.answer, reason));
   }
 
   /** Finish this photograph and turn to the next; the note that follows offers to undo this. */
-  #finish(answer, word) {
+  #finish(answer) {
     const index = this.#index;
     const changed = !answers.same(answer, this.answer);
     this.change(answer);
     const undo = {
-      label: "Undo",
+      label: text("view.undo"),
       run: async () => {
         if (index !== this.#index) await this.turnTo(index);
         if (changed) this.undo();
       },
     };
-    toast(`${word}: ${this.imageId}`, undo);
+    toast(text(`reading.finished.${answer.state}`, { image: this.imageId }), undo);
     const next = this.#list.nextTodo(index);
     if (next !== null) this.turnTo(next);
     else this.#draw();
@@ -345,11 +346,11 @@ class Page {
 }
 
 /** Show a message in place of the photograph. */
-function showMessage(text) {
+function showMessage(message) {
   document.body.classList.add("broken");
   $("picture").hidden = true;
   $("loading").hidden = false;
-  $("loading").textContent = text;
+  $("loading").textContent = message;
 }
 
 async function open() {
@@ -359,11 +360,7 @@ async function open() {
     await new Page(info).start();
   } catch (error) {
     const signedOut = error instanceof Refused && error.status === 401;
-    showMessage(
-      signedOut
-        ? "You are not signed in. Open your personal link."
-        : `The page cannot start: ${error.message}`,
-    );
+    showMessage(signedOut ? text("trouble.signed_out") : text("trouble.start", { message: error.message }));
     if (error instanceof Unreachable) setTimeout(() => session().then(() => location.reload(), open), RETRY);
   }
 }

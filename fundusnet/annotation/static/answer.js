@@ -13,8 +13,6 @@ export const EMPTY = Object.freeze({
   state: "todo",
 });
 
-export const STATES = { todo: "to do", done: "done", skipped: "skipped", ungradable: "ungradable" };
-
 /** The part of an answer that the annotator decides, without version and seconds. */
 export function content({ findings, normal, ungradable, comment, disc, fovea, state }) {
   return { findings, normal, ungradable, comment, disc, fovea, state };

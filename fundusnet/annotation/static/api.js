@@ -1,5 +1,7 @@
 /** Requests to the server: JSON in both directions, the CSRF token, and errors by how to handle them. */
 
+import { nameIn } from "./text.js";
+
 const TIMEOUT = 10_000;
 
 /** No answer: the server is down, the network is gone, or the answer took too long. Try again later. */
@@ -25,7 +27,8 @@ export async function session() {
   if (person !== null && person !== now) throw new Refused(401, { error: "somebody else signed in in this browser" });
   person = now;
   csrf = answer.csrf;
-  return answer;
+  const named = (group) => (one) => ({ ...one, label: nameIn(group, one.name, one.label) });
+  return { ...answer, findings: answer.findings.map(named("finding")), regions: answer.regions.map(named("region")) };
 }
 
 export function get(path) {

@@ -1,8 +1,8 @@
 /** Dialogs: why a photograph is ungradable, which version to keep, which photograph to show, keyboard shortcuts. */
 
-import { STATES } from "./answer.js";
 import { $, element } from "./dom.js";
 import { SHEET, keyCaps, regionGrid } from "./keys.js";
+import { nameIn, text } from "./text.js";
 
 /** Ask for a reason; resolves to it, or to null. Number keys choose one. */
 export function askReason(reasons) {
@@ -45,7 +45,7 @@ export function askImage(images, current) {
   const choices = images.map(({ image_id: imageId, state }, index) => {
     const button = element("button", state);
     button.value = index;
-    button.append(element("b", "", String(index + 1)), element("span", "", imageId), element("i", "", STATES[state]));
+    button.append(element("b", "", String(index + 1)), element("span", "", imageId), element("i", "", text(`state.${state}`)));
     if (index === current) button.setAttribute("aria-current", "true");
     return button;
   });
@@ -76,29 +76,29 @@ export async function showKeys(label, temporalLeft) {
   );
   const regions = element("section");
   regions.append(
-    element("h3", "", "Regions of the chosen finding"),
+    element("h3", "", text("keys.pad")),
     pad,
-    element("p", "hint", "Laid out as in the picture, mirrored for the other eye. The number pad works the same way."),
+    element("p", "hint", text("keys.pad.hint")),
   );
   const groups = SHEET.map(([title, keys]) => {
     const section = element("section");
     const list = document.createElement("dl");
     for (const [names, does] of keys) {
       const term = document.createElement("dt");
-      term.append(...names.map((name) => (name === "…" ? "…" : element("kbd", "", name))));
-      list.append(term, element("dd", "", does));
+      term.append(...names.map((name) => (name === "…" ? name : element("kbd", "", nameIn("keys.cap", name)))));
+      list.append(term, element("dd", "", text(does)));
     }
-    section.append(element("h3", "", title), list);
+    section.append(element("h3", "", text(title)), list);
     return section;
   });
   dialog.querySelector(".columns").replaceChildren(groups[0], regions, ...groups.slice(1));
   await ask(dialog, []);
 }
 
-function choice(text, number) {
+function choice(reason, number) {
   const button = element("button");
-  button.value = text;
-  button.append(element("kbd", "", number <= 9 ? String(number) : ""), element("span", "", text));
+  button.value = reason;
+  button.append(element("kbd", "", number <= 9 ? String(number) : ""), element("span", "", nameIn("reason", reason)));
   return button;
 }
 

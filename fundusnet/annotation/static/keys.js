@@ -100,39 +100,39 @@ export function nameOf(event) {
   return (event.ctrlKey || event.metaKey ? "Ctrl+" : "") + shift + key;
 }
 
-/** The help sheet: groups of [keys, what they do]. */
+/** The help sheet: groups of [keys, what they do], both as keys of their texts. */
 export const SHEET = [
-  ["Reading", [
-    [["1", "…", "0"], "choose a finding"],
-    [["↑", "↓"], "choose the finding above or below"],
-    [["Backspace"], "remove the chosen finding"],
-    [["N"], "normal"],
-    [["M"], "comment (Esc to leave)"],
-    [["Ctrl", "Z"], "undo"],
-    [["Ctrl", "Shift", "Z"], "redo"],
+  ["keys.reading", [
+    [["1", "…", "0"], "keys.choose"],
+    [["↑", "↓"], "keys.neighbour"],
+    [["Backspace"], "keys.remove"],
+    [["N"], "keys.normal"],
+    [["M"], "keys.comment"],
+    [["Ctrl", "Z"], "keys.undo"],
+    [["Ctrl", "Shift", "Z"], "keys.redo"],
   ]],
-  ["Photographs", [
-    [["Enter"], "done, next photograph (in the comment: Ctrl Enter)"],
-    [["U"], "ungradable, with a reason"],
-    [["K"], "skip; it comes back at the end"],
-    [["←", "→"], "previous or next photograph"],
-    [["J"], "list of all photographs"],
+  ["keys.photographs", [
+    [["Enter"], "keys.done"],
+    [["U"], "keys.ungradable"],
+    [["K"], "keys.skip"],
+    [["←", "→"], "keys.turn"],
+    [["J"], "keys.list"],
   ]],
-  ["Disc and fovea", [
-    [["P"], "select the disc, then the fovea"],
-    [["← ↑ ↓ →"], "move it; with Shift ten times as far"],
-    [["O"], "other eye: mirror both points"],
+  ["keys.points", [
+    [["P"], "keys.select"],
+    [["← ↑ ↓ →"], "keys.move"],
+    [["O"], "keys.mirror"],
   ]],
-  ["View", [
-    [["+", "−"], "zoom; also mouse wheel or pinch"],
-    [["Shift", "← ↑ ↓ →"], "move the photograph; also by dragging"],
-    [["F"], "fit to window"],
-    [["Space"], "hold to hide all lines"],
-    [["H"], "show or hide regions"],
-    [["L"], "show or hide region names"],
-    [["R"], "red-free"],
-    [["B"], "brighter; with Shift darker"],
-    [["T"], "more contrast; with Shift less"],
-    [["V"], "reset brightness, contrast and colour"],
+  ["keys.view", [
+    [["+", "−"], "keys.zoom"],
+    [["Shift", "← ↑ ↓ →"], "keys.pan"],
+    [["F"], "keys.fit"],
+    [["Space"], "keys.peek"],
+    [["H"], "keys.regions"],
+    [["L"], "keys.names"],
+    [["R"], "keys.red_free"],
+    [["B"], "keys.brightness"],
+    [["T"], "keys.contrast"],
+    [["V"], "keys.reset"],
   ]],
 ];

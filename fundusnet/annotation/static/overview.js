@@ -2,6 +2,7 @@
 
 import { Refused, get, session } from "./api.js";
 import { $, element } from "./dom.js";
+import { nameIn, text } from "./text.js";
 
 const INTERVAL = 20_000;
 const NAMESPACE = "http://www.w3.org/2000/svg";
@@ -10,14 +11,14 @@ function show(overview, labels) {
   const done = overview.annotators.reduce((sum, { done: own }) => sum + own, 0);
   const total = overview.annotators.reduce((sum, { total: own }) => sum + own, 0);
   $("figures").replaceChildren(
-    figure("Photographs", overview.images),
-    figure("Readings done", done, `of ${total}`),
-    figure("Undecided", overview.undecided.length),
-    figure("Ungradable", overview.ungradable.length),
+    figure(text("overview.photographs"), overview.images),
+    figure(text("overview.readings"), done, text("overview.of", { total })),
+    figure(text("overview.undecided"), overview.undecided.length),
+    figure(text("overview.ungradable"), overview.ungradable.length),
   );
   $("annotators").replaceChildren(...overview.annotators.map(annotator));
   $("agreement").replaceChildren(...overview.agreement.map((row) => agreement(row, labels)));
-  $("undecided-count").textContent = overview.undecided.length || "none";
+  $("undecided-count").textContent = overview.undecided.length || text("overview.none");
   $("undecided").replaceChildren(...overview.undecided.map((row) => undecided(row, labels)));
   $("ungradable-section").hidden = overview.ungradable.length === 0;
   $("ungradable-count").textContent = overview.ungradable.length;
@@ -38,17 +39,17 @@ function annotator({ name, done, total, median_seconds: median }) {
   const bar = element("progress");
   bar.max = Math.max(1, total);
   bar.value = done;
-  bar.setAttribute("aria-label", `${name}: ${done} of ${total}`);
-  const time = median === null ? element("span", "none", "none yet") : element("span", "", duration(median));
-  return row([name, bar, [`${done} of ${total}`, "number"], [time, "number"]]);
+  bar.setAttribute("aria-label", text("overview.progress.label", { name, done, total }));
+  const time = median === null ? element("span", "none", text("overview.no_time")) : element("span", "", duration(median));
+  return row([name, bar, [text("place.of", { place: done, count: total }), "number"], [time, "number"]]);
 }
 
 function agreement({ finding, kappa_image: byImage, kappa_region: byRegion, images, present, ...rest }, labels) {
-  const why = rest.reason ?? "too few readings yet";
+  const why = nameIn("kappa", rest.reason, rest.reason ?? text("overview.too_few"));
   return row([
     labels.get(finding) ?? finding,
-    kappa(byImage, rest.reason_image ?? why),
-    kappa(byRegion, rest.reason_region ?? why),
+    kappa(byImage, nameIn("kappa", rest.reason_image, rest.reason_image ?? why)),
+    kappa(byRegion, nameIn("kappa", rest.reason_region, rest.reason_region ?? why)),
     [String(images), "number"],
     [String(present), "number"],
   ]);
@@ -86,18 +87,19 @@ function undecided({ image_id: imageId, finding, present, readings }, labels) {
   link.href = `/adjudicate#${encodeURIComponent(imageId)}/${encodeURIComponent(finding)}`;
   link.append(
     element("span", "", imageId),
-    element("i", "", `${labels.get(finding) ?? finding}: ${present} of ${readings}`),
+    element("i", "", text("overview.undecided.case", { finding: labels.get(finding) ?? finding, present, readings })),
   );
   item.append(link);
   return item;
 }
 
-function ungradable({ image_id: imageId, reasons = [], readings }) {
+function ungradable({ image_id: imageId, reasons, readings }) {
+  const words = reasons.map((reason) => nameIn("reason", reason));
   const item = element("li");
   const box = element("div");
   box.append(
     element("span", "", imageId),
-    element("i", "", `${reasons.join(", ")}${readings ? ` (${reasons.length} of ${readings})` : ""}`),
+    element("i", "", text("overview.ungradable.case", { reasons: words.join(", "), count: words.length, readings })),
   );
   item.append(box);
   return item;
@@ -116,7 +118,9 @@ function row(cells) {
 
 function duration(seconds) {
   const whole = Math.round(seconds);
-  return whole < 60 ? `${whole} s` : `${Math.floor(whole / 60)} min ${whole % 60} s`;
+  return whole < 60
+    ? text("overview.seconds", { seconds: whole })
+    : text("overview.minutes", { minutes: Math.floor(whole / 60), seconds: whole % 60 });
 }
 
 async function refresh(labels) {
@@ -125,7 +129,7 @@ async function refresh(labels) {
   } catch (error) {
     $("message").hidden = false;
     $("message").textContent =
-      error instanceof Refused ? `Cannot be shown: ${error.message}` : "The server is unreachable; trying again.";
+      error instanceof Refused ? text("trouble.overview", { message: error.message }) : text("trouble.unreachable");
   }
   setTimeout(() => refresh(labels), INTERVAL);
 }
@@ -137,8 +141,8 @@ async function open() {
   } catch (error) {
     $("message").textContent =
       error instanceof Refused && error.status === 401
-        ? "You are not signed in. Open your personal link."
-        : `The page cannot start: ${error.message}`;
+        ? text("trouble.signed_out")
+        : text("trouble.start", { message: error.message });
   }
 }
 

@@ -2,6 +2,7 @@
 
 import { element } from "./dom.js";
 import { keyCaps, regionGrid } from "./keys.js";
+import { text } from "./text.js";
 
 export class Pad {
   #place;
@@ -52,7 +53,7 @@ export class Pad {
   #button(region, x, y) {
     const button = element("button", region ? "" : "quiet");
     const cap = element("kbd", "", region ? (this.#caps?.[y][x] ?? "") : "⌫");
-    button.append(cap, element("span", "", region ? this.#labels.get(region) : "clear"));
+    button.append(cap, element("span", "", region ? this.#labels.get(region) : text("reading.clear")));
     button.addEventListener("click", () => (region ? this.#on.toggle(region) : this.#on.clear()));
     if (!region) return button;
     button.dataset.region = region;

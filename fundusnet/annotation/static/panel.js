@@ -1,8 +1,8 @@
 /** The panel beside the photograph: findings, regions of the chosen one, normal. Draws an answer and reports clicks. */
 
-import { STATES } from "./answer.js";
 import { $, element } from "./dom.js";
 import { Pad, tiles } from "./pad.js";
+import { nameIn, text } from "./text.js";
 
 export class Panel {
   #findings;
@@ -28,14 +28,14 @@ export class Panel {
   describe(answer) {
     const marks = this.#findings
       .filter(({ name }) => answer.findings[name])
-      .map(({ name, label }) => `${label}: ${this.#regionNames(answer.findings[name])}`);
-    if (answer.ungradable !== null) marks.push(`ungradable: ${answer.ungradable}`);
-    if (answer.normal) marks.push("normal");
-    if (marks.length === 0) marks.push("nothing marked");
-    if (answer.comment) marks.push(`“${answer.comment}”`);
-    const at = (point) => point.map(Math.round).join(", ");
-    if (answer.disc && answer.fovea) marks.push(`disc at ${at(answer.disc)}; fovea at ${at(answer.fovea)}`);
-    if (answer.state !== "ungradable") marks.push(STATES[answer.state]);
+      .map(({ name, label }) => text("reading.finding", { finding: label, regions: this.#regionNames(answer.findings[name]) }));
+    if (answer.ungradable !== null) marks.push(text("answer.ungradable", { reason: nameIn("reason", answer.ungradable) }));
+    if (answer.normal) marks.push(text("answer.normal"));
+    if (marks.length === 0) marks.push(text("answer.nothing"));
+    if (answer.comment) marks.push(text("answer.comment", { comment: answer.comment }));
+    const [disc, fovea] = [answer.disc, answer.fovea].map((point) => point?.map(Math.round).join(", "));
+    if (disc && fovea) marks.push(text("answer.points", { disc, fovea }));
+    if (answer.state !== "ungradable") marks.push(text(`state.${answer.state}`));
     return marks;
   }
 
@@ -46,14 +46,16 @@ export class Panel {
       const where = this.#regionNames(regions);
       row.button.classList.toggle("marked", regions.length > 0);
       row.button.setAttribute("aria-pressed", String(name === chosen));
-      row.button.setAttribute("aria-label", `${label}: ${where || "not marked"}`);
+      row.button.setAttribute("aria-label", text("reading.finding", { finding: label, regions: where || text("reading.not_marked") }));
       row.button.title = where;
       row.count.textContent = regions.length || "";
       row.map.replaceChildren(...tiles(regions, temporalLeft));
     }
     $("normal").setAttribute("aria-pressed", String(answer.normal));
     const finding = this.#findings.find(({ name }) => name === chosen);
-    $("pad-title").textContent = finding ? `Regions: ${finding.label}` : "Regions: choose a finding first";
+    $("pad-title").textContent = finding
+      ? text("reading.regions_of", { finding: finding.label })
+      : text("reading.choose_first");
     this.#pad.show(finding ? (answer.findings[chosen] ?? []) : null, finding?.colour, temporalLeft);
   }
 

@@ -7,6 +7,7 @@ import { Overlay } from "./overlay.js";
 import { Panel } from "./panel.js";
 import { Points } from "./points.js";
 import { notice } from "./status.js";
+import { nameIn, text } from "./text.js";
 import { View } from "./view.js";
 
 export class Screen {
@@ -95,14 +96,17 @@ export class Screen {
   }
 
   #drawNotice({ ungradable, disc, state }, last) {
-    if (ungradable !== null) notice(`Ungradable: ${ungradable}`, { label: "Mark as gradable", run: this.on.gradable });
+    if (ungradable !== null) {
+      const reason = nameIn("reason", ungradable);
+      notice(text("reading.is_ungradable", { reason }), { label: text("reading.gradable"), run: this.on.gradable });
+    }
     else if (this.#image.points === "guess" && disc === null) {
-      notice("The positions of disc and fovea are estimates. Drag the two handles into place.", {
-        label: "Other eye",
+      notice(text("points.guessed"), {
+        label: text("points.other_eye"),
         run: this.on.mirror,
       });
     } else if (last && state === "done") {
-      notice("All photographs are done. Thank you! You can still review them and change your answers.");
+      notice(text("reading.all_done"));
     } else notice(null);
   }
 

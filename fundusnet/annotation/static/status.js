@@ -1,16 +1,8 @@
 /** Status of the page: whether everything is saved, progress, and short notes. */
 
 import { $, element } from "./dom.js";
+import { text } from "./text.js";
 
-const images = (count) => (count === 1 ? "1 photograph" : `${count} photographs`);
-const TEXTS = {
-  saved: () => "Saved",
-  saving: () => "Saving",
-  unreachable: () => "Not saved: server unreachable",
-  failing: ({ message }) => `Not saved: ${message}`,
-  "signed-out": () => "Not saved: signed out; open your link again",
-  refused: ({ message }) => `Not saved: ${message}`,
-};
 const RETRIED = ["unreachable", "failing", "signed-out"];
 const TOAST_TIME = 6_000;
 const SAVING_DELAY = 150;
@@ -20,12 +12,12 @@ let timer = null;
 /** Show the state of the outbox. "Saving" appears only after a moment, to avoid flicker at every click. */
 export function showStatus(status) {
   const output = $("status");
-  let text = TEXTS[status.state](status);
-  if (status.state !== "saved" && !status.kept) text += ". This browser cannot keep it: leave the page open";
-  else if (RETRIED.includes(status.state)) text += `. Kept in this browser (${images(status.waiting)})`;
+  let line = text(`status.${status.state}`, status);
+  if (status.state !== "saved" && !status.kept) line = text("status.not_kept", { text: line });
+  else if (RETRIED.includes(status.state)) line = text("status.kept", { text: line, count: status.waiting });
   const show = () => {
-    output.querySelector("span").textContent = text;
-    output.title = text;
+    output.querySelector("span").textContent = line;
+    output.title = line;
     output.classList.toggle("slow", status.state === "saving");
   };
   output.dataset.state = status.state;
@@ -37,12 +29,12 @@ export function showStatus(status) {
 export function showProgress({ done, total }) {
   $("progress").max = Math.max(1, total);
   $("progress").value = done;
-  $("progress-text").textContent = `${done} of ${total} done`;
+  $("progress-text").textContent = text("progress.done", { done, total });
 }
 
 /** A note that disappears, with a button if `action` { label, run } is given. Only the latest is shown. */
-export function toast(text, action = null) {
-  const note = element("p", "toast", text);
+export function toast(line, action = null) {
+  const note = element("p", "toast", line);
   if (action) {
     const button = element("button", "small", action.label);
     button.addEventListener("click", () => {
@@ -56,11 +48,11 @@ export function toast(text, action = null) {
 }
 
 /** A note above the photograph, which stays until `notice(null)`. */
-export function notice(text, action = null) {
+export function notice(line, action = null) {
   const place = $("notice");
-  place.hidden = text === null;
-  if (text === null) return;
-  place.querySelector("span").textContent = text;
+  place.hidden = line === null;
+  if (line === null) return;
+  place.querySelector("span").textContent = line;
   const button = place.querySelector("button");
   button.hidden = action === null;
   if (action) {
