@@ -71,7 +71,7 @@ def test_two_annotators_read_a_study_and_a_network_trains_on_it(
             else:
                 read(reader, seen[-1] in sick)
         assert sorted(seen) == [f"eye{number:05d}" for number in range(IMAGES)], "each once"
-        reader.find("#notice", text="All photographs are done").wait_for()
+        reader.find(".notice", text="All photographs are done").wait_for()
         reader.wait_status("saved")
         assert reader.find("#progress-text").inner_text() == f"{IMAGES} of {IMAGES} done"
         reader.tab.reload()
@@ -348,13 +348,12 @@ def test_one_person_with_a_folder_of_photographs(browser: Browser, eyes: Path, s
     asked: list[str] = []
     reader.tab.on("request", lambda request: asked.append(request.url))
     reader.open(image_id="eye00000")
-    assert reader.find("#notice").inner_text().startswith("The positions of disc and fovea are estimates")
+    assert reader.find(".notice").inner_text().startswith("Disc and fovea are estimates")
     assert reader.handle("disc")[0] > reader.handle("fovea")[0], "a right eye"
     reader.press("2", "s")
     reader.wait_status("saved")
     stored = reader.stored("eye00000")
     assert stored["disc"] and stored["fovea"], "regions are kept with the points they were seen on"
-    assert reader.find("#notice").is_hidden()
 
     reader.tab.goto(f"{reader.address}/#eye00002")
     reader.find("#loading", text="ungradable").wait_for()

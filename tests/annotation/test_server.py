@@ -67,6 +67,8 @@ def test_an_answer_comes_back_as_it_was_sent(page: Page) -> None:
         "comment": "é",
         "disc": [80.5, 50.0],
         "fovea": [45.0, 52.0],
+        "disc_origin": "placed",
+        "fovea_origin": "placed",
         "state": "done",
         "seconds": 12.25,
     }

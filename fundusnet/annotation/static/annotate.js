@@ -23,6 +23,8 @@ class Page {
   #ready = false;
   #chosen = null;
   #typing = null;
+  /** Images whose reader was asked once, at the end, to confirm the points. */
+  #asked = new Set();
   #clock = new Clock();
 
   constructor(info) {
@@ -44,7 +46,8 @@ class Page {
       choose: (finding) => this.choose(finding),
       toggle: (region) => this.toggle(region),
       clear: () => this.clear(),
-      placed: (disc, fovea, label) => this.change(answers.placed(this.answer, disc, fovea), label),
+      placed: (points, label) => this.change(answers.withPoints(this.answer, points), label),
+      confirm: () => this.confirm(),
       gradable: () => this.change(answers.gradable(this.answer)),
       mirror: () => this.mirror(),
     });
@@ -68,16 +71,12 @@ class Page {
   }
 
   /** The points that define the regions: those of the answer, else known or guessed ones of the photograph. */
-  get disc() {
-    return this.answer.disc ?? this.image.disc;
-  }
-
-  get fovea() {
-    return this.answer.fovea ?? this.image.fovea;
+  get points() {
+    return this.answer.disc ? this.answer : this.image;
   }
 
   get temporalLeft() {
-    return this.image?.disc ? this.fovea[0] < this.disc[0] : true;
+    return this.image?.disc ? this.points.fovea[0] < this.points.disc[0] : true;
   }
 
   async start() {
@@ -168,7 +167,7 @@ class Page {
       return;
     }
     // Regions depend on the points that were shown when they were clicked.
-    const withPoints = answers.placed(this.answer, this.disc, this.fovea);
+    const withPoints = answers.withPoints(this.answer, this.points);
     this.change(answers.toggleRegion(withPoints, this.#chosen, region));
   }
 
@@ -196,8 +195,12 @@ class Page {
 
   mirror() {
     if (!this.#ready) return;
-    const flip = ([x, y]) => [this.image.width - 1 - x, y];
-    this.change(answers.placed(this.answer, flip(this.disc), flip(this.fovea)));
+    this.change(answers.withPoints(this.answer, answers.mirrored(this.points, this.image.width)));
+  }
+
+  /** Take disc and fovea as they are shown for the reader's own. */
+  confirm() {
+    if (this.#ready) this.change(answers.withPoints(this.answer, answers.confirmed(this.points)));
   }
 
   undo() {
@@ -224,6 +227,13 @@ class Page {
     if (!answers.isComplete(this.answer)) {
       this.#screen.nudge();
       toast(text("reading.nothing_marked"));
+      return;
+    }
+    if (this.#screen.unconfirmed && !this.#asked.has(this.imageId)) {
+      // Once only: who finishes again leaves them unconfirmed.
+      this.#asked.add(this.imageId);
+      this.#screen.askForPoints();
+      toast(text("points.asked"));
       return;
     }
     this.#finish(answers.done(this.answer));
@@ -275,7 +285,11 @@ class Page {
   #draw() {
     if (!this.answer) return;
     const last = this.#list.nextTodo(this.#index) === null;
-    this.#screen.draw(this.image, this.history, this.#chosen, { temporalLeft: this.temporalLeft, last });
+    this.#screen.draw(this.image, this.history, this.#chosen, {
+      points: this.points,
+      temporalLeft: this.temporalLeft,
+      last,
+    });
   }
 
   // Keys, buttons and other events
@@ -301,6 +315,7 @@ class Page {
       },
       points: () => this.#ready && this.#screen.focusPoints(),
       mirror: () => this.mirror(),
+      confirm: () => this.confirm(),
       labels: () => {
         this.#screen.named = !this.#screen.named;
         this.#draw();

@@ -10,12 +10,29 @@ export const EMPTY = Object.freeze({
   comment: "",
   disc: null,
   fovea: null,
+  disc_origin: null,
+  fovea_origin: null,
   state: "todo",
 });
 
+/** Where a point comes from: guessed by the page, found by a network ("localised"), or placed or confirmed by a reader. */
+export const GUESSED = "guessed";
+export const PLACED = "placed";
+
 /** The part of an answer that the annotator decides, without version and seconds. */
-export function content({ findings, normal, ungradable, comment, disc, fovea, state }) {
-  return { findings, normal, ungradable, comment, disc, fovea, state };
+export function content({ findings, normal, ungradable, comment, disc, fovea, disc_origin, fovea_origin, state }) {
+  return {
+    findings,
+    normal,
+    ungradable,
+    comment,
+    disc,
+    fovea,
+    // Answers of 0.1.0 do not say where a point comes from.
+    disc_origin: disc && (disc_origin ?? PLACED),
+    fovea_origin: fovea && (fovea_origin ?? PLACED),
+    state,
+  };
 }
 
 export function same(a, b) {
@@ -74,10 +91,25 @@ export function commented(answer, comment) {
   return { ...answer, comment: comment.replace(/[\p{Cc}\p{Cs}]/gu, (char) => (/[\n\t]/.test(char) ? char : "")) };
 }
 
-/** Set both points: the regions depend on the pair. */
-export function placed(answer, disc, fovea) {
+/** Set both points, because the regions depend on the pair: { disc, fovea, disc_origin, fovea_origin }. */
+export function withPoints(answer, { disc, fovea, disc_origin, fovea_origin }) {
   const round = (point) => point.map((value) => Math.round(value * 100) / 100);
-  return { ...answer, disc: round(disc), fovea: round(fovea) };
+  return { ...answer, disc: round(disc), fovea: round(fovea), disc_origin, fovea_origin };
+}
+
+/** The points as a reader confirms them where they are. */
+export function confirmed(points) {
+  return { ...points, disc_origin: PLACED, fovea_origin: PLACED };
+}
+
+export function areConfirmed({ disc_origin, fovea_origin }) {
+  return disc_origin === PLACED && fovea_origin === PLACED;
+}
+
+/** The points for the other eye: nobody has looked at them there. */
+export function mirrored(points, width) {
+  const flip = ([x, y]) => [width - 1 - x, y];
+  return { disc: flip(points.disc), fovea: flip(points.fovea), disc_origin: GUESSED, fovea_origin: GUESSED };
 }
 
 /** After a change, a done answer stays done while it is complete; a skipped or ungradable one is to do again. */

@@ -8,3 +8,10 @@ export function element(name, className = "", text = null) {
   if (text !== null) made.textContent = text;
   return made;
 }
+
+/** Play the animation of a class again. */
+export function restart(place, name) {
+  place.classList.remove(name);
+  void place.offsetWidth;
+  place.classList.add(name);
+}

@@ -65,6 +65,7 @@ export const ACTIONS = {
   "j": "list",
   "p": "points",
   "o": "mirror",
+  "g": "confirm",
   "r": "redFree",
   "b": "brighter",
   "Shift+b": "darker",
@@ -121,6 +122,7 @@ export const SHEET = [
   ["keys.points", [
     [["P"], "keys.select"],
     [["← ↑ ↓ →"], "keys.move"],
+    [["G"], "keys.confirm"],
     [["O"], "keys.mirror"],
   ]],
   ["keys.view", [

@@ -1,6 +1,6 @@
 /** The panel beside the photograph: findings, regions of the chosen one, normal. Draws an answer and reports clicks. */
 
-import { $, element } from "./dom.js";
+import { $, element, restart } from "./dom.js";
 import { Pad, tiles } from "./pad.js";
 import { nameIn, text } from "./text.js";
 
@@ -65,10 +65,7 @@ export class Panel {
 
   /** Draw attention to the list, because a finding has to be chosen first. */
   nudge() {
-    const list = $("findings");
-    list.classList.remove("nudge");
-    void list.offsetWidth; // restarts the animation
-    list.classList.add("nudge");
+    restart($("findings"), "nudge");
   }
 
   #regionNames(regions) {

@@ -1,4 +1,9 @@
-/** Optic disc and fovea: two handles on the photograph, focusable buttons moved by pointer or arrow keys. */
+/**
+ * Optic disc and fovea: two handles on the photograph, focusable buttons moved by pointer or arrow keys. Points are
+ * { disc, fovea, disc_origin, fovea_origin }; a point that is moved is placed by the reader.
+ */
+
+import { PLACED } from "./answer.js";
 
 const REACH = { mouse: 14, pen: 18, touch: 24 };
 const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
@@ -9,7 +14,7 @@ export class Points {
   #on;
   #points = null;
 
-  /** on: live(disc, fovea) during a move; placed(disc, fovea, label) after it; label joins arrow-key steps into one. */
+  /** on: live(points) during a move; placed(points, label) after it; label joins arrow-key steps into one. */
   constructor(view, buttons, on) {
     this.#view = view;
     this.#buttons = buttons;
@@ -20,8 +25,9 @@ export class Points {
     }
   }
 
-  set(disc, fovea) {
-    this.#points = { disc, fovea };
+  set(points) {
+    this.#points = points;
+    for (const [name, button] of Object.entries(this.#buttons)) button.dataset.origin = points[`${name}_origin`];
     this.place();
   }
 
@@ -57,13 +63,11 @@ export class Points {
       },
       drop: () => {
         button.classList.remove("held");
-        this.#on.placed(this.#points.disc, this.#points.fovea, null);
+        this.#on.placed(this.#points, null);
       },
       cancel: () => {
         button.classList.remove("held");
-        this.#points = before;
-        this.place();
-        this.#on.live(before.disc, before.fovea);
+        this.#on.live(before);
       },
     };
   }
@@ -101,7 +105,7 @@ export class Points {
     const step = (event.shiftKey ? 10 : 1) / this.#view.scale;
     const [x, y] = this.#points[name];
     this.#moveTo(name, [x + arrow[0] * step, y + arrow[1] * step]);
-    this.#on.placed(this.#points.disc, this.#points.fovea, name);
+    this.#on.placed(this.#points, name);
   }
 
   #moveTo(name, [x, y]) {
@@ -109,10 +113,9 @@ export class Points {
     const points = {
       ...this.#points,
       [name]: [Math.min(width - 1, Math.max(0, x)), Math.min(height - 1, Math.max(0, y))],
+      [`${name}_origin`]: PLACED,
     };
     if (Math.max(...points.disc.map((value, axis) => Math.abs(value - points.fovea[axis]))) < 1) return;
-    this.#points = points;
-    this.place();
-    this.#on.live(points.disc, points.fovea);
+    this.#on.live(points);
   }
 }

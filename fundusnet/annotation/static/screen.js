@@ -1,12 +1,13 @@
 /** One photograph with its answer: picture, regions, handles and panel. Draws, and reports what the reader does. */
 
+import { areConfirmed } from "./answer.js";
 import { colourOf } from "./colours.js";
-import { $ } from "./dom.js";
+import { $, restart } from "./dom.js";
 import { Light } from "./light.js";
 import { Overlay } from "./overlay.js";
 import { Panel } from "./panel.js";
 import { Points } from "./points.js";
-import { notice } from "./status.js";
+import { showNotices } from "./status.js";
 import { nameIn, text } from "./text.js";
 import { View } from "./view.js";
 
@@ -20,10 +21,11 @@ export class Screen {
   #points;
   #panel;
   #image = null;
+  #wasUnconfirmed = false;
 
   /**
-   * info: the session. on: toggle(region), choose(finding), clear(), placed(disc, fovea, label), gradable(), mirror().
-   * Actions on the photograph are reported only while `ready()`.
+   * info: the session. on: toggle(region), choose(finding), clear(), placed(points, label), confirm(), mirror(),
+   * gradable(). Actions on the photograph are reported only while `ready()`.
    */
   constructor(info, on) {
     this.#findings = info.findings.map((finding, index) => ({ ...finding, colour: colourOf(index) }));
@@ -39,7 +41,7 @@ export class Screen {
       grab: (x, y, pointer) => (on.ready() ? this.#points.grab(x, y, pointer) : null),
     });
     this.#points = new Points(this.view, { disc: $("disc"), fovea: $("fovea") }, {
-      live: (disc, fovea) => this.#drawPoints(disc, fovea),
+      live: (points) => this.#drawPoints(points),
       placed: on.placed,
     });
     const hover = (region) => this.#pointAt(region);
@@ -62,11 +64,20 @@ export class Screen {
     this.#points.focusNext();
   }
 
+  /** Whether regions are marked on points that no reader has confirmed. */
+  unconfirmed = false;
+
+  /** Draw attention to the notice that asks for the points. */
+  askForPoints() {
+    restart($("notices"), "nudge");
+  }
+
   /** Draw the answer for an image; `last` if no other photograph is waiting. */
-  draw(image, history, chosen, { temporalLeft, last }) {
+  draw(image, history, chosen, { points, temporalLeft, last }) {
     const answer = history.now;
+    if (image.image_id !== this.#image?.image_id) this.#wasUnconfirmed = false;
     this.#image = image;
-    if (image.disc) this.#drawPoints(answer.disc ?? image.disc, answer.fovea ?? image.fovea);
+    if (image.disc) this.#drawPoints(points);
     this.#panel.show(answer, chosen, temporalLeft);
     this.#overlay.show({
       fill: this.#fill(answer, chosen),
@@ -78,8 +89,7 @@ export class Screen {
     $("redo").disabled = !history.canRedo;
     $("labels").setAttribute("aria-pressed", String(this.named));
     document.body.dataset.state = answer.state;
-    document.body.dataset.points = answer.disc === null ? image.points : "answer";
-    this.#drawNotice(answer, last);
+    this.#drawNotices(answer, points, last);
   }
 
   #fill(answer, chosen) {
@@ -95,24 +105,33 @@ export class Screen {
     return pips;
   }
 
-  #drawNotice({ ungradable, disc, state }, last) {
+  #drawNotices({ ungradable, findings, state }, points, last) {
+    const notices = [];
+    if (last && ["done", "ungradable"].includes(state)) notices.push({ line: text("reading.all_done") });
     if (ungradable !== null) {
-      const reason = nameIn("reason", ungradable);
-      notice(text("reading.is_ungradable", { reason }), { label: text("reading.gradable"), run: this.on.gradable });
+      const line = text("reading.is_ungradable", { reason: nameIn("reason", ungradable) });
+      notices.push({ line, actions: [{ label: text("reading.gradable"), run: this.on.gradable }] });
     }
-    else if (this.#image.points === "guess" && disc === null) {
-      notice(text("points.guessed"), {
-        label: text("points.other_eye"),
-        run: this.on.mirror,
-      });
-    } else if (last && state === "done") {
-      notice(text("reading.all_done"));
-    } else notice(null);
+    const open = Boolean(points.disc) && ungradable === null && !areConfirmed(points);
+    this.unconfirmed = open && Object.keys(findings).length > 0;
+    if (open) {
+      const actions = [
+        { label: text("points.confirm"), key: "G", run: this.on.confirm },
+        { label: text("points.other_eye"), key: "O", run: this.on.mirror },
+      ];
+      notices.push({ line: text(this.unconfirmed ? "points.ask" : "points.guessed"), actions, urgent: this.unconfirmed });
+    } else if (this.#wasUnconfirmed && ungradable === null) {
+      // The line stays, so that the photograph does not move under the pointer.
+      notices.push({ line: text("points.confirmed") });
+    }
+    this.#wasUnconfirmed ||= open;
+    showNotices(notices);
   }
 
-  #drawPoints(disc, fovea) {
-    this.#overlay.setPoints(disc, fovea, this.#image.width, this.#image.height);
-    this.#points.set(disc, fovea);
+  #drawPoints(points) {
+    this.#overlay.setPoints(points.disc, points.fovea, this.#image.width, this.#image.height);
+    this.#points.set(points);
+    document.body.classList.toggle("unconfirmed", !areConfirmed(points));
   }
 
   #regionAt(point) {

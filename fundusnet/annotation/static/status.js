@@ -47,16 +47,23 @@ export function toast(line, action = null) {
   setTimeout(() => note.remove(), TOAST_TIME);
 }
 
-/** A note above the photograph, which stays until `notice(null)`. */
-export function notice(line, action = null) {
-  const place = $("notice");
-  place.hidden = line === null;
-  if (line === null) return;
-  place.querySelector("span").textContent = line;
-  const button = place.querySelector("button");
-  button.hidden = action === null;
-  if (action) {
-    button.textContent = action.label;
-    button.onclick = action.run;
-  }
+/** Notes above the photograph: [{ line, actions: [{ label, key, run }], urgent }]. Unchanged ones are left alone. */
+export function showNotices(notices) {
+  const place = $("notices");
+  const now = JSON.stringify(notices);
+  if (place.dataset.now === now) return;
+  place.dataset.now = now;
+  place.replaceChildren(
+    ...notices.map(({ line, actions = [], urgent = false }) => {
+      const row = element("p", urgent ? "notice urgent" : "notice");
+      row.append(element("span", "", line));
+      for (const { label, key = null, run } of actions) {
+        const button = element("button", "small", label);
+        if (key) button.append(element("kbd", "", key));
+        button.addEventListener("click", run);
+        row.append(button);
+      }
+      return row;
+    }),
+  );
 }

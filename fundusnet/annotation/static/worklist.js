@@ -1,7 +1,7 @@
 /** An annotator's photographs in reading order, with their state, their answers and the history of these. */
 
 import { Refused, get, imagePath, photographPath, put } from "./api.js";
-import { EMPTY, content, same } from "./answer.js";
+import { EMPTY, GUESSED, PLACED, content, same } from "./answer.js";
 import { History } from "./history.js";
 import { Outbox } from "./outbox.js";
 import { decoded } from "./view.js";
@@ -105,7 +105,7 @@ export class Worklist {
       if (!(error instanceof Refused && error.status === 422)) throw error;
       // The photograph cannot be shown, but it can still be marked ungradable.
       const answer = { ...EMPTY, version: this.#outbox.version(imageId), seconds: 0 };
-      return { image_id: imageId, width: 0, height: 0, disc: null, fovea: null, points: null, answer, broken: error };
+      return { image_id: imageId, width: 0, height: 0, disc: null, fovea: null, answer, broken: error };
     }
   }
 
@@ -117,8 +117,9 @@ export class Worklist {
     // The reply is older than a change of ours that has been stored since.
     if (!unsent && image.answer.version < before) return;
     // Keep the initial points, because undo returns to them.
-    const { disc, fovea, points } = this.#images.get(imageId) ?? image;
-    this.#images.set(imageId, { ...image, disc, fovea, points });
+    const known = this.#images.get(imageId);
+    if (!known) this.#images.set(imageId, { ...image, ...initialOrigins(image) });
+    else this.#images.set(imageId, { ...image, ...pointsOf(known) });
     if (!unsent) this.#outbox.seen(imageId, image.answer.version);
     const now = content(unsent ?? image.answer);
     if (!this.#histories.has(imageId)) this.#histories.set(imageId, new History(now));
@@ -150,4 +151,15 @@ export class Worklist {
     const entry = this.entries[this.indexOf(imageId)];
     if (entry) entry.state = state;
   }
+}
+
+function pointsOf({ disc, fovea, disc_origin, fovea_origin }) {
+  return { disc, fovea, disc_origin, fovea_origin };
+}
+
+/** Where the points that the server proposes come from; those of a manifest are known. */
+function initialOrigins({ points, answer }) {
+  if (points === "answer") return pointsOf(content(answer));
+  const origin = { guess: GUESSED, localised: "localised" }[points] ?? PLACED;
+  return { disc_origin: origin, fovea_origin: origin };
 }

@@ -1,0 +1,111 @@
+"""Where disc and fovea come from: a guess is shown as one, and becomes the reader's only by the reader's own act."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from browsing import Reader, Server, Start, new_reader
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
+pytestmark = pytest.mark.browser
+ORIGINS = ("disc_origin", "fovea_origin")
+
+
+@pytest.fixture(scope="module")
+def unknown(eyes: Path, start: Start, tmp_path_factory: pytest.TempPathFactory) -> Server:
+    """A study of photographs of which nothing is known but the files."""
+    root = tmp_path_factory.mktemp("unknown") / "photographs"
+    shutil.copytree(eyes / "images", root)
+    names = ",".join(f"reader{number}" for number in range(12))
+    return start(root, "data=folder", f"annotators=[{names}]", "readings_per_image=12")
+
+
+@pytest.fixture
+def guessed(browser: Browser, unknown: Server) -> Iterator[Reader]:
+    """A reader of them, at the first photograph."""
+    reader = new_reader(browser, unknown).open(unknown.links.pop(min(unknown.links)))
+    yield reader
+    reader.tab.context.close()
+    assert reader.problems == []
+
+
+def origins(reader: Reader, image_id: str) -> tuple[str | None, ...]:
+    reader.wait_status("saved")
+    stored = reader.stored(image_id)
+    return tuple(stored[name] for name in ORIGINS)
+
+
+def ring(reader: Reader, name: str) -> str:
+    return str(reader.find(f"#{name}").evaluate("one => getComputedStyle(one).borderStyle"))
+
+
+def test_a_guess_stays_a_guess_and_is_asked_about_once(guessed: Reader) -> None:
+    first = guessed.image_id
+    assert (ring(guessed, "disc"), ring(guessed, "fovea")) == ("dashed", "dashed")
+    assert "are estimates" in guessed.find(".notice").inner_text()
+    guessed.press("2", "s")
+    assert "Are disc and fovea in place?" in guessed.find(".notice.urgent").inner_text()
+    assert origins(guessed, first) == ("guessed", "guessed")
+    guessed.press("Enter")
+    guessed.find(".toast", text="not confirmed").wait_for()
+    assert guessed.image_id == first, "one more key, not a wrong measurement"
+    guessed.press("Enter")
+    guessed.wait_other(first)
+    assert origins(guessed, first) == ("guessed", "guessed")
+    assert guessed.stored(first)["state"] == "done"
+
+    second = guessed.image_id
+    guessed.press("n", "Enter")
+    guessed.wait_other(second)
+    assert origins(guessed, second) == (None, None), "a normal photograph needs no points"
+
+
+def test_one_key_confirms_both_points(guessed: Reader) -> None:
+    first = guessed.image_id
+    at = [guessed.handle(name) for name in ("disc", "fovea")]
+    guessed.press("2", "s", "g")
+    assert origins(guessed, first) == ("placed", "placed")
+    assert guessed.find(".notice.urgent").count() == 0
+    assert (ring(guessed, "disc"), ring(guessed, "fovea")) == ("double", "solid")
+    moved = [guessed.handle(name) for name in ("disc", "fovea")]
+    assert moved[0] == pytest.approx(at[0], abs=0.6)
+    assert moved[1] == pytest.approx(at[1], abs=0.6), "what is shown stays where it is"
+    guessed.press("Control+z")
+    assert origins(guessed, first) == ("guessed", "guessed")
+    guessed.press("Control+y", "Enter")
+    guessed.wait_other(first)
+
+
+def test_a_dragged_point_is_placed_and_the_other_one_stays_a_guess(guessed: Reader) -> None:
+    image_id = guessed.image_id
+    x, y = guessed.handle("disc")
+    guessed.tab.mouse.move(x, y)
+    guessed.tab.mouse.down()
+    guessed.tab.mouse.move(x + 20, y + 10, steps=3)
+    assert (ring(guessed, "disc"), ring(guessed, "fovea")) == ("double", "dashed")
+    guessed.tab.mouse.up()
+    assert origins(guessed, image_id) == ("placed", "guessed")
+    guessed.press("2", "s")
+    assert guessed.find(".notice.urgent").count() == 1, "the fovea is still open"
+    guessed.press("p", "p", "ArrowLeft", "Escape")
+    assert origins(guessed, image_id) == ("placed", "placed")
+    assert guessed.find(".notice.urgent").count() == 0
+    guessed.press("o")
+    assert origins(guessed, image_id) == ("guessed", "guessed"), "nobody has looked at them on the other side"
+    guessed.tab.reload()
+    guessed.wait_ready(image_id)
+    assert (ring(guessed, "disc"), ring(guessed, "fovea")) == ("dashed", "dashed")
+
+
+def test_points_of_a_manifest_are_known(reader: Reader) -> None:
+    image_id = reader.image_id
+    assert (ring(reader, "disc"), ring(reader, "fovea")) == ("double", "solid")
+    reader.press("2", "s")
+    assert origins(reader, image_id) == ("placed", "placed")
+    assert reader.find(".notice").count() == 0
