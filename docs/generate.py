@@ -1,7 +1,8 @@
-"""Generates the pages of the site whose content is elsewhere: README, methods, benchmarks, configuration, code."""
+"""Generates the pages of the site whose content is elsewhere: README, methods, configuration, code, a notebook."""
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from posixpath import normpath
@@ -18,7 +19,8 @@ COPIED = {
 PICTURES = ("fundusnet/findings/method.png", "fundusnet/grading/method.png")
 API = {
     "Verbs": [
-        "fundusnet.train", "fundusnet.evaluate", "fundusnet.predict", "fundusnet.export", "fundusnet.compose",
+        "fundusnet.train", "fundusnet.evaluate", "fundusnet.predict", "fundusnet.report", "fundusnet.export",
+        "fundusnet.init", "fundusnet.prepare", "fundusnet.compose",
     ],
     "A trained network": ["fundusnet.load", "fundusnet.prediction.predictor.Predictor"],
     "Data": [
@@ -94,6 +96,13 @@ def python() -> str:
     return "\n".join(lines)
 
 
+def notebook(file: Path) -> str:
+    """The cells of a notebook as a page."""
+    cells = json.loads(file.read_text())["cells"]
+    texts = [("".join(cell["source"]), cell["cell_type"]) for cell in cells]
+    return "\n\n".join(f"```python\n{text}\n```" if kind == "code" else text for text, kind in texts) + "\n"
+
+
 # Pages of docs/ too: they may link to files outside of it.
 PAGES = {str(page.relative_to(ROOT)): str(page.relative_to(ROOT / "docs")) for page in ROOT.glob("docs/**/*.md")}
 for source, place in {**COPIED, **PAGES}.items():
@@ -103,6 +112,11 @@ for picture in PICTURES:
     if (ROOT / picture).is_file():
         with mkdocs_gen_files.open(f"methods/{picture.split('/')[1]}.png", "wb") as copy:
             copy.write((ROOT / picture).read_bytes())
-for place, content in (("reference/configuration.md", configuration()), ("reference/python.md", python())):
+GENERATED = {
+    "reference/configuration.md": configuration(),
+    "reference/python.md": python(),
+    "howto/first_ten_minutes.md": notebook(ROOT / "docs" / "howto" / "first_ten_minutes.ipynb"),
+}
+for place, content in GENERATED.items():
     with mkdocs_gen_files.open(place, "w") as page:
         page.write(content)

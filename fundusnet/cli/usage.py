@@ -23,11 +23,11 @@ def usage() -> str:
 
 
 def verb_usage(verb: str) -> str:
-    """What ``fundusnet VERB --help`` prints: the verb's file in ``conf/``, without what only Hydra reads."""
+    """What ``fundusnet VERB --help`` prints: its file in ``conf/`` without what only Hydra reads, examples first."""
     from fundusnet.config.compose import conf_folder
 
     text = (conf_folder() / f"{verb}.yaml").read_text(encoding="utf-8")
-    first, rest = text.split("\n", 1)
+    above, rest = text.split("defaults:\n", 1)
     defaults, keys = rest.partition("\nhydra:\n")[0].split("\n\n", 1)
     lines = []
     for group in re.findall(r"^  - (\w+):", defaults, flags=re.MULTILINE):
@@ -39,8 +39,7 @@ def verb_usage(verb: str) -> str:
     chosen = ["Groups of keys, chosen by GROUP=NAME:", *lines, ""] if lines else []
     return "\n".join(
         [
-            first.removeprefix("# "),
-            "",
+            re.sub(r"^# ?", "", above, flags=re.MULTILINE),
             keys.rstrip(),
             "",
             *chosen,

@@ -16,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from fundusnet.config.compose import as_list
 from fundusnet.data.journal import preparation_identity
+from fundusnet.data.manifest import Manifest
 from fundusnet.data.merging import finished_parts, merge_parts
 from fundusnet.data.prepare import prepare, prepare_jobs
 from fundusnet.data.prepared import PreparedSet, open_prepared
@@ -134,9 +135,30 @@ def _report(prepared: PreparedSet) -> None:
     counts = prepared.info["counts"]
     rejected = counts["rejected"] + counts["rejected_masks"]
     which = f"rejected: {rejected}, see {prepared.folder / 'rejected.csv'}" if rejected else "none was rejected"
-    log.info("prepared %d photographs; %s", len(prepared), which)
+    taken = counts.get("taken_over", 0)
+    how = f" ({counts['listed'] - taken} anew, {taken} taken over)" if taken else ""
+    log.info("prepared %d photographs%s; %s", len(prepared), how, which)
     if flagged := counts["flagged"]:
         log.warning("flagged: %d, see %s", flagged, prepared.folder / "flagged.csv")
+
+
+def describe_classes(manifest: Manifest) -> list[str]:
+    """Photographs of each grade, and with and without each finding, as lines for people."""
+    grades, lines = manifest.images["grade"], list[str]()
+    for grade in sorted(set(grades.dropna())):
+        name = manifest.classes[int(grade)] if grade < len(manifest.classes) else f"{grade:g}"
+        lines.append(f"  grade {name}: {int((grades == grade).sum())}")
+    if lines and grades.isna().any():
+        lines.append(f"  without a grade: {int(grades.isna().sum())}")
+    readings, lesions = manifest.readings, manifest.lesions
+    read = set(readings["image_id"])
+    for finding in sorted({*readings["finding"], *lesions["finding"]} - {""}):
+        marked = set(readings.loc[readings["finding"] == finding, "image_id"])
+        masks = lesions[lesions["finding"] == finding]
+        present = marked | set(masks.loc[masks["path"] != "", "image_id"])
+        examined = set(masks["image_id"]) | (read if marked else set())
+        lines.append(f"  {finding}: marked in {len(present)}, not in {len(examined - present)}")
+    return lines
 
 
 def prepare_once(cfg: DictConfig) -> PreparedSet:
@@ -164,7 +186,10 @@ def prepare_folder(cfg: DictConfig) -> Path:
     shard = None if cfg.shard is None else Shard.parsed(cfg.shard)
     if cfg.merge is None:
         # Parts need no lock: each has a folder of its own.
-        return (prepare_set(cfg, shard) if shard else prepare_once(cfg)).folder
+        prepared = prepare_set(cfg, shard) if shard else prepare_once(cfg)
+        for line in [f"{prepared.folder} holds {len(prepared)} photographs:", *describe_classes(prepared.manifest)]:
+            log.info("%s", line)
+        return prepared.folder
     if shard:
         raise UserError(f"merge puts finished parts together; leave out shard={shard}")
     parts = finished_parts(as_list(cfg.merge))

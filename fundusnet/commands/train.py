@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import logging
 import shlex
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
@@ -21,6 +23,10 @@ from fundusnet.runs.folder import Result, graceful_sigterm, read_config, run_fol
 from fundusnet.system.locks import folder_lock
 
 log = logging.getLogger(__name__)
+
+#: metrics that the end of a training says, of either task
+HEADLINE = ("auroc", "sensitivity", "specificity", "kappa_quadratic", "accuracy", "auroc_macro")
+MOST = 8  # findings that it says them of
 
 
 def train(cfg: DictConfig) -> Result:
@@ -63,10 +69,48 @@ def train(cfg: DictConfig) -> Result:
             if not any(run.rglob("*.ckpt")) or not (Path(cfg.data.folder) / "prepared.yaml").is_file():
                 cfg.data.folder = str(prepare_once(cfg).folder.resolve())
                 OmegaConf.save(cfg, run / "config.yaml")
+            _say_splits(cfg)
             metrics = task.fit_and_score(cfg, run, fit)
             task.write_report([run], run / "report.html")
             log_outcome(cfg, run)
+            for line in headline(metrics, task.SYSTEM.title):
+                log.info("%s", line)
+            log.info("report: %s", run / "report.html")
     return Result(run, metrics)
+
+
+def headline(metrics: Mapping[str, Any], title: Callable[[str], str]) -> list[str]:
+    """The few numbers that matter of a ``metrics.json``, for people: a line for each finding, or one for the grades.
+
+    Args:
+        metrics: Content of ``metrics.json``.
+        title: Maps the name of a metric to what people call it.
+    """
+    found: Mapping[str, Any] = metrics["metrics"]
+    targets = metrics.get("findings") or ["grade"]
+    lines = []
+    for target in targets[:MOST]:
+        above = f"{target}/" if len(targets) > 1 else ""
+        values = [_value(title(name), found[f"{above}{name}"]) for name in HEADLINE if f"{above}{name}" in found]
+        lines.append(f"{target}, {metrics['n_images']} {metrics['split']} photographs: {', '.join(values)}")
+    return lines + [f"and {len(targets) - MOST} more findings in the report"] * (len(targets) > MOST)
+
+
+def _value(title: str, entry: Mapping[str, Any]) -> str:
+    if entry["value"] is None:
+        return f"{title} undefined"
+    low, high = entry["ci95"]
+    interval = f" ({low:.2f} to {high:.2f})" if low is not None else ""
+    return f"{title} {entry['value']:.2f}{interval}"
+
+
+def _say_splits(cfg: DictConfig) -> None:
+    """Log what each split holds, before anything is fitted."""
+    datamodule: Any = task_of(cfg).make_datamodule(cfg)
+    datamodule.setup("fit")
+    log.info("%s, size %s:", Path(cfg.data.folder).name, cfg.data.size)
+    for line in datamodule.describe_splits():
+        log.info("%s", line)
 
 
 def command() -> str | None:

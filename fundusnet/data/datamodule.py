@@ -112,6 +112,10 @@ class FundusDataModule(LightningDataModule):
         """Raise UserError if the rows of ``split`` (at least one) cannot be learnt from or scored."""
 
     @abstractmethod
+    def count_classes(self, rows: NDArray[np.int64]) -> dict[str, int]:
+        """How many of these rows of the prepared set there are of each class, by its name."""
+
+    @abstractmethod
     def make_dataset(self, rows: NDArray[np.int64], augment: Augment | None) -> FundusDataset:
         """The items of these rows of the prepared set."""
 
@@ -151,6 +155,22 @@ class FundusDataModule(LightningDataModule):
                     "data.fractions or seed"
                 )
         return rows
+
+    def describe_splits(self) -> list[str]:
+        """Photographs, patients and classes of each split as lines of a table, for people; after ``setup``."""
+        patients = self.prepared.manifest.images["patient_id"].to_numpy()
+        columns = [
+            {
+                "photographs": len(self.rows[split]),
+                "patients": len(set(patients[self.rows[split]]) - {""}),
+                **self.count_classes(self.rows[split]),
+            }
+            for split in SPLITS
+        ]
+        names = [name for name in columns[0] if name != "patients" or any(patients)]
+        width = max(len(name) for name in names)
+        lines = [f"  {name:<{width}}" + "".join(f"{column[name]:>8}" for column in columns) for name in names]
+        return [f"  {'':<{width}}" + "".join(f"{split:>8}" for split in SPLITS), *lines]
 
     def train_dataloader(self) -> DataLoader[Item]:
         """The training images, shuffled and augmented."""

@@ -82,8 +82,7 @@ def prepare(
     partial = target.with_name(target.name + ".partial")
     jobs = prepare_jobs(manifest, partial, size)
     with Journal(partial, f"{identity} {shard}" if shard else identity, len(jobs), size) as journal:
-        if earlier is not None:
-            _take_unchanged(jobs, earlier, partial, journal)
+        taken = 0 if earlier is None else _take_unchanged(jobs, earlier, partial, journal)
         waiting = [job for job in jobs if not journal.holds(job)]
         for result, pixels in track(_run_jobs(waiting, workers), "preparing", total=len(waiting)):
             journal.add(result, pixels, jobs[result.row])
@@ -122,6 +121,7 @@ def prepare(
             "rejected_masks": len(rejected) - (len(jobs) - len(kept)),
             "duplicate_groups": groups,
             "flagged": len({path for path, _ in flagged}),
+            **({"taken_over": taken} if taken else {}),
         },
         "versions": _versions(),
     }
@@ -187,19 +187,21 @@ def prepare_jobs(manifest: Manifest, partial: Path, size: int) -> list[PrepareJo
     ]
 
 
-def _take_unchanged(jobs: list[PrepareJob], earlier: PreparedSet, partial: Path, journal: Journal) -> None:
-    """Copy to the journal what the earlier set has of the same files."""
-    record = Record(earlier)
+def _take_unchanged(jobs: list[PrepareJob], earlier: PreparedSet, partial: Path, journal: Journal) -> int:
+    """Copy to the journal what the earlier set has of the same files; how many of ``jobs`` that are."""
+    record, taken = Record(earlier), 0
     for job in jobs:
         if journal.holds(job) or (found := record.find(job)) is None:
             continue
         result, row = found
+        taken += 1
         for path in filter(None, result.lesions.values()):
             target = partial / "manifest" / path
             target.parent.mkdir(parents=True, exist_ok=True)
             target.unlink(missing_ok=True)
             link(earlier.manifest.root / path, target)
         journal.add(result, b"" if result.reason else earlier.pixels[row].tobytes(), job)
+    return taken
 
 
 def _run_jobs(jobs: list[PrepareJob], workers: int) -> Iterator[tuple[PrepareResult, bytes]]:

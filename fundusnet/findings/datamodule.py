@@ -85,6 +85,16 @@ class FindingsDataModule(FundusDataModule):
                         "images, change data.fractions, or leave the finding out"
                     )
 
+    def count_classes(self, rows: NDArray[np.int64]) -> dict[str, int]:
+        """Images with each finding, without it, and where it is undecided."""
+        counts: dict[str, int] = {}
+        for column, finding in enumerate(self.findings):
+            label = self.labels.label[rows, column]
+            counts |= {finding: int((label == 1).sum()), f"no {finding}": int((label == 0).sum())}
+            if np.isnan(self.labels.label[:, column]).any():
+                counts[f"{finding} undecided"] = int(np.isnan(label).sum())
+        return counts
+
     def make_dataset(self, rows: NDArray[np.int64], augment: Augment | None) -> FindingsDataset:
         return FindingsDataset(self.prepared, self.labels, rows, self.feature_size, augment, self.seed)
 

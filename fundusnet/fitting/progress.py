@@ -1,4 +1,4 @@
-"""The progress bar of a fit, over all of its epochs; without a terminal, a line for each epoch."""
+"""The progress bar of a fit, over all of its epochs, and a line for each epoch."""
 
 from __future__ import annotations
 
@@ -39,8 +39,11 @@ class FitProgress(Callback):
             values = sorted(trainer.progress_bar_metrics.items())
             remark = "  ".join(f"{name} {float(value):.3f}" for name, value in values)
             self.bar.update(self.task, remark=remark)
+            line = f"epoch {trainer.current_epoch + 1} of {trainer.max_epochs}  {remark}"
             if self.bar.disable:
-                log.info("epoch %d of %d  %s", trainer.current_epoch + 1, trainer.max_epochs, remark)
+                log.info("%s", line)
+            else:  # above the bar
+                self.bar.console.print(line, highlight=False)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._stop(trainer)

@@ -117,14 +117,18 @@ class GradingDataModule(FundusDataModule):
         other.rows = {**self.rows, "train": train if left_out is None else train[self.fold_of[train] != left_out]}
         return other
 
+    def count_classes(self, rows: NDArray[np.int64]) -> dict[str, int]:
+        """Images of each grade."""
+        counts = np.bincount(self.grade[rows], minlength=len(self.classes)).tolist()
+        return {f"grade {name}": count for name, count in zip(self.classes, counts, strict=True)}
+
     def make_dataset(self, rows: NDArray[np.int64], augment: Augment | None) -> GradingDataset:
         return GradingDataset(self.prepared, self.grade, rows, self.masks, augment, self.seed)
 
     @property
     def counts(self) -> list[int]:
         """Images of each grade that are trained on."""
-        counted: list[int] = np.bincount(self.grade[self.rows["train"]], minlength=len(self.classes)).tolist()
-        return counted
+        return list(self.count_classes(self.rows["train"]).values())
 
     def _named_grades(self) -> tuple[str, ...]:
         """Names of the K grades, the numbers where the source names none; every one of them has to occur."""

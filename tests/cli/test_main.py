@@ -13,6 +13,7 @@ import pytest
 
 from fundusnet.cli.main import main
 from fundusnet.commands.report import find_runs
+from fundusnet.config.compose import compose
 from fundusnet.config.keys import VERBS
 from fundusnet.config.signatures import signature_of
 from fundusnet.errors import UserError
@@ -56,6 +57,12 @@ def test_the_help_of_a_verb_explains_its_keys(capsys: pytest.CaptureFixture[str]
     assert main([verb, "seed=1", "--help"]) == 0
     told = capsys.readouterr().out
     assert told.startswith(f"fundusnet {verb}") and "hydra" not in told.lower() and "defaults:" not in told
+    title, says, *examples, empty = told.splitlines()[:5]
+    assert says == "For example:" and empty == "" and title.startswith(f"fundusnet {verb}")
+    for example in examples:
+        program, named, *words = example.split()
+        assert (program, named) == ("fundusnet", verb)
+        compose(words, verb)
     signature = signature_of(VERBS[verb].keys[""][0])
     assert signature is not None
     groups = {"data", "finding", "model", "trainer", "callbacks", "evaluation", "logger"}  # chosen by name

@@ -78,6 +78,33 @@ def test_added_photographs_are_prepared_and_no_others(
     assert open_prepared(tmp_path / "set").manifest.images["image_id"].tolist() == ["0_a", "0_b", "1_c"]
 
 
+def test_it_ends_with_what_the_set_holds(tmp_path: Path, decoded: list[str], caplog: pytest.LogCaptureFixture) -> None:
+    graded(tmp_path, {"a": 1, "b": 2, "c": 3})
+    (tmp_path / "raw" / "images.csv").write_text("image_id,path,grade\na,a.png,0\nb,b.png,1\nc,c.png,\n")
+    readings = "image_id,annotator_id,finding,regions\na,r1,drusen,\na,r2,drusen,\nb,r1,,\n"
+    (tmp_path / "raw" / "readings.csv").write_text(readings)
+    (tmp_path / "raw" / "lesions.csv").write_text("image_id,finding,path\nc,scar,\n")
+    words = ["data=csv", f"data.root={tmp_path}/raw", f"data.folder={tmp_path}/set", "data.size=32", "data.workers=0"]
+    cfg = compose([*words, "data.options.classes=[none,some]"], "prepare")
+    for new in (False, True):
+        caplog.clear()
+        if new:
+            graded(tmp_path, {"d": 4})
+            with (tmp_path / "raw" / "images.csv").open("a") as table:
+                table.write("d,d.png,1\n")
+        with caplog.at_level(logging.INFO, "fundusnet"):
+            folder = verb.prepare_folder(cfg)
+        assert caplog.messages[-6:] == [
+            f"{folder} holds {3 + new} photographs:",
+            "  grade none: 1",
+            f"  grade some: {1 + new}",
+            "  without a grade: 1",
+            "  drusen: marked in 1, not in 1",
+            "  scar: marked in 0, not in 1",
+        ]
+    assert any("prepared 4 photographs (1 anew, 3 taken over)" in message for message in caplog.messages)
+
+
 def test_edited_labels_count(tmp_path: Path, decoded: list[str]) -> None:
     graded(tmp_path, {"a": 1, "b": 2})
     table = tmp_path / "raw" / "images.csv"

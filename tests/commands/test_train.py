@@ -13,6 +13,7 @@ from sklearn.metrics import roc_auc_score
 
 from fundusnet import compose, evaluate, train
 from fundusnet.commands.prepare import prepare_once
+from fundusnet.commands.train import headline
 from fundusnet.errors import UserError
 
 TINY = [
@@ -39,6 +40,39 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(place: Path) -> Path:
     cfg = compose([*TINY, f"data.root={place}/eyes", f"data.folder={place}/prepared", f"run_dir={place}/run"])
     return train(cfg).run_dir
+
+
+def test_it_begins_with_counts_and_ends_with_the_main_figures(place: Path, caplog: pytest.LogCaptureFixture) -> None:
+    words = [*TINY, "trainer.max_epochs=1", f"data.root={place}/eyes", f"data.folder={place}/prepared"]
+    with caplog.at_level("INFO", "fundusnet"):
+        result = train(compose([*words, f"run_dir={place}/said"]))
+    said = caplog.messages
+    start = next(at for at, line in enumerate(said) if line.split() == ["train", "val", "test"])
+    counts = {" ".join(words[:-3]): list(map(int, words[-3:])) for words in map(str.split, said[start + 1 : start + 5])}
+    table = pd.read_csv(result.run_dir / "predictions.csv")
+    assert counts["photographs"][2] == len(table) and counts["patients"][2] == table["patient_id"].nunique()
+    assert counts["hard_exudate"][2] == (table["label"] == 1).sum()
+    assert counts["no hard_exudate"][2] == (table["label"] == 0).sum()
+    assert next(at for at, line in enumerate(said) if line.startswith("epoch 1 of 1")) > start
+    assert said[-1] == f"report: {result.run_dir / 'report.html'}"
+    auroc = result.metrics["metrics"]["auroc"]  # type: ignore[index]
+    assert f"hard_exudate, {len(table)} test photographs: AUROC {auroc['value']:.2f} (" in said[-2]
+    assert "Sensitivity" in said[-2] and "Specificity" in said[-2]
+
+
+def test_the_figures_of_several_findings_and_of_grades() -> None:
+    def entry(value: float | None) -> dict[str, object]:
+        return {"value": value, "ci95": [0.1, 0.9]}
+
+    several = {f"{name}/auroc": entry(0.5 if name == "a" else None) for name in "ab"}
+    found = {"findings": ["a", "b"], "n_images": 7, "split": "test", "metrics": several}
+    assert headline(found, str.upper) == [
+        "a, 7 test photographs: AUROC 0.50 (0.10 to 0.90)",
+        "b, 7 test photographs: AUROC undefined",
+    ]
+    graded = {"n_images": 7, "split": "test", "metrics": {"accuracy": entry(0.75), "kappa_quadratic": entry(0.5)}}
+    said = "grade, 7 test photographs: KAPPA_QUADRATIC 0.50 (0.10 to 0.90), ACCURACY 0.75 (0.10 to 0.90)"
+    assert headline(graded, str.upper) == [said]
 
 
 def test_the_run_folder_holds_what_others_rely_on(run: Path) -> None:

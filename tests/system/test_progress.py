@@ -86,7 +86,9 @@ def test_nothing_is_drawn_into_a_file(tmp_path: Path) -> None:
 
 
 def test_a_fit_is_one_bar_over_all_epochs_and_a_failed_one_gives_the_terminal_back(tmp_path: Path) -> None:
-    done, failed, *_, error = on_a_terminal(FIT, tmp_path)
+    *epochs, done, failed, error = [line for line in on_a_terminal(FIT, tmp_path) if re.match("epoch|Runtime", line)]
+    assert [line.split("  ")[0] for line in epochs] == ["epoch 1 of 3", "epoch 2 of 3", "epoch 3 of 3"]
+    assert all(re.search(r"train/loss \d\.\d{3}$", line) for line in epochs)
     assert re.fullmatch(r"epoch 3 of 3 +━+ 6/6 \d:\d\d:\d\d train/loss 0\.\d{3}", done)
     assert re.match(r"epoch 1 of 3 +.* 0/6", failed)
     assert error == "RuntimeError: out of luck"
