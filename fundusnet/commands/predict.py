@@ -11,6 +11,7 @@ import logging
 import time
 from collections.abc import Sequence
 from contextlib import closing
+from datetime import datetime
 from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
@@ -37,6 +38,8 @@ from fundusnet.system.shard import Shard
 from fundusnet.system.workers import cores
 
 if TYPE_CHECKING:
+    from fundusnet.prediction.heatmaps import HeatmapStyle
+    from fundusnet.prediction.page_pictures import PagePictures
     from fundusnet.prediction.predictor import Predictor
 
 log = logging.getLogger(__name__)
@@ -102,22 +105,19 @@ def predict_missing(
         predictors: The same networks on different devices.
         root: Folder that the paths of ``entries`` are relative to.
         entries: Photographs.
-        cfg: Has ``strict``, ``batch_size``, ``workers`` and ``heatmaps``.
+        cfg: Has ``strict``, ``batch_size``, ``workers``, ``heatmaps`` and ``report``.
 
     Raises:
         UserError: With ``cfg.strict``, a file cannot be read.
     """
-    from fundusnet.prediction.heatmaps import HeatmapStyle
+    from fundusnet.prediction.drawing import Drawing
     from fundusnet.prediction.pipeline import Pipeline
     from fundusnet.prediction.prefetch import prefetch
 
     workers = min(cores(), 8) if cfg.workers is None else int(cfg.workers)
     size, specs = int(cfg.batch_size), predictors[0].specs
-    style = None
-    if cfg.heatmaps.draw:
-        blurred = predictors[0].networks[0].task == "findings"
-        style = HeatmapStyle(blurred, bool(cfg.heatmaps.side_by_side), bool(cfg.heatmaps.raw))
-    with Pipeline(folder, predictors, style, max(workers, 1)) as pipeline, progress_bar() as progress:
+    drawing = Drawing(folder, root, *_drawn(cfg, predictors[0]))
+    with Pipeline(folder, predictors, drawing, max(workers, 1)) as pipeline, progress_bar() as progress:
         missing = [entry for entry in entries if not pipeline.is_done(entry)]
         before, start = len(entries) - len(missing), time.monotonic()
         bar = progress.add_task("predicting", total=len(entries), completed=before, remark="")
@@ -138,6 +138,23 @@ def predict_missing(
                 show_progress()
         pipeline.finish()
         show_progress()
+
+
+def _drawn(cfg: DictConfig, predictor: Predictor[Any, Any]) -> tuple[HeatmapStyle | None, PagePictures | None]:
+    """How heat maps and the pictures of the page are drawn; None where they are not."""
+    from fundusnet.prediction.heatmaps import HeatmapStyle
+    from fundusnet.prediction.page_pictures import PagePictures
+
+    levels, heatmaps = predictor.levels, cfg.heatmaps
+    style = HeatmapStyle(
+        masks=predictor.networks[0].task == "grading",
+        relative=heatmaps.scale == "relative",
+        longest=heatmaps.size,
+        side_by_side=bool(heatmaps.side_by_side),
+        raw=bool(heatmaps.raw),
+        levels=levels,
+    )
+    return style if heatmaps.draw else None, PagePictures(levels) if cfg.report.pictures else None
 
 
 def _predictors(cfg: DictConfig) -> list[Predictor[Any, Any]]:
@@ -164,6 +181,7 @@ def _record(
     cfg: DictConfig, predictor: Predictor[Any, Any], root: Path, entries: Sequence[Entry], shard: Shard
 ) -> dict[str, object]:
     """The content of ``prediction.yaml``: networks, photographs and settings, by which a command is resumed."""
+    from fundusnet.prediction.provenance import run_of
     from fundusnet.prediction.trained_network import sha256_of
 
     heatmaps: Any = OmegaConf.to_container(cfg.heatmaps, resolve=True)
@@ -173,6 +191,7 @@ def _record(
             "sha256": sha256_of(network.file),
             "names": list(network.names),
             "size": network.spec.size,
+            "run": run_of(network.file),
         }
         for network in predictor.networks
     ]
@@ -186,6 +205,7 @@ def _record(
         "checkpoints": networks,
         **predictor.describe(),
         "heatmaps": heatmaps,
+        "started": datetime.now().isoformat(sep=" ", timespec="minutes"),
         "versions": {name: version(name) for name in ("fundusnet", "torch")},
     }
 

@@ -89,10 +89,11 @@ class Evaluation:
 
 
 @dataclass
-class OperatingPoint:
+class FindingsEvaluation:
     """What ``evaluation`` of findings holds besides."""
 
     operating_point: Literal["val", "test"]
+    maps: Literal["absolute", "relative"]
 
 
 @dataclass
@@ -201,6 +202,8 @@ class HeatMaps:
     """``heatmaps`` of ``fundusnet predict``"""
 
     draw: bool
+    scale: Literal["absolute", "relative"]
+    size: Count | None
     side_by_side: bool
     raw: bool
 
@@ -303,7 +306,7 @@ VERBS = {
         {
             "": (f"{__name__}.Evaluate",),
             "data": (f"{__name__}.Data", *DATAMODULES.values()),
-            "evaluation": (f"{__name__}.Evaluation", f"{__name__}.OperatingPoint"),
+            "evaluation": (f"{__name__}.Evaluation", f"{__name__}.FindingsEvaluation"),
         },
     ),
     "predict": Verb(
@@ -333,7 +336,7 @@ TASKS: dict[str, Mapping[str, tuple[str, ...]]] = {
         "data": (f"{__name__}.Data", DATAMODULES["findings"]),
         "finding": (f"{__name__}.Finding",),
         "model": (f"{__name__}.FindingsModel", "fundusnet.findings.module.GuidedModule"),
-        "evaluation": (f"{__name__}.OperatingPoint",),
+        "evaluation": (f"{__name__}.FindingsEvaluation",),
     },
     "grading": {
         "data": (f"{__name__}.Data", DATAMODULES["grading"]),

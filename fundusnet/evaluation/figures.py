@@ -1,4 +1,4 @@
-"""Figures that both systems share: heat maps, outlines, panels, ROC curves (S1.6).
+"""Figures that both systems share: panels, ROC curves (S1.6).
 
 Every function returns a ``Figure`` outside pyplot's global state, so that threads and notebooks can draw at the same
 time.
@@ -7,85 +7,34 @@ time.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import lru_cache
 from io import BytesIO
 
-import cv2
-import matplotlib
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from sklearn.metrics import roc_auc_score, roc_curve
 
-Pixels = NDArray[np.uint8]
-Heat = NDArray[np.float32]
-Mask = NDArray[np.bool_]
+from fundusnet.evaluation.overlays import Pixels, palette
 
-BLUR = 32  # side of the Gaussian kernel in pixels of the picture (S1.6)
 COLORS = ("#1f77b4", "#d9541e", "#2a9d5c", "#8e5bbf", "#b58a00", "#c2407f")
 OUTLINE_COLORS = ((120, 220, 255), (90, 255, 120))  # blue, green
 
 
-def heatmap(activation: ArrayLike, size: tuple[int, int]) -> Heat:
-    """Return the heat map of one activation map, as the paper draws it (S1.6).
-
-    Args:
-        activation: ``(h, w)``, scaled bilinearly to ``size`` and blurred by a 32×32 Gaussian kernel.
-        size: ``(H, W)`` of the picture.
-
-    Returns:
-        float32 ``(H, W)``, stretched to [0, 1]; zeros where the map is constant.
-    """
-    source = np.asarray(activation, dtype=np.float32)
-    height, width = size
-    large = cv2.resize(source, (width, height), interpolation=cv2.INTER_LINEAR)
-    # cv2.GaussianBlur takes odd kernels only. Our reading: sigma is the one OpenCV derives from the kernel's side.
-    offset = np.arange(BLUR) - (BLUR - 1) / 2
-    taps = np.exp(-0.5 * (offset / (0.3 * ((BLUR - 1) * 0.5 - 1) + 0.8)) ** 2)
-    taps /= taps.sum()
-    blurred = cv2.sepFilter2D(large, cv2.CV_32F, taps, taps, borderType=cv2.BORDER_REPLICATE)
-    low, high = float(blurred.min()), float(blurred.max())
-    # Blurring a constant leaves rounding errors, which stretching would enlarge into a pattern.
-    if high - low <= 1e-6 * max(1.0, abs(high)):
-        return np.zeros(size, dtype=np.float32)
-    return (blurred - low) / np.float32(high - low)
-
-
-def overlay(image: Pixels, heat: Heat, strength: float = 0.55) -> Pixels:
-    """Return ``image`` ``(H, W, 3)`` uint8 under ``heat`` ``(H, W)`` in [0, 1], in 256 steps."""
-    kept, painted = _shades(strength)
-    # Eight-bit lookup and mixing (at most one grey level off) because predict draws one for each photograph.
-    levels = cv2.merge([cv2.convertScaleAbs(heat, alpha=255)] * 3)
-    mixed = cv2.multiply(image, cv2.LUT(levels, kept), scale=1 / 255)
-    return np.asarray(cv2.add(mixed, cv2.LUT(levels, painted)), dtype=np.uint8)
-
-
-@lru_cache
-def _shades(strength: float) -> tuple[Pixels, Pixels]:
-    """Return the share kept of a pixel and the color added to it at each step of heat, uint8 ``(256, 1, 3)`` each."""
-    step = np.linspace(0, 1, 256)
-    opacity = strength * np.sqrt(step)[:, None]
-    painted = np.rint(matplotlib.colormaps["inferno"](step)[:, :3] * 255 * opacity).astype(np.uint8)
-    kept = np.rint(np.repeat(1 - opacity, 3, axis=1) * 255).astype(np.uint8)
-    return kept[:, None], painted[:, None]
-
-
-def outlined(image: Pixels, mask: Mask, color: tuple[int, int, int]) -> Pixels:
-    """Return a copy of ``image`` with the outline of ``mask`` ``(H, W)`` drawn on it."""
-    drawn = image.copy()
-    contours, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
-    cv2.drawContours(drawn, contours, -1, color, max(1, image.shape[0] // 256), cv2.LINE_AA)
-    return drawn
-
-
-def panel(tiles: Mapping[str, Pixels], title: str = "") -> Figure:
-    """Return pictures in a row, each under its name."""
+def panel(tiles: Mapping[str, Pixels], title: str = "", scale: str = "") -> Figure:
+    """Return pictures in a row, each under its name; ``scale`` names what the colours of maps mean, from 0 to 1."""
     figure = Figure(figsize=(2.4 * len(tiles), 2.75 if title else 2.55), dpi=130, layout="constrained")
     for axes, (name, tile) in zip(figure.subplots(1, len(tiles), squeeze=False)[0], tiles.items(), strict=True):
         axes.imshow(tile)
         axes.set_title(name, fontsize=9)
         axes.axis("off")
+    if scale:
+        shades = ListedColormap(palette()[:, :3] / 255)
+        bar = figure.colorbar(ScalarMappable(cmap=shades), ax=figure.axes, shrink=0.8, pad=0.01, aspect=24)
+        bar.set_label(scale, fontsize=8)
+        bar.ax.tick_params(labelsize=8)
     if title:
         figure.suptitle(title, fontsize=10)
     return figure

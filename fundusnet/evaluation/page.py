@@ -14,6 +14,7 @@ from PIL import Image
 
 from fundusnet.errors import UserError
 from fundusnet.evaluation import figures
+from fundusnet.evaluation.overlays import Pixels, palette
 from fundusnet.system.files import write_text
 
 TILE = 320  # pixels: side of a picture on the page
@@ -39,7 +40,7 @@ def write(content: str, output: Path) -> Path:
     return output
 
 
-def jpeg(pixels: figures.Pixels) -> str:
+def jpeg(pixels: Pixels) -> str:
     """Return uint8 pixels ``(H, W, 3)`` as a data URI."""
     picture = Image.fromarray(pixels)
     picture.thumbnail((TILE, TILE))
@@ -48,9 +49,15 @@ def jpeg(pixels: figures.Pixels) -> str:
     return _data_uri(stream.getvalue(), "jpeg")
 
 
-def tiles(pictures: Mapping[str, figures.Pixels]) -> list[dict[str, str]]:
+def tiles(pictures: Mapping[str, Pixels]) -> list[dict[str, str]]:
     """Return named pictures, uint8 ``(H, W, 3)``, as the template shows them in a row."""
     return [{"name": name, "image": jpeg(pixels)} for name, pixels in pictures.items()]
+
+
+def gradient() -> str:
+    """Return the colours of maps, from an activation of 0 to 1, as a CSS gradient."""
+    shades = palette()[::15]
+    return f"linear-gradient(to right, {', '.join('#' + bytes(shade).hex() for shade in shades)})"
 
 
 def picture(figure: Figure) -> str:

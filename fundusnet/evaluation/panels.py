@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from fundusnet.data.prepared import PreparedSet
-from fundusnet.evaluation.figures import Pixels
+from fundusnet.evaluation.overlays import Pixels
 
 
 @torch.no_grad()

@@ -52,6 +52,8 @@ def shared_values(
     """
     return {
         "title": _title(groups),
+        "colors": page.gradient(),
+        "relative": maps_relative(groups[0].runs[0]),
         "summaries": [_summary(group) for group in groups],
         "labels": [group.label for group in groups],
         "pooled": any(len(group.runs_of(target)) > 1 for group in groups for target in group.targets),
@@ -88,6 +90,11 @@ def prepared_set(run: Run) -> tuple[PreparedSet | None, str]:
 def pictures_wanted(run: Run) -> int:
     """Return how many pictures of each kind the run's config asks for."""
     return int((run.config.get("evaluation") or {}).get("panels", PANELS))
+
+
+def maps_relative(run: Run) -> bool:
+    """Return whether the run's config asks for maps stretched to their own range."""
+    return (run.config.get("evaluation") or {}).get("maps") == "relative"
 
 
 def _comparable(groups: Sequence[Group]) -> Iterator[list[Run]]:

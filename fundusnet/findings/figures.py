@@ -10,7 +10,8 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
 from fundusnet.data.regions import Point, region_map
-from fundusnet.evaluation.figures import COLORS, OUTLINE_COLORS, Mask, Pixels, heatmap, outlined, overlay, tidy
+from fundusnet.evaluation.figures import COLORS, OUTLINE_COLORS, tidy
+from fundusnet.evaluation.overlays import Mask, Pixels, contoured, heatmap, outlined, overlay
 
 REGION_COLOR, LESION_COLOR = OUTLINE_COLORS
 
@@ -19,6 +20,8 @@ def panel_tiles(
     image: Pixels,
     maps: Mapping[str, ArrayLike],
     *,
+    levels: Mapping[str, float] | None = None,
+    relative: bool = False,
     cue: Mask | None = None,
     lesion: Mask | None = None,
     landmarks: tuple[Point, Point] | None = None,
@@ -27,7 +30,9 @@ def panel_tiles(
 
     Args:
         image: uint8 ``(H, W, 3)``.
-        maps: Activation maps ``(h, w)`` by model name.
+        maps: Activation maps ``(h, w)`` in [0, 1] by model name.
+        levels: By model name the activation around which a white line is drawn; none on a relative scale.
+        relative: Blur each map and stretch it to its own range, which its name then says.
         cue: bool ``(H, W)``, or None where unknown.
         lesion: bool ``(H, W)``, or None where unknown.
         landmarks: Centres of disc and fovea in pixels, for the outlines of the regions; None where unknown.
@@ -45,8 +50,15 @@ def panel_tiles(
         grey = (image.mean(axis=2, keepdims=True) * np.where(cue, 1.0, 0.25)[..., None]).astype(np.uint8)
         tiles["cue"] = outlined(np.repeat(grey, 3, axis=2), cue, REGION_COLOR)
     for name, activation in maps.items():
-        shown = overlay(image, heatmap(activation, (height, width)))
-        tiles[name] = shown if cue is None else outlined(shown, cue, REGION_COLOR)
+        heat = heatmap(activation, (height, width), relative=relative)
+        shown = overlay(image, heat)
+        if cue is not None:
+            shown = outlined(shown, cue, REGION_COLOR)
+        if relative:
+            low, high = np.min(activation), np.max(activation)
+            tiles[f"{name}, stretched from {low:.2f}–{high:.2f}"] = shown
+        else:
+            tiles[name] = contoured(shown, heat, (levels or {}).get(name))
     return tiles
 
 

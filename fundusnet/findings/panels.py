@@ -5,7 +5,8 @@ from __future__ import annotations
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from fundusnet.evaluation.figures import Pixels, panel
+from fundusnet.evaluation.figures import panel
+from fundusnet.evaluation.overlays import Pixels
 from fundusnet.evaluation.panels import draw_panels
 from fundusnet.findings.datamodule import FindingsDataModule
 from fundusnet.findings.figures import panel_tiles
@@ -28,6 +29,6 @@ def validation_panels(module: GuidedModule, datamodule: FindingsDataModule, coun
             cue=labels.cue(row)[0] if labels.cue_known[row, 0] and labels.label[row, 0] == 1 else None,
             lesion=prepared.lesion_mask(image_id, module.findings[0]),
         )
-        return panel(tiles)
+        return panel(tiles, scale="activation")
 
     return draw_panels(module, prepared, [*present, *absent], draw)

@@ -140,6 +140,11 @@ def _pictures(groups: Sequence[Group], finding: str, prepared: PreparedSet) -> I
     first = groups[0].runs_of(finding)[0]
     runs = {group.label: _same_seed(group.runs_of(finding), first) for group in groups}
     maps = {label: maps_of(run, finding) for label, run in runs.items() if run is not None}
+    levels = {
+        label: run.results["operating_points"][finding]
+        for label, run in runs.items()
+        if run is not None and finding in run.results.get("operating_points", {})
+    }
     rows = first.predictions[finding]
     row_of = {image_id: row for row, image_id in enumerate(prepared.manifest.images["image_id"])}
     data = first.config.get("data") or {}
@@ -154,6 +159,8 @@ def _pictures(groups: Sequence[Group], finding: str, prepared: PreparedSet) -> I
             tiles = panel_tiles(
                 np.asarray(prepared.pixels[row]),
                 {name: found[image_id] for name, found in maps.items() if image_id in found},
+                levels=levels,
+                relative=report.maps_relative(first),
                 cue=labels.cue(row)[0] if label and labels.cue_known[row, 0] else None,
                 lesion=prepared.lesion_mask(str(image_id), finding) if label else None,
                 landmarks=_landmarks(prepared.manifest.images.iloc[row]),

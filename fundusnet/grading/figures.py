@@ -9,7 +9,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from fundusnet.evaluation.figures import COLORS, OUTLINE_COLORS, Mask, Pixels, outlined, tidy
+from fundusnet.evaluation.figures import COLORS, OUTLINE_COLORS, tidy
+from fundusnet.evaluation.overlays import Mask, Pixels, outlined
 
 DISC_COLOR, CUP_COLOR = OUTLINE_COLORS
 

@@ -6,7 +6,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from fundusnet.evaluation.figures import Pixels, overlay, panel
+from fundusnet.evaluation.figures import panel
+from fundusnet.evaluation.overlays import Pixels, overlay
 from fundusnet.evaluation.panels import draw_panels
 from fundusnet.grading.cam import upsampled
 from fundusnet.grading.datamodule import GradingDataModule
@@ -31,6 +32,6 @@ def validation_panels(module: RankingStage, datamodule: GradingDataModule, count
             return None  # it has no maps
         heat = upsampled(mask, pixels.shape[:2])[0, 0].float().cpu().numpy()
         title = f"{names[int(datamodule.grade[row])]}, predicted {names[predicted]}"
-        return panel({"photograph": pixels, "mask": overlay(pixels, heat)}, title=title)
+        return panel({"photograph": pixels, "mask": overlay(pixels, heat)}, title=title, scale="mask")
 
     return draw_panels(module, datamodule.prepared, rows[np.lexsort((grade, nth))][:count], draw)

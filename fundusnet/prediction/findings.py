@@ -82,6 +82,11 @@ class FindingsPredictor(Predictor[FindingsAnswer, FindingsResult]):
         }
 
     @property
+    def levels(self) -> dict[str, float]:
+        """The operating point of each finding: a map above it everywhere makes the finding present."""
+        return self.thresholds
+
+    @property
     def rows_per_photograph(self) -> int:
         """One row for each finding."""
         return len(self.findings)

@@ -23,6 +23,7 @@ from fundusnet.prediction.output_files import (
     read_rows,
     write_record,
 )
+from fundusnet.prediction.page_pictures import PICTURES
 from fundusnet.system.progress import track
 from fundusnet.system.shard import Shard, find_parts, in_order, link
 
@@ -32,13 +33,13 @@ COMMON_KEYS = ("digest", "task", "findings", "classes", "heatmaps")
 def merge_parts(patterns: Sequence[str], folder: Path, pictures: int) -> Path:
     """Merge finished parts into ``folder``.
 
-    Rows are merged in order of path, one at a time. Heat maps become hard links if the file system supports them, else
+    Rows are merged in order of path, one at a time. Pictures become hard links if the file system supports them, else
     copies.
 
     Args:
         patterns: Folders, or patterns such as ``parts/*``.
         folder: Where to write; does not exist or is empty.
-        pictures: Photographs on the report page, at most.
+        pictures: Photographs whose pictures the report page itself holds, at most.
 
     Raises:
         UserError: A part is missing, unfinished, given twice or of another command, or ``folder`` is not empty.
@@ -56,7 +57,8 @@ def merge_parts(patterns: Sequence[str], folder: Path, pictures: int) -> Path:
     for name in (PREDICTIONS, REJECTED):
         _merge_tables([part / name for part in parts], partial / name)
     for part in parts:
-        _link_heatmaps(part / HEATMAPS, partial / HEATMAPS)
+        for name in (HEATMAPS, PICTURES):
+            _link_pictures(part / name, partial / name)
     write_record(partial, {**records[0], "shard": str(Shard()), "merged": [str(part.resolve()) for part in parts]})
     write_page(partial, partial / REPORT, pictures)
     if folder.exists():
@@ -92,7 +94,7 @@ def _merge_tables(files: Sequence[Path], target: Path) -> None:
             table.add([row])
 
 
-def _link_heatmaps(source: Path, target: Path) -> None:
+def _link_pictures(source: Path, target: Path) -> None:
     if not source.is_dir():
         return
     target.mkdir(exist_ok=True)

@@ -11,48 +11,43 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, Self
 
-from fundusnet.prediction.heatmaps import HEATMAPS, HeatmapStyle
+from fundusnet.prediction.drawing import Drawing
 from fundusnet.prediction.inputs import Entry
 from fundusnet.prediction.output_files import PREDICTIONS, REJECTED, REJECTED_COLUMNS, ResumableTable
 from fundusnet.prediction.predictor import Predictor
 from fundusnet.prediction.prefetch import ReadResult
-from fundusnet.prediction.preparation import PreparedPhotograph
 
 
 @dataclass(frozen=True)
 class _Output:
-    """Table rows of one batch, and the drawing tasks of its heat maps."""
+    """Table rows of one batch, and the drawing tasks of its pictures."""
 
     rows: list[tuple[object, ...]]
     drawings: list[Future[None]]
 
 
 class Pipeline:
-    """Batches in flight between the networks, the threads that draw heat maps and the tables.
+    """Batches in flight between the networks, the threads that draw and the tables.
 
-    Rows are written in the order of the batches, and after their heat maps, so that a row means that all is done.
+    Rows are written in the order of the batches, and after their pictures, so that a row means that all is done.
 
     Args:
-        folder: Output folder with ``predictions.csv``, ``rejected.csv`` and heat maps; existing rows are kept.
+        folder: Output folder with ``predictions.csv``, ``rejected.csv`` and pictures; existing rows are kept.
         predictors: The same networks on different devices; each takes the next batch when it is free.
-        style: How heat maps are drawn; None draws none.
-        threads: Threads that draw heat maps.
+        drawing: What is drawn of each photograph.
+        threads: Threads that draw.
 
     Attributes:
         written: Photographs whose rows this object has written.
     """
 
-    def __init__(
-        self, folder: Path, predictors: Sequence[Predictor[Any, Any]], style: HeatmapStyle | None, threads: int
-    ) -> None:
-        self._first, self._style, self._heatmaps = predictors[0], style, folder / HEATMAPS
+    def __init__(self, folder: Path, predictors: Sequence[Predictor[Any, Any]], drawing: Drawing, threads: int) -> None:
+        self._first, self._draws = predictors[0], drawing
         self._free: SimpleQueue[Predictor[Any, Any]] = SimpleQueue()
         for predictor in predictors:
             self._free.put(predictor)
         self._limit = len(predictors) + 2  # one in each network, one waiting for it, one being written
         self._batches: deque[tuple[Sequence[ReadResult], Future[_Output]]] = deque()
-        if style is not None:
-            self._heatmaps.mkdir(exist_ok=True)
         columns, group = self._first.columns, self._first.rows_per_photograph
         with ExitStack() as stack:
             table = ResumableTable(folder / PREDICTIONS, columns, "image_id", group)
@@ -112,9 +107,7 @@ class Pipeline:
         drawings: list[Future[None]] = []
         for (entry, picture), answer in zip(seen, answers, strict=True):
             rows += predictor.rows(entry, picture, answer)
-            if self._style is not None:
-                drawings.append(self._drawing.submit(self._draw, self._style, entry, picture, answer))
+            if self._draws:
+                maps = self._first.maps_of(answer)
+                drawings.append(self._drawing.submit(self._draws.write, entry, picture, self._first.size, maps))
         return _Output(rows, drawings)
-
-    def _draw(self, style: HeatmapStyle, entry: Entry, picture: PreparedPhotograph, answer: Any) -> None:
-        style.write(self._heatmaps, entry.image_id, picture.pixels[self._first.size], self._first.maps_of(answer))

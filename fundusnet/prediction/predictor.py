@@ -121,6 +121,11 @@ class Predictor(ABC, Generic[Answer, Result]):
     def maps_of(self, answer: Answer) -> dict[str, Map]:
         """Maps ``(h, w)`` to draw; the keys become part of the file names."""
 
+    @property
+    def levels(self) -> dict[str, float]:
+        """Activation that counts in a map: the operating point of each finding; empty for masks."""
+        return {}
+
     @abstractmethod
     def describe(self) -> dict[str, object]:
         """Entries of ``prediction.yaml`` about the findings or grades."""

@@ -1,113 +1,32 @@
-"""The report page of a folder of predictions: counts, and the photographs to look at first.
+"""The report page of predictions: counts, warnings, the networks, and photographs to look through.
 
-It is written from the finished tables, read one row at a time, and shows a limited number of photographs, so its size
-does not depend on how many there are.
+The page is one file where it has few photographs. Of many it holds the table, and their pictures lie in ``report/``,
+from where a browser loads what is looked at; ``report.zip`` holds both. It lists ``LISTED`` photographs at most.
 """
 
 from __future__ import annotations
 
-import heapq
+import base64
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
-from itertools import chain, groupby, zip_longest
+from collections.abc import Iterator, Mapping
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
+from zipfile import ZIP_STORED, ZipFile
 
-import cv2
-import numpy as np
-
-from fundusnet.data.appearance import FLAGS, UNCHECKED
-from fundusnet.data.decode import Pixels, Unreadable
-from fundusnet.evaluation import page
-from fundusnet.prediction.heatmaps import HEATMAPS, file_name
+from fundusnet.data.appearance import FLAGS
+from fundusnet.data.regions import REGIONS as REGION_NAMES
+from fundusnet.evaluation import page, tables
 from fundusnet.prediction.output_files import PREDICTIONS, REJECTED, read_record, read_rows
-from fundusnet.prediction.preparation import InputSpec, prepare_photograph
+from fundusnet.prediction.page_pictures import MASK, PICTURES, REGIONS, layer_name, photograph_name, small_name
+from fundusnet.prediction.tally import BINS, Summary, Tally, summary_of
+from fundusnet.system.files import replacing
 from fundusnet.system.progress import track
 
-TILE = 224  # pixels: side of a photograph on the page
-BINS = 20  # of the histogram of probabilities
+LISTED = 20_000  # photographs that a browser still sorts at once
 REASONS = 10  # most frequent reasons for rejection that are listed
-
-
-@dataclass(frozen=True)
-class Summary:
-    """One photograph on the page.
-
-    Attributes:
-        image_id: As in ``predictions.csv``.
-        path: As in ``predictions.csv``.
-        scores: Finding → probability, or "grade" → expected grade.
-        predicted: Finding or class → whether it is predicted.
-        decision: The prediction in words.
-        flags: As in ``predictions.csv``.
-    """
-
-    image_id: str
-    path: str
-    scores: dict[str, float]
-    predicted: dict[str, bool]
-    decision: str
-    flags: tuple[str, ...]
-
-    @property
-    def unusual(self) -> list[str]:
-        """Its flags, except the one about the checkpoint."""
-        return [flag for flag in self.flags if flag != UNCHECKED]
-
-
-@dataclass
-class Tally:
-    """Counts over all photographs, and the photographs to show; its size is bounded.
-
-    Attributes:
-        limit: Photographs to show, at most.
-        photographs: How many were added.
-        present: Finding or class → photographs it is predicted for.
-        flags: Flag → photographs.
-        bins: Score name → histogram.
-        tops: Score name → heap of the photographs with the highest scores.
-        flagged: The first photographs with an unusual flag.
-    """
-
-    limit: int
-    photographs: int = 0
-    present: Counter[str] = field(default_factory=Counter)
-    flags: Counter[str] = field(default_factory=Counter)
-    bins: dict[str, list[int]] = field(default_factory=dict)
-    tops: dict[str, list[tuple[float, int, Summary]]] = field(default_factory=dict)
-    flagged: list[Summary] = field(default_factory=list)
-
-    def add(self, summary: Summary, highest: float = 1.0) -> None:
-        """Count a photograph, whose scores lie between 0 and ``highest``."""
-        self.photographs += 1
-        self.flags.update(summary.flags)
-        if summary.unusual and len(self.flagged) < self.limit:
-            self.flagged.append(summary)
-        for name, score in summary.scores.items():
-            counts = self.bins.setdefault(name, [0] * BINS)
-            counts[min(int(score / highest * BINS), BINS - 1)] += 1
-            heap = self.tops.setdefault(name, [])
-            entry = (score, -self.photographs, summary)  # of equal scores the earlier photograph stays
-            if len(heap) < self.limit:
-                heapq.heappush(heap, entry)
-            elif self.limit:
-                heapq.heappushpop(heap, entry)
-        self.present.update(name for name, yes in summary.predicted.items() if yes)
-
-    def selection(self) -> list[Summary]:
-        """The photographs to show: flagged ones and the highest scores of each finding in turn, up to the limit."""
-        lists: list[Iterable[Summary]] = [self.flagged]
-        lists += [[summary for _, _, summary in sorted(heap, reverse=True)] for heap in self.tops.values()]
-        found: dict[str, Summary] = {}
-        for summary in chain.from_iterable(zip_longest(*lists)):
-            if len(found) >= self.limit:
-                break
-            if summary is not None:
-                found.setdefault(summary.image_id, summary)
-        first = next(iter(self.tops), "")
-        return sorted(found.values(), key=lambda summary: -summary.scores.get(first, 0))
+TYPES = {"jpg": "jpeg", "svg": "svg+xml"}
 
 
 def write_page(folder: Path, output: Path, pictures: int) -> Path:
@@ -116,25 +35,26 @@ def write_page(folder: Path, output: Path, pictures: int) -> Path:
     Args:
         folder: Output folder of ``fundusnet predict``.
         output: Where to write the page.
-        pictures: Photographs on it, at most.
+        pictures: Photographs whose pictures the page itself holds, at most; 0 shows none.
 
     Raises:
         UserError: The record of the predictions is missing or damaged.
     """
     record = read_record(folder)
     grades: list[str] = list(record.get("classes") or [])
-    tally = Tally(pictures)
+    tally = Tally(LISTED)
     for _, group in groupby(read_rows(folder / PREDICTIONS), key=lambda row: (row["path"], row["image_id"])):
-        rows = list(group)
-        if grades:
-            tally.add(_grade_summary(rows[0]), highest=len(grades) - 1.0)
-        else:
-            tally.add(_findings_summary(rows))
+        tally.add(summary_of(list(group)), highest=max(len(grades) - 1.0, 1.0))
     reasons = Counter(row["reason"] for row in read_rows(folder / REJECTED))
+    listed = tally.selection() if pictures else []
+    embed = len(listed) <= pictures
+    shown = _Pictures(folder / PICTURES, embed)
     values = {
         "title": f"{tally.photographs} photograph{'s' if tally.photographs != 1 else ''} "
         + ("graded" if grades else "read"),
         "record": record,
+        "started": record.get("started", ""),
+        "networks": list(_networks(record)),
         "summary": list(_summary(record, tally)),
         "graded": bool(grades),
         "flags": [
@@ -145,36 +65,103 @@ def write_page(folder: Path, output: Path, pictures: int) -> Path:
         "photographs": tally.photographs,
         "rejected": sum(reasons.values()),
         "reasons": reasons.most_common(REASONS),
-        "names": list(tally.tops),
-        "tiles": list(_tiles(folder, record, tally.selection())),
-        "drawn": (folder / HEATMAPS).is_dir() and any((folder / HEATMAPS).iterdir()),
+        "colors": page.gradient(),
+        "listed": {
+            "graded": bool(grades),
+            "grades": [_spoken(name) for name in grades],
+            "findings": [
+                {"name": each["name"], "title": _spoken(each["name"]), "level": each["operating_point"]}
+                for each in record.get("findings") or []
+            ],
+            "flags": {name: words for name, words in FLAGS.items() if tally.flags[name]},
+            "photographs": [
+                _photograph(summary, shown) for summary in track(listed, "writing the page", total=len(listed))
+            ],
+        },
     }
-    return page.write(page.render("fundusnet.prediction", "predictions.html.j2", **values), output)
+    page.write(page.render("fundusnet.prediction", "predictions.html.j2", **values), output)
+    archive = output.with_suffix(".zip")
+    archive.unlink(missing_ok=True)
+    if listed and not embed:
+        _write_zip(archive, output, folder / PICTURES)
+    return output
 
 
-def _findings_summary(rows: Sequence[dict[str, str]]) -> Summary:
-    """From the rows of one photograph, one for each finding."""
-    first = rows[0]
-    present = [row["finding"] for row in rows if row["predicted"] == "1"]
-    return Summary(
-        first["image_id"],
-        first["path"],
-        {row["finding"]: float(row["probability"]) for row in rows},
-        {row["finding"]: row["predicted"] == "1" for row in rows},
-        ", ".join(present).replace("_", " ") or "nothing found",
-        _split_flags(first),
-    )
+class _Pictures:
+    """The pictures in ``report/``, as the page refers to them."""
+
+    def __init__(self, folder: Path, embed: bool) -> None:
+        self._folder, self._embed = folder, embed
+        self._names = {file.name for file in folder.iterdir()} if folder.is_dir() else set()
+
+    def link(self, name: str) -> str | None:
+        """The picture itself as a data URI, or its place beside the page; None where there is none."""
+        if name not in self._names:
+            return None
+        if not self._embed:
+            return quote(f"{PICTURES}/{name}")
+        data = base64.b64encode((self._folder / name).read_bytes()).decode()
+        return f"data:image/{TYPES[name.rpartition('.')[2]]};base64,{data}"
 
 
-def _grade_summary(row: dict[str, str]) -> Summary:
-    # The sum is the expected grade, which also sorts photographs of the same predicted grade.
-    expected = sum(float(value) for name, value in row.items() if name.startswith("p_gt_"))
-    name = row["class"]
-    return Summary(row["image_id"], row["path"], {"grade": expected}, {name: True}, name, _split_flags(row))
+def _photograph(summary: Summary, pictures: _Pictures) -> dict[str, Any]:
+    """One photograph for the page's script; see ``predictions.js``."""
+    first = summary.rows[0]
+    row: dict[str, Any] = {"id": summary.image_id, "path": summary.path, "flags": summary.flags}
+    row |= {name: first[column] for name, column in (("patient", "patient_id"), ("eye", "eye")) if first[column]}
+    names = [MASK]
+    if "finding" in first:
+        names = [each["finding"] for each in summary.rows]
+        row["findings"] = {each["finding"]: _finding(each) for each in summary.rows}
+    else:
+        row["grade"] = {
+            "grade": int(first["predicted"]),
+            "expected": round(summary.scores["grade"], 4),
+            "stage1": int(first["stage1_predicted"]) if first["stage1_predicted"] else None,
+            "p": [_number(value) for name, value in first.items() if name.startswith("p_gt_")],
+            "calibrated": [_number(value) for name, value in first.items() if name.startswith("calibrated_gt_")],
+        }
+    row["small"] = pictures.link(small_name(summary.image_id))
+    row["photograph"] = pictures.link(photograph_name(summary.image_id))
+    layers = {name: pictures.link(layer_name(summary.image_id, name)) for name in (*names, REGIONS)}
+    row["layers"] = {name: link for name, link in layers.items() if link}
+    return row
 
 
-def _split_flags(row: dict[str, str]) -> tuple[str, ...]:
-    return tuple(filter(None, row["flags"].split(";")))
+def _finding(row: Mapping[str, str]) -> dict[str, Any]:
+    """What the page says of one finding in a photograph."""
+    found: dict[str, Any] = {"p": _number(row["probability"]), "present": row["predicted"] == "1"}
+    if row["calibrated"]:
+        found["calibrated"] = _number(row["calibrated"])
+    if where := row.get("regions"):
+        found["regions"] = [name.replace("_", " ") for name in REGION_NAMES.values() if name in where.split(";")]
+    return found
+
+
+def _networks(record: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield for each network what it is, and how good it was where its run is known."""
+    for each in record.get("checkpoints") or []:
+        run = each.get("run") or {}
+        scored = {f"n_{name}": run.get(name) for name in ("images", "patients")}
+        yield {
+            "file": each["file"],
+            "name": run.get("name") or Path(each["file"]).name,
+            "names": [_spoken(name) for name in each["names"]],
+            "sha256": each["sha256"][:12],
+            "trained": ", ".join(
+                filter(None, (run.get("source"), f"seed {run['seed']}" if run.get("seed") is not None else ""))
+            ),
+            "scored": f"{run['split']} split, {tables.describe_images(scored)}" if run else "",
+            "metrics": [
+                {"name": _metric_title(key), **tables.cell(entry)} for key, entry in (run.get("metrics") or {}).items()
+            ],
+        }
+
+
+def _metric_title(key: str) -> str:
+    target, _, name = key.rpartition("/")
+    title = {"auroc": "AUROC", "kappa_quadratic": "Kappa"}.get(name, _spoken(name))
+    return f"{title}, {target.replace('_', ' ')}" if target else title
 
 
 def _summary(record: dict[str, Any], tally: Tally) -> Iterator[dict[str, Any]]:
@@ -189,44 +176,25 @@ def _summary(record: dict[str, Any], tally: Tally) -> Iterator[dict[str, Any]]:
             "share": tally.present[each["name"]] / total,
             "threshold": each["operating_point"],
             "networks": each["networks"],
-            # Square roots, so that a few high probabilities stay visible beside many low ones.
-            "bars": [round(float(np.sqrt(count / max(*counts, 1))) * 100, 1) for count in counts],
+            # A bar of few photographs beside one of thousands is at least a line.
+            "bars": [max(round(count / max(*counts, 1) * 100, 1), 3 if count else 0) for count in counts],
             "counts": counts,
+            "most": max(counts),
         }
 
 
-def _tiles(folder: Path, record: dict[str, Any], chosen: Sequence[Summary]) -> Iterator[dict[str, Any]]:
-    points = {each["name"]: each["operating_point"] for each in record.get("findings") or []}
-    side_by_side = bool(record["heatmaps"]["side_by_side"])
-    for summary in track(chosen, "drawing the page"):
-        # One map for each photograph keeps the page small: that of the finding furthest above its operating point.
-        leading = max(points, key=lambda name: summary.scores[name] - points[name], default="")
-        file = f"{HEATMAPS}/{file_name(summary.image_id, leading)}"
-        heat = _read_heatmap(folder / file, side_by_side)
-        yield {
-            "summary": summary,
-            "photograph": _thumbnail(Path(record["input"]) / summary.path),
-            "heat": page.jpeg(heat) if heat is not None else None,
-            "of": leading,
-            "link": quote(file) if heat is not None else None,
-        }
+def _write_zip(archive: Path, output: Path, pictures: Path) -> None:
+    """Put the page and its pictures, which are compressed already, into one file."""
+    with replacing(archive) as partial, ZipFile(partial, "w", ZIP_STORED) as zipped:
+        zipped.write(output, output.name)
+        for file in sorted(pictures.iterdir()):
+            zipped.write(file, f"{pictures.name}/{file.name}")
 
 
-def _thumbnail(file: Path) -> str | None:
-    """The photograph as a data URI; None if the file can no longer be read."""
-    try:
-        return page.jpeg(prepare_photograph(file, [InputSpec(TILE, None)]).pixels[TILE])
-    except Unreadable:
-        return None
+def _number(text: str) -> float | None:
+    return round(float(text), 4) if text else None
 
 
-def _read_heatmap(file: Path, side_by_side: bool) -> Pixels | None:
-    if not file.is_file():
-        return None
-    pixels = cv2.imdecode(np.fromfile(file, dtype=np.uint8), cv2.IMREAD_COLOR)
-    if pixels is None:
-        return None
-    if side_by_side:
-        pixels = pixels[:, pixels.shape[1] // 2 :]
-    small = cv2.resize(pixels, (TILE, TILE), interpolation=cv2.INTER_AREA)
-    return np.asarray(small[:, :, ::-1], dtype=np.uint8)
+def _spoken(name: str) -> str:
+    words = name.replace("_", " ")
+    return words[:1].upper() + words[1:]

@@ -9,6 +9,8 @@ import shutil
 import signal
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
+from zipfile import ZipFile
 
 import cv2
 import numpy as np
@@ -71,7 +73,7 @@ def test_unreadable_files_are_counted_in_a_log_line(place: Path, caplog: pytest.
 
 def content(folder: Path) -> dict[str, bytes]:
     """Tables and pictures of a folder, by name."""
-    files = [*folder.glob("*.csv"), *folder.glob("heatmaps/*")]
+    files = [*folder.glob("*.csv"), *folder.glob("heatmaps/*"), *folder.glob("report/*")]
     return {file.relative_to(folder).as_posix(): file.read_bytes() for file in files}
 
 
@@ -83,7 +85,7 @@ def test_the_contents_of_the_output_folder(whole: Path) -> None:
     assert set(table["finding"]) == {"drusen", "hemorrhage"} and set(table["networks"]) == {"1"}
     rejected = pd.read_csv(whole / "rejected.csv")
     assert rejected["path"].tolist() == ["clinic/torn.jpg"] and "not a picture" in rejected["reason"].iloc[0]
-    assert len(list((whole / "heatmaps").glob("*.png"))) == 24
+    assert len(list((whole / "heatmaps").glob("*.jpg"))) == 24
     record = yaml.safe_load((whole / "prediction.yaml").read_text())
     assert record["state"] == "done" and record["photographs"] == 13 and record["shard"] == "1/1"
 
@@ -215,22 +217,23 @@ def test_heat_map_options(place: Path, tmp_path: Path) -> None:
     one = f"input={place}/photographs/clinic/00.png"
     folder = predict(config(place, tmp_path / "out", one, "heatmaps.side_by_side=true", "heatmaps.raw=true"))
     assert {file.name for file in (folder / "heatmaps").iterdir()} == {
-        "00.drusen.png",
+        "00.drusen.jpg",
         "00.drusen.raw.png",
-        "00.hemorrhage.png",
+        "00.hemorrhage.jpg",
         "00.hemorrhage.raw.png",
     }
     from fundusnet import load
 
-    picture = cv2.imread(str(folder / "heatmaps" / "00.drusen.png"))
+    picture = cv2.imread(str(folder / "heatmaps" / "00.drusen.jpg"))
+    own = cv2.imread(str(place / "photographs/clinic/00.png"))
+    height, width = own.shape[:2]
     raw = cv2.imread(str(folder / "heatmaps" / "00.drusen.raw.png"), cv2.IMREAD_UNCHANGED)
-    assert picture.shape == (64, 128, 3) and raw.shape == (64, 64) and raw.dtype == np.uint16
+    assert picture.shape == (height, 2 * width, 3) and raw.shape == (height, width) and raw.dtype == np.uint16
     whole_map = load(place / "network.ckpt").predict(place / "photographs/clinic/00.png", maps=True).maps["drusen"]
-    assert raw[32, 32] / 65535 == pytest.approx(whole_map[47:50, 47:50].mean(), abs=0.02)
-    from fundusnet.data.prepared import open_prepared
-
-    own = open_prepared(place / "eyes" / "prepared").pixels[0]
-    np.testing.assert_array_equal(picture[:, :64, ::-1], own)  # the photograph beside it is the prepared one
+    np.testing.assert_allclose(raw / 65535, whole_map, atol=1e-4)  # in the frame of the photograph
+    assert np.abs(picture[:, :width].astype(int) - own).mean() < 3  # beside it the photograph itself
+    small = predict(config(place, tmp_path / "small", one, f"heatmaps.size={width // 2}", "heatmaps.scale=relative"))
+    assert cv2.imread(str(small / "heatmaps" / "00.drusen.jpg")).shape == (height // 2, width // 2, 3)
 
 
 def test_columns_of_grades(tmp_path: Path) -> None:
@@ -244,7 +247,7 @@ def test_columns_of_grades(tmp_path: Path) -> None:
         assert ",".join(table) == expected and len(table) == 24
         assert (table["class"] == [CLASSES[grade] for grade in table["predicted"]]).all()
         assert set(table["networks"]) == {networks} and table["stage1_predicted"].notna().all()
-        assert len(list((folder / "heatmaps").glob("*.png"))) == 24
+        assert len(list((folder / "heatmaps").glob("*.jpg"))) == 24
         counts = [int((table["class"] == grade).sum()) for grade in CLASSES]
         rows = rows_under(folder / "report.html", "Grades")
         assert [row["Grade"] for row in rows] == [grade.capitalize() for grade in CLASSES]
@@ -287,24 +290,21 @@ def test_unusual_photographs_are_flagged_in_table_and_report(place: Path, tmp_pa
 
 def test_the_report_is_self_contained_and_bounded(place: Path, whole: Path, tmp_path: Path) -> None:
     text = (whole / "report.html").read_text()
-    assert text.count("<figure") == 12 and "12 photographs read" in text
+    assert text.count('"small": "data:image/jpeg') == 12 and "12 photographs read" in text
     table = pd.read_csv(whole / "predictions.csv")
     for finding, rows in table.groupby("finding"):
         row = row_of(whole / "report.html", "Findings", str(finding).capitalize())
         present = rows["predicted"].sum()
         assert row["Present in"] == f"{present} {present / 12 * 100:.1f} %" and row["Operating point"] == "0.500"
-    assert not re.search(r'(src|href)="(https?:|/)', text) and "<link" not in text
-    assert all((whole / link).is_file() for link in map(_unquoted, re.findall(r'href="([^"]+)"', text)))
+    assert not re.search(r'(src|href)="(?!data:|#)', text) and "<link" not in text
     few = predict(config(place, tmp_path / "few", "report.pictures=5", "heatmaps.draw=false"))
     text = (few / "report.html").read_text()
-    assert text.count("<figure") == 5 and "5 of 12" in text
-    assert (predict(config(place, tmp_path / "none", "report.pictures=0")) / "report.html").is_file()
-
-
-def _unquoted(link: str) -> str:
-    from urllib.parse import unquote
-
-    return unquote(link)
+    links = re.findall(r'"small": "(report/[^"]+)"', text)
+    assert len(links) == 12 and all((few / unquote(link)).is_file() for link in links)
+    with ZipFile(few / "report.zip") as archive:
+        assert {"report.html", *map(unquote, links)} <= set(archive.namelist())
+    none = predict(config(place, tmp_path / "none", "report.pictures=0", "heatmaps.draw=false"))
+    assert (none / "report.html").is_file() and not (none / "report").exists()
 
 
 @pytest.mark.parametrize(
