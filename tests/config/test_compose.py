@@ -246,7 +246,7 @@ def test_our_experiments_set_only_keys_that_are_read(experiment: str) -> None:
     with initialize_config_dir(str(conf_folder()), version_base="1.3"):
         whole = hydra_compose("train", [f"experiment={experiment}"])
     dropped = all_keys(whole) - all_keys(compose([f"experiment={experiment}"]))
-    of_findings = {"finding", "data.cue", "data.present", "evaluation.operating_point"}
+    of_findings = {"finding", "data.cue", "data.present", "evaluation.operating_point", "evaluation.maps"}
     assert {key for key in dropped if not key.startswith("finding.")} <= of_findings
     assert not dropped or whole.model.task == "grading"
 
