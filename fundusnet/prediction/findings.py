@@ -9,7 +9,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from fundusnet.data.manifest import COORDINATES
 from fundusnet.evaluation.calibration import at_temperature
+from fundusnet.findings.by_region import NAMES, ByRegion, find_regions, in_cells
+from fundusnet.findings.region_statistics import NAMED, SHARES
+from fundusnet.prediction.eye_points import EyePoints, eye_points
 from fundusnet.prediction.map_geometry import Map, mean_map, warp_to_photograph
 from fundusnet.prediction.output_files import format_number
 from fundusnet.prediction.predictor import Predictor, check_finite, none_if_nan
@@ -26,12 +30,16 @@ class FindingsAnswer:
         calibrated: ``(F,)``, the probability at the temperature chosen on validation; NaN if there is none.
         predicted: Bool ``(F,)``, whether the probability reaches the operating point.
         maps: Activation map ``(h, w)`` of each finding, in [0, 1].
+        points: Disc and fovea.
+        where: In which regions each map lies; None if a point is unknown.
     """
 
     probability: NDArray[np.float64]
     calibrated: NDArray[np.float64]
     predicted: NDArray[np.bool_]
     maps: list[Map]
+    points: EyePoints
+    where: list[ByRegion | None]
 
 
 @dataclass(frozen=True)
@@ -42,6 +50,10 @@ class FindingsResult:
         probability: Finding → probability that it is present, 0 to 1.
         predicted: Finding → whether the probability reaches the operating point.
         calibrated: Finding → the probability at the temperature chosen on validation; None if there is none.
+        regions: Finding → names of the regions that hold its activation, that with the largest share first; none if it
+            is not predicted, None if disc or fovea are unknown.
+        shares: Finding → region → share of the activation, 0 to 1; None if disc or fovea are unknown.
+        points: Disc and fovea, and whether they were given.
         flags: Warnings about the photograph (``fundusnet.data.appearance.FLAGS``).
         maps: Finding → activation in [0, 1], ``(H, W)`` in the frame of the photograph, 0 outside the field of view;
             None if no maps were asked for.
@@ -50,6 +62,9 @@ class FindingsResult:
     probability: dict[str, float]
     predicted: dict[str, bool]
     calibrated: dict[str, float | None]
+    regions: dict[str, tuple[str, ...] | None]
+    shares: dict[str, dict[str, float] | None]
+    points: EyePoints
     flags: tuple[str, ...]
     maps: dict[str, Map] | None = None
 
@@ -97,13 +112,20 @@ class FindingsPredictor(Predictor[FindingsAnswer, FindingsResult]):
 
     @property
     def _answer_columns(self) -> tuple[str, ...]:
-        return ("finding", "probability", "predicted", "calibrated", "networks")
+        return (
+            *("finding", "probability", "predicted", "calibrated", "networks", NAMED),
+            *(*SHARES, "points", *COORDINATES),
+        )
 
     def _answer_rows(self, answer: FindingsAnswer) -> list[tuple[object, ...]]:
+        points = (answer.points.origin, *_coordinates(answer.points))
         return [
-            (name, format_number(probability), int(predicted), format_number(calibrated), self.counts[name])
-            for name, probability, predicted, calibrated in zip(
-                self.findings, answer.probability, answer.predicted, answer.calibrated, strict=True
+            (
+                *(name, format_number(probability), int(predicted), format_number(calibrated), self.counts[name]),
+                *(*_where(where, bool(predicted)), *points),
+            )
+            for name, probability, predicted, calibrated, where in zip(
+                self.findings, answer.probability, answer.predicted, answer.calibrated, answer.where, strict=True
             )
         ]
 
@@ -123,15 +145,20 @@ class FindingsPredictor(Predictor[FindingsAnswer, FindingsResult]):
             for values in (probability, calibrated)
         )
         predicted = mean >= np.array([self.thresholds[name] for name in self.findings])
-        return [
-            FindingsAnswer(
-                mean[i],
-                mean_calibrated[i],
-                predicted[i],
-                [mean_map([cells[i] for cells in maps[name]]) for name in self.findings],
-            )
-            for i in range(len(pictures))
-        ]
+        answers = []
+        for i, picture in enumerate(pictures):
+            means = [mean_map([cells[i] for cells in maps[name]]) for name in self.findings]
+            points = eye_points(picture)
+            where = [self._where(each, picture, points) for each in means]
+            answers.append(FindingsAnswer(mean[i], mean_calibrated[i], predicted[i], means, points, where))
+        return answers
+
+    def _where(self, cells: Map, picture: PreparedPhotograph, points: EyePoints) -> ByRegion | None:
+        if points.both is None:
+            return None
+        frame = picture.frames[self.size]
+        disc, fovea = (in_cells(frame.point(*point), self.size, cells.shape[-1]) for point in points.both)
+        return find_regions(cells, disc, fovea)
 
     def _result(self, answer: FindingsAnswer, picture: PreparedPhotograph, maps: bool) -> FindingsResult:
         warped = None
@@ -141,6 +168,28 @@ class FindingsPredictor(Predictor[FindingsAnswer, FindingsResult]):
             dict(zip(self.findings, answer.probability.tolist(), strict=True)),
             dict(zip(self.findings, answer.predicted.tolist(), strict=True)),
             dict(zip(self.findings, map(none_if_nan, answer.calibrated), strict=True)),
+            {
+                name: None if where is None else where.regions if predicted else ()
+                for name, predicted, where in zip(self.findings, answer.predicted, answer.where, strict=True)
+            },
+            {
+                name: None if where is None else dict(zip(NAMES, where.shares.tolist(), strict=True))
+                for name, where in zip(self.findings, answer.where, strict=True)
+            },
+            answer.points,
             picture.flags,
             warped,
         )
+
+
+def _where(where: ByRegion | None, predicted: bool) -> tuple[object, ...]:
+    """The cells ``regions`` and the shares of a row; empty if disc or fovea are unknown."""
+    if where is None:
+        return ("", *("" for _ in SHARES))
+    return (";".join(where.regions) if predicted else "", *(f"{share:.4f}" for share in where.shares))
+
+
+def _coordinates(points: EyePoints) -> tuple[object, ...]:
+    """The cells of disc and fovea, in pixels of the photograph; empty where one is unknown."""
+    pairs = (points.disc or (np.nan, np.nan), points.fovea or (np.nan, np.nan))
+    return tuple("" if np.isnan(value) else f"{value:.1f}" for pair in pairs for value in pair)

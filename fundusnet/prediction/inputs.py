@@ -5,13 +5,16 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
+from math import isnan
 from pathlib import Path
 
 from fundusnet.data import dicom
 from fundusnet.data.listing import kinds, photographs, relative_path, unique_ids
-from fundusnet.data.manifest import read_manifest
+from fundusnet.data.manifest import COORDINATES, read_manifest
+from fundusnet.data.regions import Point
 from fundusnet.data.sources import listing
 from fundusnet.errors import UserError
+from fundusnet.prediction.preparation import Points
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,12 +26,14 @@ class Entry:
         path: Relative to the input.
         patient_id: "" if unknown.
         eye: "left" or "right"; "" if unknown.
+        points: Disc and fovea (x, y) in pixels of the upright photograph; None if unknown.
     """
 
     image_id: str
     path: str
     patient_id: str = ""
     eye: str = ""
+    points: Points = (None, None)
 
 
 def find_inputs(given: Path) -> tuple[Path, list[Entry]]:
@@ -75,7 +80,8 @@ def digest(root: Path, entries: Iterable[Entry]) -> str:
             stamp = f"{found.st_size} {found.st_mtime_ns}"
         except OSError:
             stamp = "missing"
-        state.update("\0".join((entry.image_id, entry.path, entry.patient_id, entry.eye, stamp, "")).encode())
+        points = [str(each) for each in entry.points if each]
+        state.update("\0".join((entry.image_id, entry.path, entry.patient_id, entry.eye, *points, stamp, "")).encode())
     return state.hexdigest()[:32]
 
 
@@ -88,8 +94,16 @@ def _of_folder(folder: Path) -> list[Entry]:
 
 def _of_manifest(folder: Path) -> list[Entry]:
     images = read_manifest(folder).images
-    columns = (images[name] for name in ("image_id", "path", "patient_id", "eye"))
-    entries = [Entry(*map(str, cells)) for cells in zip(*columns, strict=True)]
+    columns = (images[name].astype(str) for name in ("image_id", "path", "patient_id", "eye"))
+    places = images[list(COORDINATES)].to_numpy(dtype=float).tolist()
+    entries = [
+        Entry(image_id, path, patient_id, eye, (_point(*place[:2]), _point(*place[2:])))
+        for image_id, path, patient_id, eye, place in zip(*columns, places, strict=True)
+    ]
     if not entries:
         raise UserError(f"{folder / 'images.csv'} names no photograph; add a row for each")
     return entries
+
+
+def _point(x: float, y: float) -> Point | None:
+    return None if isnan(x) or isnan(y) else (x, y)

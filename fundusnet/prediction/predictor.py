@@ -92,6 +92,11 @@ class Predictor(ABC, Generic[Answer, Result]):
         with torch.inference_mode():
             return self._answers(pictures)
 
+    def result_of(self, picture: PreparedPhotograph, *, maps: bool = False) -> Result:
+        """The result for one prepared picture; ``maps`` as for ``predict``."""
+        (answer,) = self.answer([picture])
+        return self._result(answer, picture, maps)
+
     def batch(self, pictures: Sequence[PreparedPhotograph], network: TrainedNetwork) -> Tensor:
         """The input of ``network``: uint8 ``(B, 3, S, S)`` on the device, in channels-last order as in training."""
         pixels = np.stack([picture.pixels[network.spec.size] for picture in pictures])

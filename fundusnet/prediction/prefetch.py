@@ -71,7 +71,7 @@ def _in_order(
 def _read(entry: Entry, root: Path, specs: Sequence[InputSpec]) -> ReadResult:
     file = root / entry.path
     try:
-        picture = prepare_photograph(file, specs)
+        picture = prepare_photograph(file, specs, entry.points)
     except Unreadable as error:
         return ReadResult(entry, None, str(error))
     if dicom.looks_like_dicom(file):

@@ -17,9 +17,11 @@ from fundusnet.data.appearance import UNCHECKED, Appearance, numbers_of
 from fundusnet.data.crop import Frame, crop_square, find_field
 from fundusnet.data.decode import Photograph, Pixels, Unreadable, from_image
 from fundusnet.data.prepare_one import read_field
+from fundusnet.data.regions import Point
 
 PhotographSource = Pixels | Image.Image | str | Path
 Field = tuple[Photograph, tuple[int, int, int, int]]
+Points = tuple[Point | None, Point | None]
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,7 @@ class PreparedPhotograph:
         width: Of the upright photograph, in pixels.
         height: Of the upright photograph, in pixels.
         flags: Names from ``fundusnet.data.appearance.FLAGS``; empty if the photograph looks like the training set.
+        points: Disc and fovea that were given with it, in pixels of the upright photograph; None if unknown.
     """
 
     pixels: Mapping[int, Pixels]
@@ -52,14 +55,18 @@ class PreparedPhotograph:
     width: int
     height: int
     flags: tuple[str, ...]
+    points: Points = (None, None)
 
 
-def prepare_photograph(source: PhotographSource, specs: Sequence[InputSpec]) -> PreparedPhotograph:
+def prepare_photograph(
+    source: PhotographSource, specs: Sequence[InputSpec], points: Points = (None, None)
+) -> PreparedPhotograph:
     """Prepare a photograph for every network.
 
     Args:
         source: A uint8 RGB array ``(H, W, 3)``, a Pillow image, or the path of a file.
         specs: What each network expects.
+        points: Disc and fovea, if they are known.
 
     Raises:
         Unreadable: The file or image holds no usable photograph, or ``source`` is of another type.
@@ -67,19 +74,19 @@ def prepare_photograph(source: PhotographSource, specs: Sequence[InputSpec]) -> 
     if isinstance(source, (str, Path)):
         path = Path(source)
         # Read again for each size, as `prepare` would: how far a JPEG is shrunk in decoding depends on the size.
-        return _prepare(lambda size: read_field(path, size), specs)
+        return _prepare(lambda size: read_field(path, size), specs, points)
     photograph = _decoded(source)
     box = find_field(photograph.pixels)
-    return _prepare(lambda size: (photograph, box), specs)
+    return _prepare(lambda size: (photograph, box), specs, points)
 
 
-def _prepare(field_for: Callable[[int], Field], specs: Sequence[InputSpec]) -> PreparedPhotograph:
+def _prepare(field_for: Callable[[int], Field], specs: Sequence[InputSpec], points: Points) -> PreparedPhotograph:
     pixels, frames = {}, {}
     for size in dict.fromkeys(spec.size for spec in specs):
         photograph, box = field_for(size)
         pixels[size], frames[size] = crop_square(photograph, box, size)
     flags = tuple(dict.fromkeys((*photograph.flags, *_flags(pixels, specs))))
-    return PreparedPhotograph(pixels, frames, photograph.width, photograph.height, flags)
+    return PreparedPhotograph(pixels, frames, photograph.width, photograph.height, flags, points)
 
 
 def _decoded(source: Any) -> Photograph:

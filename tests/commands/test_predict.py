@@ -28,12 +28,15 @@ from tiny_runs import tiny_overrides
 from fundusnet import compose, predict, train
 from fundusnet.cli.main import main
 from fundusnet.data.manifest import Manifest, write_manifest
+from fundusnet.data.regions import REGIONS
 from fundusnet.errors import UserError
 from fundusnet.prediction import output_files
 from fundusnet.prediction.inputs import find_inputs
 from fundusnet.system.shard import Shard
 
-COLUMNS = "image_id,path,patient_id,eye,finding,probability,predicted,calibrated,networks,flags"
+SHARES = [f"share_{name}" for name in REGIONS.values()]
+COLUMNS = "image_id,path,patient_id,eye,finding,probability,predicted,calibrated,networks,regions,"
+COLUMNS += ",".join(SHARES) + ",points,disc_x,disc_y,fovea_x,fovea_y,flags"
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +99,8 @@ def test_predictions_of_the_originals_equal_those_of_the_training(tmp_path: Path
     two = ["finding.names=[drusen,hemorrhage]", "finding.dilations=[1,2]", "finding.pool=1", "data.split_by=image"]
     two += ["data.fractions=[0.6,0.2,0.2]"]
     run = train(compose([*tiny_overrides(tmp_path), *two, f"run_dir={tmp_path}/run"])).run_dir
-    write_manifest(Manifest(tmp_path / "raw", prepared.manifest.images), tmp_path / "raw")
+    original = prepared.manifest.images.assign(disc_x=70.0, disc_y=48.0, fovea_x=40.0, fovea_y=50.0)
+    write_manifest(Manifest(tmp_path / "raw", original), tmp_path / "raw")
     cfg = config(tmp_path, "output", f"checkpoint={run}", f"input={tmp_path}/raw", "heatmaps.draw=false")
     found = pd.read_csv(predict(cfg) / "predictions.csv").set_index(["image_id", "finding"])
     own = pd.read_csv(run / "predictions.csv").set_index(["image_id", "finding"])
@@ -105,6 +109,12 @@ def test_predictions_of_the_originals_equal_those_of_the_training(tmp_path: Path
     np.testing.assert_allclose(same["probability"], own["probability"], atol=1e-6)
     np.testing.assert_allclose(same["calibrated"], own["calibrated"], atol=1e-5)
     assert same["predicted"].tolist() == own["predicted"].tolist()
+    assert 0 < own["predicted"].sum() < len(own)
+    np.testing.assert_allclose(same[SHARES], own[SHARES], atol=2e-3)
+    assert same["regions"].fillna("").tolist() == own["regions"].fillna("").tolist()
+    assert (same["regions"].isna() == (same["predicted"] == 0)).all()
+    points = found[["points", "disc_x", "disc_y", "fovea_x", "fovea_y"]].drop_duplicates()
+    assert points.to_numpy().tolist() == [["given", 70, 48, 40, 50]]
     assert same["patient_id"].tolist() == own["patient_id"].tolist()
     assert not (found["flags"] == "unchecked").any()  # the training kept its statistics
     assert not (tmp_path / "output" / "heatmaps").exists()

@@ -16,13 +16,18 @@ from torch import nn
 
 import fundusnet
 from fundusnet.data.prepared import PreparedSet
+from fundusnet.data.regions import REGIONS
 from fundusnet.errors import UserError
+from fundusnet.findings.by_region import find_regions, in_cells
 from fundusnet.findings.module import GuidedModule
 from fundusnet.grading.datamodule import GradingDataModule
 from fundusnet.grading.scoring import score
 from fundusnet.grading.stage import RankingStage
 from fundusnet.grading.two_stage import TwoStage
 from fundusnet.networks.build import import_network
+from fundusnet.prediction.eye_points import EyePoints
+from fundusnet.prediction.findings import FindingsPredictor
+from fundusnet.prediction.preparation import Points, prepare_photograph
 from fundusnet.runs.checkpoints import KEY, load_checkpoint, load_module, write_checkpoint
 
 
@@ -132,6 +137,29 @@ def test_a_single_stage_with_maps_shows_its_mask(place: Path, graded: PreparedSe
     file = grading_checkpoint(place / "maps.ckpt", CLASSES, stages=1, hidden=None)
     result = fundusnet.load(file).predict(files_of(graded)[0], maps=True)
     assert result.mask.max() > 0.9 and result.roi is None
+
+
+def test_regions_are_those_of_the_map_and_only_of_what_is_predicted(network: Path, eyes: PreparedSet) -> None:
+    predictor = fundusnet.load(network)
+    assert isinstance(predictor, FindingsPredictor)
+    file, disc, fovea = files_of(eyes)[0], (70.0, 48.0), (40.0, 50.0)
+    maps, probability = expected(network, eyes.pixels[:1])
+    predictor.thresholds = {"drusen": float(probability[0, 0]) - 0.01, "hemorrhage": float(probability[0, 1]) + 0.01}
+    result = predictor.result_of(prepare_photograph(file, predictor.specs, (disc, fovea)))
+    places = eyes.manifest.images.iloc[0][["disc_x", "disc_y", "fovea_x", "fovea_y"]].to_numpy(dtype=float)
+    where = [find_regions(each, *(in_cells(tuple(p), 64, 8) for p in (places[:2], places[2:]))) for each in maps[0]]
+    assert result.points == EyePoints(disc, fovea, "given")
+    assert result.regions == {"drusen": where[0].regions, "hemorrhage": ()} and where[1].regions
+    for name, one in zip(("drusen", "hemorrhage"), where, strict=True):
+        assert list(result.shares[name]) == list(REGIONS.values())
+        np.testing.assert_allclose(list(result.shares[name].values()), one.shares, atol=1e-3)
+
+
+@pytest.mark.parametrize("points", [(None, None), ((70.0, 48.0), None), ((70.0, 48.0), (70.0, 48.0))])
+def test_without_two_points_there_are_no_regions(network: Path, eyes: PreparedSet, points: Points) -> None:
+    predictor = fundusnet.load(network)
+    result = predictor.result_of(prepare_photograph(files_of(eyes)[0], predictor.specs, points))
+    assert result.points.origin == "none" and set(result.regions.values()) == set(result.shares.values()) == {None}
 
 
 def test_networks_of_one_finding_are_averaged_and_others_used_side_by_side(place: Path, eyes: PreparedSet) -> None:
