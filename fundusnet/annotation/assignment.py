@@ -39,18 +39,18 @@ def choose_readers(
         for reader in current & load.keys():
             load[reader] += 1
 
-    order = sorted(images, key=lambda image: _random_key(seed, image))
+    order = sorted(images, key=lambda image: random_key(seed, image))
     for image in order:
         current = chosen[image]
         movable = current - set(answered.get(image, ()))
         while len(current) > readings_per_image and movable:
-            heaviest = max(movable, key=lambda reader: (load[reader], _random_key(seed, image, reader)))
+            heaviest = max(movable, key=lambda reader: (load[reader], random_key(seed, image, reader)))
             movable.remove(heaviest)
             current.remove(heaviest)
             load[heaviest] -= 1
         free = set(readers) - current
         while len(current) < readings_per_image and free:
-            lightest = min(free, key=lambda reader: (load[reader], _random_key(seed, image, reader)))
+            lightest = min(free, key=lambda reader: (load[reader], random_key(seed, image, reader)))
             free.remove(lightest)
             current.add(lightest)
             load[lightest] += 1
@@ -60,12 +60,12 @@ def choose_readers(
 
 def reading_order(images: Collection[str], annotator: str, seed: int) -> list[str]:
     """``images`` in this annotator's own random order; adding an image keeps the order of the others."""
-    return sorted(images, key=lambda image: _random_key(seed, image, annotator))
+    return sorted(images, key=lambda image: random_key(seed, image, annotator))
 
 
 def shuffled(names: Collection[str], image: str, seed: int) -> list[str]:
     """``names`` in an order that differs between images, so that it does not reveal who is who."""
-    return sorted(names, key=lambda name: _random_key(seed, "panel", image, name))
+    return sorted(names, key=lambda name: random_key(seed, "panel", image, name))
 
 
 def _balance(
@@ -90,6 +90,6 @@ def _balance(
                     moved = True
 
 
-def _random_key(seed: int, *parts: str) -> bytes:
+def random_key(seed: int, *parts: str) -> bytes:
     """A pseudorandom sort key that depends on the arguments only."""
     return hashlib.sha256("\0".join((str(seed), *parts)).encode()).digest()

@@ -27,6 +27,8 @@ from fundusnet.annotation.access import (
 from fundusnet.annotation.adjudication import adjudication_cases, image_with_readings, overview, save_decision
 from fundusnet.annotation.answers import REASONS, Answer, Decision
 from fundusnet.annotation.study import ConflictError, MissingError, Study
+from fundusnet.annotation.suggester import Suggester
+from fundusnet.annotation.suggestions import note_shown, stored_suggestion
 from fundusnet.data.decode import Unreadable
 from fundusnet.data.regions import REGIONS
 from fundusnet.errors import UserError
@@ -45,6 +47,7 @@ class ServerState:
         links: Whether people sign in by links.
         cookie: Name of the session cookie.
         secure: Whether the cookie is sent over HTTPS only.
+        suggester: Makes suggestions; None if there are none.
         decoding: Limits how many photographs are decoded at once, so that saving an answer never waits for decoding.
     """
 
@@ -52,10 +55,18 @@ class ServerState:
     links: bool
     cookie: str
     secure: bool
+    suggester: Suggester | None = None
     decoding: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(max(1, (os.cpu_count() or 2) // 2)))
 
 
-def create_app(study: Study, *, links: bool, host: str = "127.0.0.1", public: str | None = None) -> FastAPI:
+def create_app(
+    study: Study,
+    *,
+    links: bool,
+    host: str = "127.0.0.1",
+    public: str | None = None,
+    suggester: Suggester | None = None,
+) -> FastAPI:
     """The web application.
 
     Args:
@@ -63,10 +74,12 @@ def create_app(study: Study, *, links: bool, host: str = "127.0.0.1", public: st
         links: Whether people sign in by links; otherwise every visitor is the only annotator.
         host: Address the server listens on.
         public: Address that browsers use, if it is another; requests for any other host name are refused.
+        suggester: Makes suggestions, if there are any.
     """
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     # Cookies are shared by all ports of a machine, so each study needs its own cookie name.
-    app.state.server = ServerState(study, links, f"fundusnet_{study.key}", bool(public and public.startswith("https")))
+    secure = bool(public and public.startswith("https"))
+    app.state.server = ServerState(study, links, f"fundusnet_{study.key}", secure, suggester)
     app.include_router(router)
     for address, file in PAGES.items():
         app.add_api_route(address, _page(STATIC / file), methods=["GET"])
@@ -216,6 +229,36 @@ def put_answer(image_id: str, answer: Answer, state: State, writer: Writer) -> d
     """Save an answer; it is on disk before this returns."""
     version, progress = state.study.save(writer, image_id, answer)
     return {"version": version, "progress": progress}
+
+
+@router.get("/api/images/{image_id}/suggestion")
+def show_suggestion(image_id: str, state: State, reader: Reader) -> dict[str, Any]:
+    """What the networks suggest for an image: ``state`` is ready, waiting (ask again), or none.
+
+    Whoever reads an image without suggestions gets none, whatever is stored. The networks are never waited for.
+    """
+    suggester = state.suggester
+    if not state.study.is_assigned(reader, image_id):
+        raise MissingError
+    if suggester is None or not suggester.has(image_id):
+        return {"state": "none"}
+    found = suggester.ask(image_id)
+    if found is None:
+        return {"state": "none", "reason": suggester.failed} if suggester.failed else {"state": "waiting"}
+    return {"state": "ready", "networks": suggester.networks, **found}
+
+
+@router.put("/api/images/{image_id}/suggestion")
+def put_suggestion_shown(image_id: str, state: State, writer: Writer) -> dict[str, Any]:
+    """Store that the page showed the suggestion for an image to this reader."""
+    suggester = state.suggester
+    if not state.study.is_assigned(writer, image_id) or suggester is None or not suggester.has(image_id):
+        raise MissingError
+    with state.study.storage.write() as connection:
+        if stored_suggestion(connection, image_id, suggester.networks) is None:
+            raise MissingError
+        note_shown(connection, writer.id, image_id, suggester.networks)
+    return {"networks": suggester.networks}
 
 
 @router.get("/api/overview")

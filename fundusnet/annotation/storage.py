@@ -98,6 +98,27 @@ decisions = Table(
     Column("saved", Float, nullable=False),
 )
 
+# What trained networks suggest for an image (``fundusnet.annotation.suggestions``); rows are only added.
+suggestions = Table(
+    "suggestions",
+    metadata,
+    Column("image_id", ForeignKey("images.image_id"), primary_key=True),
+    Column("networks", String(16), primary_key=True),
+    Column("content", sa.JSON, nullable=False),
+    Column("uncertainty", Float, nullable=False),
+    Column("made", Float, nullable=False),
+)
+
+# Who was shown which suggestion, and when first.
+shown_suggestions = Table(
+    "shown_suggestions",
+    metadata,
+    Column("annotator_id", ForeignKey("annotators.id"), primary_key=True),
+    Column("image_id", ForeignKey("images.image_id"), primary_key=True),
+    Column("networks", String(16), primary_key=True),
+    Column("at", Float, nullable=False),
+)
+
 
 class Storage:
     """A study's database.

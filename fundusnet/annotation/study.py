@@ -27,6 +27,7 @@ from fundusnet.annotation.storage import (
     set_setting,
     setting,
 )
+from fundusnet.annotation.suggestions import stored_uncertainties, uncertain_order
 from fundusnet.data.decode import Unreadable
 from fundusnet.data.manifest import COORDINATES, Manifest
 from fundusnet.errors import UserError
@@ -61,6 +62,7 @@ class Study:
         findings: Sequence[str],
         readings_per_image: int = 3,
         present: int = 2,
+        uncertain: str | None = None,
     ) -> None:
         """Open a study.
 
@@ -70,10 +72,13 @@ class Study:
             findings: Names that can be marked.
             readings_per_image: Annotators of each image.
             present: Readings that make a finding present.
+            uncertain: Name of networks (``fundusnet.annotation.suggestions``): images that they are most uncertain of
+                come first; None = every reader has a random order.
         """
         self.storage, self.photographs = storage, photographs
         self.findings = tuple(findings)
         self.readings_per_image, self.present = readings_per_image, present
+        self.uncertain = uncertain
 
     def begin(self, manifest: Manifest, seed: int) -> None:
         """Add the images of ``manifest``; a study keeps the first ``seed`` it is started with.
@@ -153,8 +158,22 @@ class Study:
                 .where(assignments.c.annotator_id == reader.id, images.c.listed)
             )
             states = {row.image_id: row.state for row in found}
-            order = reading_order(states, reader.name, study_seed(connection))
+            order = self._order(connection, states, reader)
         return [{"image_id": image_id, "state": states[image_id]} for image_id in order]
+
+    def _order(self, connection: Connection, own: Mapping[str, str], reader: Person) -> list[str]:
+        seed = study_seed(connection)
+        if self.uncertain is None:
+            return reading_order(own, reader.name, seed)
+        patients = connection.execute(sa.select(images.c.image_id, images.c.patient_id))
+        known = stored_uncertainties(connection, self.uncertain)
+        return uncertain_order(known, own, {row.image_id: row.patient_id for row in patients}, seed)
+
+    def image_ids(self) -> list[str]:
+        """The images of the study, in a random order."""
+        with self.storage.read() as connection:
+            shown = list(connection.scalars(sa.select(images.c.image_id).where(images.c.listed)))
+            return reading_order(shown, "", study_seed(connection))
 
     def path(self, image_id: str) -> str:
         """Path of an image's photograph as in the manifest; raises ``MissingError``."""
@@ -165,6 +184,11 @@ class Study:
         """Whether this person may see an image: it is assigned to them, or they are an adjudicator."""
         if reader.role == "adjudicator":
             return True
+        with self.storage.read() as connection:
+            return connection.scalar(_assigned(reader.id, image_id)) is not None
+
+    def is_assigned(self, reader: Person, image_id: str) -> bool:
+        """Whether this person reads the image."""
         with self.storage.read() as connection:
             return connection.scalar(_assigned(reader.id, image_id)) is not None
 

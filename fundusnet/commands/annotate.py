@@ -12,12 +12,15 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from fundusnet.config.compose import as_list
 from fundusnet.data.manifest import Manifest
 from fundusnet.data.sources import load_source
 from fundusnet.errors import UserError
+from fundusnet.prediction.inputs import find_checkpoint
 
 if TYPE_CHECKING:
     from fundusnet.annotation.study import Study
+    from fundusnet.annotation.suggester import Suggester
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +42,7 @@ def annotate(cfg: DictConfig) -> Path:
         raise UserError(f"annotate needs {error.name}; pip install 'fundusnet[annotate]'") from error
     folder = study_folder(cfg)
     study = _open(cfg, folder, Study)
+    suggester = None
     try:
         if cfg.export:
             return export_study(study, Path(cfg.export))
@@ -48,8 +52,12 @@ def annotate(cfg: DictConfig) -> Path:
         study.begin(_manifest(cfg), cfg.seed)
         if cfg.earlier:
             import_readings(study, Path(cfg.earlier))
-        _serve(cfg, study, links=study.enrol(list(cfg.annotators), list(cfg.adjudicators), cfg.annotator))
+        links = study.enrol(list(cfg.annotators), list(cfg.adjudicators), cfg.annotator)
+        suggester = _suggester(cfg, study)
+        _serve(cfg, study, suggester, links=links)
     finally:
+        if suggester is not None:
+            suggester.close()
         study.storage.close()
     return folder
 
@@ -85,6 +93,38 @@ def _open(cfg: DictConfig, folder: Path, kind: type[Study]) -> Study:
     )
 
 
+def _suggester(cfg: DictConfig, study: Study) -> Suggester | None:
+    """Start to make the suggestions of the networks ``cfg.checkpoint``, if there are any."""
+    files = [find_checkpoint(Path(each)) for each in as_list(cfg.checkpoint)] if cfg.checkpoint else []
+    if not files:
+        if cfg.order == "uncertain":
+            raise UserError("order=uncertain needs networks that can be uncertain; add checkpoint=RUN")
+        return None
+    from fundusnet.annotation.suggester import Suggester
+    from fundusnet.annotation.suggestions import networks_digest
+    from fundusnet.prediction.findings import FindingsPredictor
+    from fundusnet.prediction.loading import load
+    from fundusnet.prediction.trained_network import sha256_of
+
+    predictor = load(files)
+    if not isinstance(predictor, FindingsPredictor):
+        raise UserError(f"checkpoint={files[0]} grades eyes; suggestions need networks for findings")
+    if not set(predictor.findings) & set(study.findings):
+        raise UserError(
+            f"the networks predict {', '.join(predictor.findings)}, none of which can be marked in this study; "
+            "choose other networks, or finding="
+        )
+    networks = networks_digest([sha256_of(file) for file in files])
+    if cfg.order == "uncertain":
+        study.uncertain = networks
+    share = float(cfg.suggest)
+    suggester = Suggester(
+        study.storage, study.photographs, study.findings, networks, lambda: predictor, study.seed, share
+    )
+    suggester.start([image_id for image_id in study.image_ids() if study.uncertain or suggester.has(image_id)])
+    return suggester
+
+
 def _print_links(study: Study, names: list[str]) -> None:
     """Print a new link for each name, and end their present sessions."""
     from fundusnet.annotation.access import end_sessions, new_link
@@ -104,7 +144,7 @@ def _print_links(study: Study, names: list[str]) -> None:
         print(f"{name}: {address}/join/{token}")
 
 
-def _serve(cfg: DictConfig, study: Study, *, links: bool) -> None:
+def _serve(cfg: DictConfig, study: Study, suggester: Suggester | None, *, links: bool) -> None:
     import uvicorn
 
     from fundusnet.annotation.access import LOOPBACK, can_sign_in, new_link
@@ -127,7 +167,7 @@ def _serve(cfg: DictConfig, study: Study, *, links: bool) -> None:
     for name, token in tokens.items():
         print(f"{name}: {address}/join/{token}")
     print("stop with Ctrl-C; everything shown as saved is on disk", flush=True)
-    app = create_app(study, links=links, host=cfg.host, public=cfg.public)
+    app = create_app(study, links=links, host=cfg.host, public=cfg.public, suggester=suggester)
     # No access log, because it would contain the tokens of links.
     config = uvicorn.Config(app, log_level="warning", access_log=False, server_header=False, ws="none", lifespan="off")
     with suppress(KeyboardInterrupt):  # Ctrl-C is the normal way to stop

@@ -181,6 +181,9 @@ class Annotate:
     port: NonNegativeInt
     public: str | None
     seed: NonNegativeInt
+    checkpoint: str | list[str] | None
+    suggest: Share
+    order: Literal["random", "uncertain"]
 
 
 @dataclass

@@ -6,10 +6,13 @@ import re
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import pytest
+import sqlalchemy as sa
 from running import Server
 from studies import write_photographs
 
@@ -165,3 +168,63 @@ def test_nothing_heavy_is_imported() -> None:
         "wandb",
     }
     assert not heavy & set(modules)
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("order=uncertain", "order=uncertain needs networks that can be uncertain; add checkpoint=RUN"),
+        ("checkpoint=nowhere", "checkpoint nowhere does not exist"),
+        ("suggest=1.5", "suggest=1.5"),
+        ("order=best", "order=best"),
+    ],
+)
+def test_suggestions_that_cannot_be_made_are_refused(
+    word: str, message: str, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert message in refusal(capsys, "data.root=photographs", "port=0", word)
+
+
+def test_networks_have_to_find_what_can_be_marked(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from tiny_networks import findings_checkpoint, grading_checkpoint
+
+    findings_checkpoint(here / "other.ckpt", ["cataract"])
+    grading_checkpoint(here / "grades.ckpt", ["normal", "glaucoma"])
+    for file, message in (("other", "predict cataract, none of which can be marked"), ("grades", "grades eyes")):
+        assert message in refusal(capsys, "data.root=photographs", "port=0", f"checkpoint={file}.ckpt")
+
+
+@pytest.mark.parametrize("order", ["random", "uncertain"])
+def test_what_networks_suggest_is_stored_while_the_page_is_served(
+    here: Path, monkeypatch: pytest.MonkeyPatch, order: str
+) -> None:
+    from tiny_networks import findings_checkpoint
+
+    import fundusnet
+    from fundusnet.annotation.storage import Storage, suggestions
+    from fundusnet.annotation.suggestions import is_suggested
+
+    file = findings_checkpoint(here / "network.ckpt", threshold=0.01)
+    found: dict[str, dict[str, Any]] = {}
+
+    def wait_for_suggestions(*_: object, **__: object) -> None:
+        """In place of serving: until all are stored that will be."""
+        wanted = {name for name in "abcd" if order == "uncertain" or is_suggested(name, 3, 0.5)}
+        storage = Storage(f"sqlite:///{here}/study/study.sqlite")
+        end = time.monotonic() + 60
+        while set(found) != wanted:
+            assert time.monotonic() < end, f"{set(found)} instead of {wanted}"
+            time.sleep(0.05)
+            with storage.read() as connection:
+                found.update({row.image_id: row.content for row in connection.execute(sa.select(suggestions))})
+        storage.close()
+
+    monkeypatch.setattr("uvicorn.Server.run", wait_for_suggestions)
+    words = ["data.root=photographs", "folder=study", "port=0", "seed=3", f"order={order}", f"checkpoint={file}"]
+    assert main(["annotate", *words]) == 0
+    predictor = fundusnet.load(file)
+    for name, content in found.items():
+        result = predictor.predict(here / "photographs" / f"{name}.png")
+        assert content["probabilities"] == pytest.approx(result.probability, abs=1e-3)
+        assert content["findings"] == {each: list(result.regions[each] or ()) for each in ("drusen", "hemorrhage")}
+        assert content["points"] == result.points.origin
