@@ -30,7 +30,7 @@ TITLES = {
     "pointing_game": "Pointing game",
     "lesion_energy": "Lesion energy",
     "region_auroc": "AUROC by region",
-    "region_auroc_present": "AUROC by region, finding present",
+    "region_auroc_present": "AUROC by region, among present",
     "region_sensitivity": "Sensitivity by region",
     "region_specificity": "Specificity by region",
 }

@@ -13,9 +13,10 @@ from fundusnet.findings.by_region import NAMES
 from fundusnet.findings.statistics import METRIC_NAMES, TITLES, count_labels
 
 OVERVIEW = ("auroc", "air_tp", "lift_tp", "pointing_game", "lesion_energy")
+ALL_REGIONS = ("region_auroc", "region_auroc_present", "region_sensitivity", "region_specificity")
 BY_REGION = {
     "auroc": "AUROC",
-    "auroc_present": "AUROC, finding present",
+    "auroc_present": "AUROC, among present",
     "sensitivity": "Sensitivity",
     "specificity": "Specificity",
 }
@@ -104,12 +105,6 @@ def markdown(groups: Sequence[Group], findings: Sequence[str], entries: Entries,
             ]
             for row in finding_table(groups, findings[0], entries, differences)
         ]
-    by_region = [
-        [finding, table["label"], *(markdown_cell(row["cells"][0]) for row in table["rows"])]
-        for finding in findings
-        for table in region_tables(first_runs(groups, finding), finding)
-    ]
-    where = f"AUROC by region:\n\n{markdown_table(['finding', 'method', *NAMES], by_region)}\n" if by_region else ""
     lines = []
     for finding in findings:
         of_groups = counts(groups, finding)
@@ -121,4 +116,23 @@ def markdown(groups: Sequence[Group], findings: Sequence[str], entries: Entries,
                 f"{who}{runs}: {one['n_present']} present ({one['n_without_cue']} without cue), "
                 f"{one['n_absent']} absent, {one['n_undecided']} undecided.  \n"
             )
-    return f"{markdown_table(head, rows)}\n{where}{''.join(lines)}"
+    return f"{markdown_table(head, rows)}\n{''.join(lines)}{_markdown_by_region(groups, findings, entries)}"
+
+
+def _markdown_by_region(groups: Sequence[Group], findings: Sequence[str], entries: Entries) -> str:
+    """Return two tables, over all regions and the AUROC in each; empty where no run knows regions."""
+    together: list[list[str]] = []
+    each: list[list[str]] = []
+    for finding in findings:
+        for table in region_tables(first_runs(groups, finding), finding):
+            found = [entries.get((table["label"], finding, name)) or NOT_MEASURED for name in ALL_REGIONS]
+            for rows, cells in ((together, map(cell, found)), (each, (row["cells"][0] for row in table["rows"]))):
+                # A finding is never in most regions; metrics.json gives the reason.
+                rows.append(
+                    [finding, table["label"], *(markdown_cell(one) if one["interval"] else "–" for one in cells)]
+                )
+    if not each:
+        return ""
+    first = markdown_table(["finding", "method", *(TITLES[name] for name in ALL_REGIONS)], together)
+    second = markdown_table(["finding", "method", *(name.replace("_", " ") for name in NAMES)], each)
+    return f"\n{first}\nAUROC in each region:\n\n{second}"
