@@ -17,6 +17,7 @@ from fundusnet.annotation.initial_points import guess_points
 from fundusnet.annotation.readings import CurrentDecision, Readings, load_readings, readings_table, reference_points
 from fundusnet.annotation.storage import annotators, assignments, decisions, images
 from fundusnet.annotation.study import ConflictError, MissingError, Study
+from fundusnet.annotation.suggestion_effect import suggestion_effect
 from fundusnet.data.consensus import consensus
 from fundusnet.errors import UserError
 
@@ -24,7 +25,7 @@ JSON = dict[str, Any]
 
 
 def overview(study: Study) -> JSON:
-    """Progress and pace of each annotator, agreement on each finding, and undecided and ungradable images."""
+    """Progress and pace of each annotator, agreement on each finding, undecided and ungradable images, suggestions."""
     with study.storage.read() as connection:
         readings = load_readings(connection)
         people = connection.execute(
@@ -37,6 +38,7 @@ def overview(study: Study) -> JSON:
             .group_by(assignments.c.annotator_id)
         )
         totals = {annotator_id: int(count) for annotator_id, count in assigned}
+        effect = suggestion_effect(connection, readings, study.findings)
     done = [given for answers in readings.answers.values() for given in answers]
     progress = []
     for row in people:
@@ -69,6 +71,7 @@ def overview(study: Study) -> JSON:
             for image_id in readings.images
             if reasons.get(image_id)
         ],
+        "suggestions": effect,
     }
 
 

@@ -31,6 +31,34 @@ class RecordedDecision(Decision):
     saved: float
 
 
+class RecordedSuggestion(BaseModel):
+    """What networks suggested, in ``study.json``; an import leaves it out, since it is no reading."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    image_id: str
+    networks: str
+    made: float
+    uncertainty: float
+    findings: dict[str, list[str]]
+    probabilities: dict[str, float]
+    disc: tuple[float, float] | None
+    fovea: tuple[float, float] | None
+    points: str
+    reason: str
+
+
+class ShownSuggestion(BaseModel):
+    """Who was shown a suggestion, in ``study.json``."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    annotator: str
+    image_id: str
+    networks: str
+    at: float
+
+
 class Record(BaseModel):
     """``study.json``."""
 
@@ -41,6 +69,8 @@ class Record(BaseModel):
     exported: str
     answers: list[RecordedAnswer]
     decisions: list[RecordedDecision]
+    suggestions: list[RecordedSuggestion] = []
+    shown: list[ShownSuggestion] = []
 
 
 def read_record(folder: Path) -> Record:

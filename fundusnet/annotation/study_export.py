@@ -18,6 +18,7 @@ from fundusnet.annotation.initial_points import eye_of
 from fundusnet.annotation.readings import Readings, load_readings, readings_table, reference_points
 from fundusnet.annotation.record import FORMAT, RECORD
 from fundusnet.annotation.study import Study
+from fundusnet.annotation.suggestions import recorded_shown, recorded_suggestions
 from fundusnet.data.decode import Unreadable
 from fundusnet.data.manifest import COORDINATES, READING_COLUMNS, Manifest, images_table, write_manifest
 from fundusnet.errors import UserError
@@ -47,10 +48,11 @@ def export_study(study: Study, folder: Path) -> Path:
     earlier = earlier_export(target, study.key)
     with study.storage.read() as connection:
         readings = load_readings(connection)
+        suggested = {"suggestions": recorded_suggestions(connection), "shown": recorded_shown(connection)}
     target.parent.mkdir(parents=True, exist_ok=True)
     building = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
     try:
-        _write(study, readings, building)
+        _write(study, readings, building, suggested)
         write_marker(building, study.key)
         building.chmod(0o755)  # mkdtemp made it private
         replace_export(target, building, earlier)
@@ -59,7 +61,7 @@ def export_study(study: Study, folder: Path) -> Path:
     return folder
 
 
-def _write(study: Study, readings: Readings, folder: Path) -> None:
+def _write(study: Study, readings: Readings, folder: Path, suggested: dict[str, list[dict[str, Any]]]) -> None:
     (folder / "images").mkdir()
     rows = list(_image_rows(study, readings, folder))
     exported = {row["image_id"] for row in rows}
@@ -72,7 +74,9 @@ def _write(study: Study, readings: Readings, folder: Path) -> None:
     if readings.decisions:
         blind = within(readings_table(readings, adjudicated=False))
         blind[list(READING_COLUMNS)].to_csv(folder / "readings_blind.csv", index=False)
-    write_json(folder / RECORD, _record(study, readings))
+    # Without suggestions the record stays one that earlier versions read.
+    record = _record(study, readings) | {name: rows for name, rows in suggested.items() if rows}
+    write_json(folder / RECORD, record)
     for file in [folder / name for name in ("images.csv", "readings.csv", RECORD)]:
         if file.exists():
             with file.open("rb") as stream:

@@ -18,7 +18,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from fundusnet.annotation.assignment import random_key
-from fundusnet.annotation.storage import shown_suggestions, suggestions
+from fundusnet.annotation.storage import annotators, shown_suggestions, suggestions
 
 Point = tuple[float, float]
 
@@ -146,10 +146,30 @@ def note_shown(connection: Connection, annotator_id: int, image_id: str, network
         connection.execute(sa.insert(shown_suggestions).values(key | {"at": time.time()}))
 
 
-def shown_to(connection: Connection) -> set[tuple[int, str]]:
+def shown_to(connection: Connection) -> set[tuple[str, str]]:
     """(annotator, image) of all suggestions that were shown, by whatever networks."""
-    rows = connection.execute(sa.select(shown_suggestions.c.annotator_id, shown_suggestions.c.image_id))
-    return {(row.annotator_id, row.image_id) for row in rows}
+    return {(row["annotator"], row["image_id"]) for row in recorded_shown(connection)}
+
+
+def recorded_shown(connection: Connection) -> list[dict[str, Any]]:
+    """Who was shown which suggestion and when, as ``study.json`` holds it."""
+    table = shown_suggestions
+    rows = connection.execute(
+        sa.select(annotators.c.name, table.c.image_id, table.c.networks, table.c.at)
+        .join(annotators)
+        .order_by(table.c.at)
+    )
+    return [{"annotator": row.name, "image_id": row.image_id, "networks": row.networks, "at": row.at} for row in rows]
+
+
+def recorded_suggestions(connection: Connection) -> list[dict[str, Any]]:
+    """All suggestions, as ``study.json`` holds them."""
+    rows = connection.execute(sa.select(suggestions).order_by(suggestions.c.made, suggestions.c.image_id))
+    return [
+        {"image_id": row.image_id, "networks": row.networks, "made": row.made, "uncertainty": row.uncertainty}
+        | row.content
+        for row in rows
+    ]
 
 
 def _undecided(probability: float, point: float) -> float:

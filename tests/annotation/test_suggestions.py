@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections.abc import Callable
@@ -16,8 +17,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from studies import Page, answer, client_of, link_of, open_study
 
+from fundusnet.annotation.adjudication import overview
+from fundusnet.annotation.manifest_import import import_readings
+from fundusnet.annotation.record import read_record
 from fundusnet.annotation.storage import suggestions
 from fundusnet.annotation.study import Study
+from fundusnet.annotation.study_export import export_study
 from fundusnet.annotation.suggester import Suggester
 from fundusnet.annotation.suggestions import (
     Suggestion,
@@ -25,6 +30,7 @@ from fundusnet.annotation.suggestions import (
     keep_suggestion,
     networks_digest,
     note_shown,
+    recorded_shown,
     shown_to,
     stored_uncertainties,
     uncertain_order,
@@ -208,7 +214,8 @@ def test_it_is_stored_once_who_was_shown_a_suggestion(tmp_path: Path) -> None:
         for reader in (1, 1, 2):
             note_shown(connection, reader, "a", NETWORKS)
         note_shown(connection, 1, "b", NETWORKS)
-        assert shown_to(connection) == {(1, "a"), (2, "a"), (1, "b")}
+        assert shown_to(connection) == {("anna", "a"), ("ben", "a"), ("anna", "b")}
+        assert len(recorded_shown(connection)) == 3
 
 
 def test_the_page_gets_suggestions_for_its_share_of_the_images_only(tmp_path: Path) -> None:
@@ -274,3 +281,70 @@ def test_uncertain_images_come_first_in_every_queue(tmp_path: Path) -> None:
     queues = [[entry["image_id"] for entry in study.queue(person)] for person in people]
     assert queues[0][:3] == queues[1][:3] == ["d", "f", "b"] and random[0] != random[1]
     assert sorted(queues[0]) == list("abcdef")
+
+
+def read(page: Page, name: str, findings: dict[str, list[str]], *, shown: bool = False) -> None:
+    if shown:
+        assert page.put(name, {}, "/api/images/{}/suggestion").status_code == 200
+    body = answer(findings=findings) if findings else answer(normal=True)
+    assert page.put(name, body).status_code == 200
+
+
+@pytest.fixture
+def two_readers(tmp_path: Path) -> tuple[Study, list[Page]]:
+    """Six images read by anna and ben: a, b and c with a suggestion of drusen, d and e without, f with one for anna."""
+    study, networks = open_study(tmp_path, ["anna", "ben"], images="abcdef", readings=2), Networks()
+    networks.wait.set()
+    maker = suggester_of(study, networks)
+    maker.start("abcf")
+    until(lambda: all(maker.ask(name) for name in "abcf"))
+    pages = [Page(client_of(study, links=True, suggester=maker), link_of(study, name)) for name in ("anna", "ben")]
+    drusen = {"drusen": ["macula"]}
+    for page, marked in zip(pages, ("abd", "ab"), strict=True):
+        for name in "abcdef":
+            suggested = name in "abc" or (name == "f" and page is pages[0])
+            read(page, name, drusen if name in marked else {}, shown=suggested)
+    maker.close()
+    return study, pages
+
+
+def test_agreement_with_and_without_suggestions_worked_by_hand(two_readers: tuple[Study, list[Page]]) -> None:
+    study, _ = two_readers
+    found = overview(study)["suggestions"]
+    assert (found["with"], found["without"], found["mixed"]) == (3, 2, 1)
+    drusen, hemorrhage, _ = found["findings"]
+    # With: both mark a and b, nobody c. Without: anna alone marks d, nobody e: less than chance agreement.
+    assert drusen["with"] == {"images": 3, "kappa_image": 1.0, "kappa_region": 1.0, "marked": pytest.approx(4 / 6)}
+    assert drusen["without"]["kappa_image"] == pytest.approx((0.5 - 0.625) / (1 - 0.625))
+    assert drusen["without"]["marked"] == 0.25
+    assert (drusen["suggested"], drusen["confirmed"]) == (7, 4)  # three images twice, and f to anna
+    assert (hemorrhage["suggested"], hemorrhage["confirmed"]) == (0, 0)
+
+
+def test_without_suggestions_the_overview_has_none(tmp_path: Path) -> None:
+    assert overview(open_study(tmp_path))["suggestions"] is None
+
+
+def test_what_was_suggested_and_shown_is_exported_and_an_export_with_it_imported(
+    two_readers: tuple[Study, list[Page]], tmp_path: Path
+) -> None:
+    study, _ = two_readers
+    record = read_record(export_study(study, tmp_path / "export"))
+    assert {each.image_id for each in record.suggestions} == set("abcf")
+    assert record.suggestions[0].findings == {"drusen": ["macula", "temporal"]}
+    assert {(each.annotator, each.image_id) for each in record.shown} == {
+        *((name, image) for name in ("anna", "ben") for image in "abc"), ("anna", "f")
+    }  # fmt: skip
+    table = (tmp_path / "export" / "readings.csv").read_text()
+    assert table.count("drusen") == 5  # what readers marked, and no suggestion
+    (tmp_path / "again").mkdir()
+    again = open_study(tmp_path / "again", ["anna", "ben"], images="abcdef", readings=2)
+    assert import_readings(again, tmp_path / "export") == 12
+
+
+def test_an_export_of_a_study_without_suggestions_is_as_before(tmp_path: Path) -> None:
+    study = open_study(tmp_path)
+    folder = export_study(study, tmp_path / "export")
+    assert set(json.loads((folder / "study.json").read_text())) == {
+        "format", "study", "exported", "answers", "decisions"
+    }  # fmt: skip
