@@ -1,40 +1,22 @@
-"""Access to a study: one-time links, sessions, and protection against requests from other sites."""
+"""Access to a study: one-time links and sessions."""
 
 from __future__ import annotations
 
 import hashlib
 import hmac
-import ipaddress
 import secrets
-import socket
 import time
 from dataclasses import dataclass
-from urllib.parse import urlsplit
 
 import sqlalchemy as sa
 from sqlalchemy import Connection
-from starlette.datastructures import Headers, MutableHeaders
-from starlette.responses import JSONResponse
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from fundusnet.annotation.storage import Storage, annotators, links, sessions
 
 SESSION_SECONDS = 90 * 24 * 3600
-LARGEST_BODY = 64 * 1024
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
-# No inline scripts, no content from other sites, no embedding in a frame.
-CONTENT_SECURITY_POLICY = (
-    "default-src 'self'; img-src 'self' blob: data:; object-src 'none'; base-uri 'none'; "
-    "form-action 'self'; frame-ancestors 'none'"
-)
-_HEADERS = {
-    "Content-Security-Policy": CONTENT_SECURITY_POLICY,
-    "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",
-    "Referrer-Policy": "same-origin",
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Cross-Origin-Resource-Policy": "same-origin",
-}
+LINK_SECONDS = 14 * 24 * 3600
+DEVICE_LINK_SECONDS = 15 * 60
+"""Of a link that a reader makes for another device."""
 
 
 @dataclass(frozen=True)
@@ -45,30 +27,54 @@ class Person:
         id: Key in the annotators table.
         name: As in ``annotators`` or ``adjudicators``.
         role: "annotator" or "adjudicator".
+        active: Whether they take part now. Those who left may only send the answers that they gave before.
     """
 
     id: int
     name: str
     role: str
+    active: bool = True
 
 
-def new_link(connection: Connection, annotator_id: int) -> str:
-    """A token that signs this annotator in once; earlier unused ones become invalid."""
+class SignedOutError(Exception):
+    """The request is of nobody who is signed in.
+
+    Attributes:
+        code: "signed_out", "expired", or "revoked" where whoever leads the study ended the session.
+    """
+
+    def __init__(self, code: str, line: str) -> None:
+        super().__init__(line)
+        self.code = code
+
+
+_NOT_SIGNED_IN = ("signed_out", "you are not signed in; open your link again, or ask for a new one")
+_EXPIRED = ("expired", f"you signed in more than {SESSION_SECONDS // 86400} days ago; ask for a new link")
+_ENDED = {
+    "signed_out": ("signed_out", "you signed out; open a new link to go on"),
+    "revoked": ("revoked", "your sign-in was ended by whoever leads the study; ask for a new link"),
+}
+
+
+def new_link(connection: Connection, annotator_id: int, seconds: float = LINK_SECONDS) -> str:
+    """A token that signs this annotator in once, for ``seconds``; earlier unused ones become invalid."""
     connection.execute(sa.delete(links).where(links.c.annotator_id == annotator_id, links.c.used.is_(False)))
     token = secrets.token_urlsafe(32)
-    connection.execute(sa.insert(links).values(token_hash=_hash(token), annotator_id=annotator_id, used=False))
+    row = {"token_hash": _hash(token), "annotator_id": annotator_id, "used": False, "expires": time.time() + seconds}
+    connection.execute(sa.insert(links).values(row))
     return token
 
 
 def can_sign_in(connection: Connection, annotator_id: int) -> bool:
     """Whether this annotator has a session, or a link that is still valid."""
-    unused = sa.select(links.c.token_hash).where(links.c.annotator_id == annotator_id, links.c.used.is_(False))
+    unused = sa.select(links.c.token_hash).where(links.c.annotator_id == annotator_id, *_valid_link())
     active = sa.select(sessions.c.token_hash).where(
         sessions.c.annotator_id == annotator_id,
         sessions.c.created > time.time() - SESSION_SECONDS,
         sessions.c.link_hash.is_(None),
+        sessions.c.ended.is_(None),
     )
-    return connection.scalar(unused) is not None or connection.scalar(active) is not None
+    return connection.scalar(unused.limit(1)) is not None or connection.scalar(active.limit(1)) is not None
 
 
 def start_session(connection: Connection, token: str) -> str | None:
@@ -78,12 +84,12 @@ def start_session(connection: Connection, token: str) -> str | None:
     request nothing further.
 
     Returns:
-        The secret of the session; None if the link was used before or never existed.
+        The secret of the session; None if the link was used before, has ended, or never existed.
     """
     annotator_id = connection.scalar(
         sa.select(links.c.annotator_id)
         .join(annotators)
-        .where(links.c.token_hash == _hash(token), links.c.used.is_(False), annotators.c.active)
+        .where(links.c.token_hash == _hash(token), *_valid_link(), annotators.c.active)
     )
     return None if annotator_id is None else new_session(connection, annotator_id, _hash(token))
 
@@ -96,32 +102,43 @@ def new_session(connection: Connection, annotator_id: int, link_hash: str | None
     return secret
 
 
-def end_sessions(connection: Connection, annotator_id: int) -> None:
-    """Sign an annotator out everywhere."""
-    connection.execute(sa.delete(sessions).where(sessions.c.annotator_id == annotator_id))
+def end_session(connection: Connection, secret: str) -> None:
+    """Sign out in one browser."""
+    connection.execute(sa.update(sessions).where(sessions.c.token_hash == _hash(secret)).values(ended="signed_out"))
 
 
-def signed_in(storage: Storage, secret: str) -> Person | None:
-    """The owner of a session; None if it does not exist, is too old, or its owner no longer takes part."""
+def end_sessions(connection: Connection, annotator_id: int, why: str = "revoked") -> None:
+    """Sign an annotator out everywhere, and end the links."""
+    mine = (sessions.c.annotator_id == annotator_id, sessions.c.ended.is_(None))
+    connection.execute(sa.update(sessions).where(*mine).values(ended=why))
+    connection.execute(sa.delete(links).where(links.c.annotator_id == annotator_id, links.c.used.is_(False)))
+
+
+def signed_in(storage: Storage, secret: str) -> Person:
+    """The owner of a session, who may have left the study since.
+
+    Raises:
+        SignedOutError: The session does not exist, is too old, or was ended.
+    """
     if not secret:
-        return None
+        raise SignedOutError(*_NOT_SIGNED_IN)
     with storage.read() as connection:
         found = connection.execute(
-            sa.select(annotators.c.id, annotators.c.name, annotators.c.role, sessions.c.link_hash)
+            sa.select(annotators, sessions.c.link_hash, sessions.c.created, sessions.c.ended)
             .join(sessions)
-            .where(
-                sessions.c.token_hash == _hash(secret),
-                sessions.c.created > time.time() - SESSION_SECONDS,
-                annotators.c.active,
-            )
+            .where(sessions.c.token_hash == _hash(secret))
         ).first()
     if found is None:
-        return None
+        raise SignedOutError(*_NOT_SIGNED_IN)
+    if found.ended is not None:
+        raise SignedOutError(*_ENDED[found.ended])
+    if found.created <= time.time() - SESSION_SECONDS:
+        raise SignedOutError(*_EXPIRED)
     if found.link_hash is not None:
         with storage.write() as connection:
             if not _claim_link(connection, found.link_hash, secret):
-                return None
-    return Person(found.id, found.name, found.role)
+                raise SignedOutError(*_NOT_SIGNED_IN)
+    return Person(found.id, found.name, found.role, found.active)
 
 
 def csrf_token(session: str) -> str:
@@ -134,63 +151,8 @@ def is_csrf_token(given: str | None, session: str) -> bool:
     return hmac.compare_digest((given or "").encode(), csrf_token(session).encode())
 
 
-class RequestGuard:
-    """Refuses requests with a foreign host name, from foreign pages or of excessive size, and adds security headers.
-
-    Another site may point its own name at this machine (DNS rebinding) or send requests blindly; the first is seen in
-    ``Host``, the second in ``Origin`` and ``Sec-Fetch-Site``.
-    """
-
-    def __init__(self, app: ASGIApp, host: str, public: str | None) -> None:
-        """Guard ``app``, which listens on ``host``; ``public`` is the address that browsers use, if it is another."""
-        self.app = app
-        self.host_names = {*LOOPBACK, host.lower(), socket.gethostname().lower()}
-        if public:
-            self.host_names.add((urlsplit(public).hostname or "").lower())
-        self.any_address = host in ("0.0.0.0", "::")
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Refuse one request or pass it on."""
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-
-        async def send_with_headers(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                headers = MutableHeaders(scope=message)
-                for name, value in _HEADERS.items():
-                    headers[name] = value
-                if scope["path"].startswith("/api/") and "cache-control" not in headers:
-                    headers["Cache-Control"] = "no-store"
-            await send(message)
-
-        refused = self._refusal(scope)
-        if refused:
-            status, line = refused
-            await JSONResponse({"error": line}, status)(scope, receive, send_with_headers)
-            return
-        await self.app(scope, _limited(receive), send_with_headers)
-
-    def _refusal(self, scope: Scope) -> tuple[int, str] | None:
-        headers = Headers(scope=scope)
-        host = headers.get("host", "")
-        if not self._is_ours(_hostname(host)):
-            return 421, f"unknown host name '{host[:80]}'; open the address that the server printed"
-        if scope["path"].startswith("/api/") and headers.get("sec-fetch-site", "none") not in ("same-origin", "none"):
-            return 403, "this request comes from another site; open the page itself"
-        if scope["method"] not in ("GET", "HEAD"):
-            origin = headers.get("origin")
-            if origin is not None and urlsplit(origin).netloc.lower() != host.lower():
-                return 403, "this request comes from another site; open the page itself"
-            length = headers.get("content-length", "")
-            if not length.isdecimal():
-                return 411, "this request has no Content-Length"
-            if int(length) > LARGEST_BODY:
-                return 413, f"an answer has at most {LARGEST_BODY} bytes"
-        return None
-
-    def _is_ours(self, name: str) -> bool:
-        return name in self.host_names or (self.any_address and _is_address(name))
+def _valid_link() -> tuple[sa.ColumnElement[bool], ...]:
+    return links.c.used.is_(False), links.c.expires > time.time()
 
 
 def _claim_link(connection: Connection, link_hash: str, secret: str) -> bool:
@@ -205,34 +167,6 @@ def _claim_link(connection: Connection, link_hash: str, secret: str) -> bool:
     # A page may send two first requests at once; the other one may have claimed the link for this session.
     settled = sa.select(sessions.c.token_hash).where(sessions.c.token_hash == _hash(secret))
     return connection.scalar(settled) is not None
-
-
-def _limited(receive: Receive) -> Receive:
-    """``receive`` that disconnects once a body exceeds the limit."""
-    seen = 0
-
-    async def counted() -> Message:
-        nonlocal seen
-        message = await receive()
-        seen += len(message.get("body", b""))
-        return message if seen <= LARGEST_BODY else {"type": "http.disconnect"}
-
-    return counted
-
-
-def _hostname(host: str) -> str:
-    try:
-        return (urlsplit(f"//{host}").hostname or "").lower()
-    except ValueError:
-        return ""
-
-
-def _is_address(name: str) -> bool:
-    try:
-        ipaddress.ip_address(name)
-    except ValueError:
-        return False
-    return True
 
 
 def _hash(token: str) -> str:

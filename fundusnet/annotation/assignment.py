@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import random
 from collections.abc import Collection, Mapping, Sequence
 
 
@@ -40,20 +41,21 @@ def choose_readers(
             load[reader] += 1
 
     order = sorted(images, key=lambda image: random_key(seed, image))
+    chance = random.Random(seed)
     for image in order:
         current = chosen[image]
-        movable = current - set(answered.get(image, ()))
+        movable = sorted(current - set(answered.get(image, ())))
         while len(current) > readings_per_image and movable:
-            heaviest = max(movable, key=lambda reader: (load[reader], random_key(seed, image, reader)))
+            heaviest = max(movable, key=lambda reader: (load.get(reader, 0), chance.random()))
             movable.remove(heaviest)
             current.remove(heaviest)
             load[heaviest] -= 1
-        free = set(readers) - current
-        while len(current) < readings_per_image and free:
-            lightest = min(free, key=lambda reader: (load[reader], random_key(seed, image, reader)))
-            free.remove(lightest)
-            current.add(lightest)
-            load[lightest] += 1
+        if len(current) < readings_per_image:
+            # Of the readers with equal loads, a random one.
+            lightest = sorted((load[reader], chance.random(), reader) for reader in readers if reader not in current)
+            for _, _, reader in lightest[: readings_per_image - len(current)]:
+                current.add(reader)
+                load[reader] += 1
     _balance(order, chosen, load, answered)
     return chosen
 
@@ -71,23 +73,54 @@ def shuffled(names: Collection[str], image: str, seed: int) -> list[str]:
 def _balance(
     order: Sequence[str], chosen: dict[str, set[str]], load: dict[str, int], answered: Mapping[str, Collection[str]]
 ) -> None:
-    """Move images that have no answer from readers with many images to readers with few, until shares are equal."""
-    moved = True
-    while moved:
-        moved = False
-        by_load = sorted(load, key=lambda reader: (load[reader], reader))
-        pairs = [(heavy, light) for heavy in reversed(by_load) for light in by_load]
-        for heavy, light in pairs:
-            if load[heavy] - load[light] < 2:
-                continue
-            for image in order:
-                if load[heavy] - load[light] < 2:
-                    break
-                if heavy in chosen[image] and light not in chosen[image] and heavy not in answered.get(image, ()):
-                    chosen[image] = (chosen[image] - {heavy}) | {light}
-                    load[heavy] -= 1
-                    load[light] += 1
-                    moved = True
+    """Move images that have no answer from readers with many images to readers with few, until shares are equal.
+
+    The images of a reader that cannot go to another now cannot later either, unless that one gives some away; so each
+    pair of readers looks through the images of the first at most once a round.
+    """
+    if not load or max(load.values()) - min(load.values()) < 2:
+        return
+    movable: dict[str, list[str]] = {reader: [] for reader in load}
+    for image in order:
+        for reader in chosen[image] & load.keys() - set(answered.get(image, ())):
+            movable[reader].append(image)
+    mean = sum(load.values()) // len(load)
+    for least in (mean, 0):  # first only what is above the mean, so that no image moves twice without need
+        moved = True
+        while moved:
+            moved = False
+            for light in sorted(load, key=lambda reader: (load[reader], reader)):
+                for heavy in sorted(load, key=lambda reader: (-load[reader], reader)):
+                    if load[heavy] - load[light] < 2:
+                        break
+                    moved |= _move(heavy, light, least, movable, chosen, load)
+
+
+def _move(
+    heavy: str,
+    light: str,
+    least: int,
+    movable: dict[str, list[str]],
+    chosen: dict[str, set[str]],
+    load: dict[str, int],
+) -> bool:
+    """Move images from ``heavy`` to ``light`` until they are level, or heavy has ``least``; whether any was moved."""
+    kept: list[str] = []
+    moved = False
+    for place, image in enumerate(movable[heavy]):
+        if load[heavy] <= least or load[heavy] - load[light] < 2:
+            kept += movable[heavy][place:]
+            break
+        if light in chosen[image]:
+            kept.append(image)
+            continue
+        chosen[image] = (chosen[image] - {heavy}) | {light}
+        movable[light].append(image)
+        load[heavy] -= 1
+        load[light] += 1
+        moved = True
+    movable[heavy] = kept
+    return moved
 
 
 def random_key(seed: int, *parts: str) -> bytes:

@@ -11,8 +11,9 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from fundusnet.annotation.record import RECORD, RecordedAnswer, RecordedDecision, read_record
-from fundusnet.annotation.storage import annotators, answers, assignments, decisions, images
+from fundusnet.annotation.storage import annotators, answers, assignments, decisions, forget_setting, images
 from fundusnet.annotation.study import Study
+from fundusnet.annotation.tallies import recount
 from fundusnet.data.manifest import COORDINATES, READING_COLUMNS, read_manifest
 from fundusnet.errors import UserError
 
@@ -44,7 +45,13 @@ def import_readings(study: Study, folder: Path) -> int:
                 raise UserError(f"{folder}: image_id '{image_id}' is not in this study; use the same photographs")
             if unknown := [name for name in findings if name not in study.findings]:
                 raise UserError(f"{folder}: finding '{unknown[0]}' is not in this study; add it to finding.names")
-        new = sum([_add_answer(connection, answer) for answer in given])
+        added = [answer.image_id for answer in given if _add_answer(connection, answer)]
+        new = len(added)
+        unlisted = sa.select(images.c.image_id).where(sa.not_(images.c.listed))
+        connection.execute(sa.update(assignments).where(assignments.c.image_id.in_(unlisted)).values(shown=False))
+        recount(connection, set(added))
+        if added:
+            forget_setting(connection, "dealt")  # they count towards the readings of each image
         for decision in decided:
             _add_decision(connection, decision)
     if new:
@@ -87,15 +94,15 @@ def _add_answer(connection: Connection, answer: RecordedAnswer) -> bool:
     same = (answers.c.annotator_id == annotator_id, answers.c.image_id == answer.image_id)
     if connection.scalar(sa.select(answers.c.version).where(*same)) is not None:
         return False
-    state = {"version": 1, "state": answer.state}
+    state = {"version": 1, "state": answer.state, "seconds": answer.seconds}
     placed = connection.execute(
         sa.update(assignments)
         .where(assignments.c.annotator_id == annotator_id, assignments.c.image_id == answer.image_id)
-        .values(state)
+        .values(state | {"shown": True})
     )
     if not placed.rowcount:
-        connection.execute(sa.insert(assignments).values(here | state))
-    more = {"change": str(answer.change), "content": answer.content(), "seconds": answer.seconds, "saved": answer.saved}
+        connection.execute(sa.insert(assignments).values(here | state | {"shown": True}))
+    more = {"change": str(answer.change), "content": answer.content(), "saved": answer.saved}
     connection.execute(sa.insert(answers).values(here | state | more))
     return True
 

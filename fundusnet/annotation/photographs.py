@@ -7,6 +7,7 @@ import io
 import json
 import threading
 from collections import OrderedDict
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from uuid import uuid4
@@ -27,6 +28,7 @@ SCREEN_SIDE = 1600
 SCREEN_QUALITY, FULL_QUALITY = 88, 95
 VERSION = 1  # increase it when the same file gives a different picture
 _CACHED = 4096
+AWAY = "file is missing at the moment, or the folder of photographs is away; trying again"
 # Says to programs that make backups, and to our own search for photographs, that these are not originals.
 _CACHE_TAG = "Signature: 8a477f597d28d172789f06886806bc55\n# Pictures of screen size, which can be made again.\n"
 
@@ -48,6 +50,10 @@ class Geometry:
     eye: str | None
 
 
+class PhotographAway(Unreadable):
+    """The photograph is not there at the moment: its folder or drive is away, or the file was moved."""
+
+
 class Photographs:
     """The photographs below one folder, by their paths in the manifest."""
 
@@ -61,11 +67,16 @@ class Photographs:
         self._lock = threading.Lock()
 
     def file(self, path: str) -> Path:
-        """The file at ``path``, with links followed; raises ``Unreadable`` if it is missing or outside the root."""
+        """The file at ``path``, with links followed.
+
+        Raises:
+            PhotographAway: It is missing.
+            Unreadable: It lies outside the root.
+        """
         try:
             file = (self._root / path).resolve(strict=True)
         except (OSError, ValueError, RuntimeError) as error:
-            raise Unreadable("file is missing") from error
+            raise PhotographAway(AWAY) from error
         if not file.is_relative_to(self._root) or not file.is_file():
             raise Unreadable("file lies outside the folder of photographs")
         return file
@@ -75,22 +86,23 @@ class Photographs:
         status = self.file(path).stat()
         return hashlib.sha256(f"{VERSION}|{path}|{status.st_mtime_ns}|{status.st_size}".encode()).hexdigest()[:32]
 
-    def is_decoded(self, path: str) -> bool:
-        """Whether the photograph is cached, so that ``geometry`` and ``screen`` are fast; raises ``Unreadable``."""
-        return self._cached(self.content_key(path)) is not None
+    def look_up(self, path: str) -> tuple[str, bool]:
+        """Content key, and whether ``geometry`` and ``screen`` are fast since it is cached; raises ``Unreadable``."""
+        key = self.content_key(path)
+        return key, self._cached(key) is not None
 
     def geometry(self, path: str) -> Geometry:
         """Size, field of view and guessed eye of a photograph; raises ``Unreadable``."""
         key = self.content_key(path)
-        return self._cached(key) or self._cache_geometry(key, self._decode(path, key))
+        return self._cached(key) or self._read(path, key)[0]
 
     def screen(self, path: str) -> bytes:
         """The photograph as JPEG with sides of at most ``SCREEN_SIDE`` pixels; raises ``Unreadable``."""
         key = self.content_key(path)
-        file = self._cache / f"{key}.jpg"
-        if not file.is_file():
-            self._cache_geometry(key, self._decode(path, key))
-        return file.read_bytes()
+        try:
+            return (self._cache / f"{key}.jpg").read_bytes()
+        except OSError:
+            return self._read(path, key)[1]
 
     def full(self, path: str) -> bytes:
         """The photograph as JPEG at full size; raises ``Unreadable``.
@@ -98,7 +110,11 @@ class Photographs:
         An upright JPEG keeps the camera's compression; any other file is compressed again.
         """
         file = self.file(path)
-        return _upright_jpeg(file) or _encode(read_photograph(file).pixels, FULL_QUALITY)
+        try:
+            return _upright_jpeg(file) or _encode(read_photograph(file).pixels, FULL_QUALITY)
+        except Unreadable:
+            self._check_present(file)
+            raise
 
     def _cached(self, key: str) -> Geometry | None:
         with self._lock:
@@ -120,17 +136,32 @@ class Photographs:
                 self._geometries.popitem(last=False)
         return geometry
 
-    def _decode(self, path: str, key: str) -> Geometry:
+    def _read(self, path: str, key: str) -> tuple[Geometry, bytes]:
+        """Geometry and screen picture of a photograph, which are cached."""
         file = self.file(path)
-        longest = max(picture_size(file))
-        reduction = next((power for power in (8, 4, 2) if longest // power >= SCREEN_SIDE), 1)
-        photograph = read_photograph(file, reduction)
-        screen = _shrink(photograph.pixels, SCREEN_SIDE)
-        geometry = _geometry(photograph, screen)
-        # The geometry last: if its file exists, the picture does too.
-        self._write(f"{key}.jpg", _encode(screen, SCREEN_QUALITY))
-        self._write(f"{key}.json", json.dumps(asdict(geometry)).encode())
-        return geometry
+        try:
+            longest = max(picture_size(file))
+            reduction = next((power for power in (8, 4, 2) if longest // power >= SCREEN_SIDE), 1)
+            photograph = read_photograph(file, reduction)
+            screen = _shrink(photograph.pixels, SCREEN_SIDE)
+            geometry = self._cache_geometry(key, _geometry(photograph, screen))
+            picture = _encode(screen, SCREEN_QUALITY)
+        except Unreadable:
+            self._check_present(file)
+            raise
+        with suppress(OSError):  # a full disk is no reason not to show the photograph
+            # The geometry last: if its file exists, the picture does too.
+            self._write(f"{key}.jpg", picture)
+            self._write(f"{key}.json", json.dumps(asdict(geometry)).encode())
+        return geometry, picture
+
+    def _check_present(self, file: Path) -> None:
+        """Tell a drive that fails from a damaged file: raises ``PhotographAway`` if nothing can be read."""
+        try:
+            with file.open("rb") as stream:
+                stream.read(1)
+        except OSError as error:
+            raise PhotographAway(AWAY) from error
 
     def _write(self, name: str, content: bytes) -> None:
         with replacing(self._cache / name, partial=self._cache / f".{uuid4().hex}") as partial:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
@@ -12,9 +12,9 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from fundusnet.annotation.storage import annotators, answers, assignments, decisions, images
+from fundusnet.annotation.tallies import ANSWERED, confirmed
 from fundusnet.data.manifest import READING_COLUMNS
 
-ANSWERED = ("done", "ungradable")
 ADJUDICATED = "adjudicated"
 
 Point = tuple[float, float]
@@ -70,12 +70,18 @@ class Readings:
         return [given for given in self.answers.get(image_id, []) if given.state == "done"]
 
 
-def load_readings(connection: Connection) -> Readings:
-    """Load all current answers and decisions; ``connection`` should be a ``Storage.read`` transaction."""
+def load_readings(connection: Connection, image_id: str | None = None) -> Readings:
+    """All current answers and decisions, or those of one image, in a ``Storage.read`` transaction."""
+
+    def of(column: sa.ColumnElement[str]) -> sa.ColumnElement[bool]:
+        return sa.true() if image_id is None else column == image_id
+
     shown = {
         row.image_id: row
         for row in connection.execute(
-            sa.select(images).where(images.c.listed).order_by(images.c.position, images.c.image_id)
+            sa.select(images)
+            .where(images.c.listed, of(images.c.image_id))
+            .order_by(images.c.position, images.c.image_id)
         )
     }
     newest = sa.and_(
@@ -84,22 +90,26 @@ def load_readings(connection: Connection) -> Readings:
         answers.c.version == assignments.c.version,
     )
     found = connection.execute(
-        sa.select(assignments.c.image_id, assignments.c.state.label("now"), annotators.c.name, answers)
+        sa.select(
+            assignments.c.image_id, assignments.c.state.label("now"), assignments.c.shown, annotators.c.name,
+            *(column for column in answers.c if column.name not in ("image_id", "annotator_id")),
+        )
         .join(annotators, annotators.c.id == assignments.c.annotator_id)
         .outerjoin(answers, newest)
-        .order_by(annotators.c.id)
-    )
+        .where(of(assignments.c.image_id))
+        .order_by(annotators.c.id, assignments.c.image_id)
+    )  # fmt: skip
     given: dict[str, list[CurrentAnswer]] = {}
     waiting = set()
     for row in found:
-        if row.now not in ANSWERED:
-            waiting.add(row.image_id)
-        elif row.image_id in shown:
+        if row.now in ANSWERED and row.image_id in shown:
             answer = CurrentAnswer(
                 row.image_id, row.name, row.version, row.change, row.state, row.content, row.seconds, row.saved
             )
             given.setdefault(row.image_id, []).append(answer)
-    return Readings(shown, given, frozenset(waiting), _decisions(connection))
+        elif row.shown and row.now not in ANSWERED:
+            waiting.add(row.image_id)
+    return Readings(shown, given, frozenset(waiting), _decisions(connection, of(decisions.c.image_id)))
 
 
 def readings_table(readings: Readings, *, adjudicated: bool, present: int = 2) -> pd.DataFrame:
@@ -114,27 +124,36 @@ def readings_table(readings: Readings, *, adjudicated: bool, present: int = 2) -
         adjudicated: Whether decisions replace marks.
         present: Readings that make a finding present.
     """
+    decided: dict[str, list[CurrentDecision]] = {}
+    for decision in readings.decisions.values():
+        if adjudicated and decision.present is not None:
+            decided.setdefault(decision.image_id, []).append(decision)
     rows: list[Row] = []
     for image_id in readings.images:
-        marks = _rows(readings.gradable(image_id))
-        rows += _adjudicated(image_id, marks, readings, present) if adjudicated else marks
+        rows += _adjudicated(image_id, _rows(readings.gradable(image_id)), decided.get(image_id, []), present)
     return pd.DataFrame(rows, columns=list(READING_COLUMNS), dtype=str)
 
 
 def reference_points(readings: Readings, image_id: str) -> tuple[Point, Point] | None:
-    """Disc and fovea of an image: the median over its readings, else those of the manifest; None if unknown."""
-    pairs = [
-        (given.content["disc"], given.content["fovea"])
-        for given in readings.gradable(image_id)
-        if given.content["disc"] and given.content["fovea"]
-    ]
-    if pairs:
-        disc, fovea = ((median(p[i][0] for p in pairs), median(p[i][1] for p in pairs)) for i in (0, 1))
-        if disc != fovea:
-            return disc, fovea
+    """Disc and fovea of an image; None if unknown.
+
+    Each is the median of where readers placed it, of which points that were only proposed to them are no part; where
+    nobody placed it, what the manifest says.
+    """
     row = readings.images[image_id]
-    known = (row.disc_x, row.disc_y, row.fovea_x, row.fovea_y)
-    return (known[:2], known[2:]) if None not in known else None
+    given = [answer.content for answer in readings.gradable(image_id)]
+    disc = _median(given, "disc") or _known(row.disc_x, row.disc_y)
+    fovea = _median(given, "fovea") or _known(row.fovea_x, row.fovea_y)
+    return (disc, fovea) if disc and fovea and disc != fovea else None
+
+
+def _median(given: Iterable[Mapping[str, Any]], name: str) -> Point | None:
+    placed = [point for content in given if (point := confirmed(content, name))]
+    return (median(x for x, _ in placed), median(y for _, y in placed)) if placed else None
+
+
+def _known(x: float | None, y: float | None) -> Point | None:
+    return None if x is None or y is None else (x, y)
 
 
 def _rows(given: Iterable[CurrentAnswer]) -> list[Row]:
@@ -146,12 +165,9 @@ def _rows(given: Iterable[CurrentAnswer]) -> list[Row]:
     return rows
 
 
-def _adjudicated(image_id: str, rows: list[Row], readings: Readings, present: int) -> list[Row]:
-    decided = [
-        decision
-        for (image, _), decision in readings.decisions.items()
-        if image == image_id and decision.present is not None
-    ]
+def _adjudicated(image_id: str, rows: list[Row], decided: Sequence[CurrentDecision], present: int) -> list[Row]:
+    if not decided:
+        return rows
     replaced = {decision.finding for decision in decided}
     kept = [row for row in rows if row[2] not in replaced]
     names = [f"{ADJUDICATED}-{number + 1}" for number in range(max(present, len({row[1] for row in rows})))]
@@ -162,10 +178,11 @@ def _adjudicated(image_id: str, rows: list[Row], readings: Readings, present: in
     return kept or ([(image_id, names[0], "", "")] if rows else [])
 
 
-def _decisions(connection: Connection) -> dict[tuple[str, str], CurrentDecision]:
+def _decisions(connection: Connection, wanted: sa.ColumnElement[bool]) -> dict[tuple[str, str], CurrentDecision]:
     rows = connection.execute(
         sa.select(decisions, annotators.c.name)
         .join(annotators)
+        .where(wanted)
         .order_by(decisions.c.image_id, decisions.c.finding, decisions.c.version)
     )
     newest: dict[tuple[str, str], CurrentDecision] = {}

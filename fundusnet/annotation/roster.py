@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from fundusnet.annotation.assignment import choose_readers
-from fundusnet.annotation.readings import ANSWERED
-from fundusnet.annotation.storage import annotators, answers, assignments, images, setting
+from fundusnet.annotation.storage import Storage, annotators, assignments, images, set_setting, setting
+from fundusnet.annotation.tallies import ANSWERED, recount
 from fundusnet.errors import UserError
 
 
@@ -43,40 +46,36 @@ def set_roster(connection: Connection, roles: Sequence[tuple[str, str]]) -> None
             connection.execute(sa.update(annotators).where(annotators.c.name == name).values(active=True))
 
 
-def assign_images(connection: Connection, readings_per_image: int) -> None:
-    """Assign the images of the study to those who take part; see ``choose_readers``."""
-    shown = list(connection.scalars(sa.select(images.c.image_id).where(images.c.listed)))
-    people = connection.execute(sa.select(annotators).order_by(annotators.c.id)).all()
-    readers = [row.name for row in people if row.active and row.role == "annotator"]
-    ids, active = {row.name: row.id for row in people}, {row.name for row in people if row.active}
-    assigned: dict[str, set[str]] = {}
-    answered: dict[str, set[str]] = {}
-    rows_before = connection.execute(
-        sa.select(assignments.c.image_id, annotators.c.name, assignments.c.version, assignments.c.state)
-        .join(annotators)
-    )  # fmt: skip
-    for image_id, name, version, state in rows_before:
-        assigned.setdefault(image_id, set()).add(name)
-        # A started image stays with an active reader; one who left keeps only finished images.
-        if version if name in active else state in ANSWERED:
-            answered.setdefault(image_id, set()).add(name)
+def assign_images(storage: Storage, readings_per_image: int) -> None:
+    """Deal the images of the study to those who take part; see ``choose_readers``.
 
-    chosen = choose_readers(shown, readers, readings_per_image, assigned, answered, study_seed(connection))
-    for image_id in shown:
-        for name in assigned.get(image_id, set()) - chosen[image_id]:
-            connection.execute(
-                sa.delete(assignments).where(
-                    assignments.c.annotator_id == ids[name], assignments.c.image_id == image_id
-                )
-            )
-    new = [(ids[name], image_id) for image_id in shown for name in chosen[image_id] - assigned.get(image_id, set())]
-    earlier, unread = _answers_of_the_unassigned(connection), {"version": 0, "state": "todo"}
-    rows = [
-        {"annotator_id": reader, "image_id": image_id, **earlier.get((reader, image_id), unread)}
-        for reader, image_id in new
-    ]
-    if rows:
-        connection.execute(sa.insert(assignments), rows)
+    Choosing takes seconds in a large study, so it is done outside the transaction that stores it: an image that
+    somebody starts meanwhile stays with them.
+    """
+    with storage.read() as connection:
+        listed = list(connection.scalars(sa.select(images.c.image_id).where(images.c.listed)))
+        people = list(connection.execute(sa.select(annotators).order_by(annotators.c.id)))
+        readers = [row.name for row in people if row.active and row.role == "annotator"]
+        # Changes with everything that decides who reads what, except the progress of readers.
+        state = "\0".join([*sorted(listed), "", *readers, "", str(readings_per_image)])
+        state = hashlib.sha256(state.encode()).hexdigest()
+        if setting(connection, "dealt") == state:
+            return
+        found = _Dealt.load(connection, people)
+        seed = study_seed(connection)
+    chosen = choose_readers(listed, readers, readings_per_image, found.assigned, found.kept, seed)
+    ids = {row.name: row.id for row in people}
+    new, old = [], []
+    for image_id in listed:
+        shown = found.shown.get(image_id, set())
+        if shown != chosen[image_id]:
+            new += [(ids[name], image_id) for name in chosen[image_id] - shown]
+            old += [(ids[name], image_id) for name in shown - chosen[image_id]]
+    with storage.write() as connection:
+        _withdraw(connection, old)
+        _deal(connection, new)
+        recount(connection, {image_id for _, image_id in [*new, *old]})
+        set_setting(connection, "dealt", state)
 
 
 def study_seed(connection: Connection) -> int:
@@ -84,15 +83,78 @@ def study_seed(connection: Connection) -> int:
     return int(setting(connection, "seed") or 0)
 
 
-def _answers_of_the_unassigned(connection: Connection) -> dict[tuple[int, str], dict[str, object]]:
-    """(annotator, image) → newest version and state of answers without an assignment: of people who left."""
-    rows = connection.execute(
-        sa.select(answers.c.annotator_id, answers.c.image_id, answers.c.version, answers.c.state)
-        .outerjoin(
-            assignments,
-            sa.and_(answers.c.annotator_id == assignments.c.annotator_id, answers.c.image_id == assignments.c.image_id),
+@dataclass(frozen=True)
+class _Dealt:
+    """Who reads what.
+
+    Attributes:
+        shown: Image → those who see it now.
+        assigned: Image → those who may go on with it.
+        kept: Image → those who keep it whatever is dealt: a started image stays with an active reader; one who left
+            keeps only finished images.
+    """
+
+    shown: dict[str, set[str]]
+    assigned: dict[str, set[str]]
+    kept: dict[str, set[str]]
+
+    @classmethod
+    def load(cls, connection: Connection, people: Sequence[Any]) -> _Dealt:
+        names, active = {row.id: row.name for row in people}, {row.id for row in people if row.active}
+        found = cls({}, {}, {})
+        columns = [assignments.c[name] for name in ("image_id", "annotator_id", "version", "state", "shown")]
+        known = sa.or_(assignments.c.shown, assignments.c.version > 0)
+        for image_id, reader, version, state, shown in connection.execute(sa.select(*columns).where(known)):
+            stays = state in ANSWERED or (version > 0 and reader in active)
+            for table, applies in (
+                (found.shown, shown),
+                (found.assigned, stays or reader in active),
+                (found.kept, stays),
+            ):
+                if applies:
+                    table.setdefault(image_id, set()).add(names[reader])
+        return found
+
+
+def _withdraw(connection: Connection, pairs: Sequence[tuple[int, str]]) -> None:
+    """Take images from readers; what an active one started meanwhile stays."""
+    left = sa.select(annotators.c.id).where(sa.not_(annotators.c.active))
+    if pairs:
+        connection.execute(
+            sa.update(assignments)
+            .where(
+                assignments.c.annotator_id == sa.bindparam("reader"),
+                assignments.c.image_id == sa.bindparam("image"),
+                sa.or_(assignments.c.version == 0, assignments.c.annotator_id.in_(left)),
+            )
+            .values(shown=False),
+            [{"reader": reader, "image": image_id} for reader, image_id in pairs],
         )
-        .where(assignments.c.image_id.is_(None))
-        .order_by(answers.c.version)
+
+
+def _deal(connection: Connection, pairs: Sequence[tuple[int, str]]) -> None:
+    """Give images to readers, again where they had them before."""
+    readers = {reader for reader, _ in pairs}
+    had = connection.execute(
+        sa.select(assignments.c.annotator_id, assignments.c.image_id).where(
+            assignments.c.annotator_id.in_(readers), sa.not_(assignments.c.shown)
+        )
     )
-    return {(row.annotator_id, row.image_id): {"version": row.version, "state": row.state} for row in rows}
+    before = {(row.annotator_id, row.image_id) for row in had}
+    again = [{"reader": reader, "image": image_id} for reader, image_id in pairs if (reader, image_id) in before]
+    first = [
+        {"annotator_id": reader, "image_id": image_id, "version": 0, "state": "todo", "shown": True, "seconds": 0.0}
+        for reader, image_id in pairs
+        if (reader, image_id) not in before
+    ]
+    if again:
+        connection.execute(
+            sa.update(assignments)
+            .where(
+                assignments.c.annotator_id == sa.bindparam("reader"), assignments.c.image_id == sa.bindparam("image")
+            )
+            .values(shown=True),
+            again,
+        )
+    if first:
+        connection.execute(sa.insert(assignments), first)

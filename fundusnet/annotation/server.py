@@ -2,39 +2,41 @@
 
 from __future__ import annotations
 
-import os
+import json
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from anyio import CapacityLimiter, to_thread
+from anyio import to_thread
 from fastapi import APIRouter, Depends, FastAPI, HTTPException, Request, Response
-from fastapi.exceptions import RequestValidationError
-from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse, RedirectResponse
-from fastapi.staticfiles import StaticFiles
-from starlette.exceptions import HTTPException as StarletteHTTPException
+from fastapi.responses import PlainTextResponse, RedirectResponse
+from pydantic import BaseModel
 
 from fundusnet.annotation.access import (
+    DEVICE_LINK_SECONDS,
     SESSION_SECONDS,
     Person,
-    RequestGuard,
+    SignedOutError,
     csrf_token,
+    end_session,
+    end_sessions,
     is_csrf_token,
+    new_link,
     new_session,
     signed_in,
     start_session,
 )
 from fundusnet.annotation.adjudication import adjudication_cases, image_with_readings, overview, save_decision
 from fundusnet.annotation.answers import REASONS, Answer, Decision
-from fundusnet.annotation.study import ConflictError, MissingError, Study
+from fundusnet.annotation.file_work import FileWork
+from fundusnet.annotation.refusals import add_refusals
+from fundusnet.annotation.request_guard import RequestGuard
+from fundusnet.annotation.static_files import add_static_files
+from fundusnet.annotation.storage import setting
+from fundusnet.annotation.study import MissingError, Study, matching
 from fundusnet.annotation.suggester import Suggester
 from fundusnet.annotation.suggestions import note_shown, stored_suggestion
-from fundusnet.data.decode import Unreadable
 from fundusnet.data.regions import REGIONS
-from fundusnet.errors import UserError
 
-STATIC = Path(__file__).parent / "static"
-PAGES = {"/": "annotate.html", "/overview": "overview.html", "/adjudicate": "adjudicate.html"}
 KEYS = "1234567890"
 
 
@@ -48,7 +50,7 @@ class ServerState:
         cookie: Name of the session cookie.
         secure: Whether the cookie is sent over HTTPS only.
         suggester: Makes suggestions; None if there are none.
-        decoding: Limits how many photographs are decoded at once, so that saving an answer never waits for decoding.
+        files: Runs what opens photographs.
     """
 
     study: Study
@@ -56,7 +58,7 @@ class ServerState:
     cookie: str
     secure: bool
     suggester: Suggester | None = None
-    decoding: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(max(1, (os.cpu_count() or 2) // 2)))
+    files: FileWork = field(default_factory=FileWork)
 
 
 def create_app(
@@ -81,11 +83,9 @@ def create_app(
     secure = bool(public and public.startswith("https"))
     app.state.server = ServerState(study, links, f"fundusnet_{study.key}", secure, suggester)
     app.include_router(router)
-    for address, file in PAGES.items():
-        app.add_api_route(address, _page(STATIC / file), methods=["GET"])
-    app.mount("/static", StaticFiles(directory=STATIC), name="static")
+    add_static_files(app)
     app.add_middleware(RequestGuard, host=host, public=public)
-    _add_errors(app)
+    add_refusals(app)
     return app
 
 
@@ -107,21 +107,36 @@ async def secret(request: Request, state: State) -> str:
 Secret = Annotated[str, Depends(secret)]
 
 
-def reader(state: State, secret: Secret) -> Person:
-    """The person who is signed in; else 401."""
-    found = signed_in(state.study.storage, secret)
-    if found is None:
-        raise HTTPException(401, "you are not signed in; open your link again, or ask for a new one")
-    return found
+def sender(state: State, secret: Secret) -> Person:
+    """The person who is signed in, even one who left: what they did before counts; else ``SignedOutError``."""
+    return signed_in(state.study.storage, secret)
+
+
+Sender = Annotated[Person, Depends(sender)]
+
+
+async def reader(sender: Sender) -> Person:
+    """The person who is signed in and takes part; else ``SignedOutError``."""
+    if not sender.active:
+        raise SignedOutError("left", "you no longer take part in this study; what this browser keeps is still sent")
+    return sender
 
 
 Reader = Annotated[Person, Depends(reader)]
 
 
-async def writer(request: Request, reader: Reader, secret: Secret) -> Person:
-    """The person who is signed in, if the request carries the session's CSRF token; else 403."""
+async def checked_sender(request: Request, sender: Sender, secret: Secret) -> Person:
+    """The sender, if the request carries the session's CSRF token; else 403."""
     if not is_csrf_token(request.headers.get("x-csrf-token"), secret):
         raise HTTPException(403, "the request lacks this session's token; reload the page")
+    return sender
+
+
+CheckedSender = Annotated[Person, Depends(checked_sender)]
+
+
+async def writer(sender: CheckedSender, reader: Reader) -> Person:
+    """The person who takes part, if the request carries the session's CSRF token."""
     return reader
 
 
@@ -158,16 +173,21 @@ def join(link: str, state: State) -> Response:
 @router.get("/api/session")
 def session(state: State, secret: Secret, response: Response) -> dict[str, Any]:
     """The person who is signed in, and what the page needs to start."""
-    if not state.links and signed_in(state.study.storage, secret) is None:
-        (only,) = state.study.people()
+    try:
+        reading = signed_in(state.study.storage, secret)
+    except SignedOutError:
+        if state.links:
+            raise
+        (reading,) = state.study.people()
         with state.study.storage.write() as connection:
-            secret = new_session(connection, only.id)
+            secret = new_session(connection, reading.id)
         _set_cookie(state, response, secret)
-    reading = reader(state, secret)
     return {
         "annotator": {"id": reading.id, "name": reading.name, "role": reading.role},
         "csrf": csrf_token(secret),
         "study": state.study.key,
+        "links": state.links,
+        "left": not reading.active,
         "pages": [] if state.links and reading.role != "adjudicator" else ["overview", "adjudicate"],
         "findings": [
             {"name": name, "label": label(name), "key": KEYS[place] if place < len(KEYS) else None}
@@ -179,17 +199,46 @@ def session(state: State, secret: Secret, response: Response) -> dict[str, Any]:
     }
 
 
+class SignOut(BaseModel):
+    """Which sessions to end: this one, or all of the person's."""
+
+    everywhere: bool = False
+
+
+@router.post("/api/sign-out")
+def sign_out(body: SignOut, state: State, sender: CheckedSender, secret: Secret, response: Response) -> dict[str, Any]:
+    """End this session, or all sessions of this person."""
+    with state.study.storage.write() as connection:
+        if body.everywhere:
+            end_sessions(connection, sender.id, "signed_out")
+        else:
+            end_session(connection, secret)
+    response.delete_cookie(state.cookie, path="/", httponly=True, samesite="strict", secure=state.secure)
+    return {}
+
+
+@router.post("/api/link")
+def make_link(state: State, writer: Writer) -> dict[str, Any]:
+    """A link that signs the same person in on another device, once and soon."""
+    if not state.links:
+        raise HTTPException(404, "this study has no links; open its address on the other device")
+    with state.study.storage.write() as connection:
+        token = new_link(connection, writer.id, DEVICE_LINK_SECONDS)
+        return {"link": f"{setting(connection, 'address') or ''}/join/{token}", "seconds": DEVICE_LINK_SECONDS}
+
+
 @router.get("/api/queue")
-def queue(state: State, reader: Reader) -> dict[str, Any]:
-    """The annotator's images in reading order."""
-    return {"images": state.study.queue(reader)}
+def queue(state: State, sender: Sender, search: str = "", limit: int | None = None) -> Response:
+    """The annotator's images in reading order, none for one who left; with ``search``, those whose id contains it."""
+    found = state.study.queue(sender) if sender.active else []
+    return _json({"images": matching(found, search)[:limit]})
 
 
 @router.get("/api/images/{image_id}")
 async def image(image_id: str, state: State, reader: Reader) -> dict[str, Any]:
     """One image with the current answer."""
     await _decode(state, reader, image_id)
-    return await to_thread.run_sync(state.study.image, reader, image_id)
+    return await state.files.run(state.study.image, reader, image_id)
 
 
 @router.get("/api/images/{image_id}/photograph")
@@ -197,37 +246,37 @@ async def photograph(
     image_id: str, state: State, reader: Reader, request: Request, size: Literal["screen", "full"] = "screen"
 ) -> Response:
     """The photograph as JPEG, at screen size or full size."""
-    path = await _decode(state, reader, image_id)
+    path, key = await _decode(state, reader, image_id)
     photographs = state.study.photographs
-    headers = {"ETag": f'"{photographs.content_key(path)}-{size}"', "Cache-Control": "private, max-age=3600"}
+    headers = {"ETag": f'"{key}-{size}"', "Cache-Control": "private, max-age=3600"}
     if request.headers.get("if-none-match") == headers["ETag"]:
         return Response(status_code=304, headers=headers)
     if size == "full":
-        content = await to_thread.run_sync(photographs.full, path, limiter=state.decoding)
+        content = await state.files.decode(photographs.full, path)
     else:
-        content = await to_thread.run_sync(photographs.screen, path)
+        content = await state.files.run(photographs.screen, path)
     return Response(content, media_type="image/jpeg", headers=headers)
 
 
-async def _decode(state: ServerState, reader: Person, image_id: str) -> str:
-    """Path of a photograph that this reader may see, after it has been decoded."""
-    path, decoded = await to_thread.run_sync(_look_up, state.study, reader, image_id)
+async def _decode(state: ServerState, reader: Person, image_id: str) -> tuple[str, str]:
+    """Path and content key of a photograph that this reader may see, after it has been decoded."""
+    path = await to_thread.run_sync(_visible_path, state.study, reader, image_id)
+    key, decoded = await state.files.run(state.study.photographs.look_up, path)
     if not decoded:
-        await to_thread.run_sync(state.study.photographs.geometry, path, limiter=state.decoding)
-    return path
+        await state.files.decode(state.study.photographs.geometry, path)
+    return path, key
 
 
-def _look_up(study: Study, reader: Person, image_id: str) -> tuple[str, bool]:
+def _visible_path(study: Study, reader: Person, image_id: str) -> str:
     if not study.can_see(reader, image_id):
         raise MissingError
-    path = study.path(image_id)
-    return path, study.photographs.is_decoded(path)
+    return study.path(image_id)
 
 
 @router.put("/api/images/{image_id}/answer")
-def put_answer(image_id: str, answer: Answer, state: State, writer: Writer) -> dict[str, Any]:
+def put_answer(image_id: str, answer: Answer, state: State, sender: CheckedSender) -> dict[str, Any]:
     """Save an answer; it is on disk before this returns."""
-    version, progress = state.study.save(writer, image_id, answer)
+    version, progress = state.study.save(sender, image_id, answer)
     return {"version": version, "progress": progress}
 
 
@@ -302,44 +351,6 @@ def label(name: str) -> str:
     return words.replace("rnfl", "RNFL") if words.startswith("rnfl") else words.capitalize()
 
 
-def _page(file: Path) -> Any:
-    def page() -> FileResponse:
-        # So that browsers load the new page after the package was updated.
-        return FileResponse(file, headers={"Cache-Control": "no-cache"})
-
-    return page
-
-
-def _add_errors(app: FastAPI) -> None:
-    """Answer every error with one line of JSON."""
-
-    def line(status: int, text: str, **more: Any) -> JSONResponse:
-        return JSONResponse({"error": " ".join(text.split()), **more}, status)
-
-    @app.exception_handler(StarletteHTTPException)
-    def refused(_: Request, error: StarletteHTTPException) -> JSONResponse:
-        return line(error.status_code, str(error.detail))
-
-    @app.exception_handler(RequestValidationError)
-    def invalid(_: Request, error: RequestValidationError) -> JSONResponse:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"][1:])
-        return line(422, f"{place}: {first['msg']}" if place else first["msg"])
-
-    @app.exception_handler(UserError)
-    def wrong(_: Request, error: UserError) -> JSONResponse:
-        return line(422, str(error))
-
-    @app.exception_handler(Unreadable)
-    def unreadable(_: Request, error: Unreadable) -> JSONResponse:
-        return line(422, f"the photograph cannot be shown: {error}")
-
-    @app.exception_handler(MissingError)
-    def missing(_: Request, __: MissingError) -> JSONResponse:
-        return line(404, "no such image is assigned to you")
-
-    @app.exception_handler(ConflictError)
-    def conflict(_: Request, error: ConflictError) -> JSONResponse:
-        return line(
-            409, "a newer version was saved in the meantime, perhaps in another tab", **{error.what: error.stored}
-        )
+def _json(value: Any) -> Response:
+    # FastAPI's own conversion of 100,000 entries takes seconds.
+    return Response(json.dumps(value, ensure_ascii=False), media_type="application/json")

@@ -2,20 +2,38 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy import Boolean, Column, Connection, Engine, Float, ForeignKey, Integer, String, Table, UniqueConstraint
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Connection,
+    Engine,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
+from fundusnet.annotation.schema_upgrade import create_or_upgrade, is_current
 from fundusnet.errors import UserError
 
 metadata = sa.MetaData()
 
-settings = Table("settings", metadata, Column("name", String(64), primary_key=True), Column("value", String(256)))
+settings = Table("settings", metadata, Column("name", String(64), primary_key=True), Column("value", Text))
 
 images = Table(
     "images",
@@ -29,6 +47,21 @@ images = Table(
     Column("position", Integer, nullable=False),
     # False for images that the source no longer has: they are hidden, but their readings are kept.
     Column("listed", Boolean, nullable=False),
+    # SHA-256 of the file, by which an image is known wherever the file lies; NULL: never read (0.1.0, or unreadable).
+    Column("digest", String(64)),
+    # Size in pixels; NULL until the photograph is first decoded.
+    Column("width", Integer),
+    Column("height", Integer),
+)
+
+# The digest of each file that was read, so that only new and changed files are read again.
+files = Table(
+    "files",
+    metadata,
+    Column("path", String(4096), primary_key=True),
+    Column("size", BigInteger, nullable=False),
+    Column("mtime_ns", BigInteger, nullable=False),
+    Column("digest", String(64), nullable=False),
 )
 
 annotators = Table(
@@ -47,6 +80,7 @@ links = Table(
     Column("token_hash", String(64), primary_key=True),
     Column("annotator_id", ForeignKey("annotators.id"), nullable=False, index=True),
     Column("used", Boolean, nullable=False),
+    Column("expires", Float, nullable=False, server_default="0"),
 )
 
 sessions = Table(
@@ -57,16 +91,22 @@ sessions = Table(
     Column("created", Float, nullable=False),
     # The link that started the session, until the page makes its first request, which uses the link up.
     Column("link_hash", String(64)),
+    Column("ended", String(16)),  # "signed_out" by the person, "revoked" by whoever leads the study
 )
 
-# Who reads which image, and the state of each reading. ``version`` is the newest in ``answers``; 0 = none yet.
+# Who reads which image, and the state of each reading. ``version`` is the newest in ``answers``; 0 = none yet. Rows are
+# never deleted: an image that was somebody's may be answered, whoever it is dealt to since.
 assignments = Table(
     "assignments",
     metadata,
     Column("annotator_id", ForeignKey("annotators.id"), primary_key=True),
-    Column("image_id", ForeignKey("images.image_id"), primary_key=True),
+    Column("image_id", ForeignKey("images.image_id"), primary_key=True, index=True),
     Column("version", Integer, nullable=False, default=0),
     Column("state", String(16), nullable=False, default="todo"),
+    # False where the image was dealt to others since, the reader left it unfinished, or it is no longer listed.
+    Column("shown", Boolean, nullable=False, server_default=sa.true()),
+    Column("seconds", Float, nullable=False, server_default="0"),  # of the newest answer
+    Index("ix_assignments_progress", "annotator_id", "shown", "state", "seconds"),
 )
 
 # Every version ever saved; rows are only added.
@@ -82,6 +122,7 @@ answers = Table(
     Column("seconds", Float, nullable=False),
     Column("saved", Float, nullable=False),
     UniqueConstraint("annotator_id", "change"),
+    Index("ix_answers_saved", "annotator_id", "saved"),
 )
 
 # Decisions of adjudicators on one finding of one image; ``present`` is NULL if withdrawn.
@@ -119,6 +160,41 @@ shown_suggestions = Table(
     Column("at", Float, nullable=False),
 )
 
+# What the finished answers for an image add up to: ``fundusnet.annotation.tallies`` derives it from the tables above.
+tallies = Table(
+    "tallies",
+    metadata,
+    Column("image_id", ForeignKey("images.image_id"), primary_key=True),
+    Column("gradable", Integer, nullable=False, index=True),
+    Column("ungradable", Integer, nullable=False, index=True),
+    Column("points", String(16), nullable=False, index=True),  # how readers' points disagree: "", "apart", "mirrored"
+)
+
+# Of each finding that somebody marked: how many did, and how many in each region, as one character each ("0" + count).
+marks = Table(
+    "marks",
+    metadata,
+    Column("image_id", ForeignKey("images.image_id"), primary_key=True),
+    Column("finding", String(255), primary_key=True),
+    Column("gradable", Integer, nullable=False),
+    Column("present", Integer, nullable=False),
+    Column("regions", String(8), nullable=False),
+    Column("complete", Integer, nullable=False),  # answers, ungradable ones too; 0 while somebody has still to answer
+    Index("ix_marks_patterns", "finding", "gradable", "present", "regions"),
+    Index("ix_marks_undecided", "present", "complete"),
+)
+
+
+BUSY = "the study's database is locked by another program, or out of reach; trying again"
+
+
+class BusyError(UserError):
+    """The database is locked by somebody else, or out of reach; the same may work a moment later."""
+
+
+class DiskFullError(UserError):
+    """The database cannot grow; the same works when there is room again."""
+
 
 class Storage:
     """A study's database.
@@ -127,43 +203,83 @@ class Storage:
     of the machine. Other databases are trusted to keep what they committed.
     """
 
-    def __init__(self, url: str) -> None:
-        """Open the database at the SQLAlchemy ``url`` and create missing tables.
+    def __init__(self, url: str, patience: float = 30.0) -> None:
+        """Open the database at the SQLAlchemy ``url`` and create missing tables; SQLite's file is its owner's only.
+
+        Args:
+            url: Where it is.
+            patience: Seconds to wait while another process holds a lock.
 
         Raises:
             UserError: The URL is invalid, its driver is not installed, or the database cannot be reached.
         """
+        self.patience = patience
         try:
             parsed = sa.make_url(url)
             self._sqlite = parsed.get_backend_name() == "sqlite"
             if self._sqlite:
-                self._engine = sa.create_engine(parsed, pool_size=16, connect_args={"timeout": 30})
+                self._engine = sa.create_engine(parsed, pool_size=16)
                 _configure_sqlite(self._engine)
+                _make_private(parsed.database)
             else:
                 self._engine = sa.create_engine(parsed, pool_size=16, pool_pre_ping=True)
-            # SQLite allows one writer at a time and lets others retry after growing delays; a lock is faster.
-            self._writing: AbstractContextManager[Any] = threading.Lock() if self._sqlite else nullcontext()
-            metadata.create_all(self._engine)
+            self._writing = threading.Lock()
+            with self.read() as connection:
+                current = is_current(connection, metadata)
+            if not current:
+                with self.write() as connection:
+                    create_or_upgrade(connection, metadata)
         except ModuleNotFoundError as error:
             raise UserError(
                 f"database={_without_password(url)} needs the module {error.name}; pip install it"
             ) from error
-        except SQLAlchemyError as error:
+        except (SQLAlchemyError, OSError) as error:
             reason = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
             raise UserError(f"database={_without_password(url)} cannot be used: {reason}") from error
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
-        """A transaction in which all queries see the same state, whatever others write meanwhile."""
+        """A transaction in which all queries see the same state, whatever others write meanwhile.
+
+        Raises:
+            BusyError: The database is locked or cannot be reached.
+        """
         level = {} if self._sqlite else {"isolation_level": "REPEATABLE READ"}
-        with self._engine.connect().execution_options(**level) as connection, connection.begin():
+        with (
+            _plain_errors(),
+            self._engine.connect().execution_options(patience=self.patience, **level) as connection,
+            connection.begin(),
+        ):
             yield connection
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
-        """A transaction that is committed when the block ends, and rolled back on an exception."""
-        with self._writing, self._engine.connect().execution_options(write=True) as connection, connection.begin():
+        """A transaction that is committed when the block ends, and rolled back on an exception.
+
+        Raises:
+            BusyError: The database is locked or cannot be reached.
+            DiskFullError: There is no room for it.
+        """
+        with (
+            self._one_writer(),
+            _plain_errors(),
+            self._engine.connect().execution_options(write=True, patience=self.patience) as connection,
+            connection.begin(),
+        ):
             yield connection
+
+    @contextmanager
+    def _one_writer(self) -> Iterator[None]:
+        # SQLite allows one writer at a time and lets others retry after growing delays; a lock is faster.
+        if not self._sqlite:
+            yield
+            return
+        if not self._writing.acquire(timeout=self.patience):
+            raise BusyError(BUSY)
+        try:
+            yield
+        finally:
+            self._writing.release()
 
     def close(self) -> None:
         """Close the connections."""
@@ -183,19 +299,61 @@ def set_setting(connection: Connection, name: str, value: str) -> None:
         connection.execute(sa.insert(settings).values(name=name, value=value))
 
 
+def forget_setting(connection: Connection, name: str) -> None:
+    """Remove the setting ``name``."""
+    connection.execute(sa.delete(settings).where(settings.c.name == name))
+
+
 def _configure_sqlite(engine: Engine) -> None:
     @sa.event.listens_for(engine, "connect")
     def configure(connection: Any, _: Any) -> None:
         # Keep Python's driver from starting transactions; the listener below does.
         connection.isolation_level = None
-        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=30000"):
+        for pragma in ("busy_timeout=30000", "journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
             connection.execute(f"PRAGMA {pragma}")
 
     @sa.event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:
         # IMMEDIATE, so that nobody else can write between a read and a write of this transaction.
         write = connection.get_execution_options().get("write", False)
+        patience = connection.get_execution_options().get("patience", 30.0)
+        connection.exec_driver_sql(f"PRAGMA busy_timeout={int(1000 * patience)}")
         connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+
+
+@contextmanager
+def _plain_errors() -> Iterator[None]:
+    """Tell what a database waits for and what it lacks from what is our fault."""
+    try:
+        yield
+    except OperationalError as error:
+        text, state = str(error.orig), getattr(error.orig, "sqlstate", None)
+        if "disk is full" in text or state == "53100":
+            raise DiskFullError(
+                "the disk of the study's database is full; make room, nothing else is needed"
+            ) from error
+        if (
+            "locked" in text
+            or "busy" in text
+            or error.connection_invalidated
+            or (state or "").startswith(("08", "57P"))
+        ):
+            raise BusyError(BUSY) from error
+        raise
+    except PoolTimeoutError as error:
+        raise BusyError(BUSY) from error
+
+
+def _make_private(database: str | None) -> None:
+    """Create the file for its owner only; SQLite gives its journals the same mode."""
+    if database and database != ":memory:" and not database.startswith("file:"):
+        file = Path(database)
+        if not file.exists():
+            with suppress(OSError):  # SQLite will say what is wrong
+                os.close(os.open(file, os.O_CREAT | os.O_RDWR, 0o600))
+        for each in (file, *(file.with_name(f"{file.name}{suffix}") for suffix in ("-wal", "-shm"))):
+            with suppress(OSError):  # somebody else's, or not there
+                each.chmod(0o600)
 
 
 def _without_password(url: str) -> str:

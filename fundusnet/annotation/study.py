@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
 import secrets
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import sqlalchemy as sa
@@ -14,20 +14,24 @@ from sqlalchemy import Connection
 from fundusnet.annotation.access import Person
 from fundusnet.annotation.answers import NO_ANSWER, Answer, check_answer
 from fundusnet.annotation.assignment import reading_order
+from fundusnet.annotation.image_list import list_images
 from fundusnet.annotation.initial_points import Field, Point, guess_points
-from fundusnet.annotation.photographs import Photographs
-from fundusnet.annotation.readings import ANSWERED
+from fundusnet.annotation.photographs import Geometry, PhotographAway, Photographs
 from fundusnet.annotation.roster import assign_images, set_roster, study_seed
 from fundusnet.annotation.storage import (
+    BusyError,
+    DiskFullError,
     Storage,
     annotators,
     answers,
     assignments,
+    forget_setting,
     images,
     set_setting,
     setting,
 )
 from fundusnet.annotation.suggestions import stored_uncertainties, uncertain_order
+from fundusnet.annotation.tallies import ANSWERED, recount, recount_all
 from fundusnet.data.decode import Unreadable
 from fundusnet.data.manifest import COORDINATES, Manifest
 from fundusnet.errors import UserError
@@ -81,7 +85,10 @@ class Study:
         self.uncertain = uncertain
 
     def begin(self, manifest: Manifest, seed: int) -> None:
-        """Add the images of ``manifest``; a study keeps the first ``seed`` it is started with.
+        """Make the photographs of ``manifest`` the images of the study; it keeps the first ``seed`` it is started with.
+
+        Photographs are known by their content (``fundusnet.annotation.identity``): one that was moved or renamed keeps
+        its id and its readings, one that was changed is a new image. Images that are no longer there are hidden.
 
         Raises:
             UserError: The manifest has no image.
@@ -92,15 +99,8 @@ class Study:
             if setting(connection, "study") is None:
                 set_setting(connection, "study", secrets.token_hex(8))
                 set_setting(connection, "seed", str(seed))
-            known = set(connection.scalars(sa.select(images.c.image_id)))
-            connection.execute(sa.update(images).values(listed=False))
-            rows = [_image_row(row, place) for place, row in enumerate(manifest.images.to_dict("records"))]
-            new = [row for row in rows if row["image_id"] not in known]
-            if new:
-                connection.execute(sa.insert(images), new)
-            old = [row | {"key": row["image_id"]} for row in rows if row["image_id"] in known]
-            if old:
-                connection.execute(sa.update(images).where(images.c.image_id == sa.bindparam("key")), old)
+            recount_all(connection)
+        list_images(self.storage, manifest)
 
     def enrol(self, readers: Sequence[str], adjudicators: Sequence[str] = (), alone: str = "me") -> bool:
         """Set who takes part, and assign the images.
@@ -123,8 +123,9 @@ class Study:
                 set_roster(connection, roles)
             elif setting(connection, "links") is None:
                 set_roster(connection, [(alone, "annotator")])
-            assign_images(connection, self.readings_per_image)
-            return setting(connection, "links") is not None
+            links = setting(connection, "links") is not None
+        assign_images(self.storage, self.readings_per_image)
+        return links
 
     @property
     def key(self) -> str:
@@ -140,9 +141,13 @@ class Study:
 
     def people(self) -> list[Person]:
         """The people who take part now, in the order of enrolment."""
+        return [person for person in self.everybody() if person.active]
+
+    def everybody(self) -> list[Person]:
+        """All people who ever took part, in the order of enrolment."""
         with self.storage.read() as connection:
-            rows = connection.execute(sa.select(annotators).where(annotators.c.active).order_by(annotators.c.id))
-            return [Person(row.id, row.name, row.role) for row in rows]
+            rows = connection.execute(sa.select(annotators).order_by(annotators.c.id))
+            return [Person(row.id, row.name, row.role, row.active) for row in rows]
 
     def progress(self, reader: Person) -> JSON:
         """How many images this annotator has answered (``done``) of how many (``total``)."""
@@ -153,9 +158,9 @@ class Study:
         """The annotator's images in reading order, each with its state."""
         with self.storage.read() as connection:
             found = connection.execute(
-                sa.select(assignments.c.image_id, assignments.c.state)
-                .join(images)
-                .where(assignments.c.annotator_id == reader.id, images.c.listed)
+                sa.select(assignments.c.image_id, assignments.c.state).where(
+                    assignments.c.annotator_id == reader.id, assignments.c.shown
+                )
             )
             states = {row.image_id: row.state for row in found}
             order = self._order(connection, states, reader)
@@ -206,6 +211,8 @@ class Study:
             answer = _answer(connection, reader.id, image_id)
             last = _last_points(connection, reader.id, image_id)
         geometry = self.photographs.geometry(row.path)
+        if (row.width, row.height) != (geometry.width, geometry.height):
+            self._keep_size(image_id, geometry)
         described = {
             "image_id": image_id,
             "width": geometry.width,
@@ -239,31 +246,39 @@ class Study:
         change = str(answer.change)
         check_answer(answer, self.findings, self._size(image_id, answer))
         with self.storage.write() as connection:
+            here = (assignments.c.annotator_id == reader.id, assignments.c.image_id == image_id)
+            before = connection.execute(sa.select(assignments).where(*here).with_for_update()).first()
+            if before is None:
+                raise MissingError
             if (version := _saved_before(connection, reader.id, image_id, change)) is None:
+                if before.version != answer.version:
+                    raise ConflictError("answer", _answer(connection, reader.id, image_id))
                 version = answer.version + 1
-                moved = connection.execute(
-                    sa.update(assignments)
-                    .where(
-                        assignments.c.annotator_id == reader.id,
-                        assignments.c.image_id == image_id,
-                        assignments.c.version == answer.version,
-                    )
-                    .values(version=version, state=answer.state)
-                )
-                if not moved.rowcount:
-                    # A concurrent request may have saved the same change.
-                    version = _saved_before(connection, reader.id, image_id, change) or 0
-                    if not version:
-                        if connection.scalar(_assigned(reader.id, image_id)) is None:
-                            raise MissingError
-                        raise ConflictError("answer", _answer(connection, reader.id, image_id))
-                else:
-                    row = {"annotator_id": reader.id, "image_id": image_id, "version": version, "change": change}
-                    row |= {"state": answer.state, "content": answer.content()}
-                    row |= {"seconds": answer.seconds, "saved": time.time()}
-                    connection.execute(sa.insert(answers).values(row))
+                row = {"annotator_id": reader.id, "image_id": image_id, "version": version, "change": change}
+                row |= {"state": answer.state, "content": answer.content()}
+                row |= {"seconds": answer.seconds, "saved": time.time()}
+                connection.execute(sa.insert(answers).values(row))
+                state = {"version": version, "state": answer.state, "seconds": answer.seconds}
+                connection.execute(sa.update(assignments).where(*here).values(state))
+                if not before.shown:
+                    self._show_again(connection, reader, image_id, answer.state)
+                if before.state in ANSWERED or answer.state in ANSWERED:
+                    recount(connection, [image_id])
             progress = _progress(connection, reader.id)
         return version, progress
+
+    def _show_again(self, connection: Connection, reader: Person, image_id: str, state: str) -> None:
+        """Give an image back to a reader whose answer came after it was dealt to others, so that both may go on.
+
+        One who left has no use for it unless it is finished, and nobody sees an image that is not listed.
+        """
+        shown = sa.select(images.c.image_id).where(images.c.image_id == image_id, images.c.listed)
+        active = sa.select(annotators.c.id).where(annotators.c.id == reader.id, annotators.c.active)
+        if connection.scalar(shown) is None or (state not in ANSWERED and connection.scalar(active) is None):
+            return
+        here = (assignments.c.annotator_id == reader.id, assignments.c.image_id == image_id)
+        connection.execute(sa.update(assignments).where(*here).values(shown=True))
+        forget_setting(connection, "dealt")  # the image may have one reader too many now
 
     def _points_of(self, last: tuple[str, Point, Point] | None) -> tuple[Field, Point, Point] | None:
         try:
@@ -271,24 +286,42 @@ class Study:
         except Unreadable:
             return None
 
+    def _keep_size(self, image_id: str, geometry: Geometry) -> None:
+        """Keep the size for checking answers, so that these need no photograph, which may be away or changed then."""
+        with suppress(BusyError, DiskFullError), self.storage.write() as connection:
+            size = {"width": geometry.width, "height": geometry.height}
+            connection.execute(sa.update(images).where(images.c.image_id == image_id).values(size))
+
     def _size(self, image_id: str, answer: Answer) -> tuple[int, int] | None:
         if answer.disc is None and answer.fovea is None:
             return None
+        with self.storage.read() as connection:
+            row = connection.execute(sa.select(images).where(images.c.image_id == image_id)).first()
+        if row is None:
+            raise MissingError
+        if row.width is not None:
+            return row.width, row.height
         try:
-            geometry = self.photographs.geometry(self.path(image_id))
+            geometry = self.photographs.geometry(row.path)
+        except PhotographAway:
+            raise
         except Unreadable:
             return None
         return geometry.width, geometry.height
 
 
+def matching(entries: Sequence[JSON], search: str) -> list[JSON]:
+    """The entries of a queue whose id contains ``search``, in any case, each with its place in the queue."""
+    wanted = search.casefold()
+    if not wanted:
+        return list(entries)
+    return [
+        entry | {"place": place} for place, entry in enumerate(entries) if wanted in str(entry["image_id"]).casefold()
+    ]
+
+
 def _within(value: float | None, length: int) -> bool:
     return value is not None and 0 <= value <= length
-
-
-def _image_row(row: Mapping[Any, Any], place: int) -> JSON:
-    numbers = {name: None if math.isnan(row[name]) else float(row[name]) for name in (*COORDINATES, "grade")}
-    words = {name: str(row[name]) for name in ("image_id", "path", "patient_id", "eye", "split")}
-    return {**words, **numbers, "position": place, "listed": True}
 
 
 def _image(connection: Connection, image_id: str) -> Any:
@@ -299,11 +332,8 @@ def _image(connection: Connection, image_id: str) -> Any:
 
 
 def _assigned(annotator_id: int, image_id: str) -> sa.Select[tuple[str]]:
-    return (
-        sa.select(assignments.c.image_id)
-        .join(images)
-        .where(assignments.c.annotator_id == annotator_id, assignments.c.image_id == image_id, images.c.listed)
-    )
+    here = (assignments.c.annotator_id == annotator_id, assignments.c.image_id == image_id)
+    return sa.select(assignments.c.image_id).where(*here, assignments.c.shown)
 
 
 def _answer(connection: Connection, annotator_id: int, image_id: str) -> JSON:
@@ -349,8 +379,7 @@ def _last_points(connection: Connection, annotator_id: int, image_id: str) -> tu
 def _progress(connection: Connection, annotator_id: int) -> JSON:
     counts = connection.execute(
         sa.select(assignments.c.state, sa.func.count())
-        .join(images)
-        .where(assignments.c.annotator_id == annotator_id, images.c.listed)
+        .where(assignments.c.annotator_id == annotator_id, assignments.c.shown)
         .group_by(assignments.c.state)
     )
     by_state = {state: int(count) for state, count in counts}

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from fundusnet.annotation.suggester import Suggester
 
 log = logging.getLogger(__name__)
+PATIENCE = 3.0  # seconds that a request waits for a locked database, before the page is told to try again
+ENDING = 5  # seconds that requests under way have when the server is stopped
 
 
 def annotate(cfg: DictConfig) -> Path:
@@ -46,8 +48,8 @@ def annotate(cfg: DictConfig) -> Path:
     try:
         if cfg.export:
             return export_study(study, Path(cfg.export))
-        if cfg.links:
-            _print_links(study, list(cfg.links))
+        if cfg.links or cfg.sign_out:
+            _change_access(study, list(cfg.links), list(cfg.sign_out))
             return folder
         study.begin(_manifest(cfg), cfg.seed)
         if cfg.earlier:
@@ -125,19 +127,21 @@ def _suggester(cfg: DictConfig, study: Study) -> Suggester | None:
     return suggester
 
 
-def _print_links(study: Study, names: list[str]) -> None:
-    """Print a new link for each name, and end their present sessions."""
+def _change_access(study: Study, names: list[str], sign_out: list[str]) -> None:
+    """Sign people out everywhere, then print a new link for each of ``names``."""
     from fundusnet.annotation.access import end_sessions, new_link
     from fundusnet.annotation.storage import setting
 
-    people = {person.name: person.id for person in study.people()}
+    people = {person.name: person.id for person in study.everybody()}
     with study.storage.write() as connection:
         address = setting(connection, "address")
         if setting(connection, "links") is None:
             raise UserError("this study has no links; start it with annotators=[...]")
-        if unknown := [name for name in names if name not in people]:
-            raise UserError(f"links: {unknown[0]} does not take part in this study; choose from {', '.join(people)}")
-        for name in names:
+        taking_part = {person.name: person.id for person in study.people()}
+        for key, given, known in (("sign_out", sign_out, people), ("links", names, taking_part)):
+            if unknown := [name for name in given if name not in known]:
+                raise UserError(f"{key}: {unknown[0]} does not take part in this study; choose from {', '.join(known)}")
+        for name in sign_out:
             end_sessions(connection, people[name])
         tokens = {name: new_link(connection, people[name]) for name in names}
     for name, token in tokens.items():
@@ -147,7 +151,9 @@ def _print_links(study: Study, names: list[str]) -> None:
 def _serve(cfg: DictConfig, study: Study, suggester: Suggester | None, *, links: bool) -> None:
     import uvicorn
 
-    from fundusnet.annotation.access import LOOPBACK, can_sign_in, new_link
+    from fundusnet.annotation.access import can_sign_in, new_link
+    from fundusnet.annotation.connections import PatientProtocol
+    from fundusnet.annotation.request_guard import LOOPBACK
     from fundusnet.annotation.server import create_app
     from fundusnet.annotation.storage import set_setting
 
@@ -163,13 +169,17 @@ def _serve(cfg: DictConfig, study: Study, suggester: Suggester | None, *, links:
         tokens = {
             member.name: new_link(connection, member.id) for member in people if not can_sign_in(connection, member.id)
         }
+    study.storage.patience = PATIENCE
     print(f"annotate at {address}/")
     for name, token in tokens.items():
         print(f"{name}: {address}/join/{token}")
     print("stop with Ctrl-C; everything shown as saved is on disk", flush=True)
     app = create_app(study, links=links, host=cfg.host, public=cfg.public, suggester=suggester)
     # No access log, because it would contain the tokens of links.
-    config = uvicorn.Config(app, log_level="warning", access_log=False, server_header=False, ws="none", lifespan="off")
+    config = uvicorn.Config(
+        app, http=PatientProtocol, log_level="warning", access_log=False, server_header=False, ws="none",
+        lifespan="off", timeout_graceful_shutdown=ENDING,
+    )  # fmt: skip
     with suppress(KeyboardInterrupt):  # Ctrl-C is the normal way to stop
         uvicorn.Server(config).run(sockets=[listening])
 

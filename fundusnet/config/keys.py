@@ -177,6 +177,7 @@ class Annotate:
     earlier: str | None
     export: str | None
     links: list[str]
+    sign_out: list[str]
     host: str
     port: NonNegativeInt
     public: str | None

@@ -10,7 +10,8 @@ import pytest
 import sqlalchemy as sa
 from studies import Page, answer, client_of, link_of, open_study
 
-from fundusnet.annotation.access import LARGEST_BODY, SESSION_SECONDS, can_sign_in, csrf_token, end_sessions
+from fundusnet.annotation.access import SESSION_SECONDS, can_sign_in, csrf_token, end_sessions
+from fundusnet.annotation.request_guard import LARGEST_BODY
 from fundusnet.annotation.storage import links, sessions
 from fundusnet.annotation.study import Study
 from fundusnet.errors import UserError
@@ -122,7 +123,9 @@ def test_an_annotator_who_leaves_cannot_sign_in_and_keeps_the_readings(tmp_path:
     unused = link_of(study, "anna")
     page.put("a", answer())
     study.enrol(["ben", "cleo"])
-    assert page.get("/api/queue").status_code == 401
+    assert page.get("/api/queue").json() == {"images": []}
+    for address in ("/api/images/a", "/api/images/a/photograph"):
+        assert page.get(address).json()["code"] == "left"
     assert client_of(study, links=True).get(f"/join/{unused}", follow_redirects=False).status_code == 403
     study.enrol(["anna", "ben"])
     assert page.get("/api/images/a").json()["answer"]["version"] == 1
