@@ -540,7 +540,7 @@ def test_answers_are_kept_after_being_signed_out(reader: Reader) -> None:
     cookies = reader.tab.context.cookies()
     reader.tab.context.clear_cookies()
     reader.press("2", "s")
-    reader.wait_status("signed-out")
+    reader.wait_status("signed_out")
     assert reader.lit() == {"macula"}
     reader.tab.context.add_cookies(cookies)
     reader.wait_status("saved")
@@ -551,7 +551,7 @@ def test_answers_are_never_sent_in_another_persons_name(server: Server, reader: 
     image_id = reader.image_id
     other = Reader(reader.tab.context.new_page(), reader.address).open(server.links.pop(min(server.links)))
     reader.press("2", "s")
-    reader.wait_status("signed-out")
+    reader.wait_status("other_person")
     assert other.stored(image_id)["version"] == 0
     assert reader.lit() == {"macula"}
     other.tab.close()

@@ -24,18 +24,7 @@ LANGUAGES = {file.stem: json.loads(file.read_text()) for file in (STATIC / "text
 SCRIPTS = {file.name: file.read_text() for file in STATIC.glob("*.js")}
 PAGES = {file.name: file.read_text() for file in STATIC.glob("*.html")}
 SHOWN = ("title", "aria-label", "placeholder", "alt")
-# Groups whose keys end with a name that the server sends or a script composes.
-GROUPS = (
-    "finding.",
-    "region.",
-    "reason.",
-    "kappa.",
-    "keys.cap.",
-    "state.",
-    "status.",
-    "reading.finished.",
-    "decision.made.",
-)
+IN_PAGES = re.compile(r'\bdata-(?:text|title|label|placeholder|alt)="([^"]+)"')
 
 
 def slots(value: Any) -> list[set[str]]:
@@ -54,17 +43,18 @@ def test_every_language_has_every_text(language: str) -> None:
 
 
 def test_every_text_is_used_and_every_used_text_exists() -> None:
-    used = {
-        key
-        for page in PAGES.values()
-        for key in re.findall(r'\bdata-(?:text|title|label|placeholder|alt)="([^"]+)"', page)
-    }
+    used = {key for page in PAGES.values() for key in IN_PAGES.findall(page)}
+    groups = set()
     for script in SCRIPTS.values():
         used |= {key for key in re.findall(r'"([a-z]+(?:[._-][\w.-]+)*)"', script) if key in LANGUAGES["en"]}
-        composed = re.findall(r'\btext\(\s*"([^"]+)"', script)
-        assert set(composed) <= set(LANGUAGES["en"]), "each of them exists"
-    assert used <= set(LANGUAGES["en"])
-    assert {key for key in LANGUAGES["en"] if not key.startswith(GROUPS)} <= used, "none is left over"
+        used |= set(re.findall(r'\btext\(\s*"([^"]+)"', script))
+        # The end of a key is a name that the server sends, or that the script has.
+        groups |= set(re.findall(r"`((?:\w+\.)+)\$\{", script))
+        groups |= {f"{group}." for group in re.findall(r'\bnameIn\("([\w.]+)"', script)}
+        groups |= {f"{group}." for group in re.findall(r'\bnamed\("(\w+)"\)', script)}
+    assert used <= set(LANGUAGES["en"]), "each of them exists"
+    assert groups == {group for group in groups if any(key.startswith(group) for key in LANGUAGES["en"])}
+    assert {key for key in LANGUAGES["en"] if not key.startswith(tuple(groups))} <= used, "none is left over"
 
 
 def test_what_the_server_names_has_a_text() -> None:

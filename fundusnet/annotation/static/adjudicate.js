@@ -1,6 +1,6 @@
 /** The adjudication page: the readings of one undecided finding side by side on the photograph, and the decision. */
 
-import { Refused, get, photographPath, put, session } from "./api.js";
+import { get, photographPath, put, session } from "./api.js";
 import { colourOf } from "./colours.js";
 import { VIEW_BUTTONS, connect, viewActions } from "./controls.js";
 import { askConflict } from "./dialogs.js";
@@ -13,7 +13,10 @@ import { Pad, tiles } from "./pad.js";
 import { REGIONS } from "./geometry.js";
 import { showProgress, showStatus, toast } from "./status.js";
 import { nameIn, text } from "./text.js";
+import { explain, passes, troubleOf } from "./trouble.js";
 import { View } from "./view.js";
+
+const RETRY = 3_000;
 
 /** One picture in the row: a reading, or the decision. */
 class Pane {
@@ -140,7 +143,9 @@ class Page {
       await this.#show(before?.image_id === imageId);
       this.#showMessage(null);
     } catch (error) {
-      if (this.#index === index) this.#showMessage(error instanceof Refused ? `${error.message}.` : text("trouble.unreachable"));
+      if (this.#index !== index) return;
+      this.#showMessage(explain(error));
+      if (passes(troubleOf(error))) setTimeout(() => this.#index === index && this.turnTo(index), RETRY);
     }
   }
 
@@ -303,10 +308,8 @@ async function open() {
     await new Page(await session()).start();
   } catch (error) {
     $("loading").hidden = false;
-    $("loading").textContent =
-      error instanceof Refused && error.status === 401
-        ? text("trouble.signed_out")
-        : text("trouble.start", { message: error.message });
+    $("loading").textContent = explain(error);
+    if (passes(troubleOf(error))) setTimeout(() => session().then(() => location.reload(), open), RETRY);
   }
 }
 

@@ -1,6 +1,6 @@
 /** The annotation page: one photograph after another; each change is drawn and saved at once. */
 
-import { Refused, Unreachable, photographPath, session } from "./api.js";
+import { photographPath, session } from "./api.js";
 import * as answers from "./answer.js";
 import { Clock } from "./clock.js";
 import { VIEW_BUTTONS, connect, viewActions } from "./controls.js";
@@ -10,6 +10,7 @@ import { ACTIONS, regionOfKey } from "./keys.js";
 import { Screen } from "./screen.js";
 import { showProgress, showStatus, toast } from "./status.js";
 import { text } from "./text.js";
+import { explain, passes, troubleOf } from "./trouble.js";
 import { Worklist } from "./worklist.js";
 
 const RETRY = 3_000;
@@ -121,7 +122,9 @@ class Page {
       this.#opened();
       if (known) this.#list.refresh(imageId);
     } catch (error) {
-      if (this.imageId === imageId) this.#cannotShow(error);
+      // A picture that does not load does not say why.
+      const why = error instanceof DOMException ? await this.#list.reason(imageId) : error;
+      if (this.imageId === imageId) this.#cannotShow(why ?? error);
     }
     this.#list.prefetch(index);
   }
@@ -136,11 +139,8 @@ class Page {
 
   #cannotShow(error) {
     document.body.classList.remove("turning");
-    if (error instanceof Refused) {
-      showMessage(text("trouble.photograph", { message: error.message }));
-      return;
-    }
-    showMessage(text("trouble.retrying"));
+    showMessage(explain(error));
+    if (!passes(troubleOf(error))) return;
     const index = this.#index;
     setTimeout(() => document.body.classList.contains("broken") && index === this.#index && this.turnTo(index), RETRY);
   }
@@ -246,7 +246,8 @@ class Page {
   }
 
   async ungradable() {
-    if (!this.answer) return;
+    // Not because the server or its photographs are away.
+    if (!this.#ready && !this.image?.broken) return;
     const imageId = this.imageId;
     const reason = await askReason(this.#info.reasons);
     if (reason && imageId === this.imageId) this.#finish(answers.ungradable(this.answer, reason));
@@ -374,9 +375,8 @@ async function open() {
     document.querySelector(".pages").hidden = !(info.pages?.length ?? info.annotator.role === "adjudicator");
     await new Page(info).start();
   } catch (error) {
-    const signedOut = error instanceof Refused && error.status === 401;
-    showMessage(signedOut ? text("trouble.signed_out") : text("trouble.start", { message: error.message }));
-    if (error instanceof Unreachable) setTimeout(() => session().then(() => location.reload(), open), RETRY);
+    showMessage(explain(error));
+    if (passes(troubleOf(error))) setTimeout(() => session().then(() => location.reload(), open), RETRY);
   }
 }
 

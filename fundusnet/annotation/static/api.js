@@ -7,12 +7,13 @@ const TIMEOUT = 10_000;
 /** No answer: the server is down, the network is gone, or the answer took too long. Try again later. */
 export class Unreachable extends Error {}
 
-/** The server refused the request, with `status` and `body`; `message` is its error line. */
+/** The server refused the request, with `status` and `body`; `message` is its error line, `kind` what it calls it. */
 export class Refused extends Error {
   constructor(status, body) {
     super(body?.error ?? `the server answered ${status}`);
     this.status = status;
     this.body = body;
+    this.kind = body?.kind ?? null;
   }
 }
 
@@ -24,7 +25,7 @@ export async function session() {
   const answer = await request("/api/session");
   const now = JSON.stringify([answer.study, answer.annotator.id]);
   // If somebody else has signed in in this browser, this page must not send its reader's answers in their name.
-  if (person !== null && person !== now) throw new Refused(401, { error: "somebody else signed in in this browser" });
+  if (person !== null && person !== now) throw new Refused(401, { kind: "other_person" });
   person = now;
   csrf = answer.csrf;
   const named = (group) => (one) => ({ ...one, label: nameIn(group, one.name, one.label) });
@@ -71,14 +72,15 @@ async function request(path, body = undefined) {
   } catch (error) {
     throw new Unreachable(String(error));
   }
-  // A proxy answers if the server is down.
-  if ([502, 503, 504].includes(response.status)) throw new Unreachable(`the server answered ${response.status}`);
-  let answer;
+  let answer = null;
   try {
     answer = await response.json();
   } catch {
     if (response.ok) throw new Unreachable("the answer was cut off");
   }
+  // A proxy answers if the server is down.
+  const proxy = answer === null && [502, 503, 504].includes(response.status);
+  if (proxy) throw new Unreachable(`the server answered ${response.status}`);
   if (!response.ok) throw new Refused(response.status, answer);
   return answer;
 }

@@ -6,7 +6,8 @@
  * unchanged (the server recognises its uuid and stores it once); later changes wait behind it as a single change.
  */
 
-import { Refused, Unreachable, uuid } from "./api.js";
+import { Refused, uuid } from "./api.js";
+import { passes, troubleOf } from "./trouble.js";
 
 const FOLDER = "fundusnet/outbox/";
 const FIRST_RETRY = 500;
@@ -144,14 +145,12 @@ export class Outbox {
   }
 
   #failed(entry, error) {
-    const lasting = error instanceof Refused && error.status < 500 && error.status !== 401;
-    if (error instanceof Unreachable) this.#problem = { state: "unreachable", message: error.message };
-    else if (error instanceof Refused && error.status === 401) {
-      this.#problem = { state: "signed-out", message: error.message };
-    } else if (lasting) {
+    const state = troubleOf(error);
+    if (!passes(state)) {
       entry.stopped = error.message;
       return;
-    } else this.#problem = { state: "failing", message: error.message };
+    }
+    this.#problem = { state, message: error.message };
     if (this.#timer !== null) return;
     // A random delay, so that not all pages retry at once when the server is back.
     this.#timer = setTimeout(() => this.flush(), this.#retry * (0.8 + 0.4 * Math.random()));

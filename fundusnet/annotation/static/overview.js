@@ -1,10 +1,12 @@
 /** The overview of a study: progress by annotator, agreement by finding, open questions. Refreshes itself. */
 
-import { Refused, get, session } from "./api.js";
+import { get, session } from "./api.js";
 import { $, element } from "./dom.js";
 import { nameIn, text } from "./text.js";
+import { explain, passes, troubleOf } from "./trouble.js";
 
 const INTERVAL = 20_000;
+const RETRY = 3_000;
 const NAMESPACE = "http://www.w3.org/2000/svg";
 
 function show(overview, labels) {
@@ -128,8 +130,7 @@ async function refresh(labels) {
     show(await get("/api/overview"), labels);
   } catch (error) {
     $("message").hidden = false;
-    $("message").textContent =
-      error instanceof Refused ? text("trouble.overview", { message: error.message }) : text("trouble.unreachable");
+    $("message").textContent = explain(error);
   }
   setTimeout(() => refresh(labels), INTERVAL);
 }
@@ -139,10 +140,8 @@ async function open() {
     const info = await session();
     await refresh(new Map(info.findings.map(({ name, label }) => [name, label])));
   } catch (error) {
-    $("message").textContent =
-      error instanceof Refused && error.status === 401
-        ? text("trouble.signed_out")
-        : text("trouble.start", { message: error.message });
+    $("message").textContent = explain(error);
+    if (passes(troubleOf(error))) setTimeout(open, RETRY);
   }
 }
 

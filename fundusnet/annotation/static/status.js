@@ -3,7 +3,6 @@
 import { $, element } from "./dom.js";
 import { text } from "./text.js";
 
-const RETRIED = ["unreachable", "failing", "signed-out"];
 const TOAST_TIME = 6_000;
 const SAVING_DELAY = 150;
 
@@ -14,7 +13,7 @@ export function showStatus(status) {
   const output = $("status");
   let line = text(`status.${status.state}`, status);
   if (status.state !== "saved" && !status.kept) line = text("status.not_kept", { text: line });
-  else if (RETRIED.includes(status.state)) line = text("status.kept", { text: line, count: status.waiting });
+  else if (!["saved", "saving", "refused"].includes(status.state)) line = text("status.kept", { text: line, count: status.waiting });
   const show = () => {
     output.querySelector("span").textContent = line;
     output.title = line;

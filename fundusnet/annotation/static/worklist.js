@@ -1,9 +1,10 @@
 /** An annotator's photographs in reading order, with their state, their answers and the history of these. */
 
-import { Refused, get, imagePath, photographPath, put } from "./api.js";
+import { get, imagePath, photographPath, put } from "./api.js";
 import { EMPTY, GUESSED, PLACED, content, same } from "./answer.js";
 import { History } from "./history.js";
 import { Outbox } from "./outbox.js";
+import { troubleOf } from "./trouble.js";
 import { decoded } from "./view.js";
 
 const AHEAD = 2;
@@ -91,6 +92,15 @@ export class Worklist {
     });
   }
 
+  /** Ask the server why a photograph cannot be loaded; null if it can be by now. */
+  async reason(imageId) {
+    try {
+      return (await this.#fetch(imageId)).broken ?? null;
+    } catch (error) {
+      return error;
+    }
+  }
+
   /** Store and send the current answer of a photograph. */
   save(imageId, seconds) {
     const answer = this.history(imageId).now;
@@ -102,8 +112,8 @@ export class Worklist {
     try {
       return await get(imagePath(imageId));
     } catch (error) {
-      if (!(error instanceof Refused && error.status === 422)) throw error;
-      // The photograph cannot be shown, but it can still be marked ungradable.
+      if (troubleOf(error) !== "unreadable") throw error;
+      // The photograph is damaged, but it can still be marked ungradable.
       const answer = { ...EMPTY, version: this.#outbox.version(imageId), seconds: 0 };
       return { image_id: imageId, width: 0, height: 0, disc: null, fovea: null, answer, broken: error };
     }
