@@ -49,11 +49,11 @@ class Server:
     """``fundusnet annotate`` on a port that it keeps through restarts."""
 
     def __init__(self, folder: Path, *overrides: str) -> None:
+        self.port, self.address = 0, ""
         self.folder = folder
         folder.parent.mkdir(parents=True, exist_ok=True)
         self.overrides = overrides
-        self.port = _free_port()
-        self.address = f"http://127.0.0.1:{self.port}"
+        self.move(free_port())
         self.links: dict[str, str] = {}
         self._process: subprocess.Popen[bytes] | None = None
         self.start()
@@ -70,6 +70,10 @@ class Server:
                 raise RuntimeError(f"the server does not start:\n{log.read_text()}")
             time.sleep(0.05)
         self.links |= dict(re.findall(r"^(\S+): (http\S+)$", log.read_text(), re.MULTILINE))
+
+    def move(self, port: int) -> None:
+        """Use another port from the next start on."""
+        self.port, self.address = port, f"http://127.0.0.1:{port}"
 
     @property
     def runs(self) -> bool:
@@ -195,7 +199,7 @@ def new_reader(browser: Browser, server: Server, **options: Any) -> Reader:
     return Reader(context.new_page(), server.address)
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

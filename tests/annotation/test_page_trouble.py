@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from browsing import Reader, Server, Start, new_reader
+from browsing import Reader, Server, Start, free_port, new_reader
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -128,3 +128,32 @@ def test_a_picture_that_does_not_load_is_asked_why(troubled: Reader) -> None:
     told(troubled, "disk is full")
     troubled.tab.unroute_all()
     troubled.wait_ready(there)
+
+
+def test_answers_kept_at_another_port_are_found(browser: Browser, study: Server) -> None:
+    before = study.port
+    reader = new_reader(browser, study).open(study.links.pop(min(study.links)))
+    image_id = reader.image_id
+    study.kill()
+    reader.press("2", "s")
+    reader.wait_status("unreachable")
+    context = reader.tab.context
+    reader.tab.close()
+
+    study.move(free_port())
+    study.start()
+    there = Reader(context.new_page(), study.address).open(image_id=image_id)
+    assert "keeps an answer that was not sent" in there.find("#elsewhere").inner_text()
+    assert there.find("#elsewhere a").get_attribute("href") == f"http://127.0.0.1:{before}"
+    there.tab.close()
+    study.kill()
+
+    study.move(before)
+    study.start()
+    again = Reader(context.new_page(), study.address).open(image_id=image_id)
+    again.wait_status("saved")
+    assert again.find("#elsewhere .notice").count() == 0
+    assert again.stored(image_id)["findings"] == {"hard_exudate": ["macula"]}
+    assert [cookie["name"] for cookie in context.cookies() if "kept" in cookie["name"]] == []
+    assert again.problems == []
+    context.close()

@@ -5,6 +5,7 @@ import { colourOf } from "./colours.js";
 import { VIEW_BUTTONS, connect, viewActions } from "./controls.js";
 import { askConflict } from "./dialogs.js";
 import { $, element } from "./dom.js";
+import { showElsewhere } from "./elsewhere.js";
 import { DECISIONS, regionOfKey } from "./keys.js";
 import { Light } from "./light.js";
 import { Outbox } from "./outbox.js";
@@ -47,6 +48,7 @@ class Page {
   #panes = [];
   #draft = { present: null, regions: [] };
   #pad;
+  #owner;
   #outbox;
   #light = new Light([]);
 
@@ -58,7 +60,8 @@ class Page {
       clear: () => this.#set({ ...this.#draft, regions: [] }),
       hover: (region) => this.#pointAt(region),
     });
-    this.#outbox = new Outbox(`${info.study ?? ""}.${info.annotator.id}.decisions`, this.#put, {
+    this.#owner = `${info.study ?? ""}.${info.annotator.id}.decisions`;
+    this.#outbox = new Outbox(this.#owner, this.#put, {
       same: (one, other) =>
         one.present === other.present && String([...one.regions].sort()) === String([...other.regions].sort()),
       status: showStatus,
@@ -102,6 +105,7 @@ class Page {
   }
 
   async start() {
+    showElsewhere(this.#owner);
     await this.#outbox.restore();
     this.#cases = await get("/api/adjudication");
     if (this.#cases.length === 0) {

@@ -7,6 +7,7 @@
  */
 
 import { Refused, uuid } from "./api.js";
+import { noteKept } from "./elsewhere.js";
 import { passes, troubleOf } from "./trouble.js";
 
 const FOLDER = "fundusnet/outbox/";
@@ -14,6 +15,7 @@ const FIRST_RETRY = 500;
 const LAST_RETRY = 5_000;
 
 export class Outbox {
+  #owner;
   #folder;
   #put;
   #on;
@@ -33,6 +35,7 @@ export class Outbox {
    * page had left was found.
    */
   constructor(owner, put, on) {
+    this.#owner = owner;
     this.#folder = `${FOLDER}${encodeURIComponent(owner)}/`;
     this.#put = put;
     this.#on = on;
@@ -164,6 +167,7 @@ export class Outbox {
     let status = { state: "saved", message: "" };
     if (stopped) status = { state: "refused", message: stopped.stopped };
     else if (waiting) status = this.#problem ?? { state: "saving", message: "" };
+    if (!waiting || this.#problem || stopped) noteKept(this.#owner, waiting);
     this.#on.status({ ...status, waiting, kept: this.#kept });
   }
 

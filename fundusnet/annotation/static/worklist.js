@@ -2,6 +2,7 @@
 
 import { get, imagePath, photographPath, put } from "./api.js";
 import { EMPTY, GUESSED, PLACED, content, same } from "./answer.js";
+import { showElsewhere } from "./elsewhere.js";
 import { History } from "./history.js";
 import { Outbox } from "./outbox.js";
 import { troubleOf } from "./trouble.js";
@@ -13,6 +14,7 @@ export class Worklist {
   entries = [];
   #images = new Map();
   #histories = new Map();
+  #owner;
   #outbox;
   #on;
   #ahead = [];
@@ -22,6 +24,7 @@ export class Worklist {
    * theirs) → whether to keep mine, changed(imageId) after an answer from another window was taken over.
    */
   constructor(owner, on) {
+    this.#owner = owner;
     this.#on = on;
     this.#outbox = new Outbox(owner, (imageId, body) => put(`${imagePath(imageId)}/answer`, body), {
       same,
@@ -34,6 +37,7 @@ export class Worklist {
 
   /** Send what closed pages left, then fetch the reading order. */
   async start() {
+    showElsewhere(this.#owner);
     await this.#outbox.restore();
     this.entries = (await get("/api/queue")).images;
   }
