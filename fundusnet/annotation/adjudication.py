@@ -22,6 +22,8 @@ from fundusnet.data.consensus import consensus
 from fundusnet.errors import UserError
 
 JSON = dict[str, Any]
+COMMENTS = 100
+"""The overview shows the newest ones, without names."""
 
 
 def overview(study: Study) -> JSON:
@@ -72,6 +74,11 @@ def overview(study: Study) -> JSON:
             if reasons.get(image_id)
         ],
         "suggestions": effect,
+        "comments": [
+            {"image_id": given.image_id, "comment": given.content["comment"]}
+            for given in sorted(done, key=lambda given: -given.saved)
+            if given.content["comment"]
+        ][:COMMENTS],
     }
 
 
@@ -134,6 +141,7 @@ def image_with_readings(study: Study, image_id: str) -> JSON:
                 "normal": given.content["normal"],
                 "ungradable": given.content["ungradable"],
                 "comment": given.content["comment"],
+                **{name: given.content.get(name) for name in ("disc", "fovea", "disc_origin", "fovea_origin")},
             }
             for given in sorted(readings.answers.get(image_id, []), key=lambda given: names.index(given.annotator))
         ],

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from fundusnet.data.regions import REGIONS
+from fundusnet.data.regions import REGIONS, is_near
 from fundusnet.errors import UserError
 
 REASONS = (
@@ -147,7 +147,7 @@ def _check_points(answer: Answer, size: tuple[int, int] | None) -> None:
             continue
         if size is None:
             raise UserError("the photograph cannot be read; leave disc and fovea empty")
-        if not (0 <= point[0] <= size[0] and 0 <= point[1] <= size[1]):
+        if not is_near(point, *size):
             raise UserError(
                 f"{name} ({point[0]:g}, {point[1]:g}) is outside the photograph of {size[0]}x{size[1]} pixels"
             )

@@ -37,7 +37,6 @@ from fundusnet.annotation.suggester import Suggester
 from fundusnet.annotation.suggestions import note_shown, stored_suggestion
 from fundusnet.data.regions import REGIONS
 
-KEYS = "1234567890"
 
 
 @dataclass(frozen=True)
@@ -189,10 +188,7 @@ def session(state: State, secret: Secret, response: Response) -> dict[str, Any]:
         "links": state.links,
         "left": not reading.active,
         "pages": [] if state.links and reading.role != "adjudicator" else ["overview", "adjudicate"],
-        "findings": [
-            {"name": name, "label": label(name), "key": KEYS[place] if place < len(KEYS) else None}
-            for place, name in enumerate(state.study.findings)
-        ],
+        "findings": [{"name": name, "label": label(name)} for name in state.study.findings],
         "regions": [{"id": number, "name": name, "label": label(name)} for number, name in REGIONS.items()],
         "reasons": list(REASONS),
         "progress": state.study.progress(reading),

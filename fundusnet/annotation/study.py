@@ -34,6 +34,7 @@ from fundusnet.annotation.suggestions import stored_uncertainties, uncertain_ord
 from fundusnet.annotation.tallies import ANSWERED, recount, recount_all
 from fundusnet.data.decode import Unreadable
 from fundusnet.data.manifest import COORDINATES, Manifest
+from fundusnet.data.regions import is_near
 from fundusnet.errors import UserError
 
 JSON = dict[str, Any]
@@ -225,7 +226,8 @@ class Study:
             return described | {"disc": answer["disc"], "fovea": answer["fovea"], "points": "answer"}
         known = [getattr(row, name) for name in COORDINATES]
         # ``prepare`` rejects photographs with points outside them, so those have to be placed again.
-        if all(_within(*pair) for pair in zip(known, (geometry.width, geometry.height) * 2, strict=True)):
+        size = (geometry.width, geometry.height)
+        if None not in known and is_near(known[:2], *size) and is_near(known[2:], *size):
             return described | {"disc": known[:2], "fovea": known[2:], "points": "manifest"}
         disc, fovea = guess_points(
             (geometry.width, geometry.height), geometry.field, row.eye or geometry.eye or "right", self._points_of(last)
@@ -318,10 +320,6 @@ def matching(entries: Sequence[JSON], search: str) -> list[JSON]:
     return [
         entry | {"place": place} for place, entry in enumerate(entries) if wanted in str(entry["image_id"]).casefold()
     ]
-
-
-def _within(value: float | None, length: int) -> bool:
-    return value is not None and 0 <= value <= length
 
 
 def _image(connection: Connection, image_id: str) -> Any:

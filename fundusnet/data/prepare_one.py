@@ -18,6 +18,7 @@ from fundusnet.data.decode import (
     read_photograph,
     turn_upright,
 )
+from fundusnet.data.regions import is_near
 
 _SMALLEST = 16  # pixels, of the shorter side of a photograph
 
@@ -107,7 +108,7 @@ def _check_points(points: tuple[float, ...], photograph: Photograph) -> None:
     for name, (x, y) in (("optic disc", points[:2]), ("fovea", points[2:])):
         if np.isnan(x) != np.isnan(y):
             raise Unreadable(f"{name} has one coordinate only")
-        if not np.isnan(x) and not (0 <= x <= photograph.width and 0 <= y <= photograph.height):
+        if not np.isnan(x) and not is_near((x, y), photograph.width, photograph.height):
             size = f"{photograph.width}x{photograph.height}"
             raise Unreadable(f"{name} ({x:g}, {y:g}) lies outside the photograph of {size} pixels")
 

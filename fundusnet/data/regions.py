@@ -36,9 +36,24 @@ MACULA_RADIUS = 2 / 3
 CHORD = (1 + DISC_RADIUS**2 - MACULA_RADIUS**2) / 2
 """The u at which the two circles intersect (≈ 0.3578)."""
 
+BEYOND = 0.5
+"""By this share of its width, disc or fovea may lie beside a photograph: where it is centred on one of them, the other
+is often cut off. What is farther out, or above or below, is a mistake, like the -1, -1 of some tables. Our choice."""
+
 _IDS = {name: number for number, name in REGIONS.items()}
 # Closer than this, rounding decides where the fovea lies; farther out, squares lose the single pixel.
 _NEAREST, _FARTHEST = 1e-6, 1e9
+
+
+def is_near(point: Point, width: int, height: int) -> bool:
+    """Whether a photograph of this size in pixels can have its disc or fovea at this point: in it, or close beside it.
+
+    Examples:
+        >>> is_near((-40, 50), 100, 100), is_near((-60, 50), 100, 100), is_near((50, -1), 100, 100)
+        (True, False, False)
+    """
+    x, y = point
+    return -BEYOND * width <= x <= (1 + BEYOND) * width and 0 <= y <= height
 
 
 def region_map(shape: tuple[int, int], disc: Point, fovea: Point) -> NDArray[np.uint8]:

@@ -178,6 +178,32 @@ class Reader:
             "async id => (await (await fetch(`/api/images/${encodeURIComponent(id)}`)).json()).answer ?? null", image_id
         )
 
+    def queue(self) -> list[dict[str, str]]:
+        """The reader's photographs in reading order, each with its state."""
+        found: list[dict[str, str]] = self.tab.evaluate("async () => (await (await fetch('/api/queue')).json()).images")
+        return found
+
+    def save(self, image_id: str, **changes: Any) -> None:
+        """Store a finished answer without clicks; normal unless it has findings."""
+        answer = {
+            "findings": {},
+            "normal": not changes.get("findings"),
+            "ungradable": None,
+            "comment": "",
+            "disc": None,
+        }
+        answer |= {"fovea": None, "state": "done", "seconds": 1, "version": 0, **changes}
+        status = self.tab.evaluate(
+            """async ([id, answer]) => {
+                const { csrf } = await (await fetch("/api/session")).json();
+                const headers = { "Content-Type": "application/json", "X-CSRF-Token": csrf };
+                const body = JSON.stringify({ ...answer, change: crypto.randomUUID() });
+                return (await fetch(`/api/images/${id}/answer`, { method: "PUT", headers, body })).status;
+            }""",
+            [image_id, answer],
+        )
+        assert status == 200
+
     def find(self, selector: str, text: str | None = None) -> Locator:
         return self.tab.locator(selector, has_text=text)
 

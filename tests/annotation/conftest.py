@@ -59,6 +59,12 @@ def server(eyes: Path, start: Start) -> Server:
     return start(eyes, "data=csv", f"annotators=[{names}]", f"readings_per_image={READERS}")
 
 
+@pytest.fixture(scope="package")
+def one(eyes: Path, start: Start) -> Server:
+    """A study of one person, who may see all pages."""
+    return start(eyes, "data=csv")
+
+
 @pytest.fixture
 def link(server: Server) -> str:
     """The link of an annotator who has read nothing yet."""

@@ -51,7 +51,7 @@ def test_accepted(changes: dict[str, Any]) -> None:
         ({"normal": False, "findings": {}}, "nothing is marked"),
         ({"findings": {"drusen": ["macula"], "hemorrhage": []}}, "hemorrhage has no region"),
         ({"disc": None}, "regions need disc and fovea"),
-        ({"disc": [120.5, 3]}, "disc (120.5, 3) is outside the photograph of 120x100"),
+        ({"disc": [180.5, 3]}, "disc (180.5, 3) is outside the photograph of 120x100"),
         ({"fovea": [3, -0.1]}, "fovea (3, -0.1) is outside"),
         ({"disc": [50, 50], "fovea": [50.3, 50.9]}, "are on the same pixel"),
         ({"state": "ungradable"}, "needs a reason"),

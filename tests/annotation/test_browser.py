@@ -682,6 +682,59 @@ def test_touch_can_tap_pinch_and_drag(browser: Browser, server: Server, link: st
     assert reader.problems == []
 
 
+def test_a_phone_has_the_pad_the_light_and_room_for_the_photograph(browser: Browser, server: Server, link: str) -> None:
+    size = {"width": 390, "height": 844}
+    reader = new_reader(browser, server, viewport=size, has_touch=True, is_mobile=True).open(link)
+    stage = reader.find("#stage").bounding_box()
+    assert stage and stage["height"] > 300
+    reader.find('[data-finding="drusen"]').tap()
+    reader.find('#pad [data-region="macula"]').tap()
+    assert reader.lit() == {"macula"}
+    assert reader.find("#red-free").is_hidden()
+    reader.find("#light").tap()
+    reader.find("#red-free").tap()
+    reader.find("#brightness").fill("1.5")
+    filters = reader.find("#picture").evaluate("one => one.style.filter")
+    assert filters == 'url("#green-channel") brightness(1.5)'
+    for button in reader.find(".tools button:visible, .tools input:visible").all():
+        box = button.bounding_box()
+        assert box and box["x"] >= 0 and box["x"] + box["width"] <= size["width"]
+    assert reader.tab.evaluate("document.documentElement.scrollWidth") == size["width"]
+    assert reader.problems == []
+    reader.tab.context.close()
+
+
+def test_the_last_photograph_says_that_all_are_done(browser: Browser, eyes: Path, start: Start) -> None:
+    reader = new_reader(browser, start(eyes, "data=csv")).open()
+    *others, last = [entry["image_id"] for entry in reader.queue()]
+    for image_id in others:
+        reader.save(image_id)
+    reader.tab.reload()
+    reader.open(image_id=last)
+    reader.press("u", "1")
+    reader.find(".notice", text="All photographs are done").wait_for()
+    reader.find(".notice", text="Ungradable: blurred").wait_for()
+    reader.find(".notice button", text="Mark as gradable").click()
+    reader.tab.wait_for_function("() => document.querySelectorAll('.notice').length === 0")
+
+
+@pytest.mark.parametrize("page", ["", "overview", "adjudicate"])
+def test_each_page_has_a_heading_and_names_that_say_what_is_seen(browser: Browser, one: Server, page: str) -> None:
+    """What axe asks for: one h1, and a name that holds the text on the button, by which people call it."""
+    reader = new_reader(browser, one)
+    reader.tab.goto(f"{reader.address}/{page}")
+    reader.tab.wait_for_load_state("networkidle")
+    assert reader.tab.eval_on_selector_all("h1", "all => all.map(one => one.textContent.trim() !== '')") == [True]
+    others = """() => [...document.querySelectorAll("button, a")]
+        .filter(one => one.checkVisibility() && one.ariaLabel)
+        .filter(one => !one.ariaLabel.toLowerCase().includes(one.innerText.trim().toLowerCase()))
+        .map(one => one.outerHTML)"""
+    assert reader.tab.evaluate(others) == []
+    ids = reader.tab.eval_on_selector_all("[id]", "all => all.map(one => one.id)")
+    assert len(ids) == len(set(ids))
+    reader.tab.context.close()
+
+
 @pytest.mark.parametrize("scheme", ["dark", "light"])
 def test_text_can_be_read_and_everything_has_a_name(browser: Browser, server: Server, link: str, scheme: str) -> None:
     reader = new_reader(browser, server, color_scheme=scheme).open(link)

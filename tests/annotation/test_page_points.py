@@ -109,3 +109,41 @@ def test_points_of_a_manifest_are_known(reader: Reader) -> None:
     reader.press("2", "s")
     assert origins(reader, image_id) == ("placed", "placed")
     assert reader.find(".notice").count() == 0
+
+
+def test_a_corrected_point_reaches_the_very_next_photograph(guessed: Reader) -> None:
+    """The next two were loaded in advance, with the guess of before; Enter follows the drag at once."""
+    first = guessed.image_id
+    guessed.tab.wait_for_load_state("networkidle")
+    x, y = guessed.handle("disc")
+    guessed.tab.mouse.move(x, y)
+    guessed.tab.mouse.down()
+    guessed.tab.mouse.move(x + 18, y + 60, steps=3)
+    guessed.tab.mouse.up()
+    guessed.press("g", "n", "Enter")
+    guessed.wait_other(first)
+    second = guessed.image_id
+    proposed = guessed.tab.evaluate("async id => (await (await fetch(`/api/images/${id}`)).json()).disc", second)
+    assert guessed.handle("disc") == pytest.approx(guessed.at(proposed), abs=1)
+    moved = guessed.stored(first)["disc"]
+    assert proposed[1] == pytest.approx(moved[1], abs=2), "as far down as there, in a photograph of the same size"
+
+
+def test_a_point_may_lie_beyond_the_edge_but_not_far(guessed: Reader) -> None:
+    image_id = guessed.image_id
+    side = guessed.tab.evaluate("document.getElementById('picture').width")
+    guessed.press("-", "-")
+    assert guessed.find("#fit").inner_text() == "64%"
+    start = guessed.tab.evaluate("async id => (await (await fetch(`/api/images/${id}`)).json()).fovea", image_id)
+    guessed.drag(start, (-0.2 * side, start[1]))
+    guessed.press("2", "s", "g")
+    assert origins(guessed, image_id) == ("placed", "placed")
+    assert guessed.stored(image_id)["fovea"][0] == pytest.approx(-0.2 * side, abs=2)
+    guessed.press("p", "p", *["Shift+ArrowLeft"] * 80)
+    guessed.wait_status("saved")
+    assert guessed.stored(image_id)["fovea"][0] == pytest.approx(-0.5 * side), "no farther than the server accepts"
+    guessed.tab.reload()
+    guessed.wait_ready(image_id)
+    guessed.press("-", "-", "-", "-", "-", "-")
+    assert guessed.find("#fit").inner_text() == "50%"
+    assert guessed.find("#fovea").bounding_box()

@@ -40,8 +40,7 @@ def troubled(browser: Browser, study: Server) -> Iterator[Reader]:
 
 
 def far(reader: Reader) -> str:
-    order = reader.tab.evaluate("async () => (await (await fetch('/api/queue')).json()).images")
-    return str(order[5]["image_id"])
+    return reader.queue()[5]["image_id"]
 
 
 def turn(reader: Reader, image_id: str) -> None:

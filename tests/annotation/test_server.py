@@ -30,10 +30,10 @@ def test_without_names_one_person_reads_everything(page: Page) -> None:
 
 
 def test_the_session_describes_findings_and_regions(page: Page) -> None:
-    assert [(f["name"], f["label"], f["key"]) for f in page.session["findings"]] == [
-        ("drusen", "Drusen", "1"),
-        ("hemorrhage", "Hemorrhage", "2"),
-        ("rnfl_defect", "RNFL defect", "3"),
+    assert [(f["name"], f["label"]) for f in page.session["findings"]] == [
+        ("drusen", "Drusen"),
+        ("hemorrhage", "Hemorrhage"),
+        ("rnfl_defect", "RNFL defect"),
     ]
     assert {region["id"]: region["name"] for region in page.session["regions"]} == REGIONS
     assert page.session["progress"] == {"done": 0, "total": 4}
@@ -177,7 +177,7 @@ def test_a_manifests_point_outside_the_picture_is_ignored(tmp_path: Path) -> Non
     root = tmp_path / "photographs"
     open_study(tmp_path / "drawn", images="a")
     (tmp_path / "drawn" / "photographs").rename(root)
-    (root / "images.csv").write_text("image_id,path,disc_x,disc_y,fovea_x,fovea_y\na,a.png,121,50,46,53\n")
+    (root / "images.csv").write_text("image_id,path,disc_x,disc_y,fovea_x,fovea_y\na,a.png,221,50,46,53\n")
     shown = Page(client_of(open_study(tmp_path, source="csv"))).get("/api/images/a").json()
     assert shown["points"] == "guess"
     assert 0 <= shown["disc"][0] <= shown["width"]

@@ -11,8 +11,10 @@ import { Light } from "./light.js";
 import { Outbox } from "./outbox.js";
 import { Overlay } from "./overlay.js";
 import { Pad, tiles } from "./pad.js";
+import { pointsDisagree } from "./answer.js";
 import { REGIONS } from "./geometry.js";
-import { showProgress, showStatus, toast } from "./status.js";
+import { showPages } from "./navigation.js";
+import { showNotices, showProgress, showStatus, showZoom, toast } from "./status.js";
 import { nameIn, text } from "./text.js";
 import { explain, passes, troubleOf } from "./trouble.js";
 import { View } from "./view.js";
@@ -46,6 +48,7 @@ class Page {
   #index = -1;
   #image = null;
   #panes = [];
+  #decision = null;
   #draft = { present: null, regions: [] };
   #pad;
   #owner;
@@ -68,7 +71,7 @@ class Page {
       saved: () => {},
       conflict: async (name, mine, theirs) => {
         const [imageId, finding] = JSON.parse(name);
-        const title = `${imageId}, ${this.#findings.get(finding)?.label ?? finding}`;
+        const title = `${imageId}, ${this.#label(finding)}`;
         const versions = [mine, theirs].map((one) => [this.#describe(one)]);
         return (await askConflict(title, photographPath(imageId, "screen"), ...versions)) === "mine";
       },
@@ -96,10 +99,6 @@ class Page {
     return this.#panes[0]?.view;
   }
 
-  get #decision() {
-    return this.#panes.at(-1);
-  }
-
   get #temporalLeft() {
     return this.#image ? this.#image.fovea[0] < this.#image.disc[0] : true;
   }
@@ -108,14 +107,18 @@ class Page {
     showElsewhere(this.#owner);
     await this.#outbox.restore();
     this.#cases = await get("/api/adjudication");
-    if (this.#cases.length === 0) {
+    const [imageId, finding] = location.hash.slice(1).split("/").map(decodeURIComponent);
+    if (this.#cases.length === 0 && !imageId) {
       this.#showMessage(text("decision.none"));
       return;
     }
-    const [imageId, finding] = location.hash.slice(1).split("/").map(decodeURIComponent);
+    this.#progress();
+    if (imageId && !this.#cases.some((one) => one.image_id === imageId)) {
+      await this.#open(imageId, null);
+      return;
+    }
     const asked = this.#cases.findIndex((one) => one.image_id === imageId && (!finding || one.finding === finding));
     const open = this.#cases.findIndex((one) => !isDecided(one.decision));
-    this.#progress();
     await this.turnTo(asked >= 0 ? asked : Math.max(0, open));
   }
 
@@ -127,35 +130,50 @@ class Page {
     this.#index = index;
     const { image_id: imageId, finding } = this.#case;
     $("position").textContent = text("place.of", { place: index + 1, count: this.#cases.length });
-    $("name").textContent = imageId;
-    $("finding").textContent = this.#findings.get(finding)?.label ?? finding;
     history.replaceState(null, "", `#${encodeURIComponent(imageId)}/${encodeURIComponent(finding)}`);
+    await this.#open(imageId, finding);
+  }
+
+  /** Show the readings of an image, and the decision on a finding; with null, of one that has nothing to decide. */
+  async #open(imageId, finding) {
+    const index = this.#index;
+    document.body.classList.toggle("only-readings", finding === null);
+    $("name").textContent = imageId;
+    $("finding").textContent = finding === null ? text("decision.no_case") : this.#label(finding);
     try {
       const image = await get(`/api/adjudication/${encodeURIComponent(imageId)}`);
       if (this.#index !== index) return;
       const before = this.#image;
       this.#image = image;
-      const stored = image.decisions[finding];
-      const name = JSON.stringify([imageId, finding]);
-      const unsent = this.#outbox.unsent(name);
-      if (!unsent) this.#outbox.seen(name, Math.max(stored?.version ?? 0, this.#outbox.version(name)));
-      const decided = unsent ?? stored;
-      this.#draft = isDecided(decided)
-        ? { present: decided.present, regions: decided.regions }
-        : { present: null, regions: this.#marked() };
-      this.#build(image.readings.length + 1);
+      if (finding !== null) this.#draft = this.#decisionOf(image, finding);
+      this.#build(image.readings.length, finding !== null);
       await this.#show(before?.image_id === imageId);
       this.#showMessage(null);
     } catch (error) {
       if (this.#index !== index) return;
       this.#showMessage(explain(error));
-      if (passes(troubleOf(error))) setTimeout(() => this.#index === index && this.turnTo(index), RETRY);
+      if (passes(troubleOf(error))) setTimeout(() => this.#index === index && this.#open(imageId, finding), RETRY);
     }
+  }
+
+  #decisionOf(image, finding) {
+    const stored = image.decisions[finding];
+    const name = JSON.stringify([image.image_id, finding]);
+    const unsent = this.#outbox.unsent(name);
+    if (!unsent) this.#outbox.seen(name, Math.max(stored?.version ?? 0, this.#outbox.version(name)));
+    const decided = unsent ?? stored;
+    return isDecided(decided)
+      ? { present: decided.present, regions: decided.regions }
+      : { present: null, regions: this.#marked() };
+  }
+
+  #label(finding) {
+    return this.#findings.get(finding)?.label ?? finding;
   }
 
   /** Record a decision and turn to the next open case. */
   decide(present) {
-    if (!this.#image) return;
+    if (!this.#image || !this.#case) return;
     if (present && this.#draft.regions.length === 0) {
       toast(text("decision.needs_regions"));
       return;
@@ -172,7 +190,7 @@ class Page {
   }
 
   toggle(region) {
-    if (!region || !this.#image) return;
+    if (!region || !this.#image || !this.#case) return;
     const { present } = this.#draft;
     const regions = present === false ? [] : this.#draft.regions;
     const now = regions.includes(region) ? regions.filter((name) => name !== region) : [...regions, region];
@@ -202,8 +220,9 @@ class Page {
     return REGIONS.filter((region) => this.#image.readings.some((one) => one.findings[finding]?.includes(region)));
   }
 
-  #build(count) {
-    if (this.#panes.length === count) return;
+  #build(readings, decision) {
+    const count = readings + Number(decision);
+    if (this.#panes.length === count && Boolean(this.#decision) === decision) return;
     $("panes").replaceChildren();
     const on = {
       moved: (from) => {
@@ -212,39 +231,71 @@ class Page {
           pane.view.follow(from.view);
           pane.overlay.follow(pane.view);
         }
-        $("fit").textContent = `${Math.round(from.view.magnification * 100)}%`;
+        showZoom(from.view);
       },
       tap: (pane, region) => pane === this.#decision && this.toggle(region),
       hover: (region) => this.#pointAt(region),
     };
     this.#panes = Array.from({ length: count }, () => new Pane(on));
-    this.#decision.element.classList.add("decision");
+    this.#decision = decision ? this.#panes.at(-1) : null;
+    this.#decision?.element.classList.add("decision");
     this.#light.setPictures(this.#panes.map((pane) => pane.picture));
   }
 
   async #show(samePhotograph) {
     const { image_id: imageId, width, height, disc, fovea, readings } = this.#image;
-    const { finding } = this.#case;
-    const colour = this.#findings.get(finding)?.colour ?? colourOf(0);
-    $("readings").replaceChildren(...readings.map((reading) => this.#reading(reading, colour)));
+    const finding = this.#case?.finding ?? null;
+    $("readings").replaceChildren(...readings.map((reading) => this.#reading(reading, finding)));
     readings.forEach((reading, place) => {
       const pane = this.#panes[place];
-      const regions = reading.findings[finding] ?? [];
       pane.title.textContent = text("decision.reader", { letter: reading.annotator });
-      pane.text.textContent = regions.map((name) => this.#labels.get(name)).join(", ") || unmarked(reading);
-      pane.overlay.setPoints(disc, fovea, width, height);
-      pane.overlay.show({ fill: { regions, colour } });
+      pane.text.textContent = this.#summary(reading, finding);
+      // The regions that a reader clicked are those of the reader's own points.
+      pane.overlay.setPoints(reading.disc ?? disc, reading.fovea ?? fovea, width, height);
+      pane.overlay.show({ ...this.#marks(reading, finding), points: Boolean(reading.disc) });
     });
-    this.#decision.overlay.setPoints(disc, fovea, width, height);
+    this.#decision?.overlay.setPoints(disc, fovea, width, height);
+    const disagreement = pointsDisagree(readings);
+    showNotices(disagreement ? [{ line: text(`decision.points.${disagreement}`), urgent: true }] : []);
     this.#draw();
     if (samePhotograph) return;
     const [screen, full] = ["screen", "full"].map((size) => photographPath(imageId, size));
     await Promise.all(this.#panes.map((pane) => pane.view.show({ width, height, screen, full })));
   }
 
+  /** What a pane shows of a reading: the regions of the finding in question, or the marks of all. */
+  #marks({ findings }, finding) {
+    if (finding !== null) return { fill: { regions: findings[finding] ?? [], colour: this.#colour(finding) } };
+    const pips = {};
+    for (const [name, regions] of Object.entries(findings)) {
+      const mark = { colour: this.#colour(name), text: [...this.#findings.keys()].indexOf(name) + 1 };
+      for (const region of regions) (pips[region] ??= []).push(mark);
+    }
+    return { pips };
+  }
+
+  /** A reading in a few words. */
+  #summary(reading, finding) {
+    if (reading.ungradable) return text("answer.ungradable", { reason: nameIn("reason", reading.ungradable) });
+    if (finding !== null) return this.#where(reading.findings[finding] ?? []) || text("reading.not_marked");
+    const marks = Object.entries(reading.findings).map(([name, regions]) =>
+      text("reading.finding", { finding: this.#label(name), regions: this.#where(regions) }),
+    );
+    return marks.join("; ") || text(reading.normal ? "answer.normal" : "answer.nothing");
+  }
+
+  #where(regions) {
+    return regions.map((name) => this.#labels.get(name)).join(", ");
+  }
+
+  #colour(finding) {
+    return this.#findings.get(finding)?.colour ?? colourOf(0);
+  }
+
   #draw() {
+    if (!this.#case) return;
     const { present, regions } = this.#draft;
-    const colour = this.#findings.get(this.#case.finding)?.colour ?? colourOf(0);
+    const colour = this.#colour(this.#case.finding);
     this.#decision.title.textContent = text("decision");
     this.#decision.text.textContent = this.#describe(this.#draft);
     this.#decision.overlay.show({ fill: { regions: present === false ? [] : regions, colour } });
@@ -254,14 +305,15 @@ class Page {
     $("open").hidden = present === null;
   }
 
-  #reading(reading, colour) {
+  #reading(reading, finding) {
     const { annotator, findings, comment } = reading;
-    const regions = findings[this.#case.finding] ?? [];
+    const regions = findings[finding] ?? [];
     const item = element("li");
-    item.style.setProperty("--finding", colour);
+    item.style.setProperty("--finding", this.#colour(finding));
     const plan = element("span", "tiles");
-    plan.append(...tiles(regions, this.#temporalLeft));
-    item.append(element("b", "", annotator), element("span", "", regions.length ? text("decision.is_present") : unmarked(reading)), plan);
+    if (finding !== null) plan.append(...tiles(regions, this.#temporalLeft));
+    const said = regions.length ? text("decision.is_present") : this.#summary(reading, finding);
+    item.append(element("b", "", annotator), element("span", "", said), plan);
     if (comment) item.append(element("p", "", comment));
     return item;
   }
@@ -269,7 +321,7 @@ class Page {
   #describe({ present, regions }) {
     if (present === false) return text("decision.is_absent");
     const decision = text(present ? "decision.is_present" : "decision.is_open");
-    const where = regions.map((name) => this.#labels.get(name)).join(", ");
+    const where = this.#where(regions);
     return where ? text("decision.in_regions", { decision, regions: where }) : decision;
   }
 
@@ -296,20 +348,15 @@ class Page {
   }
 }
 
-/** Text for a reader who did not mark the finding. */
-function unmarked({ ungradable }) {
-  return ungradable
-    ? text("answer.ungradable", { reason: nameIn("reason", ungradable) })
-    : text("reading.not_marked");
-}
-
 function isDecided(decision) {
   return typeof decision?.present === "boolean";
 }
 
 async function open() {
   try {
-    await new Page(await session()).start();
+    const info = await session();
+    showPages(info);
+    await new Page(info).start();
   } catch (error) {
     $("loading").hidden = false;
     $("loading").textContent = explain(error);

@@ -4,9 +4,11 @@ import { photographPath, session } from "./api.js";
 import * as answers from "./answer.js";
 import { Clock } from "./clock.js";
 import { VIEW_BUTTONS, connect, viewActions } from "./controls.js";
+import { colourOf, keyOf, pressedKey } from "./colours.js";
 import { askConflict, askImage, askReason, showKeys } from "./dialogs.js";
 import { $ } from "./dom.js";
 import { ACTIONS, regionOfKey } from "./keys.js";
+import { showPages } from "./navigation.js";
 import { Screen } from "./screen.js";
 import { showProgress, showStatus, toast } from "./status.js";
 import { text } from "./text.js";
@@ -29,6 +31,7 @@ class Page {
   #clock = new Clock();
 
   constructor(info) {
+    info.findings = info.findings.map((one, place) => ({ ...one, colour: colourOf(place), key: keyOf(place), place }));
     this.#info = info;
     this.#list = new Worklist(`${info.study ?? ""}.${info.annotator.id}`, {
       status: showStatus,
@@ -110,7 +113,7 @@ class Page {
     document.body.classList.add("turning");
     try {
       const known = this.#list.image(imageId) !== undefined;
-      const image = await this.#list.load(imageId);
+      const image = await this.#list.show(imageId);
       if (this.imageId !== imageId) return;
       this.#clock.turnTo(imageId, image.answer.seconds);
       this.#chosen = this.#firstChosen();
@@ -348,14 +351,14 @@ class Page {
 
   /** Number keys choose findings; the letters of the pad toggle regions. */
   #readingKey(event) {
-    if (event.ctrlKey || event.metaKey || event.shiftKey) return false;
-    const region = regionOfKey(event, this.temporalLeft);
+    if (event.ctrlKey || event.metaKey) return false;
+    const region = event.shiftKey ? null : regionOfKey(event, this.temporalLeft);
     if (region) {
       if (!event.repeat) this.toggle(region);
       return true;
     }
-    const digit = event.code.startsWith("Digit") ? event.code.at(-1) : event.key;
-    const finding = this.#info.findings.find(({ key }) => key === digit);
+    const pressed = pressedKey(event);
+    const finding = pressed && this.#info.findings.find(({ key }) => key === pressed);
     if (finding) this.choose(finding.name);
     return Boolean(finding);
   }
@@ -372,7 +375,9 @@ function showMessage(message) {
 async function open() {
   try {
     const info = await session();
-    document.querySelector(".pages").hidden = !(info.pages?.length ?? info.annotator.role === "adjudicator");
+    // An adjudicator, whom the link brings here, has no photographs to read.
+    if (info.annotator.role === "adjudicator") return location.replace("/overview");
+    showPages(info);
     await new Page(info).start();
   } catch (error) {
     showMessage(explain(error));

@@ -55,6 +55,10 @@ export function viewActions(view, light) {
     lessContrast: () => light.step("contrast", -1),
     plain: () => light.reset(),
     release: () => document.activeElement?.blur(),
+    light: () => {
+      const shown = document.body.classList.toggle("with-light");
+      $("light").setAttribute("aria-pressed", String(shown));
+    },
     regions: () => {
       const hidden = document.body.classList.toggle("no-regions");
       $("regions").setAttribute("aria-pressed", String(!hidden));
@@ -62,4 +66,4 @@ export function viewActions(view, light) {
   };
 }
 
-export const VIEW_BUTTONS = { fit: "fit", "zoom-in": "zoomIn", "zoom-out": "zoomOut", regions: "regions" };
+export const VIEW_BUTTONS = { fit: "fit", "zoom-in": "zoomIn", "zoom-out": "zoomOut", light: "light", regions: "regions" };

@@ -105,6 +105,7 @@ export function nameOf(event) {
 export const SHEET = [
   ["keys.reading", [
     [["1", "…", "0"], "keys.choose"],
+    [["Shift", "1", "…", "0"], "keys.choose_more"],
     [["↑", "↓"], "keys.neighbour"],
     [["Backspace"], "keys.remove"],
     [["N"], "keys.normal"],

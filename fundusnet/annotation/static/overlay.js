@@ -1,6 +1,6 @@
 /** The eight regions and their marks, drawn over a photograph as SVG; line widths do not depend on the zoom. */
 
-import { REGIONS, frameOf, regionAnchors, regionNameAt, regionPaths } from "./geometry.js";
+import { REGIONS, frameOf, regionAnchors, regionNameAt, regionPaths, toPixels } from "./geometry.js";
 
 const NAMESPACE = "http://www.w3.org/2000/svg";
 const PIP = 17;
@@ -16,6 +16,8 @@ export class Overlay {
   #frame = null;
   #anchors = {};
   #place = null;
+  #shown = {};
+  /** [place in pixels or null, its group] of everything that keeps its size. */
   #pips = [];
   #size = [1, 1];
 
@@ -46,7 +48,7 @@ export class Overlay {
     this.#lines.setAttribute("d", paths.lines ?? "");
     this.#shadow.setAttribute("d", paths.lines ?? "");
     this.#anchors = this.#frame ? regionAnchors(this.#frame, width, height) : {};
-    this.#placeMarks();
+    this.show(this.#shown);
   }
 
   regionAt(point) {
@@ -64,9 +66,11 @@ export class Overlay {
 
   /**
    * fill: { regions, colour } of the chosen finding; pips: region → [{ colour, text }] of all findings; labels: region →
-   * text, or null for none.
+   * text, or null for none; points: whether to mark disc and fovea.
    */
-  show({ fill = null, pips = {}, labels = null }) {
+  show(shown) {
+    this.#shown = shown;
+    const { fill = null, pips = {}, labels = null, points = false } = shown;
     for (const [region, path] of this.#paths) {
       const on = Boolean(fill?.regions.includes(region));
       path.classList.toggle("on", on);
@@ -86,7 +90,14 @@ export class Overlay {
       if (labels?.[region]) {
         add(group, "text", { class: "label", dy: marks.length ? PIP + 6 : "0.35em" }).textContent = labels[region];
       }
-      this.#pips.push([region, group]);
+      this.#pips.push([this.#anchors[region], group]);
+    }
+    if (points && this.#frame) {
+      for (const [name, at] of [["disc", this.#frame.disc], ["fovea", toPixels(this.#frame, 1, 0)]]) {
+        const group = add(this.#marks, "g", { class: `point ${name}` });
+        add(group, "circle", { r: name === "disc" ? 8 : 5 });
+        this.#pips.push([at, group]);
+      }
     }
     this.#placeMarks();
   }
@@ -99,8 +110,7 @@ export class Overlay {
   #placeMarks() {
     if (!this.#place) return;
     const { scale, x, y } = this.#place;
-    for (const [region, group] of this.#pips) {
-      const anchor = this.#anchors[region];
+    for (const [anchor, group] of this.#pips) {
       group.classList.toggle("nowhere", !anchor);
       if (!anchor) continue;
       const [px, py] = anchor;

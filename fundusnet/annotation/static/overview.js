@@ -2,6 +2,7 @@
 
 import { get, session } from "./api.js";
 import { $, element } from "./dom.js";
+import { showPages } from "./navigation.js";
 import { nameIn, text } from "./text.js";
 import { explain, passes, troubleOf } from "./trouble.js";
 
@@ -22,9 +23,9 @@ function show(overview, labels) {
   $("agreement").replaceChildren(...overview.agreement.map((row) => agreement(row, labels)));
   $("undecided-count").textContent = overview.undecided.length || text("overview.none");
   $("undecided").replaceChildren(...overview.undecided.map((row) => undecided(row, labels)));
-  $("ungradable-section").hidden = overview.ungradable.length === 0;
-  $("ungradable-count").textContent = overview.ungradable.length;
-  $("ungradable").replaceChildren(...overview.ungradable.map(ungradable));
+  section("ungradable", overview.ungradable.map(ungradable));
+  section("comments", (overview.comments ?? []).map(comment));
+  section("points", (overview.points ?? []).map(points));
   $("message").hidden = true;
   $("content").hidden = false;
 }
@@ -84,27 +85,38 @@ function kappa(value, why) {
 }
 
 function undecided({ image_id: imageId, finding, present, readings }, labels) {
-  const item = element("li");
-  const link = element("a");
-  link.href = `/adjudicate#${encodeURIComponent(imageId)}/${encodeURIComponent(finding)}`;
-  link.append(
-    element("span", "", imageId),
-    element("i", "", text("overview.undecided.case", { finding: labels.get(finding) ?? finding, present, readings })),
-  );
-  item.append(link);
-  return item;
+  const label = labels.get(finding) ?? finding;
+  return link([imageId, finding], element("i", "", text("overview.undecided.case", { finding: label, present, readings })));
 }
 
 function ungradable({ image_id: imageId, reasons, readings }) {
-  const words = reasons.map((reason) => nameIn("reason", reason));
+  const words = reasons.map((reason) => nameIn("reason", reason)).join(", ");
+  return link([imageId], element("i", "", text("overview.ungradable.case", { reasons: words, count: reasons.length, readings })));
+}
+
+function comment({ image_id: imageId, comment: words }) {
+  return link([imageId], element("q", "", words));
+}
+
+function points({ image_id: imageId, points: disagreement }) {
+  return link([imageId], element("i", "", text(`overview.points.${disagreement}`)));
+}
+
+/** An entry that leads to the readings of an image, or of one finding of it. */
+function link(place, beside) {
   const item = element("li");
-  const box = element("div");
-  box.append(
-    element("span", "", imageId),
-    element("i", "", text("overview.ungradable.case", { reasons: words.join(", "), count: words.length, readings })),
-  );
-  item.append(box);
+  const anchor = element("a");
+  anchor.href = `/adjudicate#${place.map(encodeURIComponent).join("/")}`;
+  anchor.append(element("span", "", place[0]), beside);
+  item.append(anchor);
   return item;
+}
+
+/** Fill a list; its section is hidden while it is empty. */
+function section(id, items) {
+  $(`${id}-section`).hidden = items.length === 0;
+  $(`${id}-count`).textContent = items.length;
+  $(id).replaceChildren(...items);
 }
 
 function row(cells) {
@@ -138,6 +150,7 @@ async function refresh(labels) {
 async function open() {
   try {
     const info = await session();
+    showPages(info);
     await refresh(new Map(info.findings.map(({ name, label }) => [name, label])));
   } catch (error) {
     $("message").textContent = explain(error);

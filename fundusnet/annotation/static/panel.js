@@ -40,13 +40,13 @@ export class Panel {
   }
 
   show(answer, chosen, temporalLeft) {
-    for (const { name, label } of this.#findings) {
+    for (const { name } of this.#findings) {
       const row = this.#rows.get(name);
       const regions = answer.findings[name] ?? [];
       const where = this.#regionNames(regions);
       row.button.classList.toggle("marked", regions.length > 0);
       row.button.setAttribute("aria-pressed", String(name === chosen));
-      row.button.setAttribute("aria-label", text("reading.finding", { finding: label, regions: where || text("reading.not_marked") }));
+      row.where.textContent = where || text("reading.not_marked");
       row.button.title = where;
       row.count.textContent = regions.length || "";
       row.map.replaceChildren(...tiles(regions, temporalLeft));
@@ -76,12 +76,13 @@ export class Panel {
     const button = element("button", "finding");
     button.dataset.finding = finding.name;
     button.style.setProperty("--finding", finding.colour);
-    if (finding.key) button.setAttribute("aria-keyshortcuts", finding.key);
+    if (finding.key) button.setAttribute("aria-keyshortcuts", finding.key.replace("⇧", "Shift+"));
     const map = element("span", "tiles");
     const count = element("span", "count");
-    button.append(element("kbd", "", finding.key ?? ""), element("span", "label", finding.label), count, map);
+    const where = element("span", "unseen");
+    button.append(element("kbd", "", finding.key ?? ""), element("span", "label", finding.label), where, count, map);
     button.addEventListener("click", () => this.#on.choose(finding.name));
-    this.#rows.set(finding.name, { button, map, count });
+    this.#rows.set(finding.name, { button, map, count, where });
     const item = element("li");
     item.append(button);
     return item;

@@ -5,6 +5,8 @@
 
 import { PLACED } from "./answer.js";
 
+/** By this share of its width, a point may lie beside the photograph, as in fundusnet/data/regions.py. */
+const BEYOND = 0.5;
 const REACH = { mouse: 14, pen: 18, touch: 24 };
 const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 
@@ -112,10 +114,14 @@ export class Points {
     const [width, height] = this.#view.size;
     const points = {
       ...this.#points,
-      [name]: [Math.min(width - 1, Math.max(0, x)), Math.min(height - 1, Math.max(0, y))],
+      [name]: [within(x, -BEYOND * width, (1 + BEYOND) * width), within(y, 0, height - 1)],
       [`${name}_origin`]: PLACED,
     };
     if (Math.max(...points.disc.map((value, axis) => Math.abs(value - points.fovea[axis]))) < 1) return;
     this.#on.live(points);
   }
+}
+
+function within(value, least, most) {
+  return Math.min(most, Math.max(least, value));
 }

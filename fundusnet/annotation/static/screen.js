@@ -1,13 +1,12 @@
 /** One photograph with its answer: picture, regions, handles and panel. Draws, and reports what the reader does. */
 
 import { areConfirmed } from "./answer.js";
-import { colourOf } from "./colours.js";
 import { $, restart } from "./dom.js";
 import { Light } from "./light.js";
 import { Overlay } from "./overlay.js";
 import { Panel } from "./panel.js";
 import { Points } from "./points.js";
-import { showNotices } from "./status.js";
+import { showNotices, showZoom } from "./status.js";
 import { nameIn, text } from "./text.js";
 import { View } from "./view.js";
 
@@ -28,7 +27,7 @@ export class Screen {
    * gradable(). Actions on the photograph are reported only while `ready()`.
    */
   constructor(info, on) {
-    this.#findings = info.findings.map((finding, index) => ({ ...finding, colour: colourOf(index) }));
+    this.#findings = info.findings;
     this.#labels = Object.fromEntries(info.regions.map(({ name, label }) => [name, label]));
     this.on = on;
     this.view = new View($("stage"), $("picture"), {
@@ -99,8 +98,10 @@ export class Screen {
 
   #pips(answer) {
     const pips = {};
-    for (const { name, colour, key } of this.#findings) {
-      for (const region of answer.findings[name] ?? []) (pips[region] ??= []).push({ colour, text: key ?? "•" });
+    for (const { name, colour, place } of this.#findings) {
+      // The tenth is 0, as on its key.
+      const number = place === 9 ? 0 : place + 1;
+      for (const region of answer.findings[name] ?? []) (pips[region] ??= []).push({ colour, text: number });
     }
     return pips;
   }
@@ -146,6 +147,6 @@ export class Screen {
   #follow() {
     this.#overlay.follow(this.view);
     this.#points.place();
-    $("fit").textContent = `${Math.round(this.view.magnification * 100)}%`;
+    showZoom(this.view);
   }
 }

@@ -66,3 +66,10 @@ export function showNotices(notices) {
     }),
   );
 }
+
+/** Show the zoom of a view on the button that fits it to the window. */
+export function showZoom(view) {
+  const zoom = `${Math.round(view.magnification * 100)}%`;
+  $("fit").textContent = zoom;
+  $("fit").ariaLabel = text("view.fit", { zoom });
+}

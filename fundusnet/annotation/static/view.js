@@ -5,6 +5,8 @@
 
 const SLOP = { mouse: 4, pen: 6, touch: 9 };
 const MAX_SCALE = 24;
+/** Smaller than the window, to reach a point beyond the edge of the photograph. */
+const SMALLEST = 0.5;
 
 export class View {
   scale = 1;
@@ -53,7 +55,7 @@ export class View {
   }
 
   fit() {
-    this.scale = this.#minScale();
+    this.scale = this.#fitScale();
     const { clientWidth, clientHeight } = this.#stage;
     this.x = (clientWidth - this.#size[0] * this.scale) / 2;
     this.y = (clientHeight - this.#size[1] * this.scale) / 2;
@@ -61,10 +63,18 @@ export class View {
     this.#place();
   }
 
-  /** Zoom by a factor about a point of the stage, by default its centre. */
-  zoom(factor, x = this.#stage.clientWidth / 2, y = this.#stage.clientHeight / 2) {
-    const scale = Math.min(Math.max(this.scale * factor, this.#minScale()), Math.max(MAX_SCALE, this.#minScale()));
-    if (scale <= this.#minScale() * 1.001) {
+  /** Zoom by a factor about a point of the stage; about its centre also to less than the window. */
+  zoom(factor, x = null, y = null) {
+    if (x === null) {
+      this.#zoom(factor, SMALLEST * this.#fitScale(), this.#stage.clientWidth / 2, this.#stage.clientHeight / 2);
+    } else this.#zoom(factor, Math.min(this.scale, this.#fitScale()), x, y);
+  }
+
+  #zoom(factor, smallest, x, y) {
+    const fitted = this.#fitScale();
+    const scale = Math.min(Math.max(this.scale * factor, smallest), Math.max(MAX_SCALE, fitted));
+    // On the way it stops where the photograph fits.
+    if ((this.scale - fitted) * (scale - fitted) < 0 || Math.abs(scale / fitted - 1) < 0.001) {
       this.fit();
       return;
     }
@@ -93,7 +103,7 @@ export class View {
   /** Show the same part of the photograph as another view of the same size. */
   follow({ scale, x, y }) {
     Object.assign(this, { scale, x, y });
-    this.#fitted = scale <= this.#minScale() * 1.001;
+    this.#fitted = Math.abs(scale / this.#fitScale() - 1) < 0.001;
     this.#place(false);
   }
 
@@ -103,7 +113,7 @@ export class View {
   }
 
   get magnification() {
-    return this.scale / this.#minScale();
+    return this.scale / this.#fitScale();
   }
 
   toStage([px, py]) {
@@ -118,7 +128,7 @@ export class View {
     return px >= -0.5 && py >= -0.5 && px < this.#size[0] - 0.5 && py < this.#size[1] - 0.5;
   }
 
-  #minScale() {
+  #fitScale() {
     const [width, height] = this.#size;
     return Math.max(1e-3, Math.min(this.#stage.clientWidth / width, this.#stage.clientHeight / height));
   }

@@ -9,6 +9,7 @@ import { troubleOf } from "./trouble.js";
 import { decoded } from "./view.js";
 
 const AHEAD = 2;
+const PATIENCE = 400;
 
 export class Worklist {
   entries = [];
@@ -18,6 +19,14 @@ export class Worklist {
   #outbox;
   #on;
   #ahead = [];
+  /** Images that the reader has seen: their points stay where they were. */
+  #seen = new Set();
+  /** The points that the reader placed last; resolved once the server has them. */
+  #placed = null;
+  #placing = Promise.resolve();
+  #arrived = () => {};
+  #guesses = 0;
+  #at = 0;
 
   /**
    * owner: id of the annotator. on: status(status of the outbox), progress({ done, total }), conflict(imageId, mine,
@@ -29,7 +38,10 @@ export class Worklist {
     this.#outbox = new Outbox(owner, (imageId, body) => put(`${imagePath(imageId)}/answer`, body), {
       same,
       status: on.status,
-      saved: (_, reply) => on.progress(reply.progress),
+      saved: (imageId, reply) => {
+        on.progress(reply.progress);
+        this.#arrived(imageId);
+      },
       conflict: (imageId, mine, theirs) => this.#choose(imageId, mine, theirs),
       taken: (imageId, theirs) => (theirs ? this.#takeOver(imageId, theirs) : this.refresh(imageId)),
     });
@@ -63,8 +75,22 @@ export class Worklist {
 
   /** A photograph with its answer; fetched from the server the first time. */
   async load(imageId) {
-    while (!this.#images.has(imageId)) this.#receive(await this.#fetch(imageId));
+    while (!this.#images.has(imageId)) {
+      const guesses = this.#guesses;
+      const image = await this.#fetch(imageId);
+      // What was guessed before the reader placed other points is guessed again.
+      if (guesses === this.#guesses || image.points !== "guess") this.#receive(image);
+    }
     return this.#images.get(imageId);
+  }
+
+  /** As `load`, for the photograph that is shown next: its guessed points follow those that the reader placed last. */
+  async show(imageId) {
+    const guessed = this.#images.get(imageId)?.points === "guess" && !this.#seen.has(imageId);
+    if (guessed) await Promise.race([this.#placing, new Promise((done) => setTimeout(done, PATIENCE))]);
+    const image = await this.load(imageId);
+    this.#seen.add(imageId);
+    return image;
   }
 
   /** Check whether another window has changed the answer; without a reply from the server nothing changes. */
@@ -79,6 +105,7 @@ export class Worklist {
 
   /** Load the next photographs in advance. */
   prefetch(index) {
+    this.#at = index;
     const ids = [];
     for (let next = this.nextTodo(index); next !== null && ids.length < AHEAD; next = this.nextTodo(next)) {
       const imageId = this.entries[next].image_id;
@@ -109,7 +136,33 @@ export class Worklist {
   save(imageId, seconds) {
     const answer = this.history(imageId).now;
     this.#setState(imageId, answer.state);
+    if (answer.disc_origin === PLACED || answer.fovea_origin === PLACED) this.#place(imageId, answer);
     this.#outbox.record(imageId, { ...content(answer), seconds });
+  }
+
+  /** Once the server has points that the reader placed, it guesses those of the next photographs by them. */
+  #place(imageId, { disc, fovea }) {
+    const placed = JSON.stringify([imageId, disc, fovea]);
+    if (placed === this.#placed) return;
+    this.#placed = placed;
+    this.#placing = new Promise((done) => {
+      this.#arrived = (saved) => {
+        if (saved !== imageId || this.#outbox.unsent(imageId)) return;
+        this.#arrived = () => {};
+        this.#forgetGuesses();
+        done();
+      };
+    });
+  }
+
+  #forgetGuesses() {
+    this.#guesses += 1;
+    const old = [...this.#images.values()].filter((image) => image.points === "guess" && !this.#seen.has(image.image_id));
+    for (const { image_id: imageId } of old) {
+      this.#images.delete(imageId);
+      this.#histories.delete(imageId);
+    }
+    if (old.length) this.prefetch(this.#at);
   }
 
   async #fetch(imageId) {
