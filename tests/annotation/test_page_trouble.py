@@ -97,18 +97,18 @@ def test_a_server_that_is_down(troubled: Reader, study: Server) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "status", "words"),
+    ("code", "status", "words"),
     [("disk_full", 507, "disk is full"), ("busy", 503, "server is busy"), ("failing", 500, "server has an error")],
 )
-def test_trouble_of_the_server(troubled: Reader, kind: str, status: int, words: str) -> None:
+def test_trouble_of_the_server(troubled: Reader, code: str, status: int, words: str) -> None:
     here, there = troubled.image_id, far(troubled)
 
     def trouble(route: Any) -> None:
-        route.fulfill(status=status, json={"error": "no", "kind": kind})
+        route.fulfill(status=status, json={"error": "no", "code": code})
 
     troubled.tab.route("**/api/images/**", trouble)
     troubled.press("2", "s")
-    troubled.wait_status(kind)
+    troubled.wait_status(code)
     assert "Kept in this browser" in troubled.find("#status").inner_text()
     turn(troubled, there)
     told(troubled, words)
@@ -122,7 +122,7 @@ def test_a_picture_that_does_not_load_is_asked_why(troubled: Reader) -> None:
     """The description came in advance, the picture does not come at all."""
     there = far(troubled)
     troubled.tab.route("**/photograph?*", lambda route: route.abort())
-    troubled.tab.route(f"**/api/images/{there}", lambda route: route.fulfill(status=507, json={"kind": "disk_full"}))
+    troubled.tab.route(f"**/api/images/{there}", lambda route: route.fulfill(status=507, json={"code": "disk_full"}))
     turn(troubled, there)
     told(troubled, "disk is full")
     troubled.tab.unroute_all()

@@ -7,13 +7,13 @@ const TIMEOUT = 10_000;
 /** No answer: the server is down, the network is gone, or the answer took too long. Try again later. */
 export class Unreachable extends Error {}
 
-/** The server refused the request, with `status` and `body`; `message` is its error line, `kind` what it calls it. */
+/** The server refused the request, with `status` and `body`; `message` is its error line, `code` what it calls it. */
 export class Refused extends Error {
   constructor(status, body) {
     super(body?.error ?? `the server answered ${status}`);
     this.status = status;
     this.body = body;
-    this.kind = body?.kind ?? null;
+    this.code = body?.code ?? null;
   }
 }
 
@@ -25,7 +25,7 @@ export async function session() {
   const answer = await request("/api/session");
   const now = JSON.stringify([answer.study, answer.annotator.id]);
   // If somebody else has signed in in this browser, this page must not send its reader's answers in their name.
-  if (person !== null && person !== now) throw new Refused(401, { kind: "other_person" });
+  if (person !== null && person !== now) throw new Refused(401, { code: "other_person" });
   person = now;
   csrf = answer.csrf;
   const named = (group) => (one) => ({ ...one, label: nameIn(group, one.name, one.label) });

@@ -1,22 +1,23 @@
 /**
  * What a failed request means for a reader: the name of a trouble, for whose texts see `trouble.…` and `status.…`.
  *
- * unreachable, signed_out, other_person, disk_full, photographs_away, busy and failing pass: the page keeps the answers
- * and tries again. unreadable (a damaged photograph) and refused (a wrong request) stay.
+ * unreadable (a damaged photograph) and refused (a wrong request) stay. All others pass: the page keeps the answers and
+ * tries again.
  */
 
 import { Refused, Unreachable } from "./api.js";
 import { text } from "./text.js";
 
-const KINDS = ["unreadable", "disk_full", "photographs_away", "busy"];
+const CODES = ["unreadable", "disk_full", "photographs_away", "busy"];
+const NOT_SIGNED_IN = ["signed_out", "expired", "revoked", "left", "other_person"];
 const LASTING = ["unreadable", "refused"];
 
 export function troubleOf(error) {
   if (error instanceof Unreachable) return "unreachable";
   if (!(error instanceof Refused)) return "failing";
-  if (error.kind === "other_person") return "other_person";
-  if (error.status === 401) return "signed_out";
-  if (KINDS.includes(error.kind)) return error.kind;
+  if (error.status === 401) return NOT_SIGNED_IN.includes(error.code) ? error.code : "signed_out";
+  if (CODES.includes(error.code)) return error.code;
+  if (error.status === 408) return "busy";
   return error.status < 500 ? "refused" : "failing";
 }
 
