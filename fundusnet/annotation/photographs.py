@@ -66,6 +66,11 @@ class Photographs:
         self._geometries: OrderedDict[str, Geometry] = OrderedDict()
         self._lock = threading.Lock()
 
+    @property
+    def study_folder(self) -> Path:
+        """The folder that the cache lies in."""
+        return self._cache.parent
+
     def file(self, path: str) -> Path:
         """The file at ``path``, with links followed.
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from anyio import to_thread
 from fastapi import APIRouter, Depends, FastAPI, HTTPException, Request, Response
-from fastapi.responses import PlainTextResponse, RedirectResponse
+from fastapi.responses import FileResponse, PlainTextResponse, RedirectResponse
 from pydantic import BaseModel
 
 from fundusnet.annotation.access import (
@@ -28,6 +28,7 @@ from fundusnet.annotation.access import (
 from fundusnet.annotation.adjudication import adjudication_cases, image_with_readings, overview, save_decision
 from fundusnet.annotation.answers import REASONS, Answer, Decision
 from fundusnet.annotation.file_work import FileWork
+from fundusnet.annotation.guidelines import PICTURES, guideline_picture, read_guidelines
 from fundusnet.annotation.refusals import add_refusals
 from fundusnet.annotation.request_guard import RequestGuard
 from fundusnet.annotation.static_files import add_static_files
@@ -36,7 +37,6 @@ from fundusnet.annotation.study import MissingError, Study, matching
 from fundusnet.annotation.suggester import Suggester
 from fundusnet.annotation.suggestions import note_shown, stored_suggestion
 from fundusnet.data.regions import REGIONS
-
 
 
 @dataclass(frozen=True)
@@ -304,6 +304,21 @@ def put_suggestion_shown(image_id: str, state: State, writer: Writer) -> dict[st
             raise MissingError
         note_shown(connection, writer.id, image_id, suggester.networks)
     return {"networks": suggester.networks}
+
+
+@router.get("/api/guidelines")
+def show_guidelines(state: State, _: Reader) -> dict[str, str]:
+    """The study's guidelines as Markdown, by finding."""
+    return read_guidelines(state.study.photographs.study_folder / "guidelines", state.study.findings)
+
+
+@router.get("/api/guidelines/{name:path}")
+def show_guideline_picture(name: str, state: State, _: Reader) -> FileResponse:
+    """A picture that the guidelines show."""
+    file = guideline_picture(state.study.photographs.study_folder / "guidelines", name)
+    if file is None:
+        raise HTTPException(404, "the guidelines have no such picture")
+    return FileResponse(file, media_type=PICTURES[file.suffix.lower()])
 
 
 @router.get("/api/overview")

@@ -227,7 +227,7 @@ class Study:
         known = [getattr(row, name) for name in COORDINATES]
         # ``prepare`` rejects photographs with points outside them, so those have to be placed again.
         size = (geometry.width, geometry.height)
-        if None not in known and is_near(known[:2], *size) and is_near(known[2:], *size):
+        if None not in known and is_near((known[0], known[1]), *size) and is_near((known[2], known[3]), *size):
             return described | {"disc": known[:2], "fovea": known[2:], "points": "manifest"}
         disc, fovea = guess_points(
             (geometry.width, geometry.height), geometry.field, row.eye or geometry.eye or "right", self._points_of(last)

@@ -191,6 +191,18 @@ def test_each_finding_keeps_its_own_regions_and_colour(reader: Reader) -> None:
     }
 
 
+def test_one_key_marks_all_regions_or_none(reader: Reader) -> None:
+    reader.press("2", "s", "Shift+a")
+    assert reader.lit() == set(REGIONS.values())
+    reader.press("Shift+a")
+    assert reader.lit() == set()
+    reader.press("Control+z", "Control+z")
+    assert reader.lit() == {"macula"}
+    reader.find('#pad [data-does="all"]').click()
+    reader.find('#pad [data-does="clear"]').click()
+    assert reader.lit() == set()
+
+
 def test_a_region_needs_a_finding(reader: Reader) -> None:
     reader.press("s")
     assert reader.lit() == set()
@@ -614,6 +626,11 @@ def test_brightness_contrast_and_red_free_view(reader: Reader) -> None:
     assert green(reader).mean() > before.mean() * 1.1
     reader.press("Shift+b", "Shift+b", "Shift+b", "t")
     assert green(reader).std() > before.std()
+    reader.press("v", "Shift+r")
+    np.testing.assert_allclose(green(reader), 255 - before, atol=2)
+    reader.press("v", ".", ".", ".", ".")
+    brighter = green(reader)
+    np.testing.assert_allclose(brighter, 255 * (before / 255) ** (1 / 1.4), atol=3)
     reader.press("v")
     np.testing.assert_array_equal(green(reader), before)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from browsing import Reader, Start, new_reader
+from browsing import Reader, Server, Start, new_reader
 
 import fundusnet
 from fundusnet.annotation.answers import REASONS
@@ -122,7 +122,7 @@ def test_all_that_a_german_reader_sees_is_from_the_german_file(browser: Browser,
     server = start(eyes, "data=csv", "annotators=[anna,ben,carl]", "adjudicators=[ada]")
     image_id = "eye00000"
     for name in ("anna", "ben", "carl"):
-        reader = german(browser, server.links[name], server.address)
+        reader = german(browser, server, name)
         reader.open(image_id=image_id)
         check(reader, image_id)
         reader.press(*{"anna": ("5", "s"), "ben": ("n",), "carl": ("u",)}[name])
@@ -137,7 +137,7 @@ def test_all_that_a_german_reader_sees_is_from_the_german_file(browser: Browser,
             reader.press("Escape", "j")
             check(reader, image_id)
         reader.tab.context.close()
-    ada = german(browser, server.links["ada"], server.address)
+    ada = german(browser, server, "ada")
     ada.tab.goto(f"{server.address}/overview")
     ada.find("#ungradable li").wait_for()
     check(ada, image_id, "anna", "ben", "carl")
@@ -149,8 +149,8 @@ def test_all_that_a_german_reader_sees_is_from_the_german_file(browser: Browser,
     assert ada.problems == []
 
 
-def german(browser: Browser, link: str, address: str) -> Reader:
-    reader = Reader(browser.new_context(locale="de-DE").new_page(), address)
+def german(browser: Browser, server: Server, name: str) -> Reader:
+    reader = new_reader(browser, server, locale="de-DE")
 
     def bracketed(route: Any) -> None:
         texts = route.fetch().json()
@@ -162,7 +162,7 @@ def german(browser: Browser, link: str, address: str) -> Reader:
         route.fulfill(json=inside)
 
     reader.tab.route("**/static/texts/de.json", bracketed)
-    reader.tab.goto(link)
+    reader.tab.goto(server.links[name])
     return reader
 
 

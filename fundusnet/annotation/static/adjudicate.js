@@ -60,6 +60,7 @@ class Page {
     this.#findings = new Map(info.findings.map((finding, i) => [finding.name, { ...finding, colour: colourOf(i) }]));
     this.#pad = new Pad($("pad"), this.#labels, {
       toggle: (region) => this.toggle(region),
+      all: () => this.#all(),
       clear: () => this.#set({ ...this.#draft, regions: [] }),
       hover: (region) => this.#pointAt(region),
     });
@@ -85,6 +86,7 @@ class Page {
       present: () => this.decide(true),
       absent: () => this.decide(false),
       open: () => this.decide(null),
+      all: () => this.#all(),
       clear: () => this.#set({ ...this.#draft, regions: [] }),
     };
     const buttons = { ...VIEW_BUTTONS, ...Object.fromEntries(["previous", "next", "present", "absent", "open"].map((n) => [n, n])) };
@@ -198,7 +200,15 @@ class Page {
     this.#set({ present: present && now.length ? true : null, regions: now });
   }
 
+  /** Select all regions; if they are, none. */
+  #all() {
+    if (!this.#case) return;
+    const regions = this.#draft.regions.length === REGIONS.length ? [] : REGIONS;
+    this.#set({ present: this.#draft.present && regions.length ? true : null, regions });
+  }
+
   #set(draft) {
+    if (!this.#case) return;
     const before = this.#draft;
     this.#draft = draft;
     this.#draw();

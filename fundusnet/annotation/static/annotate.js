@@ -1,11 +1,11 @@
 /** The annotation page: one photograph after another; each change is drawn and saved at once. */
 
-import { photographPath, session } from "./api.js";
+import { get, photographPath, session } from "./api.js";
 import * as answers from "./answer.js";
 import { Clock } from "./clock.js";
 import { VIEW_BUTTONS, connect, viewActions } from "./controls.js";
 import { colourOf, keyOf, pressedKey } from "./colours.js";
-import { askConflict, askImage, askReason, showKeys } from "./dialogs.js";
+import { askConflict, askImage, askReason, showGuidelines, showKeys } from "./dialogs.js";
 import { $ } from "./dom.js";
 import { ACTIONS, regionOfKey } from "./keys.js";
 import { showPages } from "./navigation.js";
@@ -49,6 +49,7 @@ class Page {
       ready: () => this.#ready,
       choose: (finding) => this.choose(finding),
       toggle: (region) => this.toggle(region),
+      all: () => this.all(),
       clear: () => this.clear(),
       placed: (points, label) => this.change(answers.withPoints(this.answer, points), label),
       confirm: () => this.confirm(),
@@ -85,6 +86,7 @@ class Page {
 
   async start() {
     showProgress(this.#info.progress);
+    get("/api/guidelines").then((all) => ($("guide").hidden = Object.keys(all).length === 0), () => {});
     await this.#list.start();
     if (this.#list.entries.length === 0) {
       showMessage(text("reading.none"));
@@ -163,15 +165,23 @@ class Page {
   }
 
   toggle(region) {
-    if (!region || !this.#ready) return;
+    if (region) this.#mark((answer) => answers.toggleRegion(answer, this.#chosen, region));
+  }
+
+  /** Mark all regions of the chosen finding, or none. */
+  all() {
+    this.#mark((answer) => answers.toggleAll(answer, this.#chosen));
+  }
+
+  #mark(change) {
+    if (!this.#ready) return;
     if (this.#chosen === null) {
       this.#screen.nudge();
       toast(text("reading.no_finding"));
       return;
     }
     // Regions depend on the points that were shown when they were clicked.
-    const withPoints = answers.withPoints(this.answer, this.points);
-    this.change(answers.toggleRegion(withPoints, this.#chosen, region));
+    this.change(change(answers.withPoints(this.answer, this.points)));
   }
 
   choose(finding) {
@@ -308,6 +318,7 @@ class Page {
       findingBelow: () => this.#chooseNeighbour(1),
       undo: () => this.undo(),
       redo: () => this.redo(),
+      all: () => this.all(),
       clear: () => this.clear(),
       normal: () => this.normal(),
       ungradable: () => this.ungradable(),
@@ -324,9 +335,17 @@ class Page {
         this.#screen.named = !this.#screen.named;
         this.#draw();
       },
+      guide: async () => {
+        const finding = this.#info.findings.find(({ name }) => name === this.#chosen);
+        try {
+          if (!(await showGuidelines(await get("/api/guidelines"), finding))) toast(text("guidelines.none"));
+        } catch (error) {
+          toast(explain(error));
+        }
+      },
       help: () => showKeys((region) => this.#screen.label(region), this.temporalLeft),
     };
-    const own = ["previous", "next", "list", "help", "undo", "redo", "labels", "mirror", "normal", "ungradable", "skip"];
+    const own = ["previous", "next", "list", "guide", "help", "undo", "redo", "labels", "mirror", "normal", "ungradable", "skip"];
     const buttons = { ...VIEW_BUTTONS, ...Object.fromEntries([...own, "done"].map((name) => [name, name])) };
     connect({ buttons, keys: ACTIONS, actions, first: (event) => this.#readingKey(event) });
 

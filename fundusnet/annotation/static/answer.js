@@ -3,6 +3,8 @@
  * answer and returns a new one, so that the history can keep all of them.
  */
 
+import { REGIONS } from "./geometry.js";
+
 export const EMPTY = Object.freeze({
   findings: {},
   normal: false,
@@ -58,6 +60,13 @@ export function toggleRegion(answer, finding, region) {
   if (regions.length) findings[finding] = regions;
   else delete findings[finding];
   return withState({ ...answer, findings, normal: false, ungradable: null });
+}
+
+/** Mark all regions of a finding; if they are marked already, none. */
+export function toggleAll(answer, finding) {
+  const all = REGIONS.every((region) => answer.findings[finding]?.includes(region));
+  if (all) return clearFinding(answer, finding);
+  return withState({ ...answer, findings: { ...answer.findings, [finding]: REGIONS }, normal: false, ungradable: null });
 }
 
 export function clearFinding(answer, finding) {

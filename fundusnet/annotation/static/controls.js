@@ -53,6 +53,9 @@ export function viewActions(view, light) {
     darker: () => light.step("brightness", -1),
     moreContrast: () => light.step("contrast", 1),
     lessContrast: () => light.step("contrast", -1),
+    inverted: () => light.toggleInverted(),
+    moreGamma: () => light.step("gamma", 1),
+    lessGamma: () => light.step("gamma", -1),
     plain: () => light.reset(),
     release: () => document.activeElement?.blur(),
     light: () => {

@@ -2,6 +2,7 @@
 
 import { $, element } from "./dom.js";
 import { SHEET, keyCaps, regionGrid } from "./keys.js";
+import { markdown } from "./markdown.js";
 import { nameIn, text } from "./text.js";
 
 /** Ask for a reason; resolves to it, or to null. Number keys choose one. */
@@ -56,10 +57,40 @@ export function askImage(images, current) {
       return item;
     }),
   );
+  const search = $("search");
+  search.value = "";
+  search.oninput = () => {
+    const wanted = search.value.trim().toLowerCase();
+    for (const [index, { image_id: imageId, state }] of images.entries()) {
+      const words = `${index + 1} ${imageId} ${text(`state.${state}`)}`.toLowerCase();
+      choices[index].parentElement.hidden = !words.includes(wanted);
+    }
+  };
+  search.onkeydown = (event) => {
+    if (event.key !== "Enter") return;
+    event.preventDefault();
+    choices.find((button) => !button.parentElement.hidden)?.click();
+  };
   const answer = ask(dialog, choices);
   choices[current]?.focus();
   choices[current]?.scrollIntoView({ block: "center" });
   return answer.then((value) => (value === "" ? null : Number(value)));
+}
+
+/** Show the guidelines for a finding, { name, label } or null, and those for all; resolves to whether there are any. */
+export async function showGuidelines(guidelines, finding) {
+  const parts = [[finding?.name, finding?.label], ["general", text("guidelines.general")]].filter(([name]) => guidelines[name]);
+  if (parts.length === 0) return false;
+  const dialog = $("guidelines");
+  const picture = (name) => `/api/guidelines/${name.split("/").map(encodeURIComponent).join("/")}`;
+  const sections = parts.map(([name, title]) => {
+    const section = element("section");
+    section.append(element("h3", "title", title), ...markdown(guidelines[name], picture));
+    return section;
+  });
+  dialog.querySelector(".text").replaceChildren(...sections);
+  await ask(dialog, []);
+  return true;
 }
 
 /** Show the keyboard shortcuts, with the pad laid out for the eye in the picture. */

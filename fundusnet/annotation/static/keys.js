@@ -55,6 +55,7 @@ export const ACTIONS = {
   "Ctrl+z": "undo",
   "Ctrl+Shift+z": "redo",
   "Ctrl+y": "redo",
+  "Shift+a": "all",
   "Backspace": "clear",
   "Delete": "clear",
   "Escape": "release",
@@ -67,10 +68,13 @@ export const ACTIONS = {
   "o": "mirror",
   "g": "confirm",
   "r": "redFree",
+  "Shift+r": "inverted",
   "b": "brighter",
   "Shift+b": "darker",
   "t": "moreContrast",
   "Shift+t": "lessContrast",
+  ".": "moreGamma",
+  ",": "lessGamma",
   "v": "plain",
   "h": "regions",
   "l": "labels",
@@ -78,6 +82,7 @@ export const ACTIONS = {
   "+": "zoomIn",
   "=": "zoomIn",
   "-": "zoomOut",
+  "i": "guide",
   "?": "help",
 };
 
@@ -85,7 +90,8 @@ export const ACTIONS = {
 export const DECISIONS = {
   ...Object.fromEntries(
     ["panLeft", "panRight", "panUp", "panDown", "previous", "next", "regions", "fit", "zoomIn", "zoomOut", "redFree",
-      "brighter", "darker", "moreContrast", "lessContrast", "plain", "clear", "release"]
+      "inverted", "brighter", "darker", "moreContrast", "lessContrast", "moreGamma", "lessGamma", "plain", "all", "clear",
+      "release"]
       .flatMap((action) => Object.keys(ACTIONS).filter((key) => ACTIONS[key] === action).map((key) => [key, action])),
   ),
   "Enter": "present",
@@ -107,7 +113,9 @@ export const SHEET = [
     [["1", "…", "0"], "keys.choose"],
     [["Shift", "1", "…", "0"], "keys.choose_more"],
     [["↑", "↓"], "keys.neighbour"],
+    [["Shift", "A"], "keys.all"],
     [["Backspace"], "keys.remove"],
+    [["I"], "keys.guide"],
     [["N"], "keys.normal"],
     [["M"], "keys.comment"],
     [["Ctrl", "Z"], "keys.undo"],
@@ -134,8 +142,10 @@ export const SHEET = [
     [["H"], "keys.regions"],
     [["L"], "keys.names"],
     [["R"], "keys.red_free"],
+    [["Shift", "R"], "keys.invert"],
     [["B"], "keys.brightness"],
     [["T"], "keys.contrast"],
+    [[".", ","], "keys.gamma"],
     [["V"], "keys.reset"],
   ]],
 ];

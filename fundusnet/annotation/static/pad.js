@@ -11,7 +11,7 @@ export class Pad {
   #caps = null;
   #temporalLeft = null;
 
-  /** labels: region → its label; on: toggle(region), clear(), hover(region or null). */
+  /** labels: region → its label; on: toggle(region), all(), clear(), hover(region or null). */
   constructor(place, labels, on) {
     this.#place = place;
     this.#labels = labels;
@@ -29,9 +29,9 @@ export class Pad {
   show(regions, colour, temporalLeft) {
     if (this.#temporalLeft !== temporalLeft) this.#build(temporalLeft);
     this.#place.style.setProperty("--finding", colour ?? "transparent");
-    for (const button of this.#place.children) {
+    for (const button of this.#place.querySelectorAll("button")) {
       const region = button.dataset.region;
-      button.disabled = regions === null || (!region && regions.length === 0);
+      button.disabled = regions === null || (button.dataset.does === "clear" && regions.length === 0);
       if (region) button.setAttribute("aria-pressed", String(Boolean(regions?.includes(region))));
     }
   }
@@ -51,16 +51,29 @@ export class Pad {
   }
 
   #button(region, x, y) {
-    const button = element("button", region ? "" : "quiet");
-    const cap = element("kbd", "", region ? (this.#caps?.[y][x] ?? "") : "⌫");
-    button.append(cap, element("span", "", region ? this.#labels.get(region) : text("reading.clear")));
-    button.addEventListener("click", () => (region ? this.#on.toggle(region) : this.#on.clear()));
-    if (!region) return button;
+    if (!region) return this.#corner();
+    const button = element("button");
+    const cap = element("kbd", "", this.#caps?.[y][x] ?? "");
+    button.append(cap, element("span", "", this.#labels.get(region)));
+    button.addEventListener("click", () => this.#on.toggle(region));
     button.dataset.region = region;
     cap.dataset.cell = `${x},${y}`;
     for (const sign of ["pointerenter", "focus"]) button.addEventListener(sign, () => this.#on.hover(region));
     for (const sign of ["pointerleave", "blur"]) button.addEventListener(sign, () => this.#on.hover(null));
     return button;
+  }
+
+  /** The place without a region: all of them, and none. */
+  #corner() {
+    const corner = element("div", "corner");
+    for (const [does, key] of [["all", "⇧A"], ["clear", "⌫"]]) {
+      const button = element("button", "quiet");
+      button.dataset.does = does;
+      button.append(element("span", "", text(`pad.${does}`)), element("kbd", "", key));
+      button.addEventListener("click", () => this.#on[does]());
+      corner.append(button);
+    }
+    return corner;
   }
 }
 
