@@ -44,7 +44,7 @@ function annotator({ name, done, total, median_seconds: median }) {
   bar.value = done;
   bar.setAttribute("aria-label", text("overview.progress.label", { name, done, total }));
   const time = median === null ? element("span", "none", text("overview.no_time")) : element("span", "", duration(median));
-  return row([name, bar, [text("place.of", { place: done, count: total }), "number"], [time, "number"]]);
+  return row([name, [bar, "progress"], [text("place.of", { place: done, count: total }), "number"], [time, "number"]]);
 }
 
 function agreement({ finding, kappa_image: byImage, kappa_region: byRegion, images, present, ...rest }, labels) {
@@ -90,7 +90,7 @@ function undecided({ image_id: imageId, finding, present, readings }, labels) {
 }
 
 function ungradable({ image_id: imageId, reasons, readings }) {
-  const words = reasons.map((reason) => nameIn("reason", reason)).join(", ");
+  const words = [...new Set(reasons)].map((reason) => nameIn("reason", reason)).join(", ");
   return link([imageId], element("i", "", text("overview.ungradable.case", { reasons: words, count: reasons.length, readings })));
 }
 
