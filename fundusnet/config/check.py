@@ -18,7 +18,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from fundusnet.config.conf import conf_folder, flat_keys, keys_of, places_of_keys, select, values_in_files
-from fundusnet.config.keys import TASKS, VERBS
+from fundusnet.config.keys import TASKS, TRAINING, VERBS
 from fundusnet.config.nearest import nearest
 from fundusnet.config.signatures import Signature, signature_of
 from fundusnet.errors import UserError
@@ -68,7 +68,7 @@ def check(
     Raises:
         UserError: Names the key, and the nearest valid one or the values it may have.
     """
-    task = _task(cfg) if verb == "train" else None
+    task = _task(cfg) if verb in TRAINING else None
     known = _known(verb, task)
     if task == "findings" and select(cfg, "finding") is None:
         raise UserError(f"{select(cfg, 'model.network._target_')} needs findings; choose some, such as finding=drusen")
@@ -180,7 +180,7 @@ def _unread(key: str, node: DictConfig, known: Mapping[str, Signature]) -> list[
 @cache
 def text_keys(verb: str) -> frozenset[str]:
     """The keys of a verb that hold a name or a path whatever else is chosen."""
-    groups = [VERBS[verb].keys, *(TASKS.values() if verb == "train" else ())]
+    groups = [VERBS[verb].keys, *(TASKS.values() if verb in TRAINING else ())]
     return frozenset(
         f"{group}.{name}" if group else name
         for layout in groups
@@ -327,7 +327,7 @@ def _check_relations(cfg: DictConfig, task: str | None) -> None:
     _check_monitor(cfg, task)
     _check_batch_norm(cfg, task)
     size, reductions = select(cfg, "data.size"), select(cfg, "model.network.reductions")
-    if task == "findings" and reductions is not None and size % 2**reductions:
+    if task == "findings" and None not in (reductions, size) and size % 2**reductions:
         stride = 2**reductions
         fits = max(round(size / stride), 1) * stride
         raise UserError(

@@ -276,6 +276,20 @@ DATAMODULES = {
     "grading": "fundusnet.grading.datamodule.GradingDataModule",
 }
 VERBS = {
+    "doctor": Verb(
+        "say what this machine offers, and what a training would need of it",
+        "fundusnet.commands.doctor.doctor",
+        {
+            "": (f"{__name__}.Train",),
+            "trainer": ("fundusnet.fitting.fit.make_trainer", "pytorch_lightning.Trainer"),
+            "evaluation": (f"{__name__}.Evaluation",),
+        },
+    ),
+    "init": Verb(
+        "turn a table of labels that you have into a data set: columns guessed, shown, written",
+        "fundusnet.commands.init.init",
+        {"": (f"{__name__}.Init",), "columns": (f"{__name__}.OwnColumns",)},
+    ),
     "annotate": Verb(
         "serve the page on which annotators click the regions of a finding",
         "fundusnet.commands.annotate.annotate",
@@ -284,11 +298,6 @@ VERBS = {
             "data": (f"{__name__}.Data", f"{__name__}.Agreement"),
             "finding": (f"{__name__}.Finding",),
         },
-    ),
-    "init": Verb(
-        "turn a table of labels that you have into a data set: columns guessed, shown, written",
-        "fundusnet.commands.init.init",
-        {"": (f"{__name__}.Init",), "columns": (f"{__name__}.OwnColumns",)},
     ),
     "prepare": Verb(
         "turn photographs into a prepared set: cropped, resized, memory-mapped",
@@ -333,7 +342,9 @@ VERBS = {
         {"": (f"{__name__}.Report",)},
     ),
 }
-# What ``train`` takes of each task besides.
+# Verbs that take the configuration of a training.
+TRAINING = ("train", "doctor")
+# What these take of each task besides.
 TASKS: dict[str, Mapping[str, tuple[str, ...]]] = {
     "findings": {
         "": (f"{__name__}.TrainFindings",),

@@ -91,7 +91,7 @@ class FindingsDataModule(FundusDataModule):
         for column, finding in enumerate(self.findings):
             label = self.labels.label[rows, column]
             counts |= {finding: int((label == 1).sum()), f"no {finding}": int((label == 0).sum())}
-            if np.isnan(self.labels.label[:, column]).any():
+            if len(self.findings) > 1 and np.isnan(self.labels.label[:, column]).any():  # of one they are left out
                 counts[f"{finding} undecided"] = int(np.isnan(label).sum())
         return counts
 

@@ -20,6 +20,7 @@ from fundusnet.findings.report import write_report as write_report
 from fundusnet.findings.scoring import score, write_results
 from fundusnet.findings.statistics import FINDINGS, finding_tasks, operating_points
 from fundusnet.fitting.module_arguments import module_arguments
+from fundusnet.fitting.needs import PlannedFit
 from fundusnet.fitting.processes import Fit
 from fundusnet.networks.build import network_spec
 from fundusnet.runs.checkpoints import load_module, read_metadata, update_metadata
@@ -99,9 +100,18 @@ def make_datamodule(cfg: DictConfig) -> FindingsDataModule:
     return _datamodule(cfg, cells, build_augment(cfg.data.augment))
 
 
+def planned_fits(cfg: DictConfig) -> list[PlannedFit]:
+    """The one fit of a run."""
+    return [PlannedFit(_blank_module(cfg), int(cfg.trainer.max_epochs))]
+
+
+def _blank_module(cfg: DictConfig) -> GuidedModule:
+    return GuidedModule(list(cfg.finding.names), int(cfg.data.size), **module_arguments(cfg.model))
+
+
 def make_module(cfg: DictConfig, datamodule: FindingsDataModule) -> GuidedModule:
     """The LightningModule of ``cfg``, its loss fitted to the training labels."""
-    module = GuidedModule(list(cfg.finding.names), int(cfg.data.size), **module_arguments(cfg.model))
+    module = _blank_module(cfg)
     if getattr(module.loss, "weight", 0):
         _warn_of_missing_cues(datamodule)
     if fit_to := getattr(module.loss, "fit_to", None):

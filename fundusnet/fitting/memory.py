@@ -24,7 +24,7 @@ def warn_if_too_large(network: nn.Module, image: Tensor, batch_size: int, device
         device: Where it will be trained.
     """
     each = activation_bytes(network, image) / len(image)
-    weights = _COPIES * sum(value.numel() * value.element_size() for value in network.parameters())
+    weights = weight_bytes(network)
     free = free_bytes(device)
     if each * batch_size + weights <= free:
         return
@@ -36,6 +36,11 @@ def warn_if_too_large(network: nn.Module, image: Tensor, batch_size: int, device
         free / 1e9,
         f" to {fits}" if fits else "",
     )
+
+
+def weight_bytes(network: nn.Module) -> int:
+    """Bytes of the weights of a network in training, with their gradients and the moments of the optimiser."""
+    return _COPIES * sum(value.numel() * value.element_size() for value in network.parameters() if value.requires_grad)
 
 
 def activation_bytes(network: nn.Module, image: Tensor) -> int:

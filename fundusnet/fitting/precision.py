@@ -25,6 +25,7 @@ Precision = Literal["auto", "32-true", "bf16-mixed", "16-mixed", "bf16-true", "1
 CHOSEN = "precision.json"
 #: bf16 must be faster by this factor, so that noise does not decide between equals
 MARGIN = 1.1
+_PROCESSOR = torch.device("cpu")
 
 
 def check_precision(wanted: Precision, accelerator: str) -> None:
@@ -53,7 +54,7 @@ def choose_precision(
         return wanted
     if uses_gpu(accelerator):
         return "bf16-mixed" if torch.cuda.is_bf16_supported() else "16-mixed"
-    if not _has_bf16():
+    if not has_bf16():
         return "32-true"
     place = folder / "checkpoints"
     place.mkdir(parents=True, exist_ok=True)
@@ -68,18 +69,30 @@ def choose_precision(
     return chosen
 
 
-def step_seconds(network: nn.Module, inputs: Any, bf16: bool, limit: float = 0.5) -> float:
-    """Seconds of a forward and backward pass on the processor: the fastest of those that fit in ``limit`` seconds.
+def step_seconds(
+    network: nn.Module, inputs: Any, bf16: bool, limit: float = 0.5, device: torch.device = _PROCESSOR
+) -> float:
+    """Seconds of a forward and backward pass: the fastest of those that fit in ``limit`` seconds.
 
     At least two, the first of which does not count. The network is left as it is.
+
+    Args:
+        network: What is trained.
+        inputs: Images, or the list of features that its ``decide`` takes.
+        bf16: Compute in mixed precision.
+        limit: Seconds to spend.
+        device: Where to compute.
     """
-    trial = copy.deepcopy(network).train()
+    trial = copy.deepcopy(network).to(device).train()
+    inputs = inputs.to(device) if isinstance(inputs, Tensor) else [each.to(device) for each in inputs]
     call: Any = trial if isinstance(inputs, Tensor) else trial.decide
 
     def step() -> None:
-        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+        with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
             outputs = call(inputs)
         torch.autograd.backward(_total(outputs))
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
 
     with torch.random.fork_rng(devices=[]):
         step()
@@ -101,7 +114,8 @@ def _seconds(step: Callable[[], None]) -> float:
     return time.perf_counter() - start
 
 
-def _has_bf16() -> bool:
+def has_bf16() -> bool:
+    """Whether this processor computes in bf16."""
     cpuinfo = Path("/proc/cpuinfo")
     flags = cpuinfo.read_text() if platform.machine() == "x86_64" and cpuinfo.exists() else ""
     return "avx512_bf16" in flags or "amx_bf16" in flags

@@ -12,6 +12,7 @@ from torch import nn
 
 from fundusnet.errors import UserError
 from fundusnet.evaluation.runs import System
+from fundusnet.fitting.needs import PlannedFit
 from fundusnet.fitting.processes import Fit
 
 
@@ -29,6 +30,9 @@ class Task(Protocol):
 
     def make_module(self, cfg: DictConfig, datamodule: Any) -> pl.LightningModule:
         """The LightningModule of a config, for the data it will see."""
+
+    def planned_fits(self, cfg: DictConfig) -> list[PlannedFit]:
+        """The fits of a run, with modules that know no data yet: a step of them costs the same."""
 
     def run_name(self, cfg: DictConfig) -> str:
         """What tables call a run that was given no name."""

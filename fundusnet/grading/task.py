@@ -25,6 +25,7 @@ from fundusnet.data.augment import build_augment
 from fundusnet.errors import UserError
 from fundusnet.evaluation.binary_tasks import fit_on_validation
 from fundusnet.fitting.module_arguments import module_arguments
+from fundusnet.fitting.needs import PlannedFit
 from fundusnet.fitting.processes import Fit
 from fundusnet.grading.datamodule import GradingDataModule
 from fundusnet.grading.masks import write_masks
@@ -127,6 +128,21 @@ def make_datamodule(cfg: DictConfig) -> GradingDataModule:
         left_out=stage.get("fold"),
         masks=stage.get("masks"),
     )
+
+
+def planned_fits(cfg: DictConfig) -> list[PlannedFit]:
+    """The one fit of a run, or stage 1 with its copies on folds, and stage 2; of three grades if none are named."""
+    classes = len(cfg.data.options.get("classes") or "123")
+
+    def planned(own: DictConfig, count: int = 1) -> PlannedFit:
+        module = RankingStage(classes=classes, input=own.model.input, **module_arguments(own.model))
+        return PlannedFit(module, int(own.trainer.max_epochs), count)
+
+    if (first := cfg.model.stage1) is None:
+        return [planned(cfg)]
+    count = 0 if first.checkpoint else 1
+    count += int(first.folds) if first.folds > 1 and first.masks == "stored" else 0
+    return [planned(_stage_config(cfg, name="stage1"), count), planned(_stage_config(cfg, name="stage2"))]
 
 
 def make_module(cfg: DictConfig, datamodule: GradingDataModule) -> RankingStage:

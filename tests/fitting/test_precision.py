@@ -25,7 +25,7 @@ def batch() -> torch.Tensor:
 def test_the_faster_one(
     seconds: tuple[float, float], chosen: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(precision, "_has_bf16", lambda: True)
+    monkeypatch.setattr(precision, "has_bf16", lambda: True)
     monkeypatch.setattr(precision, "step_seconds", lambda network, inputs, bf16: seconds[bf16])
     found = choose_precision("auto", "cpu", nn.Conv2d(3, 4, 3), batch, tmp_path)
     assert found == chosen
@@ -35,7 +35,7 @@ def test_the_faster_one(
 def test_a_resumed_fit_and_other_processes_do_not_measure_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(precision, "_has_bf16", lambda: True)
+    monkeypatch.setattr(precision, "has_bf16", lambda: True)
     monkeypatch.setattr(precision, "step_seconds", lambda network, inputs, bf16: 1.0 - 0.5 * bf16)
     assert choose_precision("auto", "cpu", nn.Conv2d(3, 4, 3), batch, tmp_path) == "bf16-mixed"
     monkeypatch.setattr(precision, "step_seconds", lambda network, inputs, bf16: 1.0 + bf16)
@@ -48,7 +48,7 @@ def test_nothing_is_measured_without_need(tmp_path: Path, monkeypatch: pytest.Mo
 
     monkeypatch.setattr(precision, "step_seconds", fail)
     assert choose_precision("bf16-mixed", "cpu", nn.Conv2d(3, 4, 3), batch, tmp_path) == "bf16-mixed"
-    monkeypatch.setattr(precision, "_has_bf16", lambda: False)
+    monkeypatch.setattr(precision, "has_bf16", lambda: False)
     assert choose_precision("auto", "cpu", nn.Conv2d(3, 4, 3), batch, tmp_path) == "32-true"
 
 
