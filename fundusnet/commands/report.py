@@ -26,7 +26,7 @@ def report(cfg: DictConfig) -> Path:
                 f"{runs[0]} is a run of task={configs[runs[0]].task} and {run} of task={config.task}; "
                 "a page compares runs of one task"
             )
-    return task_of(configs[runs[0]]).write_report(runs, Path(cfg.output))
+    return task_of(configs[runs[0]]).write_report(runs, Path(cfg.output), cfg.reference)
 
 
 def _config(run: Path) -> DictConfig:

@@ -253,6 +253,7 @@ class Report:
     """``fundusnet report``"""
 
     runs: str | list[str]
+    reference: str | None
     output: str
 
 

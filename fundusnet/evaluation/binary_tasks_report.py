@@ -13,6 +13,7 @@ from fundusnet.evaluation.binary_tasks import CURVES, pooled_metrics
 from fundusnet.evaluation.calibration import reliability_figure
 from fundusnet.evaluation.decision import decision_figure
 from fundusnet.evaluation.delong import delong
+from fundusnet.evaluation.discrimination import describe
 from fundusnet.evaluation.figures import COLORS
 from fundusnet.evaluation.groups import Group
 from fundusnet.evaluation.runs import Run
@@ -56,11 +57,17 @@ def task_section(groups: Sequence[Group], target: str, task: str) -> dict[str, A
         }
     used = {curve["decision_of"] for curve in curves.values()}
     each = [_entries(group, target, task) for group in shown]
+    title = next(iter(first.values())).binary_tasks(target)[task].title.replace("_", " ")
+    counted = " or ".join(sorted({describe(run.binary_tasks(target)[task].label) for run in first.values()}))
     return {
-        "title": next(iter(first.values())).binary_tasks(target)[task].title.replace("_", " "),
+        "title": title,
         "labels": [group.label for group in shown],
-        "reliability": page.picture(reliability_figure(reliability)),
-        "decision": page.picture(decision_figure({label: curve["decision"] for label, curve in curves.items()})),
+        "reliability": page.picture(reliability_figure(reliability, f"Reliability: {title}")),
+        "decision": page.picture(
+            decision_figure(
+                {label: curve["decision"] for label, curve in curves.items()}, f"Net benefit: {title}\n{counted}"
+            )
+        ),
         "decision_of": "calibrated " if used == {"calibrated"} else "",
         "table": [
             {"title": title, "cells": [tables.cell(entries.get(metric) or tables.NOT_MEASURED) for entries in each]}

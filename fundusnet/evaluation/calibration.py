@@ -145,23 +145,23 @@ def equal_mass_bins(probabilities: ArrayLike) -> NDArray[np.intp]:
     return np.unique(bins, return_inverse=True)[1].ravel()
 
 
-def reliability_figure(curves: Mapping[str, Mapping[str, list[Any]]]) -> Figure:
+def reliability_figure(curves: Mapping[str, Mapping[str, list[Any]]], title: str = "Reliability") -> Figure:
     """Draw reliability curves by name, as ``reliability_curve`` returns them."""
     figure = Figure(figsize=(4.4, 4.2), dpi=150)
     axes = figure.subplots()
     axes.plot([0, 1], [0, 1], color="grey", linewidth=0.8, linestyle=":")
     for number, (name, curve) in enumerate(curves.items()):
-        color = figures.COLORS[number % len(figures.COLORS)]
         x, y = np.array(curve["probability"], dtype=float), np.array(curve["observed"], dtype=float)
         low, high = (np.array(curve[edge], dtype=float) for edge in ("low", "high"))
         axes.errorbar(
             x, y, yerr=(np.maximum(y - low, 0), np.maximum(high - y, 0)),
-            color=color, marker="o", markersize=4, linewidth=1.4, elinewidth=0.8, label=name,
+            marker="o", markersize=4, linewidth=1.4, elinewidth=0.8, label=name, **figures.line_style(number),
         )  # fmt: skip
     axes.set(xlabel="probability", ylabel="observed share", xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
     axes.set_aspect("equal")
-    if axes.get_legend_handles_labels()[0]:
-        axes.legend(loc="upper left", framealpha=0.7, edgecolor="none", fontsize=8)
+    counts = {sum(curve["images"]) for curve in curves.values()}
+    axes.set_title(f"{title}\nn = {counts.pop()} images" if len(counts) == 1 else title)
+    figures.legend(axes, "upper left")
     return figures.tidy(figure)
 
 

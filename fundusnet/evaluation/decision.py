@@ -112,25 +112,30 @@ def decision_curve(
     }
 
 
-def decision_figure(curves: Mapping[str, Mapping[str, list[Any]]]) -> Figure:
+def decision_figure(curves: Mapping[str, Mapping[str, list[Any]]], title: str = "Decision curve") -> Figure:
     """Draw decision curves by name, as ``decision_curve`` returns them, with treating all (dashed) and none."""
     figure = Figure(figsize=(4.4, 4.2), dpi=150)
     axes = figure.subplots()
     highest = 0.05
     for number, (name, curve) in enumerate(curves.items()):
-        color = figures.COLORS[number % len(figures.COLORS)]
+        style = figures.line_style(number)
         x, y, low, high, everyone = (
             np.array(curve[key], dtype=float) for key in ("threshold", "model", "low", "high", "all")
         )
         if not number:
             axes.plot(x, everyone, color="grey", linewidth=1, linestyle="--", label="treat all")
             axes.axhline(0, color="grey", linewidth=0.8, linestyle=":", label="treat none")
-        axes.plot(x, y, color=color, linewidth=1.6, label=name)
-        axes.fill_between(x, low, high, color=color, alpha=0.15, linewidth=0)
+        axes.plot(x, y, linewidth=1.6, label=name, **style)
+        axes.fill_between(x, low, high, color=style["color"], alpha=0.15, linewidth=0)
         highest = max(highest, np.nanmax(high, initial=0.0), np.nanmax(everyone, initial=0.0))
-    axes.set(xlabel="threshold", ylabel="net benefit", xlim=(0, 1), ylim=(-0.25 * highest, 1.08 * highest))
-    if axes.get_legend_handles_labels()[0]:
-        axes.legend(loc="upper right", framealpha=0.7, edgecolor="none", fontsize=8)
+    axes.set(
+        title=title,
+        xlabel="threshold",
+        ylabel="net benefit (per image)",
+        xlim=(0, 1),
+        ylim=(-0.25 * highest, 1.08 * highest),
+    )
+    figures.legend(axes, "upper right", most=6)
     return figures.tidy(figure)
 
 

@@ -1,4 +1,4 @@
-"""Figures that both systems share: panels, ROC curves (S1.6).
+"""The common style of figures, and panels of pictures (S1.6).
 
 Every function returns a ``Figure`` outside pyplot's global state, so that threads and notebooks can draw at the same
 time.
@@ -8,18 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from io import BytesIO
+from typing import Any, Literal
 
-import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
-from numpy.typing import ArrayLike
-from sklearn.metrics import roc_auc_score, roc_curve
 
 from fundusnet.evaluation.overlays import Pixels, palette
 
-COLORS = ("#1f77b4", "#d9541e", "#2a9d5c", "#8e5bbf", "#b58a00", "#c2407f")
+# Those of Okabe and Ito, which colour-blind readers tell apart; dashes do so in grey.
+COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (8, 2)))
+Corner = Literal["upper left", "upper right", "lower left", "lower right"]
 OUTLINE_COLORS = ((120, 220, 255), (90, 255, 120))  # blue, green
 
 
@@ -40,31 +42,6 @@ def panel(tiles: Mapping[str, Pixels], title: str = "", scale: str = "") -> Figu
     return figure
 
 
-def roc(curves: Mapping[str, tuple[ArrayLike, ArrayLike]], points: Mapping[str, tuple[float, float]]) -> Figure:
-    """Return ROC curves by name from (labels, scores), marking operating points (sensitivity, specificity).
-
-    Labels are 1, 0 or NaN (left out). A curve of a single class is not drawn.
-    """
-    figure = Figure(figsize=(4.4, 4.2), dpi=150)
-    axes = figure.subplots()
-    axes.plot([0, 1], [0, 1], color="grey", linewidth=0.8, linestyle=":")
-    for (name, (labels, scores)), color in zip(curves.items(), _cycle(len(curves)), strict=True):
-        label, score = np.asarray(labels, dtype=float), np.asarray(scores, dtype=float)
-        label, score = label[~np.isnan(label)], score[~np.isnan(label)]
-        if len(np.unique(label)) < 2:
-            continue
-        false_alarms, hits, _ = roc_curve(label, score)
-        area = roc_auc_score(label, score)
-        axes.plot(false_alarms, hits, color=color, linewidth=1.6, label=f"{name}  {area:.3f}")
-        if name in points:
-            sensitivity, specificity = points[name]
-            axes.plot(1 - specificity, sensitivity, "o", color=color, markersize=7, markeredgecolor="white")
-    axes.set(xlabel="1 - specificity", ylabel="sensitivity", xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
-    if axes.get_legend_handles_labels()[0]:
-        axes.legend(loc="lower right", frameon=False, fontsize=8)
-    return tidy(figure)
-
-
 def encode(figure: Figure, kind: str = "png") -> bytes:
     """Return the figure as a file of the given kind (png, jpeg)."""
     stream = BytesIO()
@@ -83,5 +60,24 @@ def tidy(figure: Figure) -> Figure:
     return figure
 
 
-def _cycle(count: int) -> list[str]:
-    return [COLORS[index % len(COLORS)] for index in range(count)]
+def line_style(number: int) -> dict[str, Any]:
+    """Return colour and dashes of the n-th curve; a colour that comes again has other dashes."""
+    colors = len(COLORS)
+    return {"color": COLORS[number % colors], "linestyle": DASHES[(number + number // colors) % colors]}
+
+
+def legend(axes: Axes, corner: Corner, *, most: int = 4) -> None:
+    """Put a legend into a corner; with more than ``most`` entries below the axes, where it covers nothing."""
+    _, labels = axes.get_legend_handles_labels()
+    if not labels:
+        return
+    if len(labels) <= most:
+        axes.legend(loc=corner, framealpha=0.8, edgecolor="none", fontsize=8)
+        return
+    figure = axes.get_figure(root=True)
+    assert figure is not None
+    wide, high = figure.get_size_inches()
+    # The figure grows, so that the axes keep their size.
+    columns = 1 if max(map(len, labels)) > 26 else 2
+    figure.set_size_inches(wide, high + 0.19 * -(-len(labels) // columns))
+    axes.legend(loc="upper left", bbox_to_anchor=(0, -0.14), ncols=columns, frameon=False, fontsize=8, borderaxespad=0)

@@ -6,7 +6,7 @@ from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fundusnet.evaluation.intervals import Interval, difference_of, pooled
+from fundusnet.evaluation.intervals import Interval, bootstrap, difference_of, pooled
 from fundusnet.evaluation.predictions import patient_clusters
 from fundusnet.evaluation.runs import Run
 from fundusnet.system.progress import track
@@ -42,12 +42,22 @@ class Group:
         ``seeds`` then holds each seed's value. None where no run has such a metric.
         """
         runs = self.runs_of(target)
-        entries = [entry for run in runs if (entry := run.metric(target, name)) is not None]
+        entries = [entry for run in runs if (entry := _entry(run, target, name, n)) is not None]
         if len(runs) < 2 or len(entries) < len(runs):
             return entries[0] if entries else None
         statistics = [run.statistics(run.predictions[target])[name] for run in runs]
         interval = pooled(statistics, [patient_clusters(run.predictions[target]) for run in runs], n=n)
         return {**interval.as_metric(), "seeds": [entry["value"] for entry in entries]}
+
+
+def _entry(run: Run, target: str, name: str, n: int) -> dict[str, Any] | None:
+    """An entry of ``metrics.json``, or what an earlier version did not measure, from the predictions it kept."""
+    if (entry := run.metric(target, name)) is not None:
+        return entry
+    rows = run.predictions[target]
+    statistic = run.statistics(rows).get(name)
+    interval = bootstrap(statistic, patient_clusters(rows), n=n) if statistic else None
+    return interval.as_metric() if interval and interval.value is not None else None
 
 
 def group_runs(runs: Sequence[Run]) -> list[Group]:
@@ -66,7 +76,9 @@ def group_runs(runs: Sequence[Run]) -> list[Group]:
             return [Group(run.label, (run,)) for run in runs]
         names = {str(run.config.get("name")) for run in members}
         alone = len(members) == 1 or (len(names) == 1 and names != {"None"})
-        found.append(Group(members[0].label if len(members) == 1 else _label(members[0], swept, alone), tuple(members)))
+        found.append(
+            Group(_own_name(members[0]) if len(members) == 1 else _label(members[0], swept, alone), tuple(members))
+        )
     labels = [group.label for group in found]
     if len(set(labels)) < len(labels):
         found = [Group(_label(group.runs[0], swept, False), group.runs) for group in found]
@@ -144,7 +156,17 @@ def _label(run: Run, swept: Sequence[str], named: bool) -> str:
     if named:
         return str(run.config.get("name"))
     flat = dict(_flat(run.config))
-    return ", ".join(f"{short_key(key, swept)}={flat.get(key)}" for key in swept) or run.label
+    return ", ".join(f"{short_key(key, swept)}={_text(flat.get(key))}" for key in swept) or run.label
+
+
+def _own_name(run: Run) -> str:
+    """The label of a run without the folder that tells it from runs of the same name."""
+    name = str(run.config.get("name"))
+    return name if run.label.startswith(f"{name} (") else run.label
+
+
+def _text(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _settings(run: Run, keys: Sequence[str]) -> Hashable:

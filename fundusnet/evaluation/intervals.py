@@ -224,6 +224,27 @@ def mean(values: ArrayLike, among: Mask, name: str) -> Statistic:
     return Statistic(compute, {name: known})
 
 
+def predictive_values(labels: ArrayLike, predicted: ArrayLike) -> dict[str, Statistic]:
+    """Return ``ppv``, ``npv`` and ``f1`` of yes-or-no predictions ``(N,)``; labels are 1, 0, or NaN (left out).
+
+    PPV and NPV depend on the share of present images, here that of the scored images.
+    """
+    label, yes = np.asarray(labels, dtype=np.float64), np.asarray(predicted) == 1
+    present, decided = label == 1, (label == 1) | (label == 0)
+    hits, called = (present & yes).astype(np.float64), (decided & yes).astype(np.float64)
+    columns = np.stack([hits, called, present.astype(np.float64)], axis=1)
+
+    def f1(weights: Floats) -> Floats:
+        sums = weights @ columns
+        return ratio(2 * sums[:, 0], sums[:, 1] + sums[:, 2])
+
+    return {
+        "ppv": mean(present, decided & yes, "decided images predicted present"),
+        "npv": mean(label == 0, decided & ~yes, "decided images predicted absent"),
+        "f1": Statistic(f1, {"images present or predicted present": present | (decided & yes)}),
+    }
+
+
 def ratio(numerator: Floats, denominator: Floats) -> Floats:
     """Return the quotient; NaN where the denominator is zero."""
     quotient = np.full(numerator.shape, np.nan)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import datetime
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +15,11 @@ from fundusnet.data.prepared import PreparedSet, open_prepared
 from fundusnet.data.relabel import relabelling
 from fundusnet.errors import UserError
 from fundusnet.evaluation import page
+from fundusnet.evaluation.about import Counter, about_rows
+from fundusnet.evaluation.forest import forest
 from fundusnet.evaluation.groups import Group
 from fundusnet.evaluation.intervals import Interval
+from fundusnet.evaluation.methods import Methods
 from fundusnet.evaluation.runs import Run
 from fundusnet.evaluation.sweeps import best_on_validation, sweep_section
 from fundusnet.evaluation.tables import describe_images
@@ -37,22 +42,29 @@ def pooled_entries(groups: Sequence[Group], names: Sequence[str], *, n: int = 20
 
 
 def shared_values(
-    groups: Sequence[Group],
+    methods: Methods,
     scores: Mapping[str, Mapping[str, Mapping[str, Any]]],
     validation_score: Callable[[pd.DataFrame], float],
     draw_losses: Callable[[pd.DataFrame], Figure],
+    counts_of: Counter,
 ) -> dict[str, Any]:
     """Return the values of the template ``report.html.j2``.
 
     Args:
-        groups: The methods.
+        methods: The methods.
         scores: What a sweep is judged by: for each metric (its title) the entry of every group. The first chooses.
         validation_score: The first of ``scores``, from a table of predictions on validation.
         draw_losses: Draws ``history.csv``.
+        counts_of: As ``fundusnet.evaluation.about.about_rows`` takes it.
     """
+    groups = methods.groups
     return {
         "title": _title(groups),
+        "shared": methods.shared.strip("()"),
         "colors": page.gradient(),
+        "about": about_rows(groups, counts_of),
+        "date": f"{datetime.now():%Y-%m-%d}",
+        "version": version("fundusnet"),
         "relative": maps_relative(groups[0].runs[0]),
         "summaries": [_summary(group) for group in groups],
         "labels": [group.label for group in groups],
@@ -67,6 +79,41 @@ def shared_values(
             for drawn in [draw_losses(run.history)]
         ],
     }
+
+
+def forests(
+    groups: Sequence[Group],
+    target: str,
+    titles: Mapping[str, str],
+    entries: Entries,
+    differences: Differences,
+    about: str,
+) -> dict[str, Figure]:
+    """Return forest plots of a target: ``values`` of each method, and paired ``differences`` to the first one.
+
+    Args:
+        groups: The methods; none is drawn of a single one.
+        target: What they predict.
+        titles: Metric name → title; metrics that no method has are left out.
+        entries: By group label, target and metric name.
+        differences: Likewise.
+        about: What the title says after it names the figure.
+    """
+    labels = [group.label for group in groups]
+    values = {name: [entries.get((label, target, name)) for label in labels] for name in titles}
+    known = [name for name, found in values.items() if any(one and one["value"] is not None for one in found)]
+    if len(groups) < 2 or not known:
+        return {}
+    drawn = {"values": forest(labels, {titles[name]: values[name] for name in known}, f"{about}, 95 % intervals")}
+    between = {
+        titles[name]: [one.as_metric() for one in found if one]
+        for name in known
+        if all(found := [differences.get((label, target, name)) for label in labels[1:]])
+    }
+    if between:
+        against = f"{about}: difference to {labels[0]}, paired, 95 % intervals"
+        drawn["differences"] = forest(labels[1:], between, against, zero=True)
+    return drawn
 
 
 def first_runs(groups: Sequence[Group], target: str) -> dict[str, Run]:
@@ -118,7 +165,10 @@ def _run_label(group: Group, run: Run) -> str:
 def _title(groups: Sequence[Group]) -> str:
     """Return the title of a page: its methods, or the first of many."""
     labels = [group.label for group in groups]
-    return " · ".join(labels) if len(labels) < 4 else f"{labels[0]} and {len(labels) - 1} others"
+    called = " · ".join(labels) if len(labels) < 4 else f"{labels[0]} and {len(labels) - 1} others"
+    targets = [target.replace("_", " ") for target in dict.fromkeys(name for group in groups for name in group.targets)]
+    of = ", ".join(targets) if len(targets) < 4 else f"{len(targets)} findings"
+    return called if len(groups) == 1 else f"{of[:1].upper()}{of[1:]}: {called}"
 
 
 def _summary(group: Group) -> dict[str, str]:

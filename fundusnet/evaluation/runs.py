@@ -33,6 +33,8 @@ class System:
         title: Maps a metric's name to its title in tables.
         truth: Column of the true class, 0 …, NaN where undecided; ``predicted`` is the predicted one.
         class_names: Maps the run's ``metrics.json`` to the names of the classes.
+        method: Maps the name of a run and its targets to what the method is called beside others.
+        is_baseline: Whether differences are against the method of this name where nobody says otherwise.
         own_keys: Config keys (dotted) of a single run, which do not make it another method.
         target_keys: Config keys that follow from the target; between targets they do not make another method either.
     """
@@ -45,6 +47,8 @@ class System:
     title: Callable[[str], str]
     truth: str
     class_names: Callable[[Mapping[str, Any]], list[str]]
+    method: Callable[[str, Sequence[str]], str] = lambda name, targets: name
+    is_baseline: Callable[[str], bool] = lambda name: False
     own_keys: tuple[str, ...] = ()
     target_keys: tuple[str, ...] = ()
 

@@ -56,32 +56,53 @@ def sweep_section(groups: Sequence[Group], scores: Mapping[str, Entries], best: 
         scores: For each metric (its title) the entry of every group.
         best: What ``best_on_validation`` returned.
     """
-    runs = [run for group in groups for run in group.runs]
-    keys = [key for key in swept_keys(runs) if len(_values(runs, key)) > 1]
-    if len(groups) < FEWEST or not keys:
+    keys = numeric_keys(groups)
+    if len(groups) < FEWEST:
         return None
+    runs = [run for group in groups for run in group.runs]
+    every = [key for key in swept_keys(runs) if len(_values(runs, key)) > 1]
+    several = len(keys) > 1 and keys == every
     return {
-        "lines": page.picture(line_plots(groups, keys, scores)),
-        "parallel": page.picture(parallel_coordinates(groups, keys, scores)) if len(keys) > 1 else "",
+        "lines": page.picture(line_plots(groups, keys, scores, every)) if keys else "",
+        "parallel": page.picture(parallel_coordinates(groups, keys, scores)) if several else "",
         "best": best,
         "measure": next(iter(scores), "").partition(",")[0],
     }
 
 
-def line_plots(groups: Sequence[Group], keys: Sequence[str], scores: Mapping[str, Entries]) -> Figure:
+def numeric_keys(groups: Sequence[Group]) -> list[str]:
+    """Return the swept keys along which a line can be drawn: numbers, one of the keys with at least three of them.
+
+    Methods that differ in kind, or in having guidance or not, are not points of an axis.
+    """
+    runs = [run for group in groups for run in group.runs]
+    found = {key: _values(runs, key) for key in swept_keys(runs)}
+    numbers = {
+        key: values
+        for key, values in found.items()
+        if len(values) > 1 and all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
+    }
+    return list(numbers) if any(len(values) >= FEWEST for values in numbers.values()) else []
+
+
+def line_plots(
+    groups: Sequence[Group], keys: Sequence[str], scores: Mapping[str, Entries], every: Sequence[str] | None = None
+) -> Figure:
     """Plot each score with its 95% interval (rows) against each swept key (columns).
 
-    A line joins groups that agree in every other key.
+    A line joins groups that agree in every other key of ``every``, which ``keys`` are some of; None = they are all.
     """
     figure = Figure(figsize=(4.2 * len(keys), 2.9 * len(scores)), dpi=150)
     grid = figure.subplots(len(scores), len(keys), squeeze=False, sharey="row")
     runs = [run for group in groups for run in group.runs]
     for row, (title, entries) in zip(grid, scores.items(), strict=True):
         for axes, key in zip(row, keys, strict=True):
-            _line_plot(axes, groups, keys, key, entries, _values(runs, key))
+            _line_plot(axes, groups, every or keys, key, entries, _values(runs, key))
             axes.set(xlabel=short_key(key, keys))
         row[0].set(ylabel=title)
-    return tidy(figure)
+    tidy(figure)
+    figure.suptitle(f"Scores against swept values, 95 % intervals ({len(runs)} runs)", fontsize=10)
+    return figure
 
 
 def parallel_coordinates(groups: Sequence[Group], keys: Sequence[str], scores: Mapping[str, Entries]) -> Figure:
@@ -110,6 +131,7 @@ def parallel_coordinates(groups: Sequence[Group], keys: Sequence[str], scores: M
         axes.plot(range(len(names)), [column[line] for column in heights], color=color, linewidth=1.6, alpha=0.9)
     axes.set(xlim=(-0.6, len(names) - 0.4), ylim=(-0.06, 1.06))
     axes.axis("off")
+    axes.set_title(f"Each line is one setting (n = {len(shown)})", fontsize=10, pad=26)
     return figure
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
+import cv2
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from fundusnet.data.regions import Point, region_map
 from fundusnet.evaluation.figures import COLORS, OUTLINE_COLORS, tidy
@@ -62,6 +64,13 @@ def panel_tiles(
     return tiles
 
 
+def enlarged(pixels: NDArray[Any], size: int) -> NDArray[Any]:
+    """Return pixels ``(H, W, 3)`` or a mask, bool ``(H, W)``, at ``size`` × ``size``."""
+    if pixels.dtype == np.bool_:
+        return np.asarray(cv2.resize(pixels.view(np.uint8), (size, size), interpolation=cv2.INTER_NEAREST), dtype=bool)
+    return np.asarray(cv2.resize(pixels, (size, size), interpolation=cv2.INTER_CUBIC))
+
+
 def losses(history: pd.DataFrame) -> Figure:
     """Return the loss curves of ``history.csv``: total, classification and guidance, on training and validation."""
     names = [name for name in ("loss", "classification", "guidance") if {f"train/{name}", f"val/{name}"} & {*history}]
@@ -73,7 +82,7 @@ def losses(history: pd.DataFrame) -> Figure:
                 known = history[["epoch", key]].dropna()
                 marker = "o" if len(known) < 3 else None
                 axes.plot(known["epoch"], known[key], color=color, linewidth=1.5, marker=marker, label=stage)
-        axes.set(title=name, xlabel="epoch")
+        axes.set(title=name, xlabel="epoch", ylabel="loss")
         axes.xaxis.get_major_locator().set_params(integer=True)
         if axes.get_legend_handles_labels()[0]:
             axes.legend(frameon=False, fontsize=8)

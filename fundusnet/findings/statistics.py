@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,9 @@ TITLES = {
     "auroc": "AUROC",
     "sensitivity": "Sensitivity",
     "specificity": "Specificity",
+    "ppv": "PPV",
+    "npv": "NPV",
+    "f1": "F1",
     "air_tp": "AIR, true positives",
     "air_fn": "AIR, false negatives",
     "cue_fraction": "Cue fraction",
@@ -35,6 +39,7 @@ TITLES = {
     "region_specificity": "Specificity by region",
 }
 METRIC_NAMES = tuple(TITLES)
+WITHOUT = "without guidance"
 COLUMNS = ("image_id", "patient_id", "finding", "label", "probability", "predicted", "air", "cue_fraction")
 
 
@@ -100,6 +105,7 @@ def finding_statistics(rows: pd.DataFrame) -> dict[str, Statistic]:
         "auroc": intervals.auroc(label, column(rows, "probability")),
         "sensitivity": intervals.mean(predicted, present, "present images"),
         "specificity": intervals.mean(1 - predicted, absent, "absent images"),
+        **intervals.predictive_values(label, predicted),
         "air_tp": air_tp,
         "air_fn": intervals.mean(air, missed, "false negatives with a cue"),
         "cue_fraction": intervals.mean(fraction, present, "present images with a cue"),
@@ -176,6 +182,19 @@ def read_findings(path: Path) -> dict[str, pd.DataFrame]:
     return by_finding(read_predictions(path, COLUMNS, ("image_id", "patient_id", "finding", NAMED, MARKED)))
 
 
+def method_name(name: str, targets: Sequence[str]) -> str:
+    """Return what a run of this name is called beside others: without its findings, λ in words.
+
+    Examples:
+        >>> method_name("drusen λ=0", ["drusen"]), method_name("drusen λ=0.3", ["drusen"])
+        ('without guidance', 'with guidance, λ=0.3')
+    """
+    for findings in ("+".join(targets), f"{len(targets)} findings"):
+        name = name.removeprefix(findings).strip() or name
+    name = re.sub(r"λ=0(?![.\d])", WITHOUT, name)
+    return re.sub(r"λ=(\S+)", r"with guidance, λ=\1", name)
+
+
 FINDINGS = System(
     read=read_findings,
     statistics=lambda rows, results: finding_statistics(rows),
@@ -185,6 +204,8 @@ FINDINGS = System(
     title=lambda name: TITLES[name],
     truth="label",
     class_names=lambda results: ["absent", "present"],
+    method=method_name,
+    is_baseline=lambda name: name.startswith(WITHOUT),
     own_keys=("finding",),
     target_keys=("model.network.dilations", "model.network.pool"),  # set by the finding
 )

@@ -12,7 +12,9 @@ from fundusnet.evaluation.tables import NOT_MEASURED, cell, markdown_cell, markd
 from fundusnet.findings.by_region import NAMES
 from fundusnet.findings.statistics import METRIC_NAMES, TITLES, count_labels
 
-OVERVIEW = ("auroc", "air_tp", "lift_tp", "pointing_game", "lesion_energy")
+TABLE1 = {"auroc": "AUROC", "air_tp": "AIR, true positives", "air_fn": "AIR, false negatives"}
+MOST = 3  # methods that Table 1 has room for
+OVERVIEW = ("auroc", "air_tp", "air_fn", "lift_tp", "pointing_game", "lesion_energy")
 ALL_REGIONS = ("region_auroc", "region_auroc_present", "region_sensitivity", "region_specificity")
 BY_REGION = {
     "auroc": "AUROC",
@@ -36,6 +38,36 @@ def finding_table(
             shown = cell(difference.as_metric(), signed=True) if difference else None
             cells.append({"score": cell(entry or NOT_MEASURED), "difference": shown})
         yield {"title": TITLES[name], "cells": cells}
+
+
+def table1(
+    groups: Sequence[Group], findings: Sequence[str], entries: Entries, differences: Differences
+) -> dict[str, Any] | None:
+    """Return the paper's Table 1: a row for each finding, the methods side by side under each metric.
+
+    Each cell has its ``score`` and its ``difference`` to the first method. None where there is no room for all methods.
+    """
+    if len(groups) > MOST:
+        return None
+    columns = [
+        (name, group.label)
+        for name in TABLE1
+        for group in groups
+        if any((entries.get((group.label, finding, name)) or {}).get("value") is not None for finding in findings)
+    ]
+    rows = []
+    for finding in findings:
+        cells = []
+        for name, label in columns:
+            difference = differences.get((label, finding, name))
+            shown = cell(difference.as_metric(), signed=True) if difference and difference.value is not None else None
+            cells.append({"score": cell(entries.get((label, finding, name)) or NOT_MEASURED), "difference": shown})
+        rows.append({"finding": finding, "cells": cells})
+    heads = [
+        {"title": title, "methods": [label for metric, label in columns if metric == name]}
+        for name, title in TABLE1.items()
+    ]
+    return {"heads": [head for head in heads if head["methods"]], "rows": rows}
 
 
 def overview_table(

@@ -60,7 +60,7 @@ class Task(Protocol):
     def validation_panels(self, module: Any, datamodule: Any, count: int) -> dict[str, Figure]:
         """A few validation photographs by image id, always the same, with what ``module`` sees in them by now."""
 
-    def write_report(self, runs: list[Path], output: Path) -> Path:
+    def write_report(self, runs: list[Path], output: Path, reference: str | None = None) -> Path:
         """One page about finished runs of this task."""
 
 

@@ -30,7 +30,7 @@ def confusion_matrices(matrices: Mapping[str, NDArray[np.floating]], classes: li
         for row, column in np.ndindex(*matrix.shape):
             color = "white" if shares[row, column] > 0.55 else "#1c2430"
             axes.text(column, row, f"{matrix[row, column]:g}", ha="center", va="center", color=color, fontsize=10)
-        axes.set_title(name, fontsize=9, wrap=True)
+        axes.set_title(f"{name}\nn = {matrix.sum():g} images", fontsize=9, wrap=True)
         axes.set_xticks(range(len(classes)), classes, fontsize=8)
         axes.set_yticks(range(len(classes)), classes, fontsize=8, rotation=90, va="center")
         axes.set_xlabel("predicted", fontsize=8)
@@ -61,7 +61,7 @@ def losses(history: pd.DataFrame) -> Figure:
                 axes.plot(rows["epoch"], rows[part], color=color, linewidth=thick, label=None if number else called)
                 best = int(rows[part].argmin())
                 axes.plot(rows["epoch"].iloc[best], rows[part].iloc[best], "o", color=color, markersize=4)
-        axes.set(title=panel, xlabel="epoch")
+        axes.set(title=panel, xlabel="epoch", ylabel="loss")
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.legend(frameon=False, fontsize=8)
     return tidy(figure)

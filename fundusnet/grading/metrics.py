@@ -28,12 +28,17 @@ def grading_statistics(
         predicted: ``(N,)``, likewise.
         p: ``(N, K-1)`` probabilities of "grade > k".
         names: Of the K grades, from the lowest. Recall is reported as ``recall_<name>``; for glaucoma these are the
-            paper's Sp, SeS and SeG.
+            paper's Sp, SeS and SeG; ``ppv_``, ``npv_`` and ``f1_`` are those of each grade against all others.
     """
     classes = len(names)
     return {
         "accuracy": accuracy(grade, predicted),
         **{f"recall_{name}": recall(grade, predicted, k, name) for k, name in enumerate(names)},
+        **{
+            f"{metric}_{name}": one
+            for k, name in enumerate(names)
+            for metric, one in intervals.predictive_values(_grades(grade) == k, _grades(predicted) == k).items()
+        },
         "kappa_quadratic": kappa_quadratic(grade, predicted, classes),
         "mae": mean_absolute_error(grade, predicted),
         "auroc_macro": auroc_macro(grade, p, names),

@@ -2,39 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from fundusnet.data.manifest import SPLITS
 from fundusnet.data.prepared import PreparedSet
 from fundusnet.errors import UserError
 from fundusnet.evaluation import page, report
+from fundusnet.evaluation.about import Counter
 from fundusnet.evaluation.binary_tasks_report import delong_rows, task_section
+from fundusnet.evaluation.discrimination import Scores, precision_recall, roc
 from fundusnet.evaluation.faithfulness_report import faithfulness_sections
 from fundusnet.evaluation.folds import join_folds
 from fundusnet.evaluation.groups import Group, group_differences, group_runs
+from fundusnet.evaluation.methods import name_methods
 from fundusnet.evaluation.report import Differences, Entries
 from fundusnet.evaluation.runs import Run, read_runs
 from fundusnet.evaluation.subgroups import subgroup_tables
 from fundusnet.evaluation.tables import NOT_MEASURED, cell, markdown_cell, markdown_table
 from fundusnet.grading import figures
 from fundusnet.grading.datamodule import upsampled
-from fundusnet.grading.statistics import GRADE, GRADING, TITLES, title
+from fundusnet.grading.statistics import GRADE, GRADING, OF_GRADE, TITLES, title
 
 DISC, CUP = "optic_disc", "optic_cup"
 
 
-def write_report(runs: list[Path], output: Path) -> Path:
+def write_report(runs: list[Path], output: Path, reference: str | None = None) -> Path:
     """Write a report on ``runs`` (folders) to the file ``output`` and return it.
 
-    ``.html`` is a self-contained page, ``.md`` its table as Markdown. Runs that differ only in seed are pooled; the
-    first method is the one others are compared with. Pictures come from the prepared set of the first two-stage run;
-    without it the page says so and has no pictures.
+    ``.html`` is a self-contained page, ``.md`` its table as Markdown. Runs that differ only in seed are pooled;
+    ``reference`` (``fundusnet.evaluation.methods.name_methods``) is the method that others are compared with. Pictures
+    come from the prepared set of the first two-stage run; without it the page says so and has no pictures.
 
     Raises:
         UserError: A file is missing, the runs have different grades, or the suffix of ``output`` is unknown.
@@ -42,12 +46,15 @@ def write_report(runs: list[Path], output: Path) -> Path:
     page.check_suffix(output)
     read = join_folds(read_runs(runs, GRADING))
     classes = _classes(read)
-    groups = group_runs(read)
+    methods = name_methods(group_runs(read), reference)
+    groups = methods.groups
     # The columns of Table 1: the paper's four first.
     order = ["accuracy", *(f"recall_{name}" for name in classes), *(name for name in TITLES if name != "accuracy")]
     names = [name for name in order if any(name in run.results["metrics"] for run in read)]
-    entries = report.pooled_entries(groups, names)
-    table = list(_table(groups, names, entries, group_differences(groups)))
+    of_grade = [f"{kind}_{name}" for kind in OF_GRADE for name in classes]
+    entries = report.pooled_entries(groups, list(dict.fromkeys([*names, *of_grade])))
+    differences = group_differences(groups)
+    table = list(_table(groups, names, entries, differences))
     titles, counts = [title(name) for name in names], _counts(read, classes)
     if output.suffix == ".md":
         rows = [[row["label"], *map(markdown_cell, row["cells"])] for row in table]
@@ -59,7 +66,22 @@ def write_report(runs: list[Path], output: Path) -> Path:
     content = page.render(
         "fundusnet.grading",
         "report_grading.html.j2",
-        **report.shared_values(groups, _scores(groups, entries), _validation_accuracy, figures.losses),
+        **report.shared_values(
+            methods, _scores(groups, entries), _validation_accuracy, figures.losses, class_counter(classes)
+        ),
+        by_grade=list(_by_grade(groups, classes, entries)),
+        by_grade_titles=list(OF_GRADE.values()),
+        forests={
+            name: page.picture(figure)
+            for name, figure in report.forests(
+                groups,
+                GRADE,
+                {name: title(name) for name in names},
+                entries,
+                differences,
+                f"Grades (n = {len(groups[0].runs[0].image_ids)})",
+            ).items()
+        },
         titles=titles,
         table=table,
         counts=counts,
@@ -68,6 +90,7 @@ def write_report(runs: list[Path], output: Path) -> Path:
             {
                 "title": f"Above {name.replace('_', ' ')}",
                 "task": section,
+                "curves": [page.picture(figure) for figure in discrimination_figures(groups, task, f"above {name}")],
                 "delong": list(delong_rows(groups, GRADE, task)),
             }
             for task, name in ((f"gt_{k}", name) for k, name in enumerate(classes[:-1]))
@@ -125,6 +148,42 @@ def _counts(runs: Sequence[Run], classes: Sequence[str]) -> str:
     return "Test images: " + ", ".join(f"{found[0][name]} {name.replace('_', ' ')}" for name in classes) + "."
 
 
+def _by_grade(groups: Sequence[Group], classes: Sequence[str], entries: Entries) -> Iterator[dict[str, Any]]:
+    """Yield for each grade and method its recall, PPV, NPV and F1, against all other grades."""
+    for name in classes:
+        for group in groups:
+            found = [entries.get((group.label, GRADE, f"{kind}_{name}")) for kind in OF_GRADE]
+            yield {"grade": name, "label": group.label, "cells": [cell(one or NOT_MEASURED) for one in found]}
+
+
+def discrimination_figures(groups: Sequence[Group], task: str, what: str) -> list[Figure]:
+    """Return ROC and precision-recall curves of the question "is the grade above k?", of each method's first seed."""
+    curves: dict[str, Scores] = {}
+    for group in groups:
+        one = group.runs[0].binary_tasks(GRADE)[task]
+        curves[group.label] = Scores(one.label, one.probability, one.patients)
+    what = what.replace("_", " ")
+    return [roc(curves, f"ROC: {what}"), precision_recall(curves, f"Precision: {what}")]
+
+
+def class_counter(classes: Sequence[str]) -> Counter:
+    """Return a function from a run to one from images of its prepared set to how many have each grade."""
+
+    def of_run(run: Run) -> Callable[[Sequence[str]], dict[str, int]]:
+        prepared, _ = report.prepared_set(run)
+        if prepared is None:
+            return lambda ids: {}
+        grade = prepared.manifest.images.set_index("image_id")["grade"]
+
+        def count(ids: Sequence[str]) -> dict[str, int]:
+            known = grade.reindex(list(ids))
+            return {name.replace("_", " "): int((known == number).sum()) for number, name in enumerate(classes)}
+
+        return count
+
+    return of_run
+
+
 def _confusions(groups: Sequence[Group]) -> dict[str, NDArray[np.float64]]:
     return {
         group.label: np.sum([run.results["confusion"] for run in group.runs], axis=0).astype(np.float64)
@@ -171,10 +230,21 @@ def _pictures(groups: Sequence[Group], classes: Sequence[str], prepared: Prepare
             }
             outlines = (prepared.lesion_mask(image_id, DISC), prepared.lesion_mask(image_id, CUP))
             tiles = page.tiles(figures.panel_tiles(pixels, large, *outlines))
-            stage1, stage2 = (classes[int(rows.loc[image_id, key])] for key in ("stage1_predicted", "predicted"))
-            text = f"{image_id}: stage 1 says {stage1}, stage 2 {stage2}"
+            text = f"{image_id}: {'; '.join(_said(group, str(image_id), classes, len(groups) > 1) for group in groups)}"
             shown.append({"image_id": image_id, "text": text, "tiles": tiles})
         yield {"name": name.replace("_", " ").capitalize(), "images": shown}
+
+
+def _said(group: Group, image_id: str, classes: Sequence[str], several: bool) -> str:
+    """What a method's first run says of an image, with the probability of the grade it gives."""
+    rows = group.runs[0].predictions[GRADE]
+    called = f"{group.label}: " if several else ""
+    if image_id not in rows.index:
+        return f"{called}not scored"
+    row = dict(rows.loc[image_id])
+    stage1, stage2 = (classes[int(row[key])].replace("_", " ") for key in ("stage1_predicted", "predicted"))
+    p = ", ".join(f"{row[f'p_gt_{k}']:.2f} above {name.replace('_', ' ')}" for k, name in enumerate(classes[:-1]))
+    return f"{called}stage 1 says {stage1}, stage 2 {stage2} ({p})"
 
 
 def _outlines(groups: Sequence[Group], prepared: PreparedSet) -> Iterator[dict[str, Any]]:

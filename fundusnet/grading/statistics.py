@@ -28,6 +28,8 @@ TITLES = {
     "stage1_accuracy": "Accuracy of stage 1",
 }
 
+OF_GRADE = {"recall": "Recall", "ppv": "PPV", "npv": "NPV", "f1": "F1"}  # each grade against all others
+
 
 def grading_metrics(
     predictions: pd.DataFrame, classes: Sequence[str], *, split: str = "test", n: int = 2000, seed: int = 0
@@ -113,7 +115,8 @@ def read_grades(path: Path) -> dict[str, pd.DataFrame]:
 
 def title(name: str) -> str:
     """Return the title of a metric in tables."""
-    return TITLES.get(name) or f"Recall of {name.removeprefix('recall_').replace('_', ' ')}"
+    kind, _, grade = name.partition("_")
+    return TITLES.get(name) or f"{OF_GRADE[kind]} of {grade.replace('_', ' ')}"
 
 
 GRADING = System(

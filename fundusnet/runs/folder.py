@@ -109,6 +109,7 @@ def status_of(run: Path, command: str | None = None) -> Iterator[None]:
         status = {
             "state": state,
             "error": error,
+            "started": f"{datetime.fromtimestamp(start):%Y-%m-%d %H:%M}",
             "seconds": round(time.time() - start, 1),
             "git": git_state(),
             "command": command,

@@ -66,7 +66,7 @@ def test_the_page_shows_one_run_and_two_and_means_over_seeds(tmp_path: Path) -> 
     first = run(tmp_path / "a", 0)
     page = write_report([first], tmp_path / "report.html").read_text()
     assert page.count("Calibration and decisions") == 1
-    assert page.count("data:image/png;base64,") == 3  # ROC, reliability, decision
+    assert page.count("data:image/png;base64,") == 4  # ROC, precision and recall, reliability, decision
     temperature = json.loads((first / "metrics.json").read_text())["validation"]["drusen"]["temperature"]
     assert f"Temperature, fitted on validation: {temperature:.2f}." in page
 

@@ -1,4 +1,4 @@
-"""Heat maps and overlays against their definitions, and ROC curves."""
+"""Heat maps and overlays against their definitions."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from matplotlib import colormaps
 from scipy.ndimage import gaussian_filter
 
-from fundusnet.evaluation import figures, overlays
+from fundusnet.evaluation import overlays
 
 
 @given(st.integers(0, 7), st.integers(0, 7))
@@ -79,8 +79,3 @@ def test_an_overlay_equals_its_formula() -> None:
     opacity = (heat / (heat + 0.25))[..., None]
     mixed = (1 - opacity) * image + opacity * 255 * colormaps["viridis"](heat)[..., :3]
     assert np.abs(overlays.overlay(image, heat) - mixed).max() < 2.1  # three roundings to eight bits
-
-
-def test_a_roc_curve_of_one_class_is_left_out() -> None:
-    figure = figures.roc({"a": ([1, 0, np.nan], [0.9, 0.1, 0.5]), "b": ([1, 1], [0.2, 0.3])}, {"a": (1.0, 1.0)})
-    assert figure.axes[0].get_legend_handles_labels()[1] == ["a  1.000"]

@@ -112,7 +112,7 @@ def test_a_sweep_has_an_overview_on_the_page_and_as_markdown(tmp_path: Path) -> 
         for seed in (0, 1)
     ]
     rows_ = rows_under(write_report(folders, tmp_path / "report.html"), "Overview")
-    methods = ["loss.weight=0", "loss.weight=0.3", "difference to loss.weight=0"]
+    methods = ["without guidance", "with guidance, λ=0.3", "difference to without guidance"]
     assert [(row["Finding"], row["Method"]) for row in rows_] == [
         (finding, method) for finding in ("Drusen", "Membrane") for method in methods
     ]

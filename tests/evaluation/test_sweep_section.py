@@ -12,7 +12,14 @@ from finished_runs import run_folder
 
 from fundusnet.evaluation.groups import group_runs, swept_keys
 from fundusnet.evaluation.runs import read_runs
-from fundusnet.evaluation.sweeps import Best, best_on_validation, line_plots, parallel_coordinates, sweep_section
+from fundusnet.evaluation.sweeps import (
+    Best,
+    best_on_validation,
+    line_plots,
+    numeric_keys,
+    parallel_coordinates,
+    sweep_section,
+)
 from fundusnet.findings.report import write_report
 from fundusnet.findings.statistics import FINDINGS
 
@@ -41,7 +48,7 @@ def accuracy(predictions: pd.DataFrame) -> float:
 def test_validation_chooses_the_best_and_its_command_repeats_it(tmp_path: Path) -> None:
     groups = group_runs(read_runs(sweep(tmp_path), FINDINGS))
     best = best_on_validation(groups, accuracy)
-    assert best == Best("loss.weight=0.0, data.size=64", 1.0, "fundusnet train model.loss.weight=0 data.size=64 seed=0")
+    assert best == Best("loss.weight=0, data.size=64", 1.0, "fundusnet train model.loss.weight=0 data.size=64 seed=0")
 
 
 def test_without_validation_there_is_no_best(tmp_path: Path) -> None:
@@ -62,7 +69,7 @@ def test_lines_join_settings_that_differ_in_one_value(tmp_path: Path) -> None:
     assert [tick.get_text() for tick in weight.get_xticklabels()] == ["0", "0.3", "1"]  # in the order of numbers
     assert [text.get_text() for text in weight.get_legend().get_texts()] == ["data.size=64", "data.size=128"]
     drawn = {bar.get_label(): bar.lines[0].get_ydata().tolist() for bar in weight.containers}
-    expected = [scores["AUROC"][f"loss.weight={w}, data.size=128"]["value"] for w in (0.0, 0.3, 1.0)]
+    expected = [scores["AUROC"][f"loss.weight={w:g}, data.size=128"]["value"] for w in (0.0, 0.3, 1.0)]
     assert drawn["data.size=128"] == pytest.approx(expected)
     assert len(size.containers) == 3
 
@@ -83,8 +90,28 @@ def test_two_methods_are_not_a_sweep(tmp_path: Path) -> None:
 def test_the_page_shows_it(tmp_path: Path) -> None:
     content = write_report(sweep(tmp_path, seeds=(0,)), tmp_path / "page.html").read_text()
     assert content.count('alt="Parallel coordinates of the sweep"') == 1
-    assert re.search(r"<strong>drusen λ=0 \S*-64\)</strong> is best on validation \(AUROC 1\.000\)", content)
+    assert re.search(r"<strong>loss\.weight=0, data\.size=64</strong> is best on validation \(AUROC 1\.000\)", content)
     assert "<code>fundusnet train model.loss.weight=0 data.size=64 seed=0</code>" in content
+
+
+def test_lines_are_drawn_along_numbers_only(tmp_path: Path) -> None:
+    of = {
+        "numbers": [run_folder(tmp_path / "a", weight=weight) for weight in (0.0, 0.3, 1.0)],
+        "two numbers": [run_folder(tmp_path / "b", weight=weight) for weight in (0.0, 1.0)],
+        "words": [run_folder(tmp_path / "c", cue=cue) for cue in ("regions", "pixels", "both")],
+        "mixed": [run_folder(tmp_path / "d", weight=w, cue=c) for w in (0.0, 0.3, 1.0) for c in ("regions", "pixels")],
+    }
+    found = {name: numeric_keys(group_runs(read_runs(folders, FINDINGS))) for name, folders in of.items()}
+    weight = ["model.loss.weight"]
+    assert found == {"numbers": weight, "two numbers": [], "words": [], "mixed": weight}
+
+
+def test_methods_that_differ_in_kind_are_compared_in_a_forest_plot(tmp_path: Path) -> None:
+    folders = [run_folder(tmp_path, cue=cue) for cue in ("regions", "pixels", "both")]
+    content = write_report(folders, tmp_path / "page.html").read_text()
+    assert 'alt="Scores against each swept value"' not in content and "Parallel coordinates" not in content
+    assert 'alt="Forest plot of drusen: value and interval of each method"' in content
+    assert 'alt="Forest plot of drusen: paired differences"' in content
 
 
 def test_dilations_make_methods_of_one_finding_but_not_of_several(tmp_path: Path) -> None:

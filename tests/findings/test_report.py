@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from pages import row_of
+from pages import row_of, rows_under
 from PIL import Image
 
 from fundusnet.data.prepare import prepare
@@ -72,7 +72,7 @@ def test_the_page_needs_nothing_outside_itself(tmp_path: Path) -> None:
     assert row_of(file, "Hemorrhage", "AUROC")["<guided>"].startswith(f"{metrics['auroc']['value']:.3f} ")
     assert row_of(file, "Hemorrhage", "Lesion energy")["<guided>"] == "– no present images with lesion pixels"
     assert "No pictures" in page
-    assert page.count("data:image/png;base64,") == 2  # ROC and losses
+    assert page.count("data:image/png;base64,") == 3  # ROC, precision and recall, losses
     assert "Difference" not in page
 
 
@@ -95,6 +95,24 @@ def test_two_runs_stand_side_by_side_with_their_difference(tmp_path: Path) -> No
     assert difference.value == pytest.approx(-0.3, abs=0.05)
     assert difference.high is not None and difference.high < -0.2
     assert row["Difference"].startswith(f"{difference.value:+.3f} ")
+
+
+def test_the_page_says_how_the_runs_were_made(tmp_path: Path) -> None:
+    run = made_up_run(tmp_path / "a", "guided")
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    config |= {"seed": 3, "trainer": {"max_epochs": 40}}
+    config["data"]["size"] = 512
+    (run / "config.yaml").write_text(yaml.safe_dump(config))
+    status = {"command": "fundusnet train data=csv seed=3", "started": "2026-01-31 12:00", "git": "0123456789abcdef"}
+    (run / "status.json").write_text(json.dumps({**status, "versions": {"fundusnet": "1.2.3"}}))
+    (run / "fit.json").write_text(json.dumps({"epochs": 17, "best_epoch": 11}))
+    page = write_report([run], tmp_path / "report.html")
+    said = {row[""]: row["guided"] for row in rows_under(page, "Runs")}
+    assert said["Seed"] == "3" and said["Size"] == "512 × 512 pixels" and said["At most"] == "40 epochs"
+    assert said["Epochs"] == "17 (weights of number 12)" and said["Started"] == "2026-01-31 12:00"
+    assert said["Command"] == "fundusnet train data=csv seed=3" and said["Versions"] == "fundusnet 1.2.3"
+    assert said["Test images"] == "40" and said["Commit"] == "0123456789ab"
+    assert "For research, not for diagnosis" in page.read_text()
 
 
 def test_a_difference_uses_the_shared_images_only(tmp_path: Path) -> None:

@@ -54,6 +54,9 @@ def test_worked_by_hand(predictions: pd.DataFrame) -> None:
         "auroc": pytest.approx(7 / 8),
         "sensitivity": 0.75,
         "specificity": 0.5,
+        "ppv": 0.75,  # three of four that are predicted present; the undecided one does not count
+        "npv": 0.5,
+        "f1": 0.75,
         "air_tp": pytest.approx(0.6),  # images 1 and 2; image 4 has no cue
         "air_fn": pytest.approx(0.5),
         "cue_fraction": pytest.approx(0.2),

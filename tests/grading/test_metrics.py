@@ -53,8 +53,14 @@ def test_against_scikit_learn(graded) -> None:  # type: ignore[no-untyped-def]
         }
         recalls = sklearn.recall_score(grade, predicted, average=None, sample_weight=w)
         expected |= {f"recall_g{k}": value for k, value in enumerate(recalls)}
+        for k in range(classes):
+            of_grade, called = grade == k, predicted == k
+            undefined = {"sample_weight": w, "zero_division": np.nan}
+            expected[f"ppv_g{k}"] = sklearn.precision_score(of_grade, called, **undefined)
+            expected[f"npv_g{k}"] = sklearn.precision_score(~of_grade, ~called, **undefined)
+            expected[f"f1_g{k}"] = sklearn.f1_score(of_grade, called, **undefined)
         for name, value in expected.items():
-            assert values[name][r] == pytest.approx(value, abs=1e-9), name
+            assert values[name][r] == pytest.approx(value, abs=1e-9, nan_ok=True), name
         matrix = confusion_matrix(grade, predicted, classes, weights)[r]
         np.testing.assert_array_equal(matrix, sklearn.confusion_matrix(grade, predicted, sample_weight=w))
     assert set(values) == {*expected, "rank_violations"}

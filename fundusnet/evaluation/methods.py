@@ -1,0 +1,79 @@
+"""What a page calls its methods, and which of them the others are compared with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from fundusnet.errors import UserError
+from fundusnet.evaluation.groups import Group
+from fundusnet.evaluation.runs import Run
+
+
+@dataclass(frozen=True)
+class Methods:
+    """The methods of a page.
+
+    Attributes:
+        groups: Each with a short label; the first is the one that differences are against.
+        shared: What all names have in common, said once above; "" for nothing.
+    """
+
+    groups: list[Group]
+    shared: str = ""
+
+
+def name_methods(groups: Sequence[Group], reference: str | None = None) -> Methods:
+    """Give methods short names and put the one to compare with first.
+
+    Args:
+        groups: The methods, in order of appearance.
+        reference: A run folder or the name of a method; None is the method that its system compares with, else the
+            first.
+
+    Raises:
+        UserError: No method is called so or has such a run.
+    """
+    labels = [_name(group) for group in groups]
+    if len(groups) < 2 or len(set(labels)) < len(labels):
+        labels = [group.label for group in groups]
+    shared = _shared(labels)
+    short = [label[len(shared) :].strip(" ,") for label in labels]
+    named = [replace(group, label=label) for group, label in zip(groups, short, strict=True)]
+    first = _reference(groups, named, reference)
+    return Methods([named[first], *named[:first], *named[first + 1 :]], shared.strip(" ,"))
+
+
+def _name(group: Group) -> str:
+    """The name that all runs of a group have but for their targets; the group's own label where they differ."""
+    names = {run.system.method(str(run.config["name"]), run.targets) for run in group.runs if run.config.get("name")}
+    return names.pop() if len(names) == 1 and all(run.config.get("name") for run in group.runs) else group.label
+
+
+def _shared(labels: Sequence[str]) -> str:
+    """The words that all labels begin with, with the space after them; each label keeps at least one of its own."""
+    words = [label.split(" ") for label in labels]
+    if len(labels) < 2:
+        return ""
+    count = 0
+    while all(len(each) > count + 1 and each[count] == words[0][count] for each in words):
+        count += 1
+    # A name stays whole where its first word alone would say too little.
+    return " ".join(words[0][:count]) + " " if count else ""
+
+
+def _reference(groups: Sequence[Group], named: Sequence[Group], reference: str | None) -> int:
+    if reference is None:
+        return next(
+            (place for place, group in enumerate(named) if groups[0].runs[0].system.is_baseline(group.label)), 0
+        )
+    folder = Path(reference).resolve()
+    for place, group in enumerate(groups):
+        runs: list[Run] = [part for run in group.runs for part in (run.parts or (run,))]
+        if reference in (group.label, named[place].label) or any(run.folder.resolve() == folder for run in runs):
+            return place
+    known = ", ".join(group.label for group in named)
+    raise UserError(
+        f"reference={reference} is none of the runs on this page; give the folder of one, or a name: {known}"
+    )
