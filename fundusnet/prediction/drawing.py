@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from fundusnet.data.decode import Unreadable, read_photograph
+from fundusnet.data.regions import Point
 from fundusnet.errors import UserError
 from fundusnet.prediction.heatmaps import HEATMAPS, HeatmapStyle
 from fundusnet.prediction.inputs import Entry
@@ -36,7 +37,14 @@ class Drawing:
     def __bool__(self) -> bool:
         return self._heatmaps is not None or self._page is not None
 
-    def write(self, entry: Entry, picture: PreparedPhotograph, size: int, maps: dict[str, Map]) -> None:
+    def write(
+        self,
+        entry: Entry,
+        picture: PreparedPhotograph,
+        size: int,
+        maps: dict[str, Map],
+        points: tuple[Point, Point] | None,
+    ) -> None:
         """Draw one photograph.
 
         Args:
@@ -44,6 +52,7 @@ class Drawing:
             picture: It in the frame of the networks.
             size: Side in pixels of that frame.
             maps: Finding → map ``(h, w)`` in [0, 1]; "" for the mask of a network that grades.
+            points: Disc and fovea in pixels of the upright photograph, for the lines of the regions; None = no lines.
 
         Raises:
             UserError: The file cannot be read again, or a picture cannot be written.
@@ -57,7 +66,7 @@ class Drawing:
         except Unreadable as error:
             raise UserError(f"{file} changed while it was predicted: {error}; run the same command again") from error
         if self._page is not None:
-            self._page.write(self._folders[1], entry.image_id, pixels, picture, size, maps)
+            self._page.write(self._folders[1], entry.image_id, pixels, picture, size, maps, points)
         if self._heatmaps is not None:
             pixels = shrunk(pixels, self._heatmaps.longest or longest)
             self._heatmaps.write(self._folders[0], entry.image_id, pixels, picture, size, maps)

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from fundusnet.data.manifest import COORDINATES
+from fundusnet.data.regions import Point
 from fundusnet.evaluation.calibration import at_temperature
 from fundusnet.findings.by_region import NAMES, ByRegion, find_regions, in_cells
 from fundusnet.findings.region_statistics import NAMED, SHARES
@@ -109,6 +110,10 @@ class FindingsPredictor(Predictor[FindingsAnswer, FindingsResult]):
     def maps_of(self, answer: FindingsAnswer) -> dict[str, Map]:
         """The activation map of each finding."""
         return dict(zip(self.findings, answer.maps, strict=True))
+
+    def points_of(self, answer: FindingsAnswer) -> tuple[Point, Point] | None:
+        """Disc and fovea, if both are known."""
+        return answer.points.both
 
     @property
     def _answer_columns(self) -> tuple[str, ...]:

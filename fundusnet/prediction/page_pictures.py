@@ -42,9 +42,16 @@ class PagePictures:
     levels: Mapping[str, float] = field(default_factory=dict)
 
     def write(
-        self, folder: Path, image_id: str, pixels: Pixels, picture: PreparedPhotograph, size: int, maps: dict[str, Map]
+        self,
+        folder: Path,
+        image_id: str,
+        pixels: Pixels,
+        picture: PreparedPhotograph,
+        size: int,
+        maps: dict[str, Map],
+        points: tuple[Point, Point] | None = None,
     ) -> None:
-        """Write the photograph in two sizes, and a layer for each map.
+        """Write the photograph in two sizes, and a layer for each map and for the regions.
 
         Args:
             folder: Where the files go.
@@ -53,6 +60,7 @@ class PagePictures:
             picture: The photograph in the frame of the networks.
             size: Side in pixels of that frame.
             maps: Finding → map ``(h, w)`` in [0, 1]; "" for the mask of a network that grades.
+            points: Disc and fovea in pixels of the upright photograph; None if unknown.
 
         Raises:
             UserError: A file cannot be written.
@@ -63,6 +71,9 @@ class PagePictures:
         for name, cells in maps.items():
             layer = map_layer(cells, picture, size, self.levels.get(name))
             write_bytes(folder / layer_name(image_id, name or MASK), layer.encode())
+        if points is not None:
+            lines = regions_layer(picture.width, picture.height, *points)
+            write_bytes(folder / layer_name(image_id, REGIONS), lines.encode())
 
 
 def photograph_name(image_id: str) -> str:

@@ -108,6 +108,6 @@ class Pipeline:
         for (entry, picture), answer in zip(seen, answers, strict=True):
             rows += predictor.rows(entry, picture, answer)
             if self._draws:
-                maps = self._first.maps_of(answer)
-                drawings.append(self._drawing.submit(self._draws.write, entry, picture, self._first.size, maps))
+                size, maps, points = self._first.size, self._first.maps_of(answer), self._first.points_of(answer)
+                drawings.append(self._drawing.submit(self._draws.write, entry, picture, size, maps, points))
         return _Output(rows, drawings)

@@ -67,6 +67,7 @@
     }
     caption.append(...unusual(photo).map((flag) => element("span", "flag", flag.replaceAll("_", " "))));
     const button = element("button", "tile", layered(photo), caption);
+    for (const image of button.querySelectorAll("img")) image.loading = "lazy";
     button.type = "button";
     button.addEventListener("click", () => open(place));
     return button;

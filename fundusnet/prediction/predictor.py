@@ -15,6 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from fundusnet.data.decode import Unreadable
+from fundusnet.data.regions import Point
 from fundusnet.errors import UserError
 from fundusnet.prediction.inputs import Entry
 from fundusnet.prediction.map_geometry import Map
@@ -130,6 +131,10 @@ class Predictor(ABC, Generic[Answer, Result]):
     def levels(self) -> dict[str, float]:
         """Activation that counts in a map: the operating point of each finding; empty for masks."""
         return {}
+
+    def points_of(self, answer: Answer) -> tuple[Point, Point] | None:
+        """Disc and fovea in pixels of the upright photograph; None if unknown."""
+        return None
 
     @abstractmethod
     def describe(self) -> dict[str, object]:

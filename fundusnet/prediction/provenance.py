@@ -16,8 +16,8 @@ def run_of(checkpoint: Path) -> dict[str, Any] | None:
     """What is known of the run whose ``checkpoints`` folder holds a file; None for a file that lies elsewhere.
 
     Returns:
-        ``folder``, ``name``, ``source``, ``seed``; of the images it was scored on ``split``, ``images`` and
-        ``patients``; and ``metrics``: name → ``value`` and ``ci95``, for several findings of each.
+        ``folder``, ``name``, ``source``, ``seed``; of the images it was scored on ``split``, ``images``,
+        ``patients`` and ``without_patient``; and ``metrics``: name → ``value`` and ``ci95``, for several findings of each.
     """
     folder = checkpoint.resolve().parent.parent
     try:
@@ -39,5 +39,6 @@ def run_of(checkpoint: Path) -> dict[str, Any] | None:
         "split": results.get("split"),
         "images": results.get("n_images"),
         "patients": results.get("n_patients"),
+        "without_patient": results.get("n_without_patient"),
         "metrics": metrics,
     }

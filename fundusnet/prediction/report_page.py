@@ -16,7 +16,6 @@ from urllib.parse import quote
 from zipfile import ZIP_STORED, ZipFile
 
 from fundusnet.data.appearance import FLAGS
-from fundusnet.data.regions import REGIONS as REGION_NAMES
 from fundusnet.evaluation import page, tables
 from fundusnet.prediction.output_files import PREDICTIONS, REJECTED, read_record, read_rows
 from fundusnet.prediction.page_pictures import MASK, PICTURES, REGIONS, layer_name, photograph_name, small_name
@@ -134,7 +133,7 @@ def _finding(row: Mapping[str, str]) -> dict[str, Any]:
     if row["calibrated"]:
         found["calibrated"] = _number(row["calibrated"])
     if where := row.get("regions"):
-        found["regions"] = [name.replace("_", " ") for name in REGION_NAMES.values() if name in where.split(";")]
+        found["regions"] = [name.replace("_", " ") for name in where.split(";")]
     return found
 
 
@@ -142,7 +141,7 @@ def _networks(record: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """Yield for each network what it is, and how good it was where its run is known."""
     for each in record.get("checkpoints") or []:
         run = each.get("run") or {}
-        scored = {f"n_{name}": run.get(name) for name in ("images", "patients")}
+        scored = {f"n_{name}": run.get(name) for name in ("images", "patients", "without_patient")}
         yield {
             "file": each["file"],
             "name": run.get("name") or Path(each["file"]).name,

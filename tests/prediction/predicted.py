@@ -35,12 +35,14 @@ def found_findings(folder: Path, probabilities: Sequence[tuple[float, float]], *
         about = (name, f"{name}.jpg", f"P{number // 2}", ("right", "left")[number % 2])
         flags = "blurred" if number == 1 else ""
         for (finding, level), p in zip(FINDINGS.items(), each, strict=True):
-            rows.append((*about, finding, p, int(p >= level), "", 1, flags))
+            where = "macula;disc_superior" if number == 0 and p >= level else ""
+            rows.append((*about, finding, p, int(p >= level), "", 1, where, flags))
         if pictures:
             pixels = np.full((HIGH, WIDE, 3), (150, 70, 30), np.uint8)
             maps = {finding: np.full((8, 8), p, np.float32) for finding, p in zip(FINDINGS, each, strict=True)}
-            PagePictures(FINDINGS).write(folder / PICTURES, name, pixels, seen_photograph(), SIZE, maps)
-    columns = (*ABOUT, "finding", "probability", "predicted", "calibrated", "networks", "flags")
+            points = None if number else ((190.0, 90.0), (120.0, 100.0))  # of the first only
+            PagePictures(FINDINGS).write(folder / PICTURES, name, pixels, seen_photograph(), SIZE, maps, points)
+    columns = (*ABOUT, "finding", "probability", "predicted", "calibrated", "networks", "regions", "flags")
     _write(folder / PREDICTIONS, columns, rows)
     record = _record(folder) | {
         "task": "findings",

@@ -57,7 +57,12 @@ def test_photographs_are_sorted_and_filtered_by_finding_flag_and_patient(tab: Ta
     tab.goto(written(found_findings(tmp_path / "out", PROBABILITIES)))
     assert names(tab) == ["eye00", "eye03", "eye01", "eye04", "eye02"]
     first, third = (tab.locator(".tile").nth(place).inner_text() for place in (0, 2))
-    assert "patient P0, right eye" in first and "Drusen\n" in first and "Drusen: 0.90" in first
+    assert (
+        "patient P0, right eye" in first
+        and "Drusen\n" in first
+        and "Drusen: 0.90" in first
+        and "in macula, disc superior" in first
+    )
     assert "Hemorrhage\n" in third and "Drusen: 0.40" in third and "blurred" in third
     tab.select_option("[name=finding]", "hemorrhage")
     assert names(tab) == ["eye03", "eye01", "eye04", "eye00", "eye02"]
@@ -80,7 +85,10 @@ def test_a_photograph_opens_large_with_its_map_and_keys_lead_on(tab: Tab, tmp_pa
     said = tab.locator("#viewer aside").inner_text()
     assert "eye00" in said and "patient P0, right eye · eye00.jpg" in said
     assert "Drusen: present" in said and "Probability 0.90. Counts as present from 0.500." in said
-    assert "Hemorrhage: absent" in said
+    assert "Hemorrhage: absent" in said and "Activation in: macula, disc superior." in said
+    assert tab.locator("#viewer .regions").is_visible()
+    tab.keyboard.press("r")
+    assert not tab.locator("#viewer .regions").is_visible()
     box = tab.locator("#viewer .canvas").bounding_box()
     assert box is not None and box["width"] / box["height"] == pytest.approx(WIDE / HIGH, rel=0.01)
     heat = tab.locator("#viewer .heat")
@@ -127,14 +135,14 @@ def test_grades_are_filtered_and_their_probabilities_shown(tab: Tab, tmp_path: P
 @pytest.mark.browser
 def test_many_photographs_stay_usable_and_travel_as_one_file(tab: Tab, tmp_path: Path) -> None:
     folder = found_findings(tmp_path / "out", [(number / 200, 0.0) for number in range(150)])
-    tab.goto(written(folder, pictures=100))
+    tab.goto(written(folder, pictures=100), wait_until="domcontentloaded")
     assert (folder / "report.html").stat().st_size < 200_000  # pictures lie beside it
     assert tab.locator(".tile").count() == 60 and tab.locator("output").inner_text() == "150 of 150"
     tab.keyboard.press("End")
     tab.wait_for_function("document.querySelectorAll('.tile').length > 60")
     with ZipFile(folder / "report.zip") as archive:
         archive.extractall(tmp_path / "mailed")
-    tab.goto((tmp_path / "mailed" / "report.html").as_uri())
+    tab.goto((tmp_path / "mailed" / "report.html").as_uri(), wait_until="domcontentloaded")
     loaded = (
         "[...document.querySelectorAll('.tile img')].slice(0, 9).every(image => image.complete && image.naturalWidth)"
     )
@@ -145,7 +153,7 @@ def test_a_page_of_few_photographs_is_one_file(tmp_path: Path) -> None:
     folder = found_findings(tmp_path / "out", PROBABILITIES)
     text = Path(write_page(folder, folder / "report.html", 100)).read_text()
     assert not re.search(r'(src|href)="(?!data:|#)', text) and "<link" not in text
-    assert text.count('"data:image/svg+xml') == 10 and text.count('"data:image/jpeg') == 10
+    assert text.count('"data:image/svg+xml') == 11 and text.count('"data:image/jpeg') == 10
     assert not (folder / "report.zip").exists()
     assert "For research, not for diagnosis" in text and "Not known: the checkpoint lies outside" in text
 
