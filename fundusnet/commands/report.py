@@ -1,4 +1,4 @@
-"""The ``report`` verb: one page on several finished runs."""
+"""The ``report`` verb: one page on several finished runs, or what goes into a paper about them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ from fundusnet.runs.folder import read_config
 
 
 def report(cfg: DictConfig) -> Path:
-    """Write ``cfg.output`` from the run folders that ``cfg.runs`` names, and return it.
+    """Write ``cfg.output`` (a page, with ``cfg.format`` paper a folder) from the runs that ``cfg.runs`` names.
+
+    Returns:
+        ``cfg.output``.
 
     Raises:
         UserError: A pattern matches nothing, a folder is not a finished run, or the runs are of both tasks.
@@ -26,7 +29,13 @@ def report(cfg: DictConfig) -> Path:
                 f"{runs[0]} is a run of task={configs[runs[0]].task} and {run} of task={config.task}; "
                 "a page compares runs of one task"
             )
-    return task_of(configs[runs[0]]).write_report(runs, Path(cfg.output), cfg.reference)
+    task = task_of(configs[runs[0]])
+    if cfg.format == "page":
+        return task.write_report(runs, Path(cfg.output or "report.html"), cfg.reference)
+    folder = Path(cfg.output or "paper")
+    if folder.is_file() or folder.suffix in (".html", ".md"):
+        raise UserError(f"output={folder} is to be a folder with format=paper; name one, such as output=paper")
+    return task.write_paper(runs, folder, cfg.reference)
 
 
 def _config(run: Path) -> DictConfig:

@@ -254,7 +254,8 @@ class Report:
 
     runs: str | list[str]
     reference: str | None
-    output: str
+    format: Literal["page", "paper"]
+    output: str | None
 
 
 @dataclass(frozen=True)

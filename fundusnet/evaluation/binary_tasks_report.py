@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from matplotlib.figure import Figure
 
 from fundusnet.evaluation import page, tables
 from fundusnet.evaluation.binary_tasks import CURVES, pooled_metrics
@@ -46,7 +47,31 @@ def task_section(groups: Sequence[Group], target: str, task: str) -> dict[str, A
     if not shown:
         return None
     first = {group.label: group.runs_of(target)[0] for group in shown}
-    curves = {label: _curves(run, task) for label, run in list(first.items())[: len(COLORS)]}
+    curves = _shown_curves(first, task)
+    used = {curve["decision_of"] for curve in curves.values()}
+    each = [_entries(group, target, task) for group in shown]
+    drawn = task_figures(groups, target, task)
+    return {
+        "title": _title(first, target, task),
+        "labels": [group.label for group in shown],
+        "reliability": page.picture(drawn["reliability"]),
+        "decision": page.picture(drawn["decision"]),
+        "decision_of": "calibrated " if used == {"calibrated"} else "",
+        "table": [
+            {"title": title, "cells": [tables.cell(entries.get(metric) or tables.NOT_MEASURED) for entries in each]}
+            for metric, title in TITLES.items()
+        ],
+        "temperatures": " ".join(_temperature(label, run, task, len(first) > 1) for label, run in first.items()),
+    }
+
+
+def task_figures(groups: Sequence[Group], target: str, task: str) -> dict[str, Figure]:
+    """Return the ``reliability`` and ``decision`` curves of one task; none where no run has them."""
+    shown = [group for group in groups if (runs := group.runs_of(target)) and all(_curves(run, task) for run in runs)]
+    if not shown:
+        return {}
+    first = {group.label: group.runs_of(target)[0] for group in shown}
+    curves = _shown_curves(first, task)
     if len(curves) == 1:
         (only,) = curves.values()
         reliability = only["reliability"]
@@ -55,25 +80,12 @@ def task_section(groups: Sequence[Group], target: str, task: str) -> dict[str, A
             label: curve["reliability"].get("calibrated", curve["reliability"]["raw"])
             for label, curve in curves.items()
         }
-    used = {curve["decision_of"] for curve in curves.values()}
-    each = [_entries(group, target, task) for group in shown]
-    title = next(iter(first.values())).binary_tasks(target)[task].title.replace("_", " ")
+    title = _title(first, target, task)
     counted = " or ".join(sorted({describe(run.binary_tasks(target)[task].label) for run in first.values()}))
+    decisions = {label: curve["decision"] for label, curve in curves.items()}
     return {
-        "title": title,
-        "labels": [group.label for group in shown],
-        "reliability": page.picture(reliability_figure(reliability, f"Reliability: {title}")),
-        "decision": page.picture(
-            decision_figure(
-                {label: curve["decision"] for label, curve in curves.items()}, f"Net benefit: {title}\n{counted}"
-            )
-        ),
-        "decision_of": "calibrated " if used == {"calibrated"} else "",
-        "table": [
-            {"title": title, "cells": [tables.cell(entries.get(metric) or tables.NOT_MEASURED) for entries in each]}
-            for metric, title in TITLES.items()
-        ],
-        "temperatures": " ".join(_temperature(label, run, task, len(first) > 1) for label, run in first.items()),
+        "reliability": reliability_figure(reliability, f"Reliability: {title}"),
+        "decision": decision_figure(decisions, f"Net benefit: {title}\n{counted}"),
     }
 
 
@@ -124,6 +136,15 @@ def _curves(run: Run, task: str) -> dict[str, Any]:
         return {}
     found: dict[str, Any] = json.loads((run.folder / CURVES).read_text(encoding="utf-8")).get(task, {})
     return found
+
+
+def _shown_curves(first: Mapping[str, Run], task: str) -> dict[str, dict[str, Any]]:
+    """The curves of as many methods as there are colours."""
+    return {label: _curves(run, task) for label, run in list(first.items())[: len(COLORS)]}
+
+
+def _title(first: Mapping[str, Run], target: str, task: str) -> str:
+    return next(iter(first.values())).binary_tasks(target)[task].title.replace("_", " ")
 
 
 def _temperature(label: str, run: Run, task: str, several: bool) -> str:

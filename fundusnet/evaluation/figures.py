@@ -42,11 +42,21 @@ def panel(tiles: Mapping[str, Pixels], title: str = "", scale: str = "") -> Figu
     return figure
 
 
-def encode(figure: Figure, kind: str = "png") -> bytes:
-    """Return the figure as a file of the given kind (png, jpeg)."""
+def encode(figure: Figure, kind: str = "png", *, dpi: int | None = None, tight: bool = True) -> bytes:
+    """Return the figure as a file.
+
+    Args:
+        figure: The figure.
+        kind: png, jpeg, pdf or svg.
+        dpi: Pixels an inch; None is the figure's own.
+        tight: Cut to what is drawn; otherwise the file has the figure's size.
+    """
     stream = BytesIO()
     FigureCanvasAgg(figure)
-    figure.savefig(stream, format=kind, bbox_inches="tight", pad_inches=0.05)
+    cut: dict[str, Any] = {"bbox_inches": "tight", "pad_inches": 0.05} if tight else {}
+    # Without a date, the same figure is the same file.
+    undated = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}.get(kind)
+    figure.savefig(stream, format=kind, dpi=dpi or "figure", metadata=undated, **cut)
     return stream.getvalue()
 
 

@@ -51,13 +51,18 @@ def write_report(runs: list[Path], output: Path, reference: str | None = None) -
         UserError: A file is missing, the suffix of ``output`` is unknown, or no run is the ``reference``.
     """
     page.check_suffix(output)
-    methods = name_methods(group_runs(join_folds(read_runs(runs, FINDINGS))), reference)
+    methods = read_methods(runs, reference)
     groups = methods.groups
     findings = list(dict.fromkeys(finding for group in groups for finding in group.targets))
     entries, differences = report.pooled_entries(groups, METRIC_NAMES), group_differences(groups)
     if output.suffix == ".md":
         return page.write(tables.markdown(groups, findings, entries, differences), output)
     return page.write(_page(methods, findings, entries, differences), output)
+
+
+def read_methods(runs: list[Path], reference: str | None) -> Methods:
+    """Read the methods that ``runs`` (folders) are of."""
+    return name_methods(group_runs(join_folds(read_runs(runs, FINDINGS))), reference)
 
 
 def maps_of(run: Run, finding: str) -> dict[str, np.ndarray]:
@@ -82,7 +87,7 @@ def _page(methods: Methods, findings: Sequence[str], entries: Entries, differenc
                 "forests": {
                     name: page.picture(figure)
                     for name, figure in report.forests(
-                        groups, finding, FOREST, entries, differences, _counted(groups, finding)
+                        groups, finding, FOREST, entries, differences, counted(groups, finding)
                     ).items()
                 },
                 "curves": [page.picture(figure) for figure in discrimination_figures(groups, finding)],
@@ -173,7 +178,7 @@ def _one_cell(runs: Mapping[str, Run], finding: str) -> list[str]:
     return [label for label, run in runs.items() if any(one.size == 1 for one in maps_of(run, finding).values())]
 
 
-def _counted(groups: Sequence[Group], finding: str) -> str:
+def counted(groups: Sequence[Group], finding: str) -> str:
     """The finding and how many images have it, where that is the same for all methods."""
     counts = {describe(run.predictions[finding]["label"]) for group in groups for run in group.runs_of(finding)}
     return f"{_spoken(finding)} ({counts.pop()})" if len(counts) == 1 else _spoken(finding)
@@ -184,6 +189,13 @@ def _spoken(finding: str) -> str:
 
 
 def _pictures(groups: Sequence[Group], finding: str, prepared: PreparedSet) -> Iterator[dict[str, Any]]:
+    """Yield what the template shows of ``clear_cases``."""
+    for outcome in clear_cases(groups, finding, prepared):
+        images = [{**image, "tiles": page.tiles(image["tiles"])} for image in outcome["images"]]
+        yield {**outcome, "images": images}
+
+
+def clear_cases(groups: Sequence[Group], finding: str, prepared: PreparedSet) -> Iterator[dict[str, Any]]:
     """Yield the four outcomes with the first group's clearest cases of each, every group's map beside them.
 
     Of several seeds the first is shown, the same in every group that has it.
@@ -225,7 +237,7 @@ def _pictures(groups: Sequence[Group], finding: str, prepared: PreparedSet) -> I
             )
             without = [said[name] for name in runs if image_id not in maps[name]]
             text = "; ".join([f"{image_id}, labelled {'present' if label else 'absent'}", *without])
-            shown.append({"image_id": image_id, "text": text, "tiles": page.tiles(tiles)})
+            shown.append({"image_id": image_id, "text": text, "tiles": tiles})
         yield {"title": title, "count": len(members), "images": shown}
 
 

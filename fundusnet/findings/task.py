@@ -16,6 +16,7 @@ from fundusnet.findings.datamodule import FindingsDataModule
 from fundusnet.findings.module import GuidedModule, map_size
 from fundusnet.findings.network import pooling_windows
 from fundusnet.findings.panels import validation_panels as validation_panels
+from fundusnet.findings.paper import write_paper as write_paper
 from fundusnet.findings.report import write_report as write_report
 from fundusnet.findings.scoring import score, write_results
 from fundusnet.findings.statistics import FINDINGS, finding_tasks, operating_points

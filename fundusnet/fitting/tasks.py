@@ -63,6 +63,9 @@ class Task(Protocol):
     def write_report(self, runs: list[Path], output: Path, reference: str | None = None) -> Path:
         """One page about finished runs of this task."""
 
+    def write_paper(self, runs: list[Path], folder: Path, reference: str | None = None) -> Path:
+        """What goes into a paper about them: tables, figures, methods and a checklist."""
+
 
 def task_of(cfg: DictConfig) -> Task:
     """The task of a configuration."""

@@ -45,22 +45,20 @@ def write_report(runs: list[Path], output: Path, reference: str | None = None) -
     """
     page.check_suffix(output)
     read = join_folds(read_runs(runs, GRADING))
-    classes = _classes(read)
+    classes = classes_of(read)
     methods = name_methods(group_runs(read), reference)
     groups = methods.groups
-    # The columns of Table 1: the paper's four first.
-    order = ["accuracy", *(f"recall_{name}" for name in classes), *(name for name in TITLES if name != "accuracy")]
-    names = [name for name in order if any(name in run.results["metrics"] for run in read)]
+    names = table1_names(read, classes)
     of_grade = [f"{kind}_{name}" for kind in OF_GRADE for name in classes]
     entries = report.pooled_entries(groups, list(dict.fromkeys([*names, *of_grade])))
     differences = group_differences(groups)
-    table = list(_table(groups, names, entries, differences))
+    table = list(method_table(groups, names, entries, differences))
     titles, counts = [title(name) for name in names], _counts(read, classes)
     if output.suffix == ".md":
         rows = [[row["label"], *map(markdown_cell, row["cells"])] for row in table]
         return page.write(f"{markdown_table(['method', *titles], rows)}\n{counts}\n", output)
 
-    two_stage = [group for group in groups if (group.runs[0].folder / "masks.npz").is_file()]
+    two_stage = two_stage_groups(groups)
     prepared, why_not = report.prepared_set(two_stage[0].runs[0]) if two_stage else (None, "")
     first = report.first_runs(groups, GRADE)
     content = page.render(
@@ -69,7 +67,7 @@ def write_report(runs: list[Path], output: Path, reference: str | None = None) -
         **report.shared_values(
             methods, _scores(groups, entries), _validation_accuracy, figures.losses, class_counter(classes)
         ),
-        by_grade=list(_by_grade(groups, classes, entries)),
+        by_grade=list(grade_table(groups, classes, entries)),
         by_grade_titles=list(OF_GRADE.values()),
         forests={
             name: page.picture(figure)
@@ -85,7 +83,7 @@ def write_report(runs: list[Path], output: Path, reference: str | None = None) -
         titles=titles,
         table=table,
         counts=counts,
-        confusion=page.picture(figures.confusion_matrices(_confusions(groups), classes)),
+        confusion=page.picture(figures.confusion_matrices(confusions(groups), classes)),
         tasks=[
             {
                 "title": f"Above {name.replace('_', ' ')}",
@@ -106,7 +104,18 @@ def write_report(runs: list[Path], output: Path, reference: str | None = None) -
     return page.write(content, output)
 
 
-def _classes(runs: Sequence[Run]) -> list[str]:
+def table1_names(runs: Sequence[Run], classes: Sequence[str]) -> list[str]:
+    """Return the metrics that the columns of Table 1 are of, where a run has them: the paper's four first."""
+    order = ["accuracy", *(f"recall_{name}" for name in classes), *(name for name in TITLES if name != "accuracy")]
+    return [name for name in order if any(name in run.results["metrics"] for run in runs)]
+
+
+def two_stage_groups(groups: Sequence[Group]) -> list[Group]:
+    """Return the methods whose first run kept masks."""
+    return [group for group in groups if (group.runs[0].folder / "masks.npz").is_file()]
+
+
+def classes_of(runs: Sequence[Run]) -> list[str]:
     classes = [list(run.results.get("classes", [])) for run in runs]
     for run, found in zip(runs, classes, strict=True):
         if found != classes[0]:
@@ -117,7 +126,7 @@ def _classes(runs: Sequence[Run]) -> list[str]:
     return classes[0]
 
 
-def _table(
+def method_table(
     groups: Sequence[Group], names: Sequence[str], entries: Entries, differences: Differences
 ) -> Iterator[dict[str, Any]]:
     """Yield a row for each method, and below each but the first its differences to the first."""
@@ -148,7 +157,7 @@ def _counts(runs: Sequence[Run], classes: Sequence[str]) -> str:
     return "Test images: " + ", ".join(f"{found[0][name]} {name.replace('_', ' ')}" for name in classes) + "."
 
 
-def _by_grade(groups: Sequence[Group], classes: Sequence[str], entries: Entries) -> Iterator[dict[str, Any]]:
+def grade_table(groups: Sequence[Group], classes: Sequence[str], entries: Entries) -> Iterator[dict[str, Any]]:
     """Yield for each grade and method its recall, PPV, NPV and F1, against all other grades."""
     for name in classes:
         for group in groups:
@@ -184,7 +193,7 @@ def class_counter(classes: Sequence[str]) -> Counter:
     return of_run
 
 
-def _confusions(groups: Sequence[Group]) -> dict[str, NDArray[np.float64]]:
+def confusions(groups: Sequence[Group]) -> dict[str, NDArray[np.float64]]:
     return {
         group.label: np.sum([run.results["confusion"] for run in group.runs], axis=0).astype(np.float64)
         for group in groups
@@ -209,6 +218,13 @@ def _masks(run: Run) -> dict[str, NDArray[np.float32]]:
 
 
 def _pictures(groups: Sequence[Group], classes: Sequence[str], prepared: PreparedSet) -> Iterator[dict[str, Any]]:
+    """Yield what the template shows of ``clear_cases``."""
+    for grade in clear_cases(groups, classes, prepared):
+        images = [{**image, "tiles": page.tiles(image["tiles"])} for image in grade["images"]]
+        yield {**grade, "images": images}
+
+
+def clear_cases(groups: Sequence[Group], classes: Sequence[str], prepared: PreparedSet) -> Iterator[dict[str, Any]]:
     """Yield for each grade the images the first method is most certain of, with every method's mask and region."""
     first = groups[0].runs[0]
     masks = {group.label: _masks(group.runs[0]) for group in groups}
@@ -229,7 +245,7 @@ def _pictures(groups: Sequence[Group], classes: Sequence[str], prepared: Prepare
                 if image_id in found
             }
             outlines = (prepared.lesion_mask(image_id, DISC), prepared.lesion_mask(image_id, CUP))
-            tiles = page.tiles(figures.panel_tiles(pixels, large, *outlines))
+            tiles = figures.panel_tiles(pixels, large, *outlines)
             text = f"{image_id}: {'; '.join(_said(group, str(image_id), classes, len(groups) > 1) for group in groups)}"
             shown.append({"image_id": image_id, "text": text, "tiles": tiles})
         yield {"name": name.replace("_", " ").capitalize(), "images": shown}

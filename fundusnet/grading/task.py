@@ -30,6 +30,7 @@ from fundusnet.fitting.processes import Fit
 from fundusnet.grading.datamodule import GradingDataModule
 from fundusnet.grading.masks import write_masks
 from fundusnet.grading.panels import validation_panels as validation_panels
+from fundusnet.grading.paper import write_paper as write_paper
 from fundusnet.grading.report import write_report as write_report
 from fundusnet.grading.scoring import score, write_results
 from fundusnet.grading.stage import RankingStage, load_stage

@@ -17,7 +17,7 @@ def run_of(checkpoint: Path) -> dict[str, Any] | None:
 
     Returns:
         ``folder``, ``name``, ``source``, ``seed``; of the images it was scored on ``split``, ``images``,
-        ``patients`` and ``without_patient``; and ``metrics``: name → ``value`` and ``ci95``, for several findings of each.
+        ``patients`` and ``without_patient``; and ``metrics``: name → ``value`` and ``ci95``.
     """
     folder = checkpoint.resolve().parent.parent
     try:

@@ -149,6 +149,18 @@ def test_a_page_compares_runs_of_one_task(prepared: Path, tmp_path: Path) -> Non
         report(cfg)
 
 
+def test_a_paper_is_a_folder(prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fundusnet.evaluation.paper.DPI", 50)  # quick
+    run = made(tmp_path / "a", prepared, "two-stage ranking", wrong=[0], two_stage=True)
+    with pytest.raises(UserError, match=r"output=.*paper\.html is to be a folder with format=paper"):
+        report(compose([f"runs={run}", "format=paper", f"output={tmp_path}/paper.html"], "report"))
+    folder = report(compose([f"runs={run}", "format=paper", f"output={tmp_path}/paper"], "report"))
+    assert (folder / "tables" / "table1.csv").read_text().startswith("method,Accuracy,Recall of normal,")
+    names = {file.stem for file in (folder / "figures").glob("*.pdf")}
+    assert {"fig2_normal_1", "fig3_confusion_matrices", "fig4_losses_1", "roc_above_normal"} <= names
+    assert "graded as normal, suspicious, glaucoma" in (folder / "methods.md").read_text()
+
+
 def test_a_flat_mask_has_as_much_energy_inside_as_the_outline_covers() -> None:
     outline = np.zeros((8, 8), dtype=bool)
     outline[:2] = True
