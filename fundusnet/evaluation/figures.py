@@ -30,7 +30,7 @@ def panel(tiles: Mapping[str, Pixels], title: str = "", scale: str = "") -> Figu
     figure = Figure(figsize=(2.4 * len(tiles), 2.75 if title else 2.55), dpi=130, layout="constrained")
     for axes, (name, tile) in zip(figure.subplots(1, len(tiles), squeeze=False)[0], tiles.items(), strict=True):
         axes.imshow(tile)
-        axes.set_title(name, fontsize=9)
+        axes.set_title(name.replace(": ", "\n", 1), fontsize=9)  # a method, and below it what it says
         axes.axis("off")
     if scale:
         shades = ListedColormap(palette()[:, :3] / 255)

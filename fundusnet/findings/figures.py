@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 
 from fundusnet.data.regions import Point, region_map
-from fundusnet.evaluation.figures import COLORS, OUTLINE_COLORS, tidy
+from fundusnet.evaluation.figures import OUTLINE_COLORS, line_style, tidy
 from fundusnet.evaluation.overlays import Mask, Pixels, contoured, heatmap, outlined, overlay
 
 REGION_COLOR, LESION_COLOR = OUTLINE_COLORS
@@ -76,12 +76,12 @@ def losses(history: pd.DataFrame) -> Figure:
     names = [name for name in ("loss", "classification", "guidance") if {f"train/{name}", f"val/{name}"} & {*history}]
     figure = Figure(figsize=(3.1 * max(1, len(names)), 2.8), dpi=150)
     for axes, name in zip(figure.subplots(1, max(1, len(names)), squeeze=False)[0], names or ["loss"], strict=True):
-        for stage, color in (("train", COLORS[0]), ("val", COLORS[1])):
+        for number, stage in enumerate(("train", "val")):
             key = f"{stage}/{name}"
             if key in history:
                 known = history[["epoch", key]].dropna()
                 marker = "o" if len(known) < 3 else None
-                axes.plot(known["epoch"], known[key], color=color, linewidth=1.5, marker=marker, label=stage)
+                axes.plot(known["epoch"], known[key], linewidth=1.5, marker=marker, label=stage, **line_style(number))
         axes.set(title=name, xlabel="epoch", ylabel="loss")
         axes.xaxis.get_major_locator().set_params(integer=True)
         if axes.get_legend_handles_labels()[0]:
