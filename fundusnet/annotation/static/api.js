@@ -37,14 +37,18 @@ export function get(path) {
 }
 
 /** Send a change; if the server no longer knows the session or token, renew it once and try again. */
-export async function put(path, body) {
+export async function put(path, body, method = "PUT") {
   try {
-    return await request(path, body);
+    return await request(path, body, method);
   } catch (error) {
     if (!(error instanceof Refused && [401, 403].includes(error.status))) throw error;
     await session();
-    return request(path, body);
+    return request(path, body, method);
   }
+}
+
+export function post(path, body) {
+  return put(path, body, "POST");
 }
 
 export function imagePath(imageId) {
@@ -55,12 +59,12 @@ export function photographPath(imageId, size) {
   return `${imagePath(imageId)}/photograph?size=${size}`;
 }
 
-async function request(path, body = undefined) {
+async function request(path, body = undefined, method = "PUT") {
   const sent = body === undefined ? null : JSON.stringify(body);
   let response;
   try {
     response = await fetch(path, {
-      method: sent === null ? "GET" : "PUT",
+      method: sent === null ? "GET" : method,
       headers: sent === null ? {} : { "Content-Type": "application/json", "X-CSRF-Token": csrf ?? "" },
       body: sent,
       cache: "no-store",

@@ -1,7 +1,11 @@
 /** The links to the other pages, for those who may open them. */
 
+import { showAccount } from "./account.js";
+
 /** info: the session. An adjudicator has no photographs to read, and so no use for the first page. */
-export function showPages({ annotator, pages = [] }) {
+export function showPages(info) {
+  const { annotator, pages = [] } = info;
+  showAccount(info);
   const nav = document.querySelector(".pages");
   nav.hidden = pages.length === 0;
   nav.querySelector('[href="/"]').hidden = annotator.role === "adjudicator";
