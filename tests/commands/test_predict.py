@@ -91,6 +91,8 @@ def test_the_contents_of_the_output_folder(whole: Path) -> None:
     assert len(list((whole / "heatmaps").glob("*.jpg"))) == 24
     record = yaml.safe_load((whole / "prediction.yaml").read_text())
     assert record["state"] == "done" and record["photographs"] == 13 and record["shard"] == "1/1"
+    assert set(table["points"]) == {"none"} and set(table["regions"]) == {""}
+    assert not list((whole / "report").glob("*.regions.svg"))  # nobody knows where they would be
 
 
 def test_predictions_of_the_originals_equal_those_of_the_training(tmp_path: Path) -> None:
@@ -115,6 +117,8 @@ def test_predictions_of_the_originals_equal_those_of_the_training(tmp_path: Path
     assert (same["regions"].isna() == (same["predicted"] == 0)).all()
     points = found[["points", "disc_x", "disc_y", "fovea_x", "fovea_y"]].drop_duplicates()
     assert points.to_numpy().tolist() == [["given", 70, 48, 40, 50]]
+    layers = sorted((tmp_path / "output" / "report").glob("*.regions.svg"))
+    assert len(layers) == 24 and 'cx="70.0" cy="48.0"' in layers[0].read_text()
     assert same["patient_id"].tolist() == own["patient_id"].tolist()
     assert not (found["flags"] == "unchecked").any()  # the training kept its statistics
     assert not (tmp_path / "output" / "heatmaps").exists()
