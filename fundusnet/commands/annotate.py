@@ -17,6 +17,7 @@ from fundusnet.data.manifest import Manifest
 from fundusnet.data.sources import load_source
 from fundusnet.errors import UserError
 from fundusnet.prediction.inputs import find_checkpoint
+from fundusnet.system.workers import cores
 
 if TYPE_CHECKING:
     from fundusnet.annotation.study import Study
@@ -102,12 +103,15 @@ def _suggester(cfg: DictConfig, study: Study) -> Suggester | None:
         if cfg.order == "uncertain":
             raise UserError("order=uncertain needs networks that can be uncertain; add checkpoint=RUN")
         return None
+    import torch
+
     from fundusnet.annotation.suggester import Suggester
     from fundusnet.annotation.suggestions import networks_digest
     from fundusnet.prediction.findings import FindingsPredictor
     from fundusnet.prediction.loading import load
     from fundusnet.prediction.trained_network import sha256_of
 
+    torch.set_num_threads(max(1, cores() // 2))  # the others serve the page
     predictor = load(files)
     if not isinstance(predictor, FindingsPredictor):
         raise UserError(f"checkpoint={files[0]} grades eyes; suggestions need networks for findings")

@@ -82,7 +82,7 @@ def find_regions(
     return ByRegion(shares, means, tuple(NAMES[place] for place in order if enough[place] and shares[place] > 0))
 
 
-@lru_cache(maxsize=32)  # the maps of all findings of a photograph ask for the same
+@lru_cache(maxsize=8)  # the maps of all findings of a photograph ask for the same
 def cells_by_region(shape: tuple[int, int], disc: Point, fovea: Point) -> Floats:
     """The share of each cell that lies in each region, ``(8, h, w)``, read only; the sum over the regions is 1.
 
