@@ -45,7 +45,6 @@ class RecordedSuggestion(BaseModel):
     disc: tuple[float, float] | None
     fovea: tuple[float, float] | None
     points: str
-    reason: str
 
 
 class ShownSuggestion(BaseModel):

@@ -289,7 +289,8 @@ def show_suggestion(image_id: str, state: State, reader: Reader) -> dict[str, An
         return {"state": "none"}
     found = suggester.ask(image_id)
     if found is None:
-        return {"state": "none", "reason": suggester.failed} if suggester.failed else {"state": "waiting"}
+        reason = suggester.why_not(image_id)
+        return {"state": "none", "reason": reason} if reason else {"state": "waiting"}
     return {"state": "ready", "networks": suggester.networks, **found}
 
 

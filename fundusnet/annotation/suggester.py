@@ -62,6 +62,7 @@ class Suggester:
         self._storage, self._photographs, self._findings = storage, photographs, tuple(findings)
         self._open = open_networks
         self._asked: list[str] = []
+        self._unreadable: dict[str, str] = {}
         self._changed = threading.Condition()
         self._ended = False
         self._thread = threading.Thread(target=self._run, name="suggestions", daemon=True)
@@ -94,6 +95,14 @@ class Suggester:
                 self._changed.notify()
         return found
 
+    def why_not(self, image_id: str) -> str:
+        """Why no suggestion for an image can be made; "" if it can.
+
+        A photograph that could not be read may be back, so the reason is given once, and the next question tries again.
+        """
+        with self._changed:
+            return self.failed or self._unreadable.pop(image_id, "")
+
     def close(self) -> None:
         """End the thread; the suggestion that is being made is finished first."""
         with self._changed:
@@ -114,6 +123,9 @@ class Suggester:
                 found = suggest(predictor, self._photographs, row, self._findings)
                 with self._storage.write() as connection:
                     keep_suggestion(connection, image_id, self.networks, found)
+            except Unreadable as error:
+                with self._changed:
+                    self._unreadable[image_id] = str(error)
             except Exception as error:  # the study goes on without suggestions
                 self.failed = " ".join(str(error).split()) or type(error).__name__
                 log.exception("no more suggestions are made")
@@ -139,13 +151,13 @@ def suggest(predictor: FindingsPredictor, photographs: Photographs, row: Any, fi
         photographs: Of the study.
         row: Of the table ``images``.
         findings: What the study can mark; of the networks' findings only these are suggested.
+
+    Raises:
+        Unreadable: The photograph is damaged or missing.
     """
     given = [getattr(row, name) for name in COORDINATES]
     points = (_point(*given[:2]), _point(*given[2:]))
-    try:
-        picture = prepare_photograph(photographs.file(row.path), predictor.specs, points)
-    except Unreadable as error:
-        return Suggestion(reason=str(error))
+    picture = prepare_photograph(photographs.file(row.path), predictor.specs, points)
     result = predictor.result_of(picture)
     known = [name for name in findings if name in result.probability]
     return Suggestion(

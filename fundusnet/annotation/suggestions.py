@@ -34,7 +34,6 @@ class Suggestion:
         disc, fovea: Centres in pixels of the upright photograph; None if unknown.
         points: Where they come from: ``given``, ``localised`` or ``none``.
         uncertainty: How much the networks would learn from this image, 0 to 1 (``uncertainty``).
-        reason: Why there is no suggestion, if the photograph cannot be read; else empty.
     """
 
     findings: dict[str, list[str]] = field(default_factory=dict)
@@ -43,7 +42,6 @@ class Suggestion:
     fovea: Point | None = None
     points: str = "none"
     uncertainty: float = 0.0
-    reason: str = ""
 
     def content(self) -> dict[str, Any]:
         """The JSON values that are stored besides the uncertainty, and that the page gets."""
@@ -53,7 +51,6 @@ class Suggestion:
             "disc": list(self.disc) if self.disc else None,
             "fovea": list(self.fovea) if self.fovea else None,
             "points": self.points,
-            "reason": self.reason,
         }
 
 
