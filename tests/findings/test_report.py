@@ -15,6 +15,7 @@ from pages import row_of, rows_under
 from PIL import Image
 
 from fundusnet.data.prepare import prepare
+from fundusnet.data.regions import REGIONS
 from fundusnet.data.sources import load_source
 from fundusnet.errors import UserError
 from fundusnet.evaluation.groups import group_differences, group_runs
@@ -187,3 +188,30 @@ def test_pictures_of_every_outcome_come_from_the_prepared_set(tmp_path: Path) ->
 )
 def test_unknown_patients_are_not_counted_as_known_ones(unknown: int, words: str) -> None:
     assert describe_images({"n_images": 7, "n_patients": 5, "n_without_patient": unknown}) == words
+
+
+def test_markdown_has_the_auroc_of_each_region(tmp_path: Path) -> None:
+    run = made_up_run(tmp_path / "a", "guided")
+    plain = write_report([run], tmp_path / "plain.md").read_text()
+    assert "each region" not in plain  # of a run that knows no regions
+    rows = pd.read_csv(run / "predictions.csv")
+    where = np.where(np.arange(IMAGES) % 4 == 1, "macula", "macula;temporal")
+    rows["marked_regions"] = np.where(rows["label"] == 1, where, "")
+    rows["regions"] = np.where(rows["predicted"] == 1, "macula", "")
+    for name in REGIONS.values():
+        rows[f"activation_{name}"] = rows["probability"] if name == "macula" else 0.1
+    rows.to_csv(run / "predictions.csv", index=False)
+    results = findings_metrics(rows, n=100)
+    (run / "metrics.json").write_text(json.dumps(results))
+    lines = write_report([run], tmp_path / "report.md").read_text().splitlines()
+    place = lines.index("AUROC in each region:")
+    head, cells = ([cell.strip() for cell in lines[at].strip("|").split("|")] for at in (place + 2, place + 4))
+    macula = results["regions"]["hemorrhage"]["macula"]["auroc"]["value"]
+    assert (
+        macula == results["metrics"]["auroc"]["value"]
+    )  # ranked by the probability, and marked in every present image
+    shown = dict(zip(head, cells, strict=True))
+    assert shown["macula"].startswith(f"{macula:.3f} [") and shown["temporal"].startswith("0.500")
+    assert shown["disc superior"] == "–"
+    (over_all,) = [line for line in lines if line.startswith("| hemorrhage | guided | ")][:1]
+    assert f"{results['metrics']['region_sensitivity']['value']:.3f}" in over_all
