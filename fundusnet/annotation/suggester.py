@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from fundusnet.annotation.photographs import Photographs
-from fundusnet.annotation.storage import Storage, images, suggestions
+from fundusnet.annotation.storage import BusyError, DiskFullError, Storage, images, suggestions
 from fundusnet.annotation.suggestions import (
     Point,
     Suggestion,
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from fundusnet.prediction.findings import FindingsPredictor
 
 log = logging.getLogger(__name__)
+
+PAUSE = 5.0  # seconds before a database that was busy is tried again
 
 
 class Suggester:
@@ -123,6 +125,10 @@ class Suggester:
                 found = suggest(predictor, self._photographs, row, self._findings)
                 with self._storage.write() as connection:
                     keep_suggestion(connection, image_id, self.networks, found)
+            except (BusyError, DiskFullError):  # the same may work a moment later
+                with self._changed:
+                    self._ahead.append(image_id)
+                    self._changed.wait(PAUSE)
             except Unreadable as error:
                 with self._changed:
                     self._unreadable[image_id] = str(error)

@@ -20,7 +20,7 @@ from studies import Page, answer, client_of, link_of, open_study
 from fundusnet.annotation.adjudication import overview
 from fundusnet.annotation.manifest_import import import_readings
 from fundusnet.annotation.record import read_record
-from fundusnet.annotation.storage import suggestions
+from fundusnet.annotation.storage import BusyError, suggestions
 from fundusnet.annotation.study import Study
 from fundusnet.annotation.study_export import export_study
 from fundusnet.annotation.suggester import Suggester
@@ -211,6 +211,25 @@ def test_a_fault_ends_the_suggestions_and_not_the_study(tmp_path: Path, caplog: 
     assert maker.failed == "out of memory" and "no more suggestions" in caplog.text
     assert maker.ask("a") is None
     maker.close()
+
+
+def test_a_busy_database_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fundusnet.annotation.suggester.PAUSE", 0.01)
+    study, networks = open_study(tmp_path, ["anna"]), Networks()
+    networks.wait.set()
+    write, refused = study.storage.write, iter([True, True, False, False])
+
+    def busy() -> Any:
+        if next(refused):
+            raise BusyError("the database is locked")
+        return write()
+
+    monkeypatch.setattr(study.storage, "write", busy)
+    maker = suggester_of(study, networks)
+    maker.start(["a"])
+    until(lambda: maker.ask("a"))
+    maker.close()
+    assert maker.failed == ""
 
 
 def test_it_is_stored_once_who_was_shown_a_suggestion(tmp_path: Path) -> None:
