@@ -44,6 +44,7 @@ class Augment:
               rotate: 15.0                # degrees, either way
               translate: 0.05             # fraction of each side, either way
               shear: 5.0                  # degrees, either way
+              p: 1.0                      # share of the images it is applied to
             gain:                         # one factor on all grey values: 1 + contrast_limit, so 0.8 to 1.2
               _target_: albumentations.RandomBrightnessContrast
               brightness_limit: 0.0
@@ -59,7 +60,9 @@ class Augment:
                     "fundusnet.data.augment.Warp or albumentations.GaussianBlur"
                 )
         self.names = [name for name, transform in transforms.items() if transform is not None]
-        self._pipeline = A.Compose([transforms[name] for name in self.names])
+        self._steps = [transforms[name] for name in self.names]
+        self._pipeline = A.Compose(self._steps)
+        self._with_points: A.Compose | None = None
 
     def __repr__(self) -> str:
         """The transforms and all their arguments."""
@@ -77,17 +80,39 @@ class Augment:
         Raises:
             UserError: A transform changed size or type of the image.
         """
-        # Without these, every transform draws from a generator of its own, seeded differently in every worker.
-        self._pipeline.set_random_state(rng, random.Random(int(rng.integers(2**63))))
         self._pipeline.set_mask_interpolation(cv2.INTER_LINEAR if masks.dtype == np.float32 else cv2.INTER_NEAREST)
         planes = masks.view(np.uint8) if masks.dtype == np.bool_ else masks
-        moved = self._pipeline(image=image, masks=planes if len(masks) else None)
+        moved = self._apply(self._pipeline, rng, image=image, masks=planes if len(masks) else None)
+        return moved["image"], moved["masks"].view(masks.dtype) if len(masks) else masks
+
+    def with_points(
+        self, image: NDArray[np.uint8], points: NDArray[np.float32], rng: np.random.Generator
+    ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+        """Transform ``image`` (H, W, 3) and ``points`` (P, 2), pixels (x, y), alike, as ``__call__`` does.
+
+        Points may leave the picture; NaN stays NaN.
+
+        Raises:
+            UserError: A transform changed size or type of the image.
+        """
+        if self._with_points is None:  # not in the constructor: albumentations warns where no transform moves points
+            self._with_points = A.Compose(self._steps, keypoint_params=A.KeypointParams("xy", remove_invisible=False))
+        known = np.isfinite(points).all(axis=1)
+        moved = self._apply(self._with_points, rng, image=image, keypoints=points[known])
+        result = np.full_like(points, np.nan)
+        result[known] = np.asarray(moved["keypoints"], dtype=np.float32).reshape(-1, 2)
+        return moved["image"], result
+
+    def _apply(self, pipeline: A.Compose, rng: np.random.Generator, image: NDArray[np.uint8], **drawn: Any) -> Any:
+        # Without these, every transform draws from a generator of its own, seeded differently in every worker.
+        pipeline.set_random_state(rng, random.Random(int(rng.integers(2**63))))
+        moved = pipeline(image=image, **drawn)
         if moved["image"].shape != image.shape or moved["image"].dtype != np.uint8:
             raise UserError(
                 f"data.augment ({', '.join(self.names)}) turns a uint8 image of shape {image.shape} into "
                 f"{moved['image'].dtype} of {moved['image'].shape}; remove the transform that changes size or type"
             )
-        return moved["image"], moved["masks"].view(masks.dtype) if len(masks) else masks
+        return moved
 
 
 class Warp(A.DualTransform):  # type: ignore[misc]  # albumentations is not typed strictly
@@ -105,6 +130,7 @@ class Warp(A.DualTransform):  # type: ignore[misc]  # albumentations is not type
         rotate: Largest rotation either way, degrees, 0 to 180.
         translate: Largest shift either way along each axis, as a fraction of that side, 0 to 1.
         shear: Largest shear angle either way along x, degrees, 0 to 89.
+        p: Share of the images it is applied to; within ``albumentations.OneOf``, how often it is chosen.
 
     Raises:
         UserError: A range is reversed or outside what is possible.
@@ -118,8 +144,9 @@ class Warp(A.DualTransform):  # type: ignore[misc]  # albumentations is not type
         rotate: float = 15.0,
         translate: float = 0.05,
         shear: float = 5.0,
+        p: float = 1.0,
     ) -> None:
-        super().__init__(p=1.0)
+        super().__init__(p=p)
         if len(scale) != 2 or not 0 < scale[0] <= scale[1]:
             raise UserError(f"augment: scale={list(scale)} is not a range of zoom factors; use such as [0.9, 1.1]")
         for name, value, limit in (("rotate", rotate, 180), ("translate", translate, 1), ("shear", shear, 89)):
@@ -148,6 +175,13 @@ class Warp(A.DualTransform):  # type: ignore[misc]  # albumentations is not type
 
     def apply(self, img: NDArray[np.uint8], matrix: NDArray[np.float64], **_: Any) -> NDArray[np.uint8]:
         return np.asarray(cv2.warpAffine(img, matrix, img.shape[1::-1], flags=cv2.INTER_LINEAR), dtype=np.uint8)
+
+    def apply_to_keypoints(
+        self, keypoints: NDArray[np.float32], matrix: NDArray[np.float64], **_: Any
+    ) -> NDArray[np.float32]:
+        moved = keypoints.copy()
+        moved[:, :2] = keypoints[:, :2] @ matrix[:, :2].T + matrix[:, 2]
+        return moved
 
     def apply_to_masks(self, masks: NDArray[_Mask], matrix: NDArray[np.float64], **_: Any) -> NDArray[_Mask]:
         moved = np.zeros_like(masks)

@@ -279,12 +279,8 @@ class FundusDataset(Dataset[Item]):
         self._items: dict[tuple[int, int], Item] = {}
 
     @abstractmethod
-    def read_masks(self, row: int) -> NDArray[Any]:
-        """``(M, S, S)``: what is warped with the image of ``row``, as ``Augment`` takes it; M may be 0."""
-
-    @abstractmethod
-    def make_item(self, row: int, masks: NDArray[Any]) -> Item:
-        """What an item holds besides ``image`` and ``index``, given its masks after augmentation."""
+    def load_item(self, row: int, view: int) -> Item:
+        """The item of a row of the prepared set in one view of it."""
 
     def view(self, epoch: int) -> int:
         """The number of the view of an epoch: 0 is the image as it is."""
@@ -299,13 +295,30 @@ class FundusDataset(Dataset[Item]):
         position, epoch = key if isinstance(key, tuple) else (key, 0)
         row, view = int(self.rows[position]), self.view(epoch)
         if self.features is None:
-            return self._load(row, view)
+            return self.load_item(row, view)
         if (row, view) not in self._items:  # labels and cues of a view are as good as its features when it returns
-            self._items[row, view] = {name: value for name, value in self._load(row, view).items() if name != "image"}
+            loaded = self.load_item(row, view)
+            self._items[row, view] = {name: value for name, value in loaded.items() if name != "image"}
         return {**self._items[row, view], **self.features.read(row, view)}
 
-    def _load(self, row: int, view: int) -> Item:
+    def generator(self, row: int, view: int) -> np.random.Generator:
+        """The random numbers that augment ``row`` in ``view``."""
+        return np.random.default_rng((self.seed, view - 1, row))
+
+
+class MaskedDataset(FundusDataset):
+    """Images with masks that are warped as they are."""
+
+    @abstractmethod
+    def read_masks(self, row: int) -> NDArray[Any]:
+        """``(M, S, S)``: what is warped with the image of ``row``, as ``Augment`` takes it; M may be 0."""
+
+    @abstractmethod
+    def make_item(self, row: int, masks: NDArray[Any]) -> Item:
+        """What an item holds besides ``image`` and ``index``, given its masks after augmentation."""
+
+    def load_item(self, row: int, view: int) -> Item:
         image, masks = self.prepared.pixels[row], self.read_masks(row)
         if self.augment is not None:
-            image, masks = self.augment(image, masks, np.random.default_rng((self.seed, view - 1, row)))
+            image, masks = self.augment(image, masks, self.generator(row, view))
         return {"image": image, "index": row, **self.make_item(row, masks)}

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from fundusnet.config.ranges import Count, NonNegativeInt
 from fundusnet.data.augment import Augment
-from fundusnet.data.datamodule import FundusDataModule, FundusDataset
+from fundusnet.data.datamodule import FundusDataModule, MaskedDataset
 from fundusnet.data.labels import FindingLabels, finding_labels
 from fundusnet.data.loading import Item
 from fundusnet.data.prepared import PreparedSet
@@ -99,7 +99,7 @@ class FindingsDataModule(FundusDataModule):
         return FindingsDataset(self.prepared, self.labels, rows, self.feature_size, augment, self.seed)
 
 
-class FindingsDataset(FundusDataset):
+class FindingsDataset(MaskedDataset):
     """Photographs with their labels and cues."""
 
     def __init__(

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from fundusnet.config.ranges import Count, NonNegativeInt
 from fundusnet.data.augment import Augment
-from fundusnet.data.datamodule import FundusDataModule, FundusDataset
+from fundusnet.data.datamodule import FundusDataModule, MaskedDataset
 from fundusnet.data.loading import Item
 from fundusnet.data.prepared import PreparedSet
 from fundusnet.data.splits import components
@@ -150,7 +150,7 @@ class GradingDataModule(FundusDataModule):
         return classes
 
 
-class GradingDataset(FundusDataset):
+class GradingDataset(MaskedDataset):
     """Photographs with their grade, and their mask where there is one; a mask goes through the warp of its image."""
 
     def __init__(

@@ -255,3 +255,32 @@ def test_a_float_mask_is_interpolated_as_the_image_is(name: str, seed: int) -> N
     assert np.abs(masks[0] - moved[..., 0]).max() < 2
     assert masks.dtype == np.float32
     assert np.abs(masks[0] - np.rint(masks[0])).max() > 0.1  # and not moved by nearest neighbours
+
+
+@pytest.mark.parametrize("name", [*pipelines(), "d4"])
+def test_points_move_with_what_is_drawn_at_them(name: str) -> None:
+    """The independent reference is a mask with a spot at the point, whose centre of mass is where the spot went."""
+    augment = Augment({"d4": A.D4()}) if name == "d4" else pipelines()[name]
+    side, at = 129, np.array([[50, 70], [88, 61]], dtype=np.float32)
+    image = picture(side=side)[0]
+    spots = np.zeros((2, side, side), dtype=np.float32)
+    for spot, (x, y) in zip(spots, at.astype(int), strict=True):
+        spot[y - 3 : y + 4, x - 3 : x + 4] = 1
+    for seed in range(8):
+        with_masks, moved_spots = augment(image, spots, np.random.default_rng(seed))
+        with_points, moved = augment.with_points(image, at, np.random.default_rng(seed))
+        assert np.array_equal(with_masks, with_points), "points change nothing else"
+        for spot, point in zip(moved_spots, moved, strict=True):
+            inside = (point > 12).all() and (point < side - 13).all()
+            if inside:
+                total = spot.sum()
+                centre = [(spot.sum(axis=axis) * np.arange(side)).sum() / total for axis in (0, 1)]
+                assert np.allclose(point, centre, atol=0.35)
+
+
+def test_unknown_points_stay_unknown_and_others_may_leave_the_picture() -> None:
+    image = picture()[0]
+    shifted = warp(**{**STILL, "scale": (4, 4)})
+    moved = shifted.with_points(image, np.array([[np.nan, np.nan], [1, 1]], dtype=np.float32), np.random.default_rng(0))
+    assert np.isnan(moved[1][0]).all()
+    assert np.allclose(moved[1][1], (16 - 15 * 4, 16 - 15 * 4), atol=1e-3)
