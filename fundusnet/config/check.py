@@ -41,6 +41,7 @@ NAMED = ("callbacks", "logger", "data.augment")
 MONITORS = {
     "findings": ("val/loss", "val/classification", "val/guidance", "val/auroc"),
     "grading": ("val/loss", "val/accuracy"),
+    "landmarks": ("val/loss", "val/error_disc", "val/error_fovea"),
 }
 # Keys with content of any kind: the options of a source, the names of the user's own data.
 FREE = ("data.options", "labels")
@@ -129,7 +130,7 @@ def check_job(cfg: DictConfig, verb: str, hydra: Any) -> None:
 def _task(cfg: DictConfig) -> str:
     task, fits = select(cfg, "task"), select(cfg, "model.task")
     if fits not in TASKS:
-        raise UserError(f"model.task={fits} is not valid; a model file says task: findings or task: grading")
+        raise UserError(f"model.task={fits} is not valid; a model file says task: findings, grading or landmarks")
     if task != fits:
         raise UserError(f"task={task} does not fit the model, which is for {fits}; leave task out and choose a model")
     return str(fits)

@@ -19,6 +19,7 @@ class Data:
     options: dict[str, Any]
     size: Count
     workers: NonNegativeInt | None
+    points: Literal["auto", "given"]
 
 
 @dataclass
@@ -78,6 +79,13 @@ class GradingModel:
 
 
 @dataclass
+class LandmarkModel:
+    """``model`` of landmarks, besides the arguments of ``fundusnet.landmarks.module.LandmarkModule``."""
+
+    task: Literal["landmarks"]
+
+
+@dataclass
 class Evaluation:
     """``evaluation``"""
 
@@ -106,7 +114,7 @@ class Train:
     callbacks: Any
     evaluation: Any
     logger: Any
-    task: Literal["findings", "grading"]
+    task: Literal["findings", "grading", "landmarks"]
     name: str | None
     seed: NonNegativeInt
     run_dir: str | None
@@ -232,6 +240,7 @@ class Predict:
     shard: str | None
     strict: bool
     device: str | int | list[str | int]
+    points: Literal["auto", "given"]
     batch_size: Count
     workers: NonNegativeInt | None
     network: str | None
@@ -276,6 +285,7 @@ class Verb:
 DATAMODULES = {
     "findings": "fundusnet.findings.datamodule.FindingsDataModule",
     "grading": "fundusnet.grading.datamodule.GradingDataModule",
+    "landmarks": "fundusnet.landmarks.datamodule.LandmarkDataModule",
 }
 VERBS = {
     "doctor": Verb(
@@ -360,5 +370,9 @@ TASKS: dict[str, Mapping[str, tuple[str, ...]]] = {
         "model": (f"{__name__}.GradingModel", "fundusnet.grading.stage.RankingStage"),
         "model.mask": (f"{__name__}.Mask",),
         "model.stage1": (f"{__name__}.Stage1",),
+    },
+    "landmarks": {
+        "data": (f"{__name__}.Data", DATAMODULES["landmarks"]),
+        "model": (f"{__name__}.LandmarkModel", "fundusnet.landmarks.module.LandmarkModule"),
     },
 }

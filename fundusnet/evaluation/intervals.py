@@ -245,6 +245,28 @@ def predictive_values(labels: ArrayLike, predicted: ArrayLike) -> dict[str, Stat
     }
 
 
+def median(values: ArrayLike, among: Mask, name: str) -> Statistic:
+    """Return the median of the known (not NaN) ``values`` ``(N,)`` among some images, as ``mean`` does.
+
+    Of an even number of values it is the mean of the middle two.
+    """
+    value = np.asarray(values, dtype=np.float64)
+    known = np.asarray(among & np.isfinite(value))
+    order = np.flatnonzero(known)[np.argsort(value[known], kind="stable")]
+    ordered = value[order]
+
+    def compute(weights: Floats) -> Floats:
+        if not len(order):
+            return np.full(len(weights), np.nan)
+        reached = weights[:, order].cumsum(axis=1)
+        half = reached[:, -1:] / 2
+        lower, upper = (below.sum(axis=1) for below in (reached < half, reached <= half))
+        middle = [ordered[np.minimum(place, len(order) - 1)] for place in (lower, upper)]
+        return np.where(reached[:, -1] > 0, np.mean(middle, axis=0), np.nan)
+
+    return Statistic(compute, {name: known})
+
+
 def ratio(numerator: Floats, denominator: Floats) -> Floats:
     """Return the quotient; NaN where the denominator is zero."""
     quotient = np.full(numerator.shape, np.nan)

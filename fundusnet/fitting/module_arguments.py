@@ -11,7 +11,7 @@ from fundusnet.networks.build import network_spec
 
 
 def module_arguments(model: DictConfig) -> dict[str, Any]:
-    """What the LightningModules of both tasks take: network, loss, optimiser, schedule, memory layout and flips.
+    """What the LightningModules of all tasks take: network, optimiser, schedule, memory layout, loss and flips if any.
 
     Raises:
         UserError: A ``_target_`` cannot be imported, or not be called with these arguments.
@@ -22,8 +22,8 @@ def module_arguments(model: DictConfig) -> dict[str, Any]:
         "network": spec,
         "network_class": own,
         "channels_last": bool(model.channels_last),
-        "flips": bool(model.get("flips", False)),
-        "loss": build(model.loss),
         "optimizer": factory(model.optimizer),
         "schedule": factory(model.schedule) if model.schedule else None,
+        **({"loss": build(model.loss)} if "loss" in model else {}),
+        **({"flips": bool(model.flips)} if "flips" in model else {}),
     }

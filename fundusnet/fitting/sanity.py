@@ -65,6 +65,8 @@ def _lacking(batch: dict[str, Tensor], datamodule: Any) -> list[str]:
             for value, word in words
             if not (label[:, column] == value).any()
         ]
+    if "grade" not in batch:
+        return []
     there = set(torch.unique(batch["grade"]).tolist())
     return [f"picture of grade {name}" for grade, name in enumerate(datamodule.classes) if grade not in there]
 

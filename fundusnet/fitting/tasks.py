@@ -17,7 +17,7 @@ from fundusnet.fitting.processes import Fit
 
 
 class Task(Protocol):
-    """Fulfilled by the modules ``fundusnet.findings.task`` and ``fundusnet.grading.task``.
+    """Fulfilled by the modules ``task`` of ``fundusnet.findings``, ``fundusnet.grading`` and ``fundusnet.landmarks``.
 
     Attributes:
         SYSTEM: What the evaluation needs to know of the task.
@@ -73,7 +73,7 @@ def task_of(cfg: DictConfig) -> Task:
 
 
 def task_named(name: str) -> Task:
-    """The task called ``findings`` or ``grading``.
+    """The task called ``findings``, ``grading`` or ``landmarks``.
 
     Raises:
         UserError: There is no such task.
@@ -86,4 +86,8 @@ def task_named(name: str) -> Task:
         from fundusnet.grading import task as grading
 
         return grading
-    raise UserError(f"unknown task {name}; use findings or grading")
+    if name == "landmarks":
+        from fundusnet.landmarks import task as landmarks
+
+        return landmarks
+    raise UserError(f"unknown task {name}; use findings, grading or landmarks")

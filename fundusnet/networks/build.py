@@ -20,6 +20,7 @@ NETWORKS = {
     "GuidedTimm": "fundusnet.findings.network",
     "InceptionCAM": "fundusnet.findings.network",
     "GradingNetwork": "fundusnet.grading.network",
+    "LandmarkNetwork": "fundusnet.landmarks.network",
 }
 # Names that version 0.1.0 wrote, and the keywords they imply: it normalised for every backbone as for ImageNet.
 OLD_NAMES: dict[str, tuple[str, dict[str, Any]]] = {

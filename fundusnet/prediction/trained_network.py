@@ -98,6 +98,11 @@ def open_network(path: Path, network: type[nn.Module] | None = None) -> TrainedN
     elif task == "grading":
         module = _load_grading(file, content, parameters, network)
         names, thresholds = tuple(_stored(stored, "classes", file)), {}
+    elif task == "landmarks":
+        raise UserError(
+            f"checkpoint {file} finds disc and fovea and neither findings nor grades; load it with "
+            "fundusnet.landmarks.localizer.Localizer.from_run"
+        )
     else:
         raise UserError(f"checkpoint {file} is of the task {task}, which is unknown here; use a newer fundusnet")
     validation = stored.get("validation") or {}

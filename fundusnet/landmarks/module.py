@@ -1,0 +1,135 @@
+"""The localiser as a LightningModule: network, loss, metrics, optimiser."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, cast
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import LRScheduler
+from torchmetrics import MeanMetric
+
+from fundusnet.config.ranges import Positive
+from fundusnet.data.features import stored_features
+from fundusnet.errors import NotFiniteError
+from fundusnet.fitting.optimizers import MakeOptimizer, build_optimizer
+from fundusnet.fitting.schedules import build_schedule
+from fundusnet.landmarks.heatmap import cross_entropy, locate, targets
+from fundusnet.landmarks.points import LANDMARKS
+from fundusnet.networks.build import build_network
+from fundusnet.runs.checkpoints import trained_parameters
+
+Batch = dict[str, Tensor]
+
+
+class LandmarkModule(pl.LightningModule):
+    """Learns where optic disc and fovea are, and whether they are in the picture.
+
+    Args:
+        size: Width and height of the pictures in pixels.
+        network: Plain values: ``name`` of the network's class, and its arguments.
+        channels_last: Memory layout of pictures and weights.
+        sigma: Standard deviation of a point's target, in cells.
+        optimizer: Makes the optimiser of the parameters it is given; only training needs it.
+        schedule: Makes the learning-rate schedule of that optimiser; None = a constant rate.
+        network_class: The class of ``network`` if it is the user's own.
+    """
+
+    def __init__(
+        self,
+        size: int,
+        network: dict[str, Any],
+        channels_last: bool = True,
+        sigma: Positive = 1.0,
+        optimizer: MakeOptimizer | None = None,
+        schedule: Callable[..., LRScheduler] | None = None,
+        network_class: type[nn.Module] | None = None,
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters("size", "network", "channels_last", "sigma")
+        self.size, self.sigma = size, sigma
+        self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
+        self.network = build_network(network, network_class).to(memory_format=self.memory_format)
+        self.make_optimizer, self.make_schedule = optimizer, schedule
+        self.loss_mean = MeanMetric()
+        self.errors = nn.ModuleDict({name: MeanMetric(nan_strategy="ignore") for name in LANDMARKS})
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """Locate both points.
+
+        Args:
+            image: ``(B, 3, S, S)`` uint8 or float in [0, 1].
+
+        Returns:
+            Points of disc and fovea ``(B, 2, 2)`` in pixels of the image, and their confidence ``(B, 2)``.
+        """
+        return self._located(self.network(self._scaled(image)))
+
+    def training_step(self, batch: Batch, batch_index: int) -> Tensor:
+        loss, _ = self._loss(batch, "train")
+        self.log(
+            "train/loss", loss, on_epoch=True, on_step=False, batch_size=len(batch["index"]), prog_bar=True,
+            sync_dist=True,
+        )  # fmt: skip
+        return loss
+
+    def validation_step(self, batch: Batch, batch_index: int) -> None:
+        loss, logits = self._loss(batch, "val")
+        self.loss_mean.update(loss, weight=len(batch["index"]))
+        points, known = self._located(logits)[0], batch["points"]
+        # A fifth of the distance between the two points is a disc radius.
+        radius = (known[:, 0] - known[:, 1]).norm(dim=-1) / 5
+        for number, name in enumerate(LANDMARKS):
+            error = (points[:, number] - known[:, number]).norm(dim=-1) / radius
+            cast(MeanMetric, self.errors[name]).update(error)
+
+    def on_validation_epoch_end(self) -> None:
+        self.log("val/loss", self.loss_mean.compute(), prog_bar=True)
+        self.loss_mean.reset()
+        for name in LANDMARKS:
+            metric = cast(MeanMetric, self.errors[name])
+            self.log(f"val/error_{name}", metric.compute())
+            metric.reset()
+
+    def predict_step(self, batch: Batch, batch_index: int) -> dict[str, Tensor]:
+        points, confidence = self._located(self._logits(batch))
+        return {"points": points.float(), "confidence": confidence.float(), "index": batch["index"]}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["hyper_parameters"] = trained_parameters(checkpoint)
+
+    def configure_optimizers(self) -> Any:
+        assert self.make_optimizer is not None, "a module that was loaded for prediction has no optimiser"
+        optimizer = build_optimizer(self.make_optimizer, self.network)
+        if self.make_schedule is None:
+            return optimizer
+        return {"optimizer": optimizer, "lr_scheduler": build_schedule(self.make_schedule, optimizer, self.trainer)}
+
+    def _loss(self, batch: Batch, split: str) -> tuple[Tensor, Tensor]:
+        logits = self._logits(batch)
+        cells, stride = self._grid(logits)
+        loss = cross_entropy(logits.float(), targets(batch["points"], cells, stride, self.sigma))
+        if not torch.isfinite(loss):
+            raise NotFiniteError(split, float(loss.detach()), batch["index"].tolist())
+        return loss, logits
+
+    def _logits(self, batch: Batch) -> Tensor:
+        features = stored_features(batch)
+        found: Tensor = (
+            self.network(self._scaled(batch["image"])) if features is None else self.network.decide(features)  # type: ignore[operator]
+        )
+        return found
+
+    def _located(self, logits: Tensor) -> tuple[Tensor, Tensor]:
+        return locate(logits.float(), self._grid(logits)[1])
+
+    def _grid(self, logits: Tensor) -> tuple[int, float]:
+        """Cells on each side of the map, and the pixels that one covers."""
+        cells = round((logits.shape[-1] - 1) ** 0.5)
+        return cells, self.size / cells
+
+    def _scaled(self, image: Tensor) -> Tensor:
+        scaled = image.float().div(255) if image.dtype == torch.uint8 else image
+        return scaled.contiguous(memory_format=self.memory_format)
