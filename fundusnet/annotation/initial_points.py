@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fundusnet.data.crop import find_field
+from fundusnet.data.regions import Point, eye_of
 
-Point = tuple[float, float]
 Field = tuple[float, float, float, float]
 
 # Fovea and disc of a right eye, in widths of the field of view from its centre: rounded medians over the 171 IDRiD
@@ -50,16 +50,6 @@ def guess_points(
         return round(min(max(x, 0), size[0]), 1), round(min(max(y, 0), size[1]), 1)
 
     return place(disc), place(fovea)
-
-
-def eye_of(disc: Point, fovea: Point) -> str:
-    """The eye with these points: "right" if the disc is to the right of the fovea in the picture, else "left".
-
-    Examples:
-        >>> eye_of(disc=(80, 50), fovea=(45, 52))
-        'right'
-    """
-    return "right" if disc[0] > fovea[0] else "left"
 
 
 def guess_eye(pixels: NDArray[np.uint8]) -> str | None:

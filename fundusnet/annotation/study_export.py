@@ -14,13 +14,13 @@ from typing import Any
 import pandas as pd
 
 from fundusnet.annotation.export_folder import earlier_export, replace_export, write_marker
-from fundusnet.annotation.initial_points import eye_of
 from fundusnet.annotation.readings import Readings, load_readings, readings_table, reference_points
 from fundusnet.annotation.record import FORMAT, RECORD
 from fundusnet.annotation.study import Study
 from fundusnet.annotation.suggestions import recorded_shown, recorded_suggestions
 from fundusnet.data.decode import Unreadable
 from fundusnet.data.manifest import COORDINATES, READING_COLUMNS, Manifest, images_table, write_manifest
+from fundusnet.data.regions import eye_of
 from fundusnet.errors import UserError
 from fundusnet.system.files import write_json
 from fundusnet.system.shard import link

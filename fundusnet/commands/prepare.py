@@ -16,9 +16,10 @@ from omegaconf import DictConfig, OmegaConf
 
 from fundusnet.config.compose import as_list
 from fundusnet.data.journal import preparation_identity
-from fundusnet.data.manifest import Manifest
+from fundusnet.data.manifest import COORDINATES, Manifest
 from fundusnet.data.merging import finished_parts, merge_parts
 from fundusnet.data.prepare import prepare, prepare_jobs
+from fundusnet.data.prepare_one import Locate
 from fundusnet.data.prepared import PreparedSet, open_prepared
 from fundusnet.data.sources import load_source
 from fundusnet.data.versions import Record, changes, following, newest, source_state
@@ -51,7 +52,7 @@ def prepare_set(cfg: DictConfig, shard: Shard | None = None) -> PreparedSet:
     state = source_state(root) if root.is_dir() else ""
     manifest = load_source(data.source, root, _options(cfg))
     if prepared:
-        jobs = prepare_jobs(manifest, Path(), data.size)
+        jobs = prepare_jobs(manifest, Path(), data.size, locator(cfg, manifest))
         record = Record(prepared)
         same = prepared.info["identity"] == preparation_identity(manifest, _identity_parameters(cfg, prepared))
         if same and (record.is_current(jobs) or not record or shard):
@@ -67,6 +68,7 @@ def prepare_set(cfg: DictConfig, shard: Shard | None = None) -> PreparedSet:
     else:
         what = f"part {shard} of {data.source}" if shard else data.source
         log.info("preparing %s into %s (first use of these settings)", what, base)
+    locate = locator(cfg, manifest)
     made = prepare(
         manifest,
         base,
@@ -77,9 +79,23 @@ def prepare_set(cfg: DictConfig, shard: Shard | None = None) -> PreparedSet:
         shard=shard,
         earlier=prepared,
         state=state or source_state(root),
+        locate=locate,
     )
     _report(made)
     return made
+
+
+def locator(cfg: DictConfig, manifest: Manifest) -> Locate | None:
+    """What finds the points that ``manifest`` lacks; None where none is missing or nothing needs regions.
+
+    Regions are needed where findings are, as readings or as lesion masks.
+    """
+    needed = cfg.data.points == "auto" and (len(manifest.readings) or len(manifest.lesions))
+    if not needed or not manifest.images[list(COORDINATES)].isna().any(axis=None):
+        return None
+    from fundusnet.landmarks.localizer import locate_in_prepared
+
+    return locate_in_prepared
 
 
 def _open_checked(cfg: DictConfig, folder: Path, shard: Shard | None = None) -> PreparedSet:
@@ -138,6 +154,10 @@ def _report(prepared: PreparedSet) -> None:
     taken = counts.get("taken_over", 0)
     how = f" ({counts['listed'] - taken} anew, {taken} taken over)" if taken else ""
     log.info("prepared %d photographs%s; %s", len(prepared), how, which)
+    if found := counts["localised"]:
+        readings = counts["readings_on_localised"]
+        rest = f"; the regions of {readings} readings rest on them" if readings else ""
+        log.info("disc or fovea found in %d photographs that come without%s", found, rest)
     if flagged := counts["flagged"]:
         log.warning("flagged: %d, see %s", flagged, prepared.folder / "flagged.csv")
 
@@ -211,6 +231,8 @@ def prepared_folder(cfg: DictConfig, shard: Shard | None = None) -> Path:
     if data.folder:
         return Path(data.folder)
     shaping = {"root": str(Path(data.root).resolve()), "options": _options(cfg)}
+    if data.points != "auto":
+        shaping["points"] = data.points
     mark = hashlib.sha256(json.dumps(shaping, sort_keys=True).encode()).hexdigest()[:8]
     part = f".shard-{shard.number}-of-{shard.of}" if shard else ""
     return Path("data", "prepared", f"{data.source}-{data.size}-{mark}{part}")

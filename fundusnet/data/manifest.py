@@ -19,6 +19,9 @@ from fundusnet.errors import UserError
 
 COORDINATES = ("disc_x", "disc_y", "fovea_x", "fovea_y")
 IMAGE_COLUMNS = ("image_id", "path", "patient_id", "eye", "split", *COORDINATES, "grade")
+# What a prepared set knows besides: where its points come from, and prepared pixels per original pixel.
+ORIGIN_COLUMNS = ("disc_origin", "fovea_origin")
+FRAME_COLUMNS = (*ORIGIN_COLUMNS, "scale")
 READING_COLUMNS = ("image_id", "annotator_id", "finding", "regions")
 LESION_COLUMNS = ("image_id", "finding", "path")
 EYES = ("left", "right", "")
@@ -37,7 +40,9 @@ class Manifest:
     Attributes:
         root: Folder that the ``path`` cells are relative to.
         images: One row per photograph (``IMAGE_COLUMNS``); text unknown = "", numbers unknown = NaN; coordinates in
-            the original frame (``fundusnet.data.crop``), in a prepared set in the prepared frame.
+            the original frame (``fundusnet.data.crop``), in a prepared set in the prepared frame. A prepared set has
+            ``FRAME_COLUMNS`` too: the origin of each point (``given``, ``localised`` or another word of its source; ""
+            = unknown point), and the scale of the frame.
         readings: One row per annotator and finding (``READING_COLUMNS``); ``finding`` "" = a normal reading.
         lesions: One row per examined finding (``LESION_COLUMNS``); masks in the frame of the coordinates; ``path`` "" =
             examined and absent.
@@ -60,9 +65,9 @@ def read_manifest(folder: Path | str, classes: tuple[str, ...] = ()) -> Manifest
         UserError: A table is missing or unreadable, or a column or cell is wrong; names file and line.
     """
     root = Path(folder)
-    images = _read_table(root / "images.csv", IMAGE_COLUMNS, required=("image_id", "path"))
+    images = _read_table(root / "images.csv", IMAGE_COLUMNS, required=("image_id", "path"), optional=FRAME_COLUMNS)
     _check_images(images, root / "images.csv")
-    for name in (*COORDINATES, "grade"):
+    for name in (*COORDINATES, "grade", *(each for each in ("scale",) if each in images)):
         images[name] = _parse_numbers(images[name], root / "images.csv", name)
     _check_grades(images["grade"], classes, root / "images.csv")
 
@@ -84,17 +89,20 @@ def write_manifest(manifest: Manifest, folder: Path | str) -> None:
     """Write the tables to ``folder`` (created if missing); readings and lesions without rows are left out."""
     target = Path(folder)
     target.mkdir(parents=True, exist_ok=True)
-    images = manifest.images[list(IMAGE_COLUMNS)].copy()
+    columns = [*IMAGE_COLUMNS, *(name for name in FRAME_COLUMNS if name in manifest.images)]
+    images = manifest.images[columns].copy()
     images["grade"] = images["grade"].astype("Int64")
+    if "scale" in images:  # three decimals are not enough for it
+        images["scale"] = images["scale"].map("{:.6g}".format)
     images.to_csv(target / "images.csv", index=False, float_format="%.3f")
-    tables = (
+    rows = (
         ("readings.csv", manifest.readings, READING_COLUMNS),
         ("lesions.csv", manifest.lesions, LESION_COLUMNS),
     )
-    for name, table, columns in tables:
+    for name, table, table_columns in rows:
         (target / name).unlink(missing_ok=True)  # rows of an earlier manifest must not remain
         if len(table):
-            table[list(columns)].to_csv(target / name, index=False)
+            table[list(table_columns)].to_csv(target / name, index=False)
 
 
 def images_table(rows: list[dict[str, object]]) -> pd.DataFrame:
@@ -107,7 +115,10 @@ def images_table(rows: list[dict[str, object]]) -> pd.DataFrame:
     return table
 
 
-def _read_table(file: Path, columns: tuple[str, ...], required: tuple[str, ...]) -> pd.DataFrame:
+def _read_table(
+    file: Path, columns: tuple[str, ...], required: tuple[str, ...], optional: tuple[str, ...] = ()
+) -> pd.DataFrame:
+    """The cells of ``columns``, and of those ``optional`` ones that the file has, as text."""
     if not file.is_file():
         raise UserError(
             f"{file} is missing: a manifest is a folder with images.csv (columns {', '.join(IMAGE_COLUMNS)})"
@@ -125,7 +136,8 @@ def _read_table(file: Path, columns: tuple[str, ...], required: tuple[str, ...])
         if any(cells):  # spreadsheets export empty rows below the table
             rows.append(dict(zip(header, cells, strict=False)))
             lines.append(line)
-    table = pd.DataFrame(rows, index=lines, columns=list(columns), dtype=str)
+    kept = [*columns, *(name for name in optional if name in header)]
+    table = pd.DataFrame(rows, index=lines, columns=kept, dtype=str)
     return table.fillna("")
 
 

@@ -126,6 +126,9 @@ def _merge_tables(files: Sequence[Path], target: Path) -> None:
             header = source.readline()
             if number == 0:
                 out.write(header)
+                first = header
+            elif header != first:
+                raise UserError(f"{file} and {there[0]} have other columns: prepare all parts with one version")
             shutil.copyfileobj(source, out)
 
 

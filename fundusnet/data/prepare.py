@@ -24,9 +24,10 @@ import yaml
 
 from fundusnet.data.duplicates import HASH_DISTANCE, remove_fingerprints, write_duplicates, write_fingerprints
 from fundusnet.data.journal import Journal, preparation_identity
-from fundusnet.data.manifest import COORDINATES, LESION_COLUMNS, Manifest, write_manifest
-from fundusnet.data.prepare_one import PrepareJob, PrepareResult, prepare_one
+from fundusnet.data.manifest import COORDINATES, LESION_COLUMNS, ORIGIN_COLUMNS, Manifest, write_manifest
+from fundusnet.data.prepare_one import Locate, PrepareJob, PrepareResult, prepare_one
 from fundusnet.data.prepared import PreparedSet, open_prepared
+from fundusnet.data.regions import eye_of
 from fundusnet.data.rows import read_header, write_header
 from fundusnet.data.versions import RECORD, Record
 from fundusnet.errors import UserError
@@ -47,6 +48,7 @@ def prepare(
     shard: Shard | None = None,
     earlier: PreparedSet | None = None,
     state: str = "",
+    locate: Locate | None = None,
 ) -> PreparedSet:
     """Crop every photograph of ``manifest`` to its field of view, resize it to ``size`` pixels and open the result.
 
@@ -60,6 +62,8 @@ def prepare(
             may be empty, if none of its photographs can be read.
         earlier: A set made with the same settings, from which unchanged photographs are taken.
         state: What ``fundusnet.data.versions.source_state`` returned before the tables were read, for the record.
+        locate: Finds disc and fovea where the manifest does not give them; a function of a module, as processes are
+            told its name. None = they stay unknown.
 
     Raises:
         UserError: No photograph can be prepared, there are fewer of them than parts, or ``folder`` is another set.
@@ -80,8 +84,9 @@ def prepare(
         first, end = ((number * len(manifest.images)) // shard.of for number in (shard.number - 1, shard.number))
         manifest = replace(manifest, images=manifest.images.iloc[first:end].reset_index(drop=True))
     partial = target.with_name(target.name + ".partial")
-    jobs = prepare_jobs(manifest, partial, size)
-    with Journal(partial, f"{identity} {shard}" if shard else identity, len(jobs), size) as journal:
+    jobs = prepare_jobs(manifest, partial, size, locate)
+    begun = " ".join([identity, *([str(shard)] if shard else []), *(["points found"] if locate else [])])
+    with Journal(partial, begun, len(jobs), size) as journal:
         taken = 0 if earlier is None else _take_unchanged(jobs, earlier, partial, journal)
         waiting = [job for job in jobs if not journal.holds(job)]
         for result, pixels in track(_run_jobs(waiting, workers), "preparing", total=len(waiting)):
@@ -105,6 +110,7 @@ def prepare(
     pd.DataFrame(rejected, columns=["path", "reason"]).to_csv(partial / "rejected.csv", index=False)
     flagged = [(result.path, flag) for result in results if not result.reason for flag in result.flags]
     pd.DataFrame(flagged, columns=["path", "flag"]).to_csv(partial / "flagged.csv", index=False)
+    localised = (moved.images[list(ORIGIN_COLUMNS)] == "localised").any(axis=1)
     info = {
         "source": source,
         "root": str(manifest.root.resolve()),
@@ -122,6 +128,8 @@ def prepare(
             "duplicate_groups": groups,
             "flagged": len({path for path, _ in flagged}),
             **({"taken_over": taken} if taken else {}),
+            "localised": int(localised.sum()),
+            "readings_on_localised": int(moved.readings["image_id"].isin(moved.images["image_id"][localised]).sum()),
         },
         "versions": _versions(),
     }
@@ -163,7 +171,7 @@ def no_photograph_error(root: Path | str, reasons: Iterable[str]) -> UserError:
     return UserError(f"no photograph under {root} can be prepared ({why}); check the source and its root")
 
 
-def prepare_jobs(manifest: Manifest, partial: Path, size: int) -> list[PrepareJob]:
+def prepare_jobs(manifest: Manifest, partial: Path, size: int, locate: Locate | None = None) -> list[PrepareJob]:
     """The work to be done for each photograph of ``manifest``, in order."""
     masks: dict[str, dict[str, list[str]]] = {}
     rows = zip(manifest.lesions["image_id"], manifest.lesions["finding"], manifest.lesions["path"], strict=True)
@@ -182,6 +190,7 @@ def prepare_jobs(manifest: Manifest, partial: Path, size: int) -> list[PrepareJo
             str(partial),
             size,
             manifest.lesion_above,
+            locate,
         )
         for row, (image_id, path) in enumerate(pairs)
     ]
@@ -237,6 +246,17 @@ def _move_manifest(manifest: Manifest, results: list[PrepareResult], kept: list[
     """The tables of the photographs in ``kept``, in the order of the images; points in the prepared frame."""
     images = manifest.images.iloc[kept].reset_index(drop=True)
     images[list(COORDINATES)] = np.array([results[row].points for row in kept], dtype=float).reshape(-1, 4)
+    images["scale"] = [results[row].scale for row in kept]
+    for point, name in enumerate(ORIGIN_COLUMNS):
+        told = images[name] if name in images else pd.Series("", index=images.index)
+        known = images[COORDINATES[2 * point]].notna()
+        localised = pd.Series([results[row].localised[point] for row in kept], index=images.index, dtype=bool)
+        images[name] = told.where(told != "", "given").where(~localised, "localised").where(known, "")
+    points = images[list(COORDINATES)].to_numpy()
+    images["eye"] = [
+        side or ("" if np.isnan(each).any() else eye_of((each[0], each[1]), (each[2], each[3])))
+        for side, each in zip(images["eye"], points, strict=True)
+    ]
     place = pd.Series(range(len(images)), index=images["image_id"])
     readings = manifest.readings[manifest.readings["image_id"].isin(place.index)]
     readings = readings.sort_values("image_id", key=lambda ids: ids.map(place), kind="stable", ignore_index=True)

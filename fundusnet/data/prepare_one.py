@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from fundusnet.data.crop import Box, Frame, crop_square, find_fields
 from fundusnet.data.decode import (
     Mask,
     Photograph,
+    Pixels,
     Unreadable,
     picture_size,
     read_flagged_mask,
@@ -19,6 +21,9 @@ from fundusnet.data.decode import (
     turn_upright,
 )
 from fundusnet.data.regions import is_near
+
+# Finds disc x and y, fovea x and y in a prepared picture; NaN = not found.
+Locate = Callable[[Pixels], tuple[float, float, float, float]]
 
 _SMALLEST = 16  # pixels, of the shorter side of a photograph
 
@@ -35,6 +40,7 @@ class PrepareJob:
         partial: Folder of the set under way.
         size: Side of the prepared frame in pixels.
         lesion_above: Grey level that lesions exceed in the mask files.
+        locate: Finds the points that are unknown; None = they stay unknown.
     """
 
     row: int
@@ -46,6 +52,7 @@ class PrepareJob:
     partial: str
     size: int
     lesion_above: int = 0
+    locate: Locate | None = None
 
 
 @dataclass(frozen=True)
@@ -54,7 +61,9 @@ class PrepareResult:
 
     Attributes:
         reason: Why it was rejected; "" = it was prepared.
-        points: As in ``PrepareJob``, in the prepared frame.
+        points: As in ``PrepareJob``, in the prepared frame, with those that were found.
+        localised: Whether disc and fovea were found.
+        scale: Prepared pixels per original pixel.
         lesions: Finding → mask file relative to ``manifest/``, in the prepared frame; "" = absent.
         rejected_masks: (path, reason) of mask files that cannot be used.
         flags: Names from ``fundusnet.data.decode.FLAGS``, of the photograph and its masks.
@@ -65,6 +74,8 @@ class PrepareResult:
     path: str
     reason: str = ""
     points: tuple[float, ...] = ()
+    localised: tuple[bool, ...] = (False, False)
+    scale: float = float("nan")
     lesions: dict[str, str] = field(default_factory=dict)
     rejected_masks: tuple[tuple[str, str], ...] = ()
     flags: tuple[str, ...] = ()
@@ -78,10 +89,12 @@ def prepare_one(job: PrepareJob) -> tuple[PrepareResult, bytes]:
         pixels, frame = crop_square(photograph, box, job.size)
     except Unreadable as error:
         return PrepareResult(job.row, job.image_id, job.path, str(error)), b""
-    disc, fovea = frame.point(*job.points[:2]), frame.point(*job.points[2:])
+    points, localised = _complete((*frame.point(*job.points[:2]), *frame.point(*job.points[2:])), pixels, job.locate)
     lesions, rejected, of_masks = _move_masks(job, photograph, frame)
     flags = (*photograph.flags, *of_masks)
-    result = PrepareResult(job.row, job.image_id, job.path, "", (*disc, *fovea), lesions, tuple(rejected), flags)
+    result = PrepareResult(
+        job.row, job.image_id, job.path, "", points, localised, frame.scale, lesions, tuple(rejected), flags
+    )
     return result, pixels.tobytes()
 
 
@@ -102,6 +115,19 @@ def read_field(path: Path, size: int) -> tuple[Photograph, Box]:
             more = ("several_fields",) if others or box[2] - box[0] > 1.7 * (box[3] - box[1]) else ()
             return replace(photograph, flags=(*photograph.flags, *more)), box
         reduction = photograph.reduction // 2
+
+
+def _complete(
+    points: tuple[float, float, float, float], pixels: Pixels, locate: Locate | None
+) -> tuple[tuple[float, float, float, float], tuple[bool, bool]]:
+    """The points of a prepared picture, with those that are unknown and can be found, and which these are."""
+    missing = np.isnan(points[0]), np.isnan(points[2])
+    if locate is None or not any(missing):
+        return points, (False, False)
+    found = locate(pixels)
+    disc, fovea = (found[:2] if missing[0] else points[:2]), (found[2:] if missing[1] else points[2:])
+    localised = bool(missing[0] and not np.isnan(disc[0])), bool(missing[1] and not np.isnan(fovea[0]))
+    return (*disc, *fovea), localised
 
 
 def _check_points(points: tuple[float, ...], photograph: Photograph) -> None:

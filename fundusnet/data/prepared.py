@@ -12,7 +12,7 @@ import pandas as pd
 import yaml
 
 from fundusnet.data.decode import Mask, Pixels, Unreadable, read_mask
-from fundusnet.data.manifest import Manifest, read_manifest
+from fundusnet.data.manifest import ORIGIN_COLUMNS, Manifest, read_manifest
 from fundusnet.errors import UserError
 from fundusnet.system.shard import Shard
 
@@ -35,6 +35,19 @@ class PreparedSet:
     info: dict[str, Any]
     duplicate_group: npt.NDArray[np.int64]
     _lesions: dict[tuple[str, str], str] = field(repr=False)
+
+    @property
+    def localised(self) -> npt.NDArray[np.bool_]:
+        """Which of disc and fovea were found by a localiser rather than given, bool ``(N, 2)``."""
+        images = self.manifest.images
+        columns = [images.get(name, pd.Series("", index=images.index)) == "localised" for name in ORIGIN_COLUMNS]
+        return np.stack([column.to_numpy(dtype=bool) for column in columns], axis=1)
+
+    @property
+    def scale(self) -> npt.NDArray[np.float64]:
+        """Prepared pixels per original pixel ``(N,)``; NaN in a set that was made before this was recorded."""
+        images = self.manifest.images
+        return images["scale"].to_numpy(dtype=float) if "scale" in images else np.full(len(images), np.nan)
 
     @property
     def size(self) -> int:

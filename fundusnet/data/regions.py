@@ -114,6 +114,16 @@ def cue_mask(shape: tuple[int, int], disc: Point, fovea: Point, regions: Iterabl
     return paint(shape, disc, fovea, wanted)
 
 
+def eye_of(disc: Point, fovea: Point) -> str:
+    """The eye with these points: "right" if the disc is to the right of the fovea in the picture, else "left".
+
+    Examples:
+        >>> eye_of(disc=(80, 50), fovea=(45, 52))
+        'right'
+    """
+    return "right" if disc[0] > fovea[0] else "left"
+
+
 def region_id(region: str | int) -> int:
     """The id, 1 to 8, of a region given by name or id.
 

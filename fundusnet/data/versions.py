@@ -122,6 +122,8 @@ def result_from(cells: Mapping[str, Any]) -> PrepareResult:
         path=cells["path"],
         reason=cells["reason"],
         points=tuple(cells["points"]),
+        localised=tuple(cells.get("localised", (False, False))),
+        scale=float(cells.get("scale", "nan")),
         lesions=cells["lesions"],
         rejected_masks=tuple((path, reason) for path, reason in cells["rejected_masks"]),
         flags=tuple(cells.get("flags", ())),
@@ -151,4 +153,5 @@ def _rows_of(table: pd.DataFrame, name: str, kept: set[str]) -> list[str]:
 
 
 def _inputs(job: PrepareJob) -> list[Any]:
-    return [job.path, [str(value) for value in job.points], job.masks, job.lesion_above]
+    located = ["points found"] if job.locate else []
+    return [job.path, [str(value) for value in job.points], job.masks, job.lesion_above, *located]
