@@ -7,9 +7,11 @@ import io
 import json
 import threading
 from collections import OrderedDict
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import cv2
@@ -21,6 +23,8 @@ from fundusnet.annotation.initial_points import guess_eye
 from fundusnet.data.crop import find_field
 from fundusnet.data.decode import DAMAGED, Photograph, Unreadable, picture_size, read_photograph
 from fundusnet.data.jpeg import strip_metadata
+from fundusnet.data.regions import eye_of
+from fundusnet.landmarks.points import Landmarks
 from fundusnet.system.files import replacing, write_text
 
 SCREEN_SIDE = 1600
@@ -42,12 +46,14 @@ class Geometry:
         height: Of the upright photograph, in pixels.
         field: Left, top, right, bottom of the field of view in those pixels.
         eye: "left" or "right", guessed from the optic disc; None if that is unclear.
+        points: Disc x and y, fovea x and y that the localiser found, in those pixels; None unless it is sure of both.
     """
 
     width: int
     height: int
     field: tuple[float, float, float, float]
     eye: str | None
+    points: tuple[float, float, float, float] | None = None
 
 
 class PhotographAway(Unreadable):
@@ -57,8 +63,9 @@ class PhotographAway(Unreadable):
 class Photographs:
     """The photographs below one folder, by their paths in the manifest."""
 
-    def __init__(self, root: Path, cache: Path) -> None:
-        """Serve files below ``root`` and cache pictures of screen size in ``cache``."""
+    def __init__(self, root: Path, cache: Path, locate: Callable[[NDArray[np.uint8]], Landmarks] | None = None) -> None:
+        """Serve files below ``root``, cache pictures of screen size in ``cache``, find disc and fovea by ``locate``."""
+        self._locate = locate
         self._root = root.resolve()
         self._cache = cache
         if not (cache / "CACHEDIR.TAG").is_file():
@@ -128,9 +135,7 @@ class Photographs:
                 return geometry
         try:
             found = json.loads((self._cache / f"{key}.json").read_text(encoding="utf-8"))
-            return self._cache_geometry(
-                key, Geometry(found["width"], found["height"], tuple(found["field"]), found["eye"])
-            )
+            return self._cache_geometry(key, _read_geometry(found))
         except (OSError, ValueError, KeyError, TypeError):
             return None
 
@@ -149,7 +154,7 @@ class Photographs:
             reduction = next((power for power in (8, 4, 2) if longest // power >= SCREEN_SIDE), 1)
             photograph = read_photograph(file, reduction)
             screen = _shrink(photograph.pixels, SCREEN_SIDE)
-            geometry = self._cache_geometry(key, _geometry(photograph, screen))
+            geometry = self._cache_geometry(key, _geometry(photograph, screen, self._locate and self._locate(screen)))
             picture = _encode(screen, SCREEN_QUALITY)
         except Unreadable:
             self._check_present(file)
@@ -186,11 +191,25 @@ def _upright_jpeg(file: Path) -> bytes | None:
     return strip_metadata(data)
 
 
-def _geometry(photograph: Photograph, screen: NDArray[np.uint8]) -> Geometry:
+def _read_geometry(found: dict[str, Any]) -> Geometry:
+    points = found.get("points")
+    field = tuple(found["field"])
+    return Geometry(found["width"], found["height"], field, found["eye"], points and tuple(points))
+
+
+def _geometry(photograph: Photograph, screen: NDArray[np.uint8], found: Landmarks | None) -> Geometry:
     left, top, right, bottom = find_field(screen)
     scale = photograph.width / screen.shape[1]
     field = (left * scale, top * scale, right * scale, bottom * scale)
-    return Geometry(photograph.width, photograph.height, field, guess_eye(screen))
+    width, height = photograph.width, photograph.height
+    if found is None or found.disc is None or found.fovea is None:
+        return Geometry(width, height, field, guess_eye(screen))
+    disc, fovea = (
+        # Pixel centres lie half a pixel inside their edges in both pictures.
+        (min(max((each.x + 0.5) * scale - 0.5, 0.0), width), min(max((each.y + 0.5) * scale - 0.5, 0.0), height))
+        for each in (found.disc, found.fovea)
+    )
+    return Geometry(width, height, field, eye_of(disc, fovea), (*disc, *fovea))
 
 
 def _shrink(pixels: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:

@@ -15,7 +15,7 @@ from fundusnet.annotation.access import Person
 from fundusnet.annotation.answers import NO_ANSWER, Answer, check_answer
 from fundusnet.annotation.assignment import reading_order
 from fundusnet.annotation.image_list import list_images
-from fundusnet.annotation.initial_points import Field, Point, guess_points
+from fundusnet.annotation.initial_points import Field, guess_points
 from fundusnet.annotation.photographs import Geometry, PhotographAway, Photographs
 from fundusnet.annotation.roster import assign_images, set_roster, study_seed
 from fundusnet.annotation.storage import (
@@ -34,7 +34,7 @@ from fundusnet.annotation.suggestions import stored_uncertainties, uncertain_ord
 from fundusnet.annotation.tallies import ANSWERED, recount, recount_all
 from fundusnet.data.decode import Unreadable
 from fundusnet.data.manifest import COORDINATES, Manifest
-from fundusnet.data.regions import is_near
+from fundusnet.data.regions import Point, is_near
 from fundusnet.errors import UserError
 
 JSON = dict[str, Any]
@@ -229,6 +229,8 @@ class Study:
         size = (geometry.width, geometry.height)
         if None not in known and is_near((known[0], known[1]), *size) and is_near((known[2], known[3]), *size):
             return described | {"disc": known[:2], "fovea": known[2:], "points": "manifest"}
+        if geometry.points is not None:
+            return described | {"disc": geometry.points[:2], "fovea": geometry.points[2:], "points": "localised"}
         disc, fovea = guess_points(
             (geometry.width, geometry.height), geometry.field, row.eye or geometry.eye or "right", self._points_of(last)
         )

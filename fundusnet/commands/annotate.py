@@ -6,13 +6,16 @@ import hashlib
 import json
 import logging
 import socket
+import threading
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
 from fundusnet.config.compose import as_list
+from fundusnet.data.decode import Pixels
 from fundusnet.data.manifest import Manifest
 from fundusnet.data.sources import load_source
 from fundusnet.errors import UserError
@@ -22,6 +25,7 @@ from fundusnet.system.workers import cores
 if TYPE_CHECKING:
     from fundusnet.annotation.study import Study
     from fundusnet.annotation.suggester import Suggester
+    from fundusnet.landmarks.points import Landmarks
 
 log = logging.getLogger(__name__)
 PATIENCE = 3.0  # seconds that a request waits for a locked database, before the page is told to try again
@@ -89,7 +93,7 @@ def _open(cfg: DictConfig, folder: Path, kind: type[Study]) -> Study:
         folder.mkdir(parents=True, exist_ok=True)
     return kind(
         Storage(cfg.database or f"sqlite:///{file.resolve()}"),
-        Photographs(Path(cfg.data.root), folder / "screen"),
+        Photographs(Path(cfg.data.root), folder / "screen", _locate if cfg.data.points == "auto" else None),
         list(cfg.finding.names),
         cfg.readings_per_image,
         cfg.data.present,
@@ -129,6 +133,13 @@ def _suggester(cfg: DictConfig, study: Study) -> Suggester | None:
     )
     suggester.start([image_id for image_id in study.image_ids() if study.uncertain or suggester.has(image_id)])
     return suggester
+
+
+def _locate(pixels: Pixels) -> Landmarks:
+    """Disc and fovea in a photograph, by the localiser of the package. Importing torch for it takes seconds."""
+    from fundusnet.landmarks.localizer import shipped
+
+    return shipped()(pixels)
 
 
 def _change_access(study: Study, names: list[str], sign_out: list[str]) -> None:
@@ -184,6 +195,8 @@ def _serve(cfg: DictConfig, study: Study, suggester: Suggester | None, *, links:
         app, http=PatientProtocol, log_level="warning", access_log=False, server_header=False, ws="none",
         lifespan="off", timeout_graceful_shutdown=ENDING,
     )  # fmt: skip
+    if cfg.data.points == "auto":  # ready before the first reader has signed in
+        threading.Thread(target=_locate, args=(np.zeros((64, 64, 3), dtype=np.uint8),), daemon=True).start()
     with suppress(KeyboardInterrupt):  # Ctrl-C is the normal way to stop
         uvicorn.Server(config).run(sockets=[listening])
 

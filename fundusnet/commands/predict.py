@@ -167,7 +167,7 @@ def _predictors(cfg: DictConfig) -> list[Predictor[Any, Any]]:
     if not devices:
         raise UserError(f"device={cfg.device} names no device; use auto")
     network = import_network(cfg.network)
-    return [load(as_list(cfg.checkpoint), device, network) for device in devices]
+    return [load(as_list(cfg.checkpoint), device, network, cfg.points) for device in devices]
 
 
 def _check_separate(given: Path, folder: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
@@ -14,6 +15,7 @@ from fundusnet.data.regions import Point
 from fundusnet.evaluation.calibration import at_temperature
 from fundusnet.findings.by_region import NAMES, ByRegion, find_regions, in_cells
 from fundusnet.findings.region_statistics import NAMED, SHARES
+from fundusnet.landmarks.localizer import shipped
 from fundusnet.prediction.eye_points import EyePoints, eye_points
 from fundusnet.prediction.map_geometry import Map, mean_map, warp_to_photograph
 from fundusnet.prediction.output_files import format_number
@@ -77,10 +79,14 @@ class FindingsPredictor(Predictor[FindingsAnswer, FindingsResult]):
         findings: In the order of the networks.
         thresholds: Finding → operating point. Our reading: the mean of those of several networks.
         counts: Finding → number of networks that its probability is averaged over.
+        localizer: Finds disc and fovea where they are not given; None = they stay unknown.
     """
 
-    def __init__(self, networks: Sequence[TrainedNetwork], device: torch.device) -> None:
+    def __init__(
+        self, networks: Sequence[TrainedNetwork], device: torch.device, points: Literal["auto", "given"] = "auto"
+    ) -> None:
         super().__init__(networks, device)
+        self.localizer = shipped(str(device)) if points == "auto" else None
         self.findings = tuple(dict.fromkeys(name for network in networks for name in network.names))
         thresholds = {
             name: [network.thresholds[name] for network in networks if name in network.names] for name in self.findings
@@ -153,7 +159,7 @@ class FindingsPredictor(Predictor[FindingsAnswer, FindingsResult]):
         answers = []
         for i, picture in enumerate(pictures):
             means = [mean_map([cells[i] for cells in maps[name]]) for name in self.findings]
-            points = eye_points(picture)
+            points = eye_points(picture, self.size, self.localizer)
             where = [self._where(each, picture, points) for each in means]
             answers.append(FindingsAnswer(mean[i], mean_calibrated[i], predicted[i], means, points, where))
         return answers

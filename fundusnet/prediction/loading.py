@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import nn
@@ -18,6 +19,7 @@ def load(
     checkpoint: str | Path | Sequence[str | Path],
     device: str | torch.device = "auto",
     network: type[nn.Module] | None = None,
+    points: Literal["auto", "given"] = "auto",
 ) -> FindingsPredictor | GradingPredictor:
     """A predictor from a checkpoint that ``fundusnet train`` wrote, or from several that predict together.
 
@@ -26,6 +28,7 @@ def load(
             findings are used side by side; the probabilities of networks of the same findings are averaged.
         device: auto (the first GPU if there is one), cpu, cuda or cuda:1.
         network: Class of the network, if it is your own; a checkpoint holds names of our classes only.
+        points: Of findings: "auto" finds disc and fovea where they are not given, so that regions are known.
 
     Raises:
         UserError: A checkpoint is missing, damaged, unfinished or of an unknown kind, or they do not fit together.
@@ -38,5 +41,5 @@ def load(
     networks = open_networks(checkpoint, network)
     chosen = named_device(device) if isinstance(device, str) else device
     if networks[0].task == "findings":
-        return FindingsPredictor(networks, chosen)
+        return FindingsPredictor(networks, chosen, points)
     return GradingPredictor(networks, chosen)

@@ -61,7 +61,8 @@ class Server:
     def start(self) -> None:
         """Start it and wait until it answers; new links are added to ``links``."""
         log = self.folder.with_suffix(".log")
-        command = [sys.executable, "-m", "fundusnet", "annotate", f"folder={self.folder}", f"port={self.port}"]
+        command = [sys.executable, "-m", "fundusnet", "annotate", "data.points=given", f"folder={self.folder}"]
+        command += [f"port={self.port}"]
         with log.open("wb") as output:
             self._process = subprocess.Popen([*command, *self.overrides], stdout=output, stderr=subprocess.STDOUT)
         deadline = time.monotonic() + 180

@@ -20,7 +20,7 @@ class Server:
 
     def start(self, port: int = 0) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "fundusnet", "annotate", f"port={port}", *self.words],
+            [sys.executable, "-m", "fundusnet", "annotate", "data.points=given", f"port={port}", *self.words],
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=self.folder,
             env=os.environ | {"PYTHONUNBUFFERED": "1"}, start_new_session=True,
         )  # fmt: skip

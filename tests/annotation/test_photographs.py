@@ -12,11 +12,13 @@ import pytest
 from PIL import ExifTags, Image
 from studies import client_of, open_study, photograph
 
-from fundusnet.annotation.initial_points import eye_of, guess_eye, guess_points
+from fundusnet.annotation.initial_points import guess_eye, guess_points
 from fundusnet.annotation.photographs import Photographs
 from fundusnet.data.decode import Unreadable, read_photograph
 from fundusnet.data.jpeg import strip_metadata
+from fundusnet.data.regions import eye_of
 from fundusnet.data.sources.idrid import load as load_idrid
+from fundusnet.landmarks.points import Landmarks, Point
 
 SECRET = b"secret"
 
@@ -226,3 +228,30 @@ def test_real_originals_lose_only_metadata(real_data: Path) -> None:
         stripped = strip_metadata(data)
         assert stripped is not None
         assert np.array_equal(decoded(stripped), decoded(data))
+
+
+def test_points_that_were_found_are_in_pixels_of_the_photograph(tmp_path: Path) -> None:
+    """They are looked for in the picture of screen size, which is half as large here."""
+    folder = tmp_path / "photographs"
+    folder.mkdir()
+    Image.fromarray(np.full((2400, 3200, 3), 120, np.uint8)).save(folder / "a.png")
+    found = {"both": Landmarks(Point(400.0, 500.0, 0.9), Point(900.0, 510.0, 0.8))}
+    found |= {"one": Landmarks(Point(400.0, 500.0, 0.9), None)}
+    seen = []
+
+    def locate(pixels: np.ndarray) -> Landmarks:
+        seen.append(pixels.shape)
+        return found[which]
+
+    for which in ("both", "one"):
+        photographs = Photographs(folder, tmp_path / which, locate)
+        geometry = photographs.geometry("a.png")
+        assert seen == [(1200, 1600, 3)]
+        seen.clear()
+        again = Photographs(folder, tmp_path / which, locate).geometry("a.png")
+        assert again == geometry and not seen, "it is kept beside the picture"
+        if which == "both":
+            assert geometry.points == pytest.approx((800.5, 1000.5, 1800.5, 1020.5))
+            assert geometry.eye == "left"
+        else:
+            assert geometry.points is None
