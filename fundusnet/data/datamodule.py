@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import logging
 import math
 from abc import abstractmethod
 from collections.abc import Callable
@@ -28,6 +29,8 @@ from fundusnet.errors import UserError
 from fundusnet.system.locks import folder_lock
 from fundusnet.system.progress import track
 from fundusnet.system.workers import cores
+
+log = logging.getLogger(__name__)
 
 
 class FundusDataModule(LightningDataModule):
@@ -155,6 +158,17 @@ class FundusDataModule(LightningDataModule):
                     "data.fractions or seed"
                 )
         return rows
+
+    def scored_split(self) -> str:
+        """The split that a training is scored on: test, or, with a warning, validation if there is no test image."""
+        if len(self.rows["test"]):
+            return "test"
+        log.warning(
+            "there is no test split (data.fractions=%s): the metrics are those of validation, which chose epoch and "
+            "threshold, and are too good",
+            list(self.fractions),
+        )
+        return "val"
 
     def describe_splits(self) -> list[str]:
         """Photographs, patients and classes of each split as lines of a table, for people; after ``setup``."""

@@ -40,7 +40,8 @@ def fit_and_score(cfg: DictConfig, run: Path, fit: Fit) -> dict[str, object]:
     device = choose_device(cfg.trainer.accelerator, cfg.trainer.devices)
     validation = score(module, datamodule, "val", device)
     validation.predictions.to_csv(run / "predictions_val.csv", index=False)
-    chosen = validation if cfg.evaluation.operating_point == "val" else score(module, datamodule, "test", device)
+    on_test = cfg.evaluation.operating_point == "test" and len(datamodule.rows["test"])
+    chosen = score(module, datamodule, "test", device) if on_test else validation
     points = {name: float(point.threshold) for name, point in operating_points(chosen.predictions).items()}
     calibrated = fit_on_validation(finding_tasks(validation.predictions))
     update_metadata(
@@ -54,7 +55,8 @@ def fit_and_score(cfg: DictConfig, run: Path, fit: Fit) -> dict[str, object]:
             **training_appearance(datamodule.prepared.pixels, datamodule.rows["train"]),
         },
     )
-    return write_results(run, module, datamodule, "test", points, cfg.evaluation, device, calibrated)
+    split = datamodule.scored_split()
+    return write_results(run, module, datamodule, split, points, cfg.evaluation, device, calibrated)
 
 
 def trained(

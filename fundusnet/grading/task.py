@@ -71,7 +71,7 @@ def fit_and_score(cfg: DictConfig, run: Path, fit: Fit) -> dict[str, object]:
             **training_appearance(datamodule.prepared.pixels, datamodule.rows["train"]),
         },
     )
-    return write_results(run, module, datamodule, "test", cfg.evaluation, device, chosen)
+    return write_results(run, module, datamodule, datamodule.scored_split(), cfg.evaluation, device, chosen)
 
 
 def trained(

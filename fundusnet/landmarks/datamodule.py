@@ -16,6 +16,7 @@ from fundusnet.data.loading import Item
 from fundusnet.data.manifest import COORDINATES
 from fundusnet.data.prepared import PreparedSet
 from fundusnet.errors import UserError
+from fundusnet.landmarks.points import LANDMARKS
 
 
 class LandmarkDataModule(FundusDataModule):
@@ -69,6 +70,10 @@ class LandmarkDataModule(FundusDataModule):
 
     def check_split(self, split: str, rows: NDArray[np.int64]) -> None:
         """Any image with a point can be learnt from and scored."""
+
+    def count_classes(self, rows: NDArray[np.int64]) -> dict[str, int]:
+        """How many of these rows have each point."""
+        return {name: int(np.isfinite(self.points[rows, k, 0]).sum()) for k, name in enumerate(LANDMARKS)}
 
     def make_dataset(self, rows: NDArray[np.int64], augment: Augment | None) -> LandmarkDataset:
         return LandmarkDataset(self.prepared, self.points, rows, augment, self.seed)

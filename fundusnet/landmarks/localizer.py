@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from fundusnet.data.crop import crop_square, find_field
 from fundusnet.data.decode import Photograph, Pixels, Unreadable
 from fundusnet.errors import UserError
 from fundusnet.landmarks.module import LandmarkModule
-from fundusnet.landmarks.points import Landmarks, Point
+from fundusnet.landmarks.points import LANDMARKS, Landmarks, Point
 from fundusnet.runs.checkpoints import KEY, best_checkpoint, load_checkpoint, load_module
 from fundusnet.system.files import write_json
 
@@ -28,13 +29,15 @@ class Localizer:
 
     Args:
         module: The trained network.
-        threshold: Confidence from which on a point is sure, 0 to 1.
+        thresholds: The confidence from which on disc and fovea are sure, 0 to 1.
         device: Where it computes.
     """
 
-    def __init__(self, module: LandmarkModule, threshold: float, device: torch.device | str = "cpu") -> None:
+    def __init__(
+        self, module: LandmarkModule, thresholds: Mapping[str, float], device: torch.device | str = "cpu"
+    ) -> None:
         self.module = module.to(device).eval()
-        self.threshold = threshold
+        self.thresholds = [float(thresholds[name]) for name in LANDMARKS]
         self.size = module.size
         self.device = torch.device(device)
 
@@ -50,7 +53,7 @@ class Localizer:
         stored = content.get(KEY) or {}
         if stored.get("task") != "landmarks":
             raise UserError(f"{file} is not a localiser of disc and fovea; train one with experiment=landmarks")
-        return cls(load_module(file, LandmarkModule, content), float(stored["threshold"]), device)
+        return cls(load_module(file, LandmarkModule, content), stored["thresholds"], device)
 
     def __call__(self, image: Pixels) -> Landmarks:
         """Locate both points in a photograph.
@@ -90,8 +93,8 @@ class Localizer:
         picture = torch.from_numpy(pixels).to(self.device).permute(2, 0, 1)[None]
         points, confidence = (values[0].cpu().tolist() for values in self.module(picture))
         disc, fovea = (
-            Point(x, y, sure) if sure >= self.threshold else None
-            for (x, y), sure in zip(points, confidence, strict=True)
+            Point(x, y, sure) if sure >= threshold else None
+            for (x, y), sure, threshold in zip(points, confidence, self.thresholds, strict=True)
         )
         return disc, fovea
 

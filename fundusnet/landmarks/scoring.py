@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ def write_results(
     module: LandmarkModule,
     datamodule: LandmarkDataModule,
     split: str,
-    threshold: float,
+    thresholds: Mapping[str, float],
     options: DictConfig,
     device: torch.device,
 ) -> dict[str, Any]:
@@ -40,7 +41,7 @@ def write_results(
         module: The trained localiser.
         datamodule: Its data.
         split: train, val, test or all.
-        threshold: Confidence from which on a point counts as located.
+        thresholds: The confidence from which on each point counts as located.
         options: Those of ``conf/evaluation``.
         device: Where the network computes.
 
@@ -50,13 +51,13 @@ def write_results(
     datamodule.setup("test")
     attributes, resamples = attributes_asked(options, datamodule.prepared), int(options.bootstrap)
     predictions = score(module, datamodule, split, device)
-    predictions["located"] = (predictions["confidence"] >= threshold).astype(int)
+    predictions["located"] = (predictions["confidence"] >= predictions["landmark"].map(dict(thresholds))).astype(int)
     predictions.to_csv(folder / "predictions.csv", index=False)
     return results.write_results(
         folder,
         LANDMARK_SYSTEM,
         by_landmark(predictions),
-        {**landmark_metrics(predictions, split=split, n=resamples), "threshold": threshold},
+        {**landmark_metrics(predictions, split=split, n=resamples), "thresholds": dict(thresholds)},
         attributes=attributes,
         n=resamples,
     )
@@ -112,11 +113,11 @@ def _same_regions(pixels: Pixels, given: list[list[float]], found: list[list[flo
     return float((maps[0] == maps[1])[lit].mean()) if lit.any() else float("nan")
 
 
-def confidence_threshold(predictions: pd.DataFrame) -> float:
-    """Return the confidence from which on points are used, chosen on validation.
+def confidence_thresholds(predictions: pd.DataFrame) -> dict[str, float]:
+    """Return the confidence from which on disc and fovea are used, chosen on validation.
 
-    The lowest that lies above the confidence of every point that is more than a radius off, and at least a half, where
-    it is likelier that the point is there than anything else.
+    The lowest above the confidence of every point that is more than a radius off, and at least a half, where it is
+    likelier that the point is there than anything else.
     """
-    wrong = predictions.loc[predictions["error"] > 1, "confidence"]
-    return float(np.clip(wrong.max() + 1e-6 if len(wrong) else 0.0, 0.5, 0.99))
+    wrong = predictions[predictions["error"] > 1].groupby("landmark")["confidence"].max()
+    return {name: float(np.clip(wrong.get(name, 0.0) + 1e-6, 0.5, 0.99)) for name in LANDMARKS}

@@ -18,8 +18,9 @@ from fundusnet.fitting.processes import Fit
 from fundusnet.landmarks.datamodule import LandmarkDataModule
 from fundusnet.landmarks.figures import with_points
 from fundusnet.landmarks.module import LandmarkModule
+from fundusnet.landmarks.points import LANDMARKS
 from fundusnet.landmarks.report import write_report as write_report
-from fundusnet.landmarks.scoring import confidence_threshold, score, write_results
+from fundusnet.landmarks.scoring import confidence_thresholds, score, write_results
 from fundusnet.landmarks.statistics import LANDMARK_SYSTEM
 from fundusnet.networks.build import network_spec
 from fundusnet.runs.checkpoints import load_module, read_metadata, update_metadata
@@ -35,13 +36,13 @@ def fit_and_score(cfg: DictConfig, run: Path, fit: Fit) -> dict[str, object]:
     best = run / "checkpoints" / "best.ckpt"
     module = load_module(best, LandmarkModule, network=network_spec(cfg.model.network)[1])
     device = choose_device(cfg.trainer.accelerator, cfg.trainer.devices)
-    threshold = 0.5
+    thresholds = dict.fromkeys(LANDMARKS, 0.5)
     if len(datamodule.rows["val"]):
         validation = score(module, datamodule, "val", device)
         validation.to_csv(run / "predictions_val.csv", index=False)
-        threshold = confidence_threshold(validation)
-    update_metadata(best, {"task": "landmarks", "size": datamodule.prepared.size, "threshold": threshold})
-    return write_results(run, module, datamodule, "test", threshold, cfg.evaluation, device)
+        thresholds = confidence_thresholds(validation)
+    update_metadata(best, {"task": "landmarks", "size": datamodule.prepared.size, "thresholds": thresholds})
+    return write_results(run, module, datamodule, datamodule.scored_split(), thresholds, cfg.evaluation, device)
 
 
 def trained(
@@ -56,9 +57,9 @@ def score_again(
     cfg: DictConfig, run: Path, split: str, folder: Path, module: LandmarkModule, datamodule: LandmarkDataModule
 ) -> dict[str, object]:
     """Score what ``trained`` returned for ``cfg`` and ``run`` on ``split`` into ``folder``."""
-    threshold = float(read_metadata(run / "checkpoints" / "best.ckpt")["threshold"])
+    thresholds = dict(read_metadata(run / "checkpoints" / "best.ckpt")["thresholds"])
     device = choose_device(cfg.trainer.accelerator, cfg.trainer.devices)
-    return write_results(folder, module, datamodule, split, threshold, cfg.evaluation, device)
+    return write_results(folder, module, datamodule, split, thresholds, cfg.evaluation, device)
 
 
 def run_name(cfg: DictConfig) -> str:

@@ -20,7 +20,7 @@ from fundusnet.data.regions import region_map
 from fundusnet.errors import UserError
 from fundusnet.landmarks.datamodule import LandmarkDataModule
 from fundusnet.landmarks.localizer import Localizer
-from fundusnet.landmarks.scoring import _same_regions, confidence_threshold
+from fundusnet.landmarks.scoring import _same_regions, confidence_thresholds
 from fundusnet.landmarks.statistics import landmark_metrics
 
 
@@ -83,10 +83,11 @@ def test_regions_agree_where_the_points_do() -> None:
 
 def test_validation_says_from_which_confidence_on_a_point_is_sure(run: Path) -> None:
     content = torch.load(run / "checkpoints" / "best.ckpt", weights_only=True)["fundusnet"]
-    assert content["threshold"] == confidence_threshold(pd.read_csv(run / "predictions_val.csv"))
+    assert content["thresholds"] == confidence_thresholds(pd.read_csv(run / "predictions_val.csv"))
     rows = pd.DataFrame({"error": [0.1, 2.0, 0.3, 1.5], "confidence": [0.9, 0.6, 0.7, 0.8]})
-    assert 0.8 < confidence_threshold(rows) < 0.9
-    assert confidence_threshold(rows[rows["error"] < 1]) == 0.5
+    found = confidence_thresholds(rows.assign(landmark=["disc", "disc", "fovea", "fovea"]))
+    assert 0.6 < found["disc"] < 0.61 and 0.8 < found["fovea"] < 0.81
+    assert confidence_thresholds(rows[rows["error"] < 1].assign(landmark="disc")) == {"disc": 0.5, "fovea": 0.5}
 
 
 def test_a_run_is_evaluated_and_compared(run: Path, tmp_path: Path) -> None:
@@ -104,13 +105,13 @@ def test_a_run_is_a_localiser(run: Path) -> None:
     rows = pd.read_csv(run / "predictions.csv").set_index(["image_id", "landmark"])
     image_id = rows.index[0][0]
     row = list(prepared.manifest.images["image_id"]).index(image_id)
-    localizer.threshold = 0.0
+    localizer.thresholds = [0.0, 0.0]
     found = localizer.in_prepared(np.asarray(prepared.pixels[row]))
     assert found.disc is not None
     assert (found.disc.x, found.disc.y) == pytest.approx(
         tuple(rows.loc[(image_id, "disc"), ["found_x", "found_y"]]), abs=0.01
     )
-    localizer.threshold = 1.1
+    localizer.thresholds = [1.1, 1.1]
     assert localizer.in_prepared(np.asarray(prepared.pixels[row])).disc is None
 
 
