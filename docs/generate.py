@@ -14,6 +14,8 @@ COPIED = {
     "README.md": "index.md",
     "fundusnet/findings/README.md": "methods/findings.md",
     "fundusnet/grading/README.md": "methods/grading.md",
+    "fundusnet/landmarks/README.md": "methods/landmarks.md",
+    "fundusnet/landmarks/MODEL_CARD.md": "methods/localizer.md",
     "benchmarks/README.md": "reference/benchmarks.md",
 }
 PICTURES = ("fundusnet/findings/method.png", "fundusnet/grading/method.png")

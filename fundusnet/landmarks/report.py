@@ -118,15 +118,18 @@ def _losses(history: pd.DataFrame) -> Figure:
 
 
 def _worst(run: Run, target: str, prepared: PreparedSet) -> Iterator[dict[str, Any]]:
-    """Yield the photographs in which a landmark is farthest from where it should be."""
+    """Yield the photographs in which a landmark is farthest from where it should be, three in a row."""
     images = prepared.manifest.images["image_id"]
     row_of = {image_id: row for row, image_id in enumerate(images)}
     rows = run.predictions[target]
     known = rows[rows["image_id"].isin(row_of)].sort_values("error", ascending=False)
+    drawn = {}
     for _, each in known.head(2 * report.pictures_wanted(run)).iterrows():
         image_id = str(each["image_id"])
         both = [other.loc[image_id] for other in run.predictions.values() if image_id in other.index]
         given, found = (np.array([[one[x], one[y]] for one in both]) for x, y in (("x", "y"), ("found_x", "found_y")))
-        drawn = with_points(np.asarray(prepared.pixels[row_of[image_id]]), given, found)
-        text = f"{image_id}, {each['error']:.2f} disc radii, confidence {each['confidence']:.2f}"
-        yield {"image_id": image_id, "text": text, "tiles": page.tiles({"given and found": drawn})}
+        text = f"{image_id}: {each['error']:.2f} disc radii, confidence {each['confidence']:.2f}"
+        drawn[text] = with_points(np.asarray(prepared.pixels[row_of[image_id]]), given, found)
+    tiles = page.tiles(drawn)
+    for start in range(0, len(tiles), 3):
+        yield {"image_id": "", "text": "", "tiles": tiles[start : start + 3]}

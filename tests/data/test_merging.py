@@ -83,6 +83,8 @@ def test_merged_parts_equal_the_complete_set(place: Path, count: int) -> None:
     opened = open_prepared(merged)
     assert opened.duplicate_group.tolist() == [0, 1, 1, -1, -1, -1, 0, -1]
     assert opened.info["counts"] == {
+        "localised": 0,
+        "readings_on_localised": 0,
         "listed": 12, "prepared": 8, "rejected": 4, "rejected_masks": 2, "duplicate_groups": 2, "flagged": 0
     }  # fmt: skip
     assert len(pd.read_csv(merged / "rejected.csv")) == 6 and opened.lesion_mask("i11", "drusen").any()  # type: ignore[union-attr]

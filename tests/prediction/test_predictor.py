@@ -17,6 +17,7 @@ from torch import nn
 import fundusnet
 from fundusnet.data.prepared import PreparedSet
 from fundusnet.data.regions import REGIONS
+from fundusnet.data.sources import load_source
 from fundusnet.errors import UserError
 from fundusnet.findings.by_region import find_regions, in_cells
 from fundusnet.findings.module import GuidedModule
@@ -157,9 +158,28 @@ def test_regions_are_those_of_the_map_and_only_of_what_is_predicted(network: Pat
 
 @pytest.mark.parametrize("points", [(None, None), ((70.0, 48.0), None), ((70.0, 48.0), (70.0, 48.0))])
 def test_without_two_points_there_are_no_regions(network: Path, eyes: PreparedSet, points: Points) -> None:
-    predictor = fundusnet.load(network)
+    predictor = fundusnet.load(network, points="given")
     result = predictor.result_of(prepare_photograph(files_of(eyes)[0], predictor.specs, points))
     assert result.points.origin == "none" and set(result.regions.values()) == set(result.shares.values()) == {None}
+
+
+def test_points_that_are_not_given_are_found(network: Path, tmp_path: Path) -> None:
+    """In a drawn eye with a border, whose truth is known; what is given is not looked for."""
+    manifest = load_source("synthetic", tmp_path / "eyes", {"images": 4, "size": 384, "seed": 3})
+    row = manifest.images.iloc[0]
+    disc, fovea = ((row[f"{name}_x"] + 200, row[f"{name}_y"] + 30) for name in ("disc", "fovea"))
+    picture = np.asarray(Image.open(manifest.root / row["path"]))
+    bordered = np.pad(picture, ((30, 60), (200, 10), (0, 0)))
+    predictor = fundusnet.load(network)
+    result = predictor.predict(bordered)
+    radius = np.hypot(disc[0] - fovea[0], disc[1] - fovea[1]) / 5
+    assert result.points.origin == "localised"
+    assert np.hypot(*np.subtract(result.points.disc, disc)) < radius
+    assert np.hypot(*np.subtract(result.points.fovea, fovea)) < radius
+    assert set(result.regions.values()) != {None}
+    one = predictor.result_of(prepare_photograph(bordered, predictor.specs, ((1.0, 2.0), None)))
+    assert one.points.disc == (1.0, 2.0) and one.points.fovea == result.points.fovea
+    assert fundusnet.load(network, points="given").predict(bordered).points.origin == "none"
 
 
 def test_networks_of_one_finding_are_averaged_and_others_used_side_by_side(place: Path, eyes: PreparedSet) -> None:
