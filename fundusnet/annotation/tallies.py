@@ -11,9 +11,8 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from fundusnet.annotation.initial_points import eye_of
 from fundusnet.annotation.storage import answers, assignments, images, marks, set_setting, setting, tallies
-from fundusnet.data.regions import REGIONS
+from fundusnet.data.regions import REGIONS, eye_of
 
 ANSWERED = ("done", "ungradable")
 APART = 0.25
