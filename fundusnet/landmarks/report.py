@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,29 +15,54 @@ from fundusnet.evaluation import page, report
 from fundusnet.evaluation.figures import COLORS, tidy
 from fundusnet.evaluation.folds import join_folds
 from fundusnet.evaluation.groups import Group, group_differences, group_runs
+from fundusnet.evaluation.methods import Methods, name_methods
+from fundusnet.evaluation.paper import Paper, Table, plain_cell
+from fundusnet.evaluation.paper import write_paper as write
+from fundusnet.evaluation.paper_facts import paper_facts
 from fundusnet.evaluation.report import Differences, Entries
 from fundusnet.evaluation.runs import Run, read_runs
 from fundusnet.evaluation.subgroups import subgroup_tables
 from fundusnet.evaluation.tables import NOT_MEASURED, cell, markdown_cell, markdown_table
+from fundusnet.landmarks.datamodule import given_points
 from fundusnet.landmarks.figures import with_points
+from fundusnet.landmarks.points import LANDMARKS
 from fundusnet.landmarks.statistics import LANDMARK_SYSTEM, METRIC_NAMES, TITLES
 
 
-def write_report(runs: list[Path], output: Path) -> Path:
+def write_report(runs: list[Path], output: Path, reference: str | None = None) -> Path:
     """Write a report on ``runs`` (folders) to the file ``output``, a page or Markdown, and return it.
 
     Raises:
-        UserError: A file is missing, or the suffix of ``output`` is unknown.
+        UserError: A file is missing, the suffix of ``output`` is unknown, or no run is the ``reference``.
     """
     page.check_suffix(output)
-    groups = group_runs(join_folds(read_runs(runs, LANDMARK_SYSTEM)))
+    methods = _read_methods(runs, reference)
+    entries, differences = report.pooled_entries(methods.groups, METRIC_NAMES), group_differences(methods.groups)
+    if output.suffix == ".md":
+        return page.write(_markdown(methods.groups, entries, differences), output)
+    return page.write(_page(methods, entries, differences), output)
+
+
+def write_paper(runs: list[Path], folder: Path, reference: str | None = None) -> Path:
+    """Write the table, loss curves, methods and checklist of ``runs`` to ``folder``; raises as ``write_report``."""
+    groups = _read_methods(runs, reference).groups
     entries, differences = report.pooled_entries(groups, METRIC_NAMES), group_differences(groups)
-    render = _markdown if output.suffix == ".md" else _page
-    return page.write(render(groups, entries, differences), output)
+    head, rows = _table(groups, entries, differences, plain_cell)
+    drawn = {
+        f"losses_{number}": _losses(history)
+        for number, group in enumerate(groups, 1)
+        if not (history := group.runs[0].history).empty
+    }
+    tables = {"metrics": Table("Errors of optic disc and fovea, with 95 % intervals", head, rows)}
+    return write(folder, Paper(tables, drawn, paper_facts(groups, _points_counter)))
 
 
-def _page(groups: Sequence[Group], entries: Entries, differences: Differences) -> str:
-    sections, without_pictures = [], ""
+def _read_methods(runs: list[Path], reference: str | None) -> Methods:
+    return name_methods(group_runs(join_folds(read_runs(runs, LANDMARK_SYSTEM))), reference)
+
+
+def _page(methods: Methods, entries: Entries, differences: Differences) -> str:
+    groups, sections, without_pictures = methods.groups, [], ""
     for name in groups[0].targets:
         shown = report.first_runs(groups, name)
         first = next(iter(shown.values()))
@@ -62,24 +87,43 @@ def _page(groups: Sequence[Group], entries: Entries, differences: Differences) -
     return page.render(
         "fundusnet.landmarks",
         "report_landmarks.html.j2",
-        **report.shared_values(groups, scores, _validation_score, _losses),
+        **report.shared_values(methods, scores, _validation_score, _losses, _points_counter),
         sections=sections,
         without_pictures=without_pictures,
     )
 
 
+def _points_counter(run: Run) -> Callable[[Sequence[str]], dict[str, int]]:
+    """Return a function from images of the run's prepared set to how many have each point."""
+    prepared, _ = report.prepared_set(run)
+    if prepared is None:
+        return lambda ids: {}
+    points, images = given_points(prepared), prepared.manifest.images["image_id"]
+    known = {image_id: np.isfinite(points[row, :, 0]) for row, image_id in enumerate(images)}
+    return lambda ids: {
+        name: sum(bool(known[image_id][k]) for image_id in ids if image_id in known) for k, name in enumerate(LANDMARKS)
+    }
+
+
 def _markdown(groups: Sequence[Group], entries: Entries, differences: Differences) -> str:
+    images = ", ".join(f"{group.label}: {group.runs[0].results['n_images']} images" for group in groups)
+    return f"{markdown_table(*_table(groups, entries, differences, markdown_cell))}\n{images}.  \n"
+
+
+def _table(
+    groups: Sequence[Group], entries: Entries, differences: Differences, written: Callable[[Any], str]
+) -> tuple[list[str], list[list[str]]]:
+    """Return head and rows of a table: for each landmark the methods, each after the first with its differences."""
     head = ["landmark", "method", *(TITLES[name] for name in METRIC_NAMES)]
     rows = []
     for target in groups[0].targets:
         columns = [list(_cells(groups, target, name, entries, differences)) for name in METRIC_NAMES]
         for number, group in enumerate(groups):
-            rows.append([target, group.label, *(markdown_cell(cells[number]["score"]) for cells in columns)])
+            rows.append([target, group.label, *(written(cells[number]["score"]) for cells in columns)])
             if number:
-                changes = (markdown_cell(cells[number]["difference"]) for cells in columns)
+                changes = (written(cells[number]["difference"]) for cells in columns)
                 rows.append([target, f"difference to {groups[0].label}", *changes])
-    images = ", ".join(f"{group.label}: {group.runs[0].results['n_images']} images" for group in groups)
-    return f"{markdown_table(head, rows)}\n{images}.  \n"
+    return head, rows
 
 
 def _cells(

@@ -14,11 +14,13 @@ from fundusnet.data.decode import Pixels
 from fundusnet.evaluation.figures import panel
 from fundusnet.evaluation.panels import draw_panels
 from fundusnet.fitting.module_arguments import module_arguments
+from fundusnet.fitting.needs import PlannedFit
 from fundusnet.fitting.processes import Fit
 from fundusnet.landmarks.datamodule import LandmarkDataModule
 from fundusnet.landmarks.figures import with_points
 from fundusnet.landmarks.module import LandmarkModule
 from fundusnet.landmarks.points import LANDMARKS
+from fundusnet.landmarks.report import write_paper as write_paper
 from fundusnet.landmarks.report import write_report as write_report
 from fundusnet.landmarks.scoring import confidence_thresholds, score, write_results
 from fundusnet.landmarks.statistics import LANDMARK_SYSTEM
@@ -72,8 +74,17 @@ def make_datamodule(cfg: DictConfig) -> LandmarkDataModule:
     return LandmarkDataModule.from_config(cfg, augment=build_augment(cfg.data.augment))
 
 
+def planned_fits(cfg: DictConfig) -> list[PlannedFit]:
+    """The one fit of a run."""
+    return [PlannedFit(_make_module(cfg), int(cfg.trainer.max_epochs))]
+
+
 def make_module(cfg: DictConfig, datamodule: LandmarkDataModule) -> LandmarkModule:
     """The LightningModule of ``cfg``."""
+    return _make_module(cfg)
+
+
+def _make_module(cfg: DictConfig) -> LandmarkModule:
     return LandmarkModule(int(cfg.data.size), sigma=float(cfg.model.sigma), **module_arguments(cfg.model))
 
 

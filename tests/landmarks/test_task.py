@@ -97,6 +97,9 @@ def test_a_run_is_evaluated_and_compared(run: Path, tmp_path: Path) -> None:
     assert np.allclose(again["error"], val["error"], atol=1e-4)
     table = report(compose([f"runs=[{run}]", f"output={tmp_path}/table.md"], "report"))
     assert "Median error, disc radii" in Path(table).read_text()
+    paper = report(compose([f"runs=[{run}]", f"output={tmp_path}/paper", "format=paper"], "report"))
+    written = {path.name for path in Path(paper).rglob("*") if path.is_file()}
+    assert {"metrics.csv", "metrics.tex", "losses_1.pdf", "methods.md"} <= written
 
 
 def test_a_run_is_a_localiser(run: Path) -> None:
