@@ -24,8 +24,11 @@ from fundusnet.system.locks import folder_lock
 
 log = logging.getLogger(__name__)
 
-#: metrics that the end of a training says, of either task
-HEADLINE = ("auroc", "sensitivity", "specificity", "kappa_quadratic", "accuracy", "auroc_macro")
+#: metrics that the end of a training says, of any task
+HEADLINE = (
+    *("auroc", "sensitivity", "specificity", "kappa_quadratic", "accuracy", "auroc_macro"),
+    *("median_error", "within_radius"),
+)
 MOST = 8  # findings that it says them of
 
 
@@ -87,7 +90,7 @@ def headline(metrics: Mapping[str, Any], title: Callable[[str], str]) -> list[st
         title: Maps the name of a metric to what people call it.
     """
     found: Mapping[str, Any] = metrics["metrics"]
-    targets = metrics.get("findings") or ["grade"]
+    targets = metrics.get("findings") or metrics.get("landmarks") or ["grade"]
     lines = []
     for target in targets[:MOST]:
         above = f"{target}/" if len(targets) > 1 else ""
