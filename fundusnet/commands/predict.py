@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from contextlib import closing
 from datetime import datetime
 from importlib.metadata import version
+from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig, OmegaConf
 
 from fundusnet.config.compose import as_list
+from fundusnet.data import dicom
 from fundusnet.errors import UserError
 from fundusnet.prediction.inputs import Entry, digest, find_checkpoint, find_inputs
 from fundusnet.prediction.output_files import (
@@ -38,6 +40,7 @@ from fundusnet.system.shard import Shard
 from fundusnet.system.workers import cores
 
 if TYPE_CHECKING:
+    from fundusnet.prediction.dicom_objects import DicomWriter
     from fundusnet.prediction.heatmaps import HeatmapStyle
     from fundusnet.prediction.page_pictures import PagePictures
     from fundusnet.prediction.predictor import Predictor
@@ -117,7 +120,8 @@ def predict_missing(
     workers = min(cores(), 8) if cfg.workers is None else int(cfg.workers)
     size, specs = int(cfg.batch_size), predictors[0].specs
     drawing = Drawing(folder, root, *_drawn(cfg, predictors[0]))
-    with Pipeline(folder, predictors, drawing, max(workers, 1)) as pipeline, progress_bar() as progress:
+    objects = _objects(folder, predictors[0], root, entries) if cfg.dicom else None
+    with Pipeline(folder, predictors, drawing, max(workers, 1), objects) as pipeline, progress_bar() as progress:
         missing = [entry for entry in entries if not pipeline.is_done(entry)]
         before, start = len(entries) - len(missing), time.monotonic()
         bar = progress.add_task("predicting", total=len(entries), completed=before, remark="")
@@ -155,6 +159,20 @@ def _drawn(cfg: DictConfig, predictor: Predictor[Any, Any]) -> tuple[HeatmapStyl
         levels=levels,
     )
     return style if heatmaps.draw else None, PagePictures(levels) if cfg.report.pictures else None
+
+
+def _objects(folder: Path, predictor: Predictor[Any, Any], root: Path, entries: Sequence[Entry]) -> DicomWriter:
+    """What writes objects of the study of each DICOM photograph; other photographs have none."""
+    from fundusnet.prediction.dicom_objects import FOLDER, DicomWriter
+    from fundusnet.prediction.trained_network import sha256_of
+
+    if find_spec("highdicom") is None:
+        raise UserError("dicom=true needs highdicom; pip install 'fundusnet[dicom]'")
+    if others := sum(not dicom.looks_like_dicom(root / entry.path) for entry in entries):
+        log.warning("dicom=true: %d of %d photographs are not DICOM and get no objects", others, len(entries))
+    checksums = tuple(sha256_of(network.file) for network in predictor.networks)
+    (folder / FOLDER).mkdir(exist_ok=True)
+    return DicomWriter(folder / FOLDER, root, version("fundusnet"), checksums)
 
 
 def _predictors(cfg: DictConfig) -> list[Predictor[Any, Any]]:
@@ -205,6 +223,7 @@ def _record(
         "checkpoints": networks,
         **predictor.describe(),
         "heatmaps": heatmaps,
+        "dicom": bool(cfg.dicom),
         "started": datetime.now().isoformat(sep=" ", timespec="minutes"),
         "versions": {name: version(name) for name in ("fundusnet", "torch")},
     }
@@ -223,8 +242,8 @@ def _check_output(folder: Path, record: dict[str, Any]) -> None:
     elif before.get("digest") != record["digest"]:
         different = "with other photographs, or some have changed since"
     else:
-        for key in ("shard", "heatmaps"):
-            if before.get(key) != record[key]:
-                different = f"with {key}={before.get(key)}"
+        for key in ("shard", "heatmaps", "dicom"):
+            if before.get(key, False) != record[key]:  # older records have no dicom
+                different = f"with {key}={before.get(key, False)}"
     if different:
         raise UserError(f"output={folder} was started {different}; choose another folder")

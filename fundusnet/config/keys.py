@@ -238,6 +238,7 @@ class Predict:
     output: str
     merge: str | list[str] | None
     shard: str | None
+    dicom: bool
     strict: bool
     device: str | int | list[str | int]
     points: Literal["auto", "given"]

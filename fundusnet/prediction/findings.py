@@ -16,6 +16,7 @@ from fundusnet.evaluation.calibration import at_temperature
 from fundusnet.findings.by_region import NAMES, ByRegion, find_regions, in_cells
 from fundusnet.findings.region_statistics import NAMED, SHARES
 from fundusnet.landmarks.localizer import shipped
+from fundusnet.prediction.dicom_objects import Statement
 from fundusnet.prediction.eye_points import EyePoints, eye_points
 from fundusnet.prediction.map_geometry import Map, mean_map, warp_to_photograph
 from fundusnet.prediction.output_files import format_number
@@ -120,6 +121,23 @@ class FindingsPredictor(Predictor[FindingsAnswer, FindingsResult]):
     def points_of(self, answer: FindingsAnswer) -> tuple[Point, Point] | None:
         """Disc and fovea, if both are known."""
         return answer.points.both
+
+    def statements(self, answer: FindingsAnswer, picture: PreparedPhotograph) -> list[Statement]:
+        """Presence, probability, regions and activation map of each finding."""
+        levels = self.levels
+        return [
+            Statement(
+                name,
+                "present" if predicted else "absent",
+                {"probability": float(probability)},
+                warp_to_photograph(cells, picture, self.size),
+                levels[name],
+                tuple(where.regions) if predicted and where is not None else (),
+            )
+            for name, probability, predicted, cells, where in zip(
+                self.findings, answer.probability, answer.predicted, answer.maps, answer.where, strict=True
+            )
+        ]
 
     @property
     def _answer_columns(self) -> tuple[str, ...]:

@@ -16,6 +16,7 @@ from fundusnet.evaluation.calibration import at_temperature
 from fundusnet.grading.ranking import grade_of
 from fundusnet.grading.stage import RankingStage
 from fundusnet.grading.two_stage import TwoStage, first_stage
+from fundusnet.prediction.dicom_objects import Statement
 from fundusnet.prediction.map_geometry import Map, mean_map, warp_to_photograph
 from fundusnet.prediction.output_files import format_number
 from fundusnet.prediction.predictor import Predictor, check_finite, none_if_nan
@@ -101,6 +102,12 @@ class GradingPredictor(Predictor[GradingAnswer, GradingResult]):
     def maps_of(self, answer: GradingAnswer) -> dict[str, Map]:
         """The mask, if the network has maps."""
         return {} if answer.mask is None else {"": answer.mask}
+
+    def statements(self, answer: GradingAnswer, picture: PreparedPhotograph) -> list[Statement]:
+        """The grade, the probabilities of being above each, and the mask if there is one."""
+        mask = None if answer.mask is None else warp_to_photograph(answer.mask, picture, self.size)
+        probabilities = {f"above {name}": float(p) for name, p in zip(self.classes, answer.p.tolist(), strict=False)}
+        return [Statement("grade", self.classes[answer.grade], probabilities, mask)]
 
     @property
     def _answer_columns(self) -> tuple[str, ...]:

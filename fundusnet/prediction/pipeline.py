@@ -11,6 +11,8 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, Self
 
+from fundusnet.data import dicom
+from fundusnet.prediction.dicom_objects import DicomWriter
 from fundusnet.prediction.drawing import Drawing
 from fundusnet.prediction.inputs import Entry
 from fundusnet.prediction.output_files import PREDICTIONS, REJECTED, REJECTED_COLUMNS, ResumableTable
@@ -36,13 +38,21 @@ class Pipeline:
         predictors: The same networks on different devices; each takes the next batch when it is free.
         drawing: What is drawn of each photograph.
         threads: Threads that draw.
+        objects: Writes objects of the study of each DICOM photograph; None writes none.
 
     Attributes:
         written: Photographs whose rows this object has written.
     """
 
-    def __init__(self, folder: Path, predictors: Sequence[Predictor[Any, Any]], drawing: Drawing, threads: int) -> None:
-        self._first, self._draws = predictors[0], drawing
+    def __init__(
+        self,
+        folder: Path,
+        predictors: Sequence[Predictor[Any, Any]],
+        drawing: Drawing,
+        threads: int,
+        objects: DicomWriter | None = None,
+    ) -> None:
+        self._first, self._draws, self._objects = predictors[0], drawing, objects
         self._free: SimpleQueue[Predictor[Any, Any]] = SimpleQueue()
         for predictor in predictors:
             self._free.put(predictor)
@@ -110,4 +120,7 @@ class Pipeline:
             if self._draws:
                 size, maps, points = self._first.size, self._first.maps_of(answer), self._first.points_of(answer)
                 drawings.append(self._drawing.submit(self._draws.write, entry, picture, size, maps, points))
+            if self._objects is not None and dicom.looks_like_dicom(self._objects.root / entry.path):
+                statements = self._first.statements(answer, picture)
+                drawings.append(self._drawing.submit(self._objects.write, entry, statements))
         return _Output(rows, drawings)

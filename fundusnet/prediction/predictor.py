@@ -17,6 +17,7 @@ from torch import Tensor
 from fundusnet.data.decode import Unreadable
 from fundusnet.data.regions import Point
 from fundusnet.errors import UserError
+from fundusnet.prediction.dicom_objects import Statement
 from fundusnet.prediction.inputs import Entry
 from fundusnet.prediction.map_geometry import Map
 from fundusnet.prediction.preparation import InputSpec, PhotographSource, PreparedPhotograph, prepare_photograph
@@ -135,6 +136,10 @@ class Predictor(ABC, Generic[Answer, Result]):
     def points_of(self, answer: Answer) -> tuple[Point, Point] | None:
         """Disc and fovea in pixels of the upright photograph; None if unknown."""
         return None
+
+    @abstractmethod
+    def statements(self, answer: Answer, picture: PreparedPhotograph) -> list[Statement]:
+        """What an answer says of a photograph, for objects of its study."""
 
     @abstractmethod
     def describe(self) -> dict[str, object]:

@@ -15,9 +15,11 @@ from zipfile import ZipFile
 import cv2
 import numpy as np
 import pandas as pd
+import pydicom
 import pytest
 import torch
 import yaml
+from dicom_photographs import photograph
 from graded import CLASSES, graded_set
 from omegaconf import DictConfig
 from pages import row_of, rows_under
@@ -372,3 +374,26 @@ def test_reservations_and_names_that_are_not_utf8_stand_in_the_tables(place: Pat
     rejected = pd.read_csv(folder / "rejected.csv")
     assert rejected.to_numpy().tolist() == [[r"caf\xe9.png", "file name is not UTF-8; rename the file"]]
     assert "several fields" in (folder / "report.html").read_text()
+
+
+def test_dicom_photographs_get_objects_of_their_study_and_others_none(
+    place: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    pixels = cv2.imread(str(place / "eyes" / "raw" / "00.png"))[:, :, ::-1]
+    (tmp_path / "mixed").mkdir()
+    shutil.copy(place / "eyes" / "raw" / "01.png", tmp_path / "mixed")
+    height, width = pixels.shape[:2]
+    source = photograph(tmp_path / "mixed" / "a.dcm", Rows=height, Columns=width, PixelData=pixels.tobytes())
+    words = [f"input={tmp_path}/mixed", "dicom=true"]
+    folder = predict(config(place, tmp_path / "out", *words, f"output={tmp_path}/out"))
+    assert "1 of 2 photographs are not DICOM and get no objects" in caplog.text
+    table = pd.read_csv(folder / "predictions.csv").set_index(["image_id", "finding"])
+    findings = list(table.loc["a"].index)
+    names = sorted(file.name for file in (folder / "dicom").iterdir())
+    assert names == sorted(["a.seg.dcm", "a.sr.dcm", *(f"a.{name}.sc.dcm" for name in findings)])
+    report = pydicom.dcmread(folder / "dicom" / "a.sr.dcm")
+    assert report.StudyInstanceUID == source.StudyInstanceUID
+    said = [float(each.value) for each in report.iterall() if each.keyword == "NumericValue"]
+    np.testing.assert_allclose(said[2:], table.loc["a", "probability"], atol=2e-6)  # after the size of the photograph
+    with pytest.raises(UserError, match="was started with dicom=True"):
+        predict(config(place, tmp_path / "out", words[0], f"output={tmp_path}/out"))
