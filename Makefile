@@ -24,7 +24,8 @@ test-slow: $(READY)  ## the tests that take longer
 	$(TEST) -m slow
 
 docs: $(READY)  ## the site, in outputs/site
-	NO_MKDOCS_2_WARNING=1 DISABLE_MKDOCS_2_WARNING=true $(BIN)/mkdocs build
+	$(BIN)/python docs/generate.py
+	$(BIN)/zensical build --clean --strict --config-file mkdocs.yml
 
 lint: $(READY)  ## style and types
 	$(BIN)/ruff check .

@@ -1,15 +1,15 @@
-"""Generates the pages of the site whose content is elsewhere: README, methods, configuration, code, a notebook."""
+"""Gathers the pages of the site: of docs/, README and methods, and those made from conf/, code and a notebook."""
 
 from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 from posixpath import normpath
 
-import mkdocs_gen_files
-
 ROOT = Path(__file__).resolve().parent.parent
+TARGET = ROOT / "outputs" / "pages"
 COPIED = {
     "README.md": "index.md",
     "fundusnet/findings/README.md": "methods/findings.md",
@@ -68,7 +68,8 @@ def rewrite_links(text: str, page: Path, place: str) -> str:
         target = target_of(found[2], page)
         if target is None:  # a file of the checkout only
             return found[1].strip("![]")
-        return f"{found[1]}({'../' * place.count('/')}{target})"
+        _, hash_sign, anchor = found[2].partition("#")
+        return f"{found[1]}({'../' * place.count('/')}{target}{hash_sign}{anchor})"
 
     return re.sub(r"(\[[^\]]*\])\(([^)\s]+)\)", link, text)
 
@@ -105,20 +106,26 @@ def notebook(file: Path) -> str:
     return "\n\n".join(f"```python\n{text}\n```" if kind == "code" else text for text, kind in texts) + "\n"
 
 
-# Pages of docs/ too: they may link to files outside of it.
-PAGES = {str(page.relative_to(ROOT)): str(page.relative_to(ROOT / "docs")) for page in ROOT.glob("docs/**/*.md")}
-for source, place in {**COPIED, **PAGES}.items():
-    with mkdocs_gen_files.open(place, "w") as page:
-        page.write(rewrite_links((ROOT / source).read_text(), Path(source), place))
-for picture in PICTURES:
-    if (ROOT / picture).is_file():
-        with mkdocs_gen_files.open(f"methods/{picture.split('/')[1]}.png", "wb") as copy:
-            copy.write((ROOT / picture).read_bytes())
-GENERATED = {
-    "reference/configuration.md": configuration(),
-    "reference/python.md": python(),
-    "howto/first_ten_minutes.md": notebook(ROOT / "docs" / "howto" / "first_ten_minutes.ipynb"),
-}
-for place, content in GENERATED.items():
-    with mkdocs_gen_files.open(place, "w") as page:
-        page.write(content)
+def main() -> None:
+    """Write all pages and pictures of the site to ``outputs/pages``."""
+    shutil.rmtree(TARGET, ignore_errors=True)
+    shutil.copytree(ROOT / "docs", TARGET, ignore=shutil.ignore_patterns("*.py", "*.ipynb", "*.md", "figures"))
+    # Pages of docs/ too: they may link to files outside of it.
+    pages = {str(page.relative_to(ROOT)): str(page.relative_to(ROOT / "docs")) for page in ROOT.glob("docs/**/*.md")}
+    texts = {
+        place: rewrite_links((ROOT / source).read_text(), Path(source), place)
+        for source, place in {**COPIED, **pages}.items()
+    }
+    texts["reference/configuration.md"] = configuration()
+    texts["reference/python.md"] = python()
+    texts["howto/first_ten_minutes.md"] = notebook(ROOT / "docs" / "howto" / "first_ten_minutes.ipynb")
+    for place, text in texts.items():
+        file = TARGET / place
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text, encoding="utf-8")
+    for picture in PICTURES:
+        shutil.copy(ROOT / picture, TARGET / "methods" / f"{picture.split('/')[1]}.png")
+
+
+if __name__ == "__main__":
+    main()

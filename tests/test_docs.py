@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -82,15 +83,26 @@ def test_the_notebook_runs(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_site_builds(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path / "site")]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    for page in ("index", "tutorial/index", "methods/findings/index", "reference/python/index"):
-        assert (tmp_path / "site" / f"{page}.html").is_file()
-    reference = (tmp_path / "site" / "reference" / "python" / "index.html").read_text()
+def test_the_site_builds_and_breaks_on_a_broken_link(tmp_path: Path) -> None:
+    copy = tmp_path / "checkout"
+    shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(".git", ".venv", "outputs", "artefacts"))
+    build = [Path(sys.executable).parent / "zensical", "build", "--clean", "--strict", "--config-file", "mkdocs.yml"]
+    environment = {**os.environ, "PYTHONPATH": str(copy)}
+    for command in ([sys.executable, "docs/generate.py"], build):
+        done = subprocess.run(command, cwd=copy, capture_output=True, text=True, env=environment)
+        assert done.returncode == 0, done.stdout + done.stderr
+    site = copy / "outputs" / "site"
+    for page in ("index", "tutorial/index", "methods/findings/index", "reference/python/index", "datasets/csv/index"):
+        assert (site / f"{page}.html").is_file()
+    words = json.dumps(json.loads((site / "search.json").read_text()))
+    assert "guidance_loss" in words and "superotemporal" in words
+    reference = (site / "reference" / "python" / "index.html").read_text()
     assert "guidance_loss" in reference
     assert "auto (the first GPU if there is one), cpu, cuda or cuda:1." in reference  # what a parameter is
+    with (copy / "outputs" / "pages" / "tutorial.md").open("a") as page:
+        page.write("\n[gone](nowhere.md)\n")
+    done = subprocess.run(build, cwd=copy, capture_output=True, text=True, env=environment)
+    assert done.returncode != 0 and "page does not exist" in done.stderr
 
 
 @pytest.mark.slow
