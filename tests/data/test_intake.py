@@ -146,10 +146,10 @@ def test_masks_of_the_same_names_are_not_taken_for_photographs(tmp_path: Path) -
 def test_a_column_of_numbers_is_not_taken_for_the_photographs(tmp_path: Path) -> None:
     """RFMiD: photographs 1.png to 9.png, and columns of 0 and 1 whose cells are such names too."""
     photographs(tmp_path, *(f"{number}.png" for number in range(1, 10)))
-    rows = "".join(f"{number % 2},{number},{number % 3 % 2}\n" for number in range(1, 10))
-    read, columns = understood(tmp_path, f"DR,ID,MH\n{rows}")
-    assert columns["image"] == "ID" and columns.findings == ("DR", "MH") and columns["grade"] is None
-    assert read.findings == {"dr": (5, 4), "mh": (3, 6)}
+    rows = "".join(f"{number % 2},{number},{number % 3 % 2},{number // 9}\n" for number in range(1, 10))
+    read, columns = understood(tmp_path, f"DR,ID,MH,PT\n{rows}")  # PT: parafoveal telangiectasia, not the patient
+    assert columns.one == {"image": "ID"} and columns.findings == ("DR", "MH", "PT")
+    assert read.findings == {"dr": (5, 4), "mh": (3, 6), "pt": (1, 8)}
 
 
 def test_a_table_without_a_header(tmp_path: Path) -> None:

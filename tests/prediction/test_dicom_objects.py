@@ -68,6 +68,8 @@ def test_the_segmentation_is_the_map_at_its_level(written: tuple[Path, pydicom.D
     masks = segmentation.get_pixels_by_source_instance([source.SOPInstanceUID])[0]
     assert masks.shape == (HEIGHT, WIDTH, 2) and not masks[..., 1].any()
     np.testing.assert_array_equal(masks[..., 0].astype(bool), spot() >= 0.6)
+    kinds = {str(each.value) for each in segmentation.iterall() if each.keyword == "ReferencedSOPClassUID"}
+    assert kinds == {str(source.SOPClassUID)}
     first = segmentation.get_segment_description(1)
     assert first.segment_label == "hemorrhage" and first.algorithm_identification.version == "1.2.3"
     assert first.SegmentedPropertyTypeCodeSequence[0].CodingSchemeDesignator == "99FUNDUSNET"
