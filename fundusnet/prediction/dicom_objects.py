@@ -136,7 +136,7 @@ class DicomWriter:
             for number, each in enumerate(drawn, start=1)
         ]
         masks = np.stack([each.mask for each in drawn], axis=-1)
-        single = copy.copy(source)
+        single = copy.deepcopy(source)  # a shallow copy shares its elements
         single.SOPClassUID = SecondaryCaptureImageStorage  # highdicom wants geometry of kinds with several frames
         segmentation = hd.seg.Segmentation(
             source_images=[single],

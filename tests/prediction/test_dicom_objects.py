@@ -11,7 +11,12 @@ import numpy as np
 import pydicom
 import pytest
 from dicom_photographs import HEIGHT, WIDTH, photograph
-from pydicom.uid import ComprehensiveSRStorage, SecondaryCaptureImageStorage, SegmentationStorage
+from pydicom.uid import (
+    ComprehensiveSRStorage,
+    OphthalmicPhotography8BitImageStorage,
+    SecondaryCaptureImageStorage,
+    SegmentationStorage,
+)
 
 from fundusnet.errors import UserError
 from fundusnet.evaluation import overlays
@@ -81,6 +86,8 @@ def test_the_report_says_what_the_networks_say(written: tuple[Path, pydicom.Data
     folder, _ = written
     report = hd.sr.srread(folder / "eye.sr.dcm")
     assert report.ContentTemplateSequence[0].TemplateIdentifier == "1500" and report.VerificationFlag == "UNVERIFIED"
+    kinds = {str(each.value) for each in report.iterall() if each.keyword == "ReferencedSOPClassUID"}
+    assert kinds == {OphthalmicPhotography8BitImageStorage, SegmentationStorage}
     (present,) = report.content.get_planar_roi_measurement_groups()
     segmentation = pydicom.dcmread(folder / "eye.seg.dcm")
     assert present.referenced_segmentation_frame.referenced_sop_instance_uid == segmentation.SOPInstanceUID

@@ -58,7 +58,7 @@ def plain(text: str) -> str:
     """
     split = re.sub(r"(?<=[a-z])(?=[A-Z][a-z])", "_", text)  # imageName
     ascii_text = unicodedata.normalize("NFKD", split).encode("ascii", "ignore").decode() or text
-    return re.sub(r"[^\w]+|_+", "_", ascii_text.lower()).strip("_")
+    return re.sub(r"[\W_]+", "_", ascii_text.lower()).strip("_")
 
 
 def is_unknown(cell: str) -> bool:
