@@ -36,7 +36,8 @@ NO_ANSWER: dict[str, object] = {
 Coordinate = Annotated[float, Field(allow_inf_nan=False)]
 Point = tuple[Coordinate, Coordinate]
 Origin = Literal["guessed", "localised", "placed"]
-"""Where a point comes from: guessed by the page, found by a network, or placed or confirmed by the reader."""
+"""Where a point comes from: guessed from the usual place or the reader's last photograph; found in this photograph by
+a network; or placed by the reader, by moving or by confirming it."""
 Regions = Annotated[list[str], Field(max_length=len(REGIONS))]
 
 
@@ -54,9 +55,9 @@ class Answer(BaseModel):
     comment: Annotated[str, Field(max_length=2000)]
     disc: Annotated[Point, Field(strict=False)] | None
     fovea: Annotated[Point, Field(strict=False)] | None
+    seconds: Annotated[float, Field(ge=0, le=10**7, allow_inf_nan=False)]
     disc_origin: Origin | None = None
     fovea_origin: Origin | None = None
-    seconds: Annotated[float, Field(ge=0, le=10**7, allow_inf_nan=False)]
 
     def content(self) -> dict[str, object]:
         """The JSON values that are stored besides version, state and time."""
@@ -67,9 +68,8 @@ class Answer(BaseModel):
             "comment": self.comment,
             "disc": list(self.disc) if self.disc else None,
             "fovea": list(self.fovea) if self.fovea else None,
-            # A page of 0.1.0 does not say it.
-            "disc_origin": (self.disc_origin or "placed") if self.disc else None,
-            "fovea_origin": (self.fovea_origin or "placed") if self.fovea else None,
+            "disc_origin": self.disc_origin if self.disc else None,
+            "fovea_origin": self.fovea_origin if self.fovea else None,
         }
 
 

@@ -109,7 +109,7 @@ def load_readings(connection: Connection, image_id: str | None = None) -> Readin
             given.setdefault(row.image_id, []).append(answer)
         elif row.shown and row.now not in ANSWERED:
             waiting.add(row.image_id)
-    return Readings(shown, given, frozenset(waiting), _decisions(connection, of(decisions.c.image_id)))
+    return Readings(shown, given, frozenset(waiting), load_decisions(connection, image_id))
 
 
 def readings_table(readings: Readings, *, adjudicated: bool, present: int = 2) -> pd.DataFrame:
@@ -156,6 +156,14 @@ def _known(x: float | None, y: float | None) -> Point | None:
     return None if x is None or y is None else (x, y)
 
 
+def origin_of(content: Mapping[str, Any], name: str) -> str | None:
+    """Where "disc" or "fovea" of an answer comes from: "placed", "localised" or "guessed"; None without the point.
+
+    Answers of 0.1.0 do not say, and count as placed.
+    """
+    return (content.get(f"{name}_origin") or "placed") if content.get(name) else None
+
+
 def _rows(given: Iterable[CurrentAnswer]) -> list[Row]:
     rows: list[Row] = []
     for answer in given:
@@ -178,11 +186,12 @@ def _adjudicated(image_id: str, rows: list[Row], decided: Sequence[CurrentDecisi
     return kept or ([(image_id, names[0], "", "")] if rows else [])
 
 
-def _decisions(connection: Connection, wanted: sa.ColumnElement[bool]) -> dict[tuple[str, str], CurrentDecision]:
+def load_decisions(connection: Connection, image_id: str | None = None) -> dict[tuple[str, str], CurrentDecision]:
+    """(image id, finding) → newest decision, of all images or one."""
     rows = connection.execute(
         sa.select(decisions, annotators.c.name)
         .join(annotators)
-        .where(wanted)
+        .where(sa.true() if image_id is None else decisions.c.image_id == image_id)
         .order_by(decisions.c.image_id, decisions.c.finding, decisions.c.version)
     )
     newest: dict[tuple[str, str], CurrentDecision] = {}

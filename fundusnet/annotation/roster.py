@@ -46,6 +46,22 @@ def set_roster(connection: Connection, roles: Sequence[tuple[str, str]]) -> None
             connection.execute(sa.update(annotators).where(annotators.c.name == name).values(active=True))
 
 
+def changed_roster(connection: Connection, join: Sequence[str], leave: Sequence[str]) -> list[tuple[str, str]]:
+    """(name, role) of those who take part when annotators ``join`` and others ``leave``.
+
+    Raises:
+        UserError: Somebody who is to leave does not take part.
+    """
+    rows = connection.execute(sa.select(annotators).where(annotators.c.active).order_by(annotators.c.id))
+    now = {row.name: row.role for row in rows}
+    if unknown := [name for name in leave if name not in now]:
+        raise UserError(f"leave: {unknown[0]} does not take part in this study; choose from {', '.join(now)}")
+    stay = [
+        (name, role) for name, role in now.items() if name not in leave and (role != "annotator" or name not in join)
+    ]
+    return stay + [(name, "annotator") for name in join]
+
+
 def assign_images(storage: Storage, readings_per_image: int) -> None:
     """Deal the images of the study to those who take part; see ``choose_readers``.
 

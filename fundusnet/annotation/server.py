@@ -25,10 +25,11 @@ from fundusnet.annotation.access import (
     signed_in,
     start_session,
 )
-from fundusnet.annotation.adjudication import adjudication_cases, image_with_readings, overview, save_decision
+from fundusnet.annotation.adjudication import adjudication_cases, image_with_readings, save_decision
 from fundusnet.annotation.answers import REASONS, Answer, Decision
 from fundusnet.annotation.file_work import FileWork
 from fundusnet.annotation.guidelines import PICTURES, guideline_picture, read_guidelines
+from fundusnet.annotation.overview import overview
 from fundusnet.annotation.refusals import add_refusals
 from fundusnet.annotation.request_guard import RequestGuard
 from fundusnet.annotation.static_files import add_static_files
@@ -323,21 +324,21 @@ def show_guideline_picture(name: str, state: State, _: Reader) -> FileResponse:
 
 
 @router.get("/api/overview")
-def show_overview(state: State, _: Adjudicator) -> dict[str, Any]:
+def show_overview(state: State, _: Adjudicator) -> Response:
     """Progress, agreement and open questions of the study."""
-    return overview(state.study)
+    return _json(overview(state.study))
 
 
 @router.get("/api/adjudication")
-def list_cases(state: State, _: Adjudicator) -> list[dict[str, Any]]:
+def list_cases(state: State, _: Adjudicator) -> Response:
     """Findings that are undecided or were decided by an adjudicator."""
-    return adjudication_cases(state.study)
+    return _json(adjudication_cases(state.study))
 
 
 @router.get("/api/adjudication/{image_id}")
-def show_case(image_id: str, state: State, _: Adjudicator) -> dict[str, Any]:
+async def show_case(image_id: str, state: State, _: Adjudicator) -> dict[str, Any]:
     """One image with its readings side by side."""
-    return image_with_readings(state.study, image_id)
+    return await state.files.decode(image_with_readings, state.study, image_id)
 
 
 @router.put("/api/adjudication/{image_id}")

@@ -123,6 +123,7 @@ answers = Table(
     Column("saved", Float, nullable=False),
     UniqueConstraint("annotator_id", "change"),
     Index("ix_answers_saved", "annotator_id", "saved"),
+    Index("ix_answers_newest", "saved"),
 )
 
 # Decisions of adjudicators on one finding of one image; ``present`` is NULL if withdrawn.

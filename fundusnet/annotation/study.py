@@ -15,9 +15,16 @@ from fundusnet.annotation.access import Person
 from fundusnet.annotation.answers import NO_ANSWER, Answer, check_answer
 from fundusnet.annotation.assignment import reading_order
 from fundusnet.annotation.image_list import list_images
-from fundusnet.annotation.initial_points import Field, guess_points
 from fundusnet.annotation.photographs import Geometry, PhotographAway, Photographs
-from fundusnet.annotation.roster import assign_images, set_roster, study_seed
+from fundusnet.annotation.proposed_points import (
+    RECENT,
+    guess_like,
+    manifest_points,
+    proposals,
+    recent_points,
+    with_origins,
+)
+from fundusnet.annotation.roster import assign_images, changed_roster, set_roster, study_seed
 from fundusnet.annotation.storage import (
     BusyError,
     DiskFullError,
@@ -33,11 +40,11 @@ from fundusnet.annotation.storage import (
 from fundusnet.annotation.suggestions import stored_uncertainties, uncertain_order
 from fundusnet.annotation.tallies import ANSWERED, recount, recount_all
 from fundusnet.data.decode import Unreadable
-from fundusnet.data.manifest import COORDINATES, Manifest
-from fundusnet.data.regions import Point, is_near
+from fundusnet.data.manifest import Manifest
 from fundusnet.errors import UserError
 
 JSON = dict[str, Any]
+_ANY_SIZE = (10**9, 10**9)
 
 
 class MissingError(Exception):
@@ -128,6 +135,18 @@ class Study:
         assign_images(self.storage, self.readings_per_image)
         return links
 
+    def change_people(self, join: Sequence[str], leave: Sequence[str]) -> None:
+        """Let annotators join and people leave, while the study is served; images are assigned anew.
+
+        Raises:
+            UserError: A name is invalid, had another role before, or does not take part; or the study has no links.
+        """
+        with self.storage.write() as connection:
+            if setting(connection, "links") is None:
+                raise UserError("this study has no links; start it with annotators=[...]")
+            set_roster(connection, changed_roster(connection, join, leave))
+        assign_images(self.storage, self.readings_per_image)
+
     @property
     def key(self) -> str:
         """A random id of this study; "" before it is started."""
@@ -210,7 +229,7 @@ class Study:
             if connection.scalar(_assigned(reader.id, image_id)) is None:
                 raise MissingError
             answer = _answer(connection, reader.id, image_id)
-            last = _last_points(connection, reader.id, image_id)
+            recent = recent_points(connection, reader.id, image_id, 1)
         geometry = self.photographs.geometry(row.path)
         if (row.width, row.height) != (geometry.width, geometry.height):
             self._keep_size(image_id, geometry)
@@ -224,16 +243,11 @@ class Study:
         }
         if answer["disc"] and answer["fovea"]:
             return described | {"disc": answer["disc"], "fovea": answer["fovea"], "points": "answer"}
-        known = [getattr(row, name) for name in COORDINATES]
-        # ``prepare`` rejects photographs with points outside them, so those have to be placed again.
-        size = (geometry.width, geometry.height)
-        if None not in known and is_near((known[0], known[1]), *size) and is_near((known[2], known[3]), *size):
-            return described | {"disc": known[:2], "fovea": known[2:], "points": "manifest"}
+        if known := manifest_points(row, geometry):
+            return described | {"disc": list(known[0]), "fovea": list(known[1]), "points": "manifest"}
         if geometry.points is not None:
             return described | {"disc": geometry.points[:2], "fovea": geometry.points[2:], "points": "localised"}
-        disc, fovea = guess_points(
-            (geometry.width, geometry.height), geometry.field, row.eye or geometry.eye or "right", self._points_of(last)
-        )
+        disc, fovea = guess_like(self.photographs, row, geometry, recent[0] if recent else None)
         return described | {"disc": list(disc), "fovea": list(fovea), "points": "guess"}
 
     def save(self, reader: Person, image_id: str, answer: Answer) -> tuple[int, JSON]:
@@ -249,6 +263,7 @@ class Study:
         """
         change = str(answer.change)
         check_answer(answer, self.findings, self._size(image_id, answer))
+        answer = self._with_origins(reader, image_id, answer)
         with self.storage.write() as connection:
             here = (assignments.c.annotator_id == reader.id, assignments.c.image_id == image_id)
             before = connection.execute(sa.select(assignments).where(*here).with_for_update()).first()
@@ -284,11 +299,15 @@ class Study:
         connection.execute(sa.update(assignments).where(*here).values(shown=True))
         forget_setting(connection, "dealt")  # the image may have one reader too many now
 
-    def _points_of(self, last: tuple[str, Point, Point] | None) -> tuple[Field, Point, Point] | None:
-        try:
-            return None if last is None else (self.photographs.geometry(last[0]).field, *last[1:])
-        except Unreadable:
-            return None
+    def _with_origins(self, reader: Person, image_id: str, answer: Answer) -> Answer:
+        """The answer, with the origins that a page of 0.1.0 does not give."""
+        if not any(getattr(answer, name) and not getattr(answer, f"{name}_origin") for name in ("disc", "fovea")):
+            return answer
+        with self.storage.read() as connection:
+            row = connection.execute(sa.select(images).where(images.c.image_id == image_id)).one()
+            before = _answer(connection, reader.id, image_id)
+            recent = recent_points(connection, reader.id, image_id, RECENT)
+        return with_origins(answer, before, proposals(self.photographs, row, recent))
 
     def _keep_size(self, image_id: str, geometry: Geometry) -> None:
         """Keep the size for checking answers, so that these need no photograph, which may be away or changed then."""
@@ -308,7 +327,9 @@ class Study:
         try:
             geometry = self.photographs.geometry(row.path)
         except PhotographAway:
-            raise
+            if row.listed:
+                raise
+            return _ANY_SIZE  # it was there when the reader saw it
         except Unreadable:
             return None
         return geometry.width, geometry.height
@@ -359,21 +380,6 @@ def _saved_before(connection: Connection, annotator_id: int, image_id: str, chan
     if row is not None and row.image_id != image_id:
         raise UserError("this change id was used for another image; give every change a new id")
     return None if row is None else int(row.version)
-
-
-def _last_points(connection: Connection, annotator_id: int, image_id: str) -> tuple[str, Point, Point] | None:
-    """Path, disc and fovea of the answer this annotator saved last for another image."""
-    rows = connection.execute(
-        sa.select(answers.c.content, images.c.path)
-        .join(images)
-        .where(answers.c.annotator_id == annotator_id, answers.c.image_id != image_id, images.c.listed)
-        .order_by(answers.c.saved.desc())
-        .limit(20)
-    )
-    for content, path in rows:
-        if content["disc"] and content["fovea"]:
-            return path, tuple(content["disc"]), tuple(content["fovea"])
-    return None
 
 
 def _progress(connection: Connection, annotator_id: int) -> JSON:

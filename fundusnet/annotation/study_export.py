@@ -6,7 +6,7 @@ import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,10 +14,11 @@ from typing import Any
 import pandas as pd
 
 from fundusnet.annotation.export_folder import earlier_export, replace_export, write_marker
-from fundusnet.annotation.readings import Readings, load_readings, readings_table, reference_points
+from fundusnet.annotation.readings import Readings, load_readings, origin_of, readings_table, reference_points
 from fundusnet.annotation.record import FORMAT, RECORD
 from fundusnet.annotation.study import Study
 from fundusnet.annotation.suggestions import recorded_shown, recorded_suggestions
+from fundusnet.annotation.tallies import disagreement
 from fundusnet.data.decode import Unreadable
 from fundusnet.data.manifest import COORDINATES, READING_COLUMNS, Manifest, images_table, write_manifest
 from fundusnet.data.regions import eye_of
@@ -74,10 +75,13 @@ def _write(study: Study, readings: Readings, folder: Path, suggested: dict[str, 
     if readings.decisions:
         blind = within(readings_table(readings, adjudicated=False))
         blind[list(READING_COLUMNS)].to_csv(folder / "readings_blind.csv", index=False)
+    points = within(_points_table(readings))
+    if len(points):
+        points.to_csv(folder / "points.csv", index=False, float_format="%.3f")
     # Without suggestions the record stays one that earlier versions read.
     record = _record(study, readings) | {name: rows for name, rows in suggested.items() if rows}
     write_json(folder / RECORD, record)
-    for file in [folder / name for name in ("images.csv", "readings.csv", RECORD)]:
+    for file in [folder / name for name in ("images.csv", "readings.csv", "points.csv", RECORD)]:
         if file.exists():
             with file.open("rb") as stream:
                 os.fsync(stream.fileno())
@@ -85,6 +89,7 @@ def _write(study: Study, readings: Readings, folder: Path, suggested: dict[str, 
     log.info("%d images, %d of them read", len(rows), table["image_id"].nunique())
     if unfinished:
         log.info("%d images are still to be read by someone; consensus uses the readings there are", unfinished)
+    _warn_of_points(readings, exported)
     fewest = min((len(readings.gradable(image_id)) for image_id in table["image_id"].unique()), default=study.present)
     if fewest < study.present:
         log.warning("some images have only %d reading(s): train with data.present=%d", fewest, max(fewest, 1))
@@ -112,6 +117,37 @@ def _image_rows(study: Study, readings: Readings, folder: Path) -> Iterator[dict
             "grade": row.grade,
             **coordinates,
         }
+
+
+def _points_table(readings: Readings) -> pd.DataFrame:
+    """``points.csv``: disc and fovea of each reading, and where each comes from."""
+    rows = []
+    for image_id in readings.images:
+        for given in readings.gradable(image_id):
+            row: dict[str, Any] = {"image_id": image_id, "annotator_id": given.annotator}
+            for name in ("disc", "fovea"):
+                x, y = given.content[name] or (None, None)
+                row |= {f"{name}_x": x, f"{name}_y": y, f"{name}_origin": origin_of(given.content, name)}
+            if row["disc_x"] is not None or row["fovea_x"] is not None:
+                rows.append(row)
+    columns = [f"{name}_{what}" for name in ("disc", "fovea") for what in ("x", "y", "origin")]
+    return pd.DataFrame(rows, columns=["image_id", "annotator_id", *columns])
+
+
+def _warn_of_points(readings: Readings, exported: Collection[str]) -> None:
+    """Say which regions nobody can draw, and which readers drew them in different places."""
+    marked = [name for name in exported if any(given.content["findings"] for given in readings.gradable(name))]
+    if unknown := [image_id for image_id in marked if reference_points(readings, image_id) is None]:
+        log.warning(
+            "%d images have regions, but nobody placed disc and fovea, so the regions cannot be drawn: %s",
+            len(unknown), ", ".join(unknown[:5]),
+        )  # fmt: skip
+    contents = {name: [given.content for given in readings.gradable(name)] for name in exported}
+    if apart := [image_id for image_id in exported if disagreement(contents[image_id])]:
+        log.warning(
+            "in %d images readers placed disc or fovea apart (points.csv), so that their regions are not the same: %s",
+            len(apart), ", ".join(sorted(apart)[:5]),
+        )  # fmt: skip
 
 
 def _record(study: Study, readings: Readings) -> dict[str, Any]:

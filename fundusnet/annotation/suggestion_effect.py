@@ -8,7 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from fundusnet.annotation.agreement import agreement
+from fundusnet.annotation.agreement import agreement, patterns_of
 from fundusnet.annotation.readings import CurrentAnswer, Readings
 from fundusnet.annotation.storage import suggestions
 from fundusnet.annotation.suggestions import shown_to
@@ -54,12 +54,12 @@ def suggestion_effect(connection: Connection, readings: Readings, findings: Sequ
 
 
 def _agreement(images: Sequence[Sequence[CurrentAnswer]], finding: str) -> JSON:
-    found = agreement([[answer.content["findings"] for answer in answers] for answers in images], finding)
+    found = agreement(*patterns_of([[answer.content["findings"] for answer in answers] for answers in images], finding))
     marks = [finding in answer.content["findings"] for answers in images for answer in answers]
     return {
         "images": found.images,
-        "kappa_image": found.image,
-        "kappa_region": found.region,
+        "kappa_image": found.image.kappa,
+        "kappa_region": found.region.kappa,
         "marked": sum(marks) / len(marks) if marks else None,
     }
 

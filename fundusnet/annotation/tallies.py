@@ -64,7 +64,7 @@ def confirmed(content: Mapping[str, Any], name: str) -> tuple[float, float] | No
     Answers of 0.1.0 do not say where a point comes from, and count as placed.
     """
     point = content.get(name)
-    return (point[0], point[1]) if point and content.get(f"{name}_origin", "placed") == "placed" else None
+    return (point[0], point[1]) if point and (content.get(f"{name}_origin") or "placed") == "placed" else None
 
 
 def disagreement(contents: Sequence[Mapping[str, Any]]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import os
 import socket
 import threading
 from contextlib import suppress
@@ -16,13 +17,14 @@ from omegaconf import DictConfig, OmegaConf
 
 from fundusnet.config.compose import as_list
 from fundusnet.data.decode import Pixels
-from fundusnet.data.manifest import Manifest
 from fundusnet.data.sources import load_source
 from fundusnet.errors import UserError
 from fundusnet.prediction.inputs import find_checkpoint
 from fundusnet.system.workers import cores
 
 if TYPE_CHECKING:
+    from fundusnet.annotation.settings import Settings
+    from fundusnet.annotation.storage import Storage
     from fundusnet.annotation.study import Study
     from fundusnet.annotation.suggester import Suggester
     from fundusnet.landmarks.points import Landmarks
@@ -43,61 +45,103 @@ def annotate(cfg: DictConfig) -> Path:
     """
     try:
         from fundusnet.annotation.manifest_import import import_readings
+        from fundusnet.annotation.photographs import Photographs
+        from fundusnet.annotation.settings import remember, settle
         from fundusnet.annotation.study import Study
         from fundusnet.annotation.study_export import export_study
     except ModuleNotFoundError as error:
         raise UserError(f"annotate needs {error.name}; pip install 'fundusnet[annotate]'") from error
-    folder = study_folder(cfg)
-    study = _open(cfg, folder, Study)
+    root, folder = Path(cfg.data.root).expanduser(), study_folder(cfg)
+    storage = _open(cfg, folder)
     suggester = None
     try:
+        with storage.write() as connection:
+            settings = settle(connection, _asked(cfg), _given())
+        located = _locate if cfg.data.points == "auto" else None
+        photographs = Photographs(root, folder / "screen", located)
+        study = Study(storage, photographs, settings.findings, settings.readings_per_image, settings.present)
         if cfg.export:
             return export_study(study, Path(cfg.export))
-        if cfg.links or cfg.sign_out:
-            _change_access(study, list(cfg.links), list(cfg.sign_out))
+        if cfg.join or cfg.leave:
+            study.change_people(list(cfg.join), list(cfg.leave))
+        if cfg.links or cfg.sign_out or cfg.join or cfg.leave:
+            _change_access(study, [*cfg.links, *cfg.join], list(cfg.sign_out))
             return folder
-        study.begin(_manifest(cfg), cfg.seed)
+        study.begin(load_source(settings.source, root, dict(settings.options)), settings.seed)
+        with storage.write() as connection:
+            remember(connection, settings)
         if cfg.earlier:
             import_readings(study, Path(cfg.earlier))
         links = study.enrol(list(cfg.annotators), list(cfg.adjudicators), cfg.annotator)
         suggester = _suggester(cfg, study)
+        print(f"study in {folder.resolve()}: {_described(settings)}")
         _serve(cfg, study, suggester, links=links)
     finally:
         if suggester is not None:
             suggester.close()
-        study.storage.close()
+        storage.close()
     return folder
 
 
 def study_folder(cfg: DictConfig) -> Path:
-    """The study's folder: ``cfg.folder``, or one named after its source and photographs."""
+    """The study's folder: ``cfg.folder``, or one that depends on where the photographs lie only.
+
+    Studies of 0.1.0 lay below the folder where the command was started. One that is found there is linked, so that it
+    is found from everywhere from then on.
+    """
     if cfg.folder:
-        return Path(cfg.folder)
-    digest = hashlib.sha256(json.dumps([cfg.data.source, str(Path(cfg.data.root).resolve())]).encode()).hexdigest()[:8]
-    return Path("data", "annotation", f"{cfg.data.source}-{digest}")
+        return Path(cfg.folder).expanduser()
+    root = Path(cfg.data.root).expanduser().resolve()
+    home = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
+    folder = Path(home, "fundusnet", "annotation", f"{root.name}-{_fingerprint([str(root)])}")
+    earlier = [
+        place
+        for place in sorted(Path("data", "annotation").glob("*-*"))
+        if place.name.rpartition("-")[2] == _fingerprint([place.name.rpartition("-")[0], str(root)])
+    ]
+    if earlier and not folder.exists():
+        if len(earlier) > 1:
+            names = ", ".join(map(str, earlier))
+            raise UserError(f"there are several studies of these photographs ({names}); name one with folder=")
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        folder.symlink_to(earlier[0].resolve())
+    return folder.resolve()
 
 
-def _manifest(cfg: DictConfig) -> Manifest:
+def _fingerprint(parts: list[str]) -> str:
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:8]
+
+
+def _asked(cfg: DictConfig) -> Settings:
+    from fundusnet.annotation.settings import Settings
+
     options: dict[str, Any] = OmegaConf.to_container(cfg.data.options, resolve=True)  # type: ignore[assignment]
-    return load_source(cfg.data.source, Path(cfg.data.root), options)
+    findings = tuple(cfg.finding.names)
+    return Settings(cfg.data.source, options, findings, cfg.readings_per_image, cfg.data.present, cfg.seed)
 
 
-def _open(cfg: DictConfig, folder: Path, kind: type[Study]) -> Study:
-    from fundusnet.annotation.photographs import Photographs
+def _given() -> set[str]:
+    """Dotted keys and groups that the user gave; none where the configuration was composed in Python."""
+    from hydra.core.hydra_config import HydraConfig
+
+    words = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
+    return {str(word).partition("=")[0].lstrip("+~") for word in words}
+
+
+def _described(settings: Settings) -> str:
+    readings = "1 reading" if settings.readings_per_image == 1 else f"{settings.readings_per_image} readings"
+    return f"data={settings.source}, {readings} of each photograph, {', '.join(settings.findings)}"
+
+
+def _open(cfg: DictConfig, folder: Path) -> Storage:
     from fundusnet.annotation.storage import Storage
 
     file = folder / "study.sqlite"
     if not cfg.database:
-        if (cfg.export or cfg.links) and not file.is_file():
+        if (cfg.export or cfg.links or cfg.sign_out or cfg.join or cfg.leave) and not file.is_file():
             raise UserError(f"there is no study in {folder}; start it first, with the same data.root or folder")
         folder.mkdir(parents=True, exist_ok=True)
-    return kind(
-        Storage(cfg.database or f"sqlite:///{file.resolve()}"),
-        Photographs(Path(cfg.data.root), folder / "screen", _locate if cfg.data.points == "auto" else None),
-        list(cfg.finding.names),
-        cfg.readings_per_image,
-        cfg.data.present,
-    )
+    return Storage(cfg.database or f"sqlite:///{file.resolve()}")
 
 
 def _suggester(cfg: DictConfig, study: Study) -> Suggester | None:

@@ -186,6 +186,8 @@ class Annotate:
     export: str | None
     links: list[str]
     sign_out: list[str]
+    join: list[str]
+    leave: list[str]
     host: str
     port: NonNegativeInt
     public: str | None

@@ -78,6 +78,8 @@ def answer(version: int = 0, **changes: Any) -> dict[str, Any]:
         "comment": "",
         "disc": [80.0, 50.0],
         "fovea": [45.0, 52.0],
+        "disc_origin": "placed",
+        "fovea_origin": "placed",
         "seconds": 1.5,
     }
     body |= changes

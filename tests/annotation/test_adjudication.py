@@ -32,7 +32,7 @@ def study(tmp_path: Path) -> Study:
                 continue
             what = said[place]
             if isinstance(what, str):
-                body = answer(state="ungradable", ungradable=what, seconds=99)
+                body = answer(state="ungradable", ungradable=what, seconds=99, comment="cleo's")
             else:
                 body = answer(findings=what, normal=not what, seconds=float(place + 1), comment=f"{name}'s")
             assert page.put(image_id, body).status_code == 200
@@ -63,7 +63,7 @@ def test_overview(ada: Page) -> None:
         {"image_id": "a", "finding": "hemorrhage", "present": 1, "readings": 3},
         {"image_id": "c", "finding": "hemorrhage", "present": 1, "readings": 2},
     ]
-    assert found["ungradable"] == [{"image_id": "c", "reasons": ["blurred"], "readings": 3}]
+    assert found["ungradable"] == [{"image_id": "c", "reasons": ["blurred"], "comments": ["cleo's"], "readings": 3}]
 
 
 def test_agreement_in_the_overview_by_hand(ada: Page) -> None:

@@ -17,8 +17,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from studies import Page, answer, client_of, link_of, open_study
 
-from fundusnet.annotation.adjudication import overview
 from fundusnet.annotation.manifest_import import import_readings
+from fundusnet.annotation.overview import overview
 from fundusnet.annotation.record import read_record
 from fundusnet.annotation.storage import BusyError, suggestions
 from fundusnet.annotation.study import Study

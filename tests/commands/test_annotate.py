@@ -24,6 +24,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty folder with four photographs in it, where commands start."""
     write_photographs(tmp_path / "photographs")
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "home"))
     return tmp_path
 
 
@@ -54,8 +55,8 @@ def refusal(capsys: pytest.CaptureFixture[str], *words: str) -> str:
         (["data.root=photographs", "annotators=[a,a]"], "'a' is given twice"),
         (["data.root=photographs", "finding.names=[drusn]"], "did you mean drusen?"),
         (["data.root=photographs", "earlier=nowhere"], "images.csv is missing"),
-        (["data.root=photographs", "export=out"], "there is no study in data/annotation/folder-"),
-        (["data.root=photographs", "links=[anna]"], "there is no study in data/annotation/folder-"),
+        (["data.root=photographs", "export=out"], "there is no study in /"),
+        (["data.root=photographs", "links=[anna]"], "there is no study in /"),
         (["data.root=photographs", "database=nonsense"], "database=nonsense cannot be used"),
         (["data.root=photographs", "anotators=[a]"], "did you mean annotators?"),
     ],
@@ -81,7 +82,7 @@ def test_without_names_only_this_machine_is_listened_to(
     host, port = listening.getsockname()
     assert host == "127.0.0.1"
     assert f"annotate at http://127.0.0.1:{port}/\n" in capsys.readouterr().out
-    assert [file.name for file in here.glob("data/annotation/folder-*/study.sqlite")] == ["study.sqlite"]
+    assert [file.name for file in here.glob("home/fundusnet/annotation/photographs-*/study.sqlite")] == ["study.sqlite"]
 
 
 def test_links_are_printed_until_they_are_used(
