@@ -14,7 +14,7 @@ from fundusnet.data.regions import REGIONS
 Pattern = tuple[int, int, tuple[int, ...]]
 """Readings of an image, how many of these marked the finding, and how many of these each region."""
 Interval = tuple[float, float]
-REPLICATES = 400
+REPLICATES = 200
 _Array = NDArray[np.float64]
 
 
