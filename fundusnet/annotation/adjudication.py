@@ -31,20 +31,19 @@ JSON = dict[str, Any]
 
 
 def adjudication_cases(study: Study) -> list[JSON]:
-    """Findings that are or were undecided, each with the current decision, in the order of the images."""
+    """Findings that are or were undecided, each with the current decision, in the order of image ids."""
     with study.storage.read() as connection:
-        wanted = {(row.image_id, row.finding): row.position for row in connection.execute(undecided_marks(study))}
+        wanted = [(row.image_id, row.finding) for row in connection.execute(undecided_marks(study))]
         newest = load_decisions(connection)
-        decided = [key for key, decision in newest.items() if decision.present is not None and key not in wanted]
+        undecided = set(wanted)
+        decided = [key for key, decision in newest.items() if decision.present is not None and key not in undecided]
         if decided:
-            places = connection.execute(sa.select(images.c.image_id, images.c.position).where(images.c.listed))
-            place_of = {row.image_id: row.position for row in places}
-            known = [key for key in decided if key[0] in place_of and key[1] in study.findings]
-            wanted |= {key: place_of[key[0]] for key in known}
-    order = sorted(wanted, key=lambda key: (wanted[key], key[0], study.findings.index(key[1])))
+            listed = set(connection.scalars(sa.select(images.c.image_id).where(images.c.listed)))
+            wanted += [key for key in decided if key[0] in listed and key[1] in study.findings]
+            wanted.sort(key=lambda key: (key[0], study.findings.index(key[1])))
     return [
         {"image_id": image_id, "finding": finding, "decision": _as_json(newest.get((image_id, finding)))}
-        for image_id, finding in order
+        for image_id, finding in wanted
     ]
 
 

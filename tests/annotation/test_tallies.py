@@ -76,6 +76,7 @@ def test_tallies_follow_every_change(tmp_path: Path, seed: int) -> None:
             continue
         found = overview(study)
         assert {(row["image_id"], row["finding"]) for row in found["undecided"]} == expected_undecided(study)
+        assert found["counts"]["undecided"] == len(found["undecided"])
         check_sums(study, found)
 
 
@@ -131,7 +132,9 @@ def test_decided_findings_are_cases_but_not_undecided(tmp_path: Path) -> None:
         save_decision(study, ada, "a", Decision.model_validate(body))
 
     def open_now() -> list[str]:
-        return [row["image_id"] for row in overview(study)["undecided"]]
+        found = overview(study)
+        assert found["counts"]["undecided"] == len(found["undecided"])
+        return [row["image_id"] for row in found["undecided"]]
 
     assert open_now() == ["a", "b"]
     decide(0, False)
