@@ -242,8 +242,8 @@ def _check_output(folder: Path, record: dict[str, Any]) -> None:
     elif before.get("digest") != record["digest"]:
         different = "with other photographs, or some have changed since"
     else:
-        for key in ("shard", "heatmaps", "dicom"):
-            if before.get(key, False) != record[key]:  # older records have no dicom
+        for key in ("shard", "heatmaps", "dicom", "points"):  # older records have no dicom, those of grades no points
+            if before.get(key, False) != record.get(key, False):
                 different = f"with {key}={before.get(key, False)}"
     if different:
         raise UserError(f"output={folder} was started {different}; choose another folder")

@@ -98,10 +98,11 @@ class FindingsPredictor(Predictor[FindingsAnswer, FindingsResult]):
     def describe(self) -> dict[str, object]:
         """Entries of ``prediction.yaml`` about the findings."""
         return {
+            "points": "given" if self.localizer is None else "auto",
             "findings": [
                 {"name": name, "operating_point": self.thresholds[name], "networks": self.counts[name]}
                 for name in self.findings
-            ]
+            ],
         }
 
     @property

@@ -93,8 +93,16 @@ def test_the_contents_of_the_output_folder(whole: Path) -> None:
     assert len(list((whole / "heatmaps").glob("*.jpg"))) == 24
     record = yaml.safe_load((whole / "prediction.yaml").read_text())
     assert record["state"] == "done" and record["photographs"] == 13 and record["shard"] == "1/1"
-    assert set(table["points"]) == {"none"} and set(table["regions"]) == {""}
-    assert not list((whole / "report").glob("*.regions.svg"))  # nobody knows where they would be
+
+
+def test_without_points_no_region_is_named_or_drawn(place: Path, tmp_path: Path) -> None:
+    low = findings_checkpoint(tmp_path / "low.ckpt", threshold=0.01)
+    words = [f"checkpoint={low}", "points=given", "heatmaps.draw=false"]
+    folder = predict(config(place, tmp_path / "given", *words))
+    table = pd.read_csv(folder / "predictions.csv", keep_default_na=False)
+    assert set(table["points"]) == {"none"} and set(table["regions"]) == {""} and table["predicted"].any()
+    assert not list((folder / "report").glob("*.regions.svg"))
+    assert yaml.safe_load((folder / "prediction.yaml").read_text())["points"] == "given"
 
 
 def test_predictions_of_the_originals_equal_those_of_the_training(tmp_path: Path) -> None:
@@ -181,6 +189,7 @@ def test_only_the_same_command_resumes(place: Path, whole: Path, tmp_path: Path)
         ([f"input={place}/eyes/raw"], "was started with other photographs"),
         (["heatmaps.raw=true"], "was started with heatmaps="),
         (["shard=1/2"], "was started with shard=1/1"),
+        (["points=given"], "was started with points=auto"),
     ):
         with pytest.raises(UserError, match=message):
             predict(config(place, "whole", *more))
