@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
 from jaxtyping import install_import_hook
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 # Shapes and types in these modules are checked at every call; the hook has to come before their first import.
 install_import_hook(
@@ -39,3 +43,12 @@ def real_data() -> Path:
             pytest.fail(f"FUNDUSNET_REAL_DATA={folder} is no folder")
         pytest.skip("no real photographs here; set FUNDUSNET_REAL_DATA to their folder")
     return folder
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """One browser for all tests of a process: Playwright does not start a second time while the first one runs."""
+    from browsing import launched_browser
+
+    with launched_browser() as running:
+        yield running

@@ -1,4 +1,4 @@
-"""The browser, the drawn eyes and the study that the tests of the pages share."""
+"""The drawn eyes and the study that the tests of the pages share."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from browsing import IMAGES, SIZE, Reader, Server, Start, launched_browser, new_reader
+from browsing import IMAGES, SIZE, Reader, Server, Start, new_reader
 
 from fundusnet.data.manifest import Manifest, write_manifest
 from fundusnet.data.sources.synthetic import load
@@ -17,12 +17,6 @@ if TYPE_CHECKING:
 
 READERS = 60
 SPLITS = ("train", "train", "val", "val", "test", "test", "train", "train")
-
-
-@pytest.fixture(scope="package")
-def browser() -> Iterator[Browser]:
-    with launched_browser() as browser:
-        yield browser
 
 
 @pytest.fixture(scope="package")

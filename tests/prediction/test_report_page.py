@@ -12,7 +12,6 @@ from zipfile import ZipFile
 
 import numpy as np
 import pytest
-from browsing import launched_browser
 from PIL import Image
 from predicted import HIGH, SIZE, WIDE, found_findings, found_grades, seen_photograph
 
@@ -24,12 +23,6 @@ if TYPE_CHECKING:
     from playwright.sync_api import Page as Tab
 
 PROBABILITIES = [(0.9, 0.1), (0.4, 0.25), (0.05, 0.0), (0.6, 0.9), (0.1, 0.19)]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with launched_browser() as running:
-        yield running
 
 
 @pytest.fixture
