@@ -133,8 +133,8 @@ class Suggester:
                 with self._changed:
                     self._unreadable[image_id] = str(error)
             except Exception as error:  # the study goes on without suggestions
-                self.failed = " ".join(str(error).split()) or type(error).__name__
                 log.exception("no more suggestions are made")
+                self.failed = " ".join(str(error).split()) or type(error).__name__
                 return
 
     def _next(self) -> str | None:
