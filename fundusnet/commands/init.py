@@ -128,13 +128,10 @@ def _unless_none(count: int, what: str) -> str:
 def _regions(understood: Understood) -> str:
     """What guidance by regions lacks."""
     marked, points = _marked(understood)
-    if marked and points:
-        return f"regions: marked in {marked} photographs; disc and fovea known in {points}"
-    lacking = "disc and fovea are unknown" if marked else "none are marked"
-    return (
-        f"regions: {lacking}, so labels alone are learnt (unguided_findings); the page of fundusnet annotate marks "
-        "regions, disc and fovea"
-    )
+    if marked:
+        others = ", and looked for in the others" if points < len(understood.manifest.images) else ""
+        return f"regions: marked in {marked} photographs; disc and fovea known in {points}{others}"
+    return "regions: none are marked, so labels alone are learnt (unguided_findings); fundusnet annotate marks them"
 
 
 def _marked(understood: Understood) -> tuple[int, int]:
@@ -190,7 +187,7 @@ def _next_commands(understood: Understood, output: Path) -> list[str]:
     enough = [name for name, (present, absent) in understood.findings.items() if min(present, absent) >= FEW]
     if enough:
         votes = 1 if understood.readers < 2 else 2
-        recipe = "findings" if all(_marked(understood)) else "unguided_findings"
+        recipe = "findings" if _marked(understood)[0] else "unguided_findings"
         names = ",".join(enough[:MOST])
         commands.append(f"fundusnet train experiment={recipe} {data} finding.names=[{names}] data.present={votes}")
     elif understood.findings:
