@@ -120,7 +120,7 @@ def test_the_tutorial_runs(tmp_path: Path) -> None:
         for name in ("without", "with")
     )
     assert without < 0.85 and guided > 0.95  # as the page says
-    assert len(list((tmp_path / "outputs" / "predictions" / "heatmaps").glob("*.png"))) == 400
+    assert len(list((tmp_path / "outputs" / "predictions" / "heatmaps").glob("*.jpg"))) == 400
 
 
 def test_flags_of_other_programs_exist() -> None:
