@@ -100,4 +100,6 @@ def begin_worker(*_: object) -> None:
 
 def _begin_pool_worker() -> None:
     begin_worker()
+    # One process a core; libraries that are imported from here on, such as torch, start no threads of their own.
+    os.environ["OMP_NUM_THREADS"] = "1"
     cv2.setNumThreads(1)  # not in a forked process, where it can lock up

@@ -71,3 +71,12 @@ def test_no_worker_outlives_a_killed_parent(tmp_path: Path) -> None:
     while any(Path(f"/proc/{worker}/exe").exists() for worker in workers):  # a dead one has none
         assert time.monotonic() < end, "workers live on"
         time.sleep(0.1)
+
+
+def test_torch_has_one_thread_in_a_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    """There is a worker for each core already."""
+    import torch
+
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    with worker_pool(1) as pool:
+        assert pool.submit(torch.get_num_threads).result() == 1
