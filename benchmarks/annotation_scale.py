@@ -26,8 +26,9 @@ import numpy as np
 import sqlalchemy as sa
 
 from fundusnet.annotation.photographs import Photographs
-from fundusnet.annotation.storage import Storage, answers, assignments, forget_setting
+from fundusnet.annotation.storage import Storage, forget_setting
 from fundusnet.annotation.study import Study
+from fundusnet.annotation.tables import answers, assignments
 from fundusnet.annotation.tallies import recount_all
 from fundusnet.data.regions import REGIONS
 from fundusnet.data.sources import load_source

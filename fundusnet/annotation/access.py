@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from fundusnet.annotation.storage import Storage, annotators, links, sessions
+from fundusnet.annotation.storage import Storage
+from fundusnet.annotation.tables import annotators, links, sessions
 
 SESSION_SECONDS = 90 * 24 * 3600
 LINK_SECONDS = 14 * 24 * 3600

@@ -22,8 +22,8 @@ from fundusnet.annotation.readings import (
     origin_of,
     reference_points,
 )
-from fundusnet.annotation.storage import decisions, images, marks
 from fundusnet.annotation.study import ConflictError, MissingError, Study
+from fundusnet.annotation.tables import decisions, images, marks
 from fundusnet.annotation.tallies import disagreement
 from fundusnet.errors import UserError
 

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
-from fundusnet.annotation.storage import Storage, files
+from fundusnet.annotation.storage import Storage
+from fundusnet.annotation.tables import files
 from fundusnet.system.progress import track
 
 _READERS = 4  # files read at once

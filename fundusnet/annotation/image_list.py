@@ -11,7 +11,8 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from fundusnet.annotation.identity import File, digests, identify
-from fundusnet.annotation.storage import Storage, assignments, images
+from fundusnet.annotation.storage import Storage
+from fundusnet.annotation.tables import assignments, images
 from fundusnet.annotation.tallies import recount
 from fundusnet.data.manifest import COORDINATES, Manifest
 

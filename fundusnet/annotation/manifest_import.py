@@ -11,8 +11,9 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from fundusnet.annotation.record import RECORD, RecordedAnswer, RecordedDecision, read_record
-from fundusnet.annotation.storage import annotators, answers, assignments, decisions, forget_setting, images
+from fundusnet.annotation.storage import forget_setting
 from fundusnet.annotation.study import Study
+from fundusnet.annotation.tables import annotators, answers, assignments, decisions, images
 from fundusnet.annotation.tallies import recount
 from fundusnet.data.manifest import COORDINATES, READING_COLUMNS, read_manifest
 from fundusnet.errors import UserError

@@ -10,7 +10,9 @@ from sqlalchemy import Connection
 
 from fundusnet.annotation.agreement import Pattern, agreement
 from fundusnet.annotation.readings import load_readings
-from fundusnet.annotation.storage import (
+from fundusnet.annotation.study import Study
+from fundusnet.annotation.suggestion_effect import suggestion_effect
+from fundusnet.annotation.tables import (
     annotators,
     answers,
     assignments,
@@ -20,8 +22,6 @@ from fundusnet.annotation.storage import (
     shown_suggestions,
     tallies,
 )
-from fundusnet.annotation.study import Study
-from fundusnet.annotation.suggestion_effect import suggestion_effect
 from fundusnet.annotation.tallies import ANSWERED
 
 JSON = dict[str, Any]

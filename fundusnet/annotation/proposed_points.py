@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 from fundusnet.annotation.answers import Answer
 from fundusnet.annotation.initial_points import Field, guess_points
 from fundusnet.annotation.photographs import Geometry, Photographs
-from fundusnet.annotation.storage import answers, images
+from fundusnet.annotation.tables import answers, images
 from fundusnet.data.decode import Unreadable
 from fundusnet.data.manifest import COORDINATES
 from fundusnet.data.regions import Point, is_near

@@ -11,7 +11,7 @@ import pandas as pd
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from fundusnet.annotation.storage import annotators, answers, assignments, decisions, images
+from fundusnet.annotation.tables import annotators, answers, assignments, decisions, images
 from fundusnet.annotation.tallies import ANSWERED, confirmed
 from fundusnet.data.manifest import READING_COLUMNS
 

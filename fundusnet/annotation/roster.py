@@ -11,7 +11,8 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from fundusnet.annotation.assignment import choose_readers
-from fundusnet.annotation.storage import Storage, annotators, assignments, images, set_setting, setting
+from fundusnet.annotation.storage import Storage, set_setting, setting
+from fundusnet.annotation.tables import annotators, assignments, images
 from fundusnet.annotation.tallies import ANSWERED, recount
 from fundusnet.errors import UserError
 

@@ -12,7 +12,8 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from fundusnet.annotation.storage import annotators, assignments, images, marks, set_setting, setting
+from fundusnet.annotation.storage import set_setting, setting
+from fundusnet.annotation.tables import annotators, assignments, images, marks
 from fundusnet.annotation.tallies import recount_all
 from fundusnet.errors import UserError
 

@@ -25,19 +25,9 @@ from fundusnet.annotation.proposed_points import (
     with_origins,
 )
 from fundusnet.annotation.roster import assign_images, changed_roster, set_roster, study_seed
-from fundusnet.annotation.storage import (
-    BusyError,
-    DiskFullError,
-    Storage,
-    annotators,
-    answers,
-    assignments,
-    forget_setting,
-    images,
-    set_setting,
-    setting,
-)
+from fundusnet.annotation.storage import BusyError, DiskFullError, Storage, forget_setting, set_setting, setting
 from fundusnet.annotation.suggestions import stored_uncertainties, uncertain_order
+from fundusnet.annotation.tables import annotators, answers, assignments, images
 from fundusnet.annotation.tallies import ANSWERED, recount, recount_all
 from fundusnet.data.decode import Unreadable
 from fundusnet.data.manifest import Manifest

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from fundusnet.annotation.photographs import Photographs
-from fundusnet.annotation.storage import BusyError, DiskFullError, Storage, images, suggestions
+from fundusnet.annotation.storage import BusyError, DiskFullError, Storage
 from fundusnet.annotation.suggestions import (
     Point,
     Suggestion,
@@ -19,6 +19,7 @@ from fundusnet.annotation.suggestions import (
     stored_suggestion,
     uncertainty,
 )
+from fundusnet.annotation.tables import images, suggestions
 from fundusnet.data.decode import Unreadable
 from fundusnet.data.manifest import COORDINATES
 from fundusnet.prediction.preparation import prepare_photograph

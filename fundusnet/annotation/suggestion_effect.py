@@ -10,8 +10,8 @@ from sqlalchemy import Connection
 
 from fundusnet.annotation.agreement import agreement, patterns_of
 from fundusnet.annotation.readings import CurrentAnswer, Readings
-from fundusnet.annotation.storage import suggestions
 from fundusnet.annotation.suggestions import shown_to
+from fundusnet.annotation.tables import suggestions
 
 JSON = dict[str, Any]
 

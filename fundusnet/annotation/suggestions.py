@@ -18,7 +18,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from fundusnet.annotation.assignment import random_key
-from fundusnet.annotation.storage import annotators, shown_suggestions, suggestions
+from fundusnet.annotation.tables import annotators, shown_suggestions, suggestions
 
 Point = tuple[float, float]
 

@@ -11,7 +11,8 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from fundusnet.annotation.storage import answers, assignments, images, marks, set_setting, setting, tallies
+from fundusnet.annotation.storage import set_setting, setting
+from fundusnet.annotation.tables import answers, assignments, images, marks, tallies
 from fundusnet.data.regions import REGIONS, eye_of
 
 ANSWERED = ("done", "ungradable")

@@ -12,8 +12,8 @@ from studies import Page, answer, client_of, link_of, open_study
 
 from fundusnet.annotation.access import SESSION_SECONDS, can_sign_in, csrf_token, end_sessions
 from fundusnet.annotation.request_guard import LARGEST_BODY
-from fundusnet.annotation.storage import links, sessions
 from fundusnet.annotation.study import Study
+from fundusnet.annotation.tables import links, sessions
 from fundusnet.errors import UserError
 
 

@@ -14,9 +14,10 @@ from studies import FINDINGS, Page, answer, client_of, link_of, open_study
 
 from fundusnet.annotation.manifest_import import import_readings
 from fundusnet.annotation.photographs import Photographs
-from fundusnet.annotation.storage import Storage, answers
+from fundusnet.annotation.storage import Storage
 from fundusnet.annotation.study import Study
 from fundusnet.annotation.study_export import export_study
+from fundusnet.annotation.tables import answers
 from fundusnet.data.consensus import consensus
 from fundusnet.data.manifest import read_manifest
 from fundusnet.data.prepare import prepare

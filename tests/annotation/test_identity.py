@@ -16,9 +16,9 @@ from studies import Page, answer, client_of, link_of, open_study, photograph
 
 from fundusnet.annotation import identity
 from fundusnet.annotation.identity import File, identify
-from fundusnet.annotation.storage import images
 from fundusnet.annotation.study import Study
 from fundusnet.annotation.study_export import export_study
+from fundusnet.annotation.tables import images
 from fundusnet.data.manifest import read_manifest
 
 

@@ -12,7 +12,7 @@ import pytest
 import sqlalchemy as sa
 from studies import Page, answer, client_of, link_of, open_study
 
-from fundusnet.annotation.storage import answers
+from fundusnet.annotation.tables import answers
 from fundusnet.data.regions import REGIONS
 
 

@@ -24,8 +24,9 @@ from running import Server
 from studies import Page, answer, client_of, link_of, open_study, write_photographs
 
 from fundusnet.annotation.manifest_import import import_readings
-from fundusnet.annotation.storage import Storage, answers, assignments
+from fundusnet.annotation.storage import Storage
 from fundusnet.annotation.study_export import export_study
+from fundusnet.annotation.tables import answers, assignments
 from fundusnet.data.manifest import read_manifest
 from fundusnet.data.regions import REGIONS
 from fundusnet.errors import UserError

@@ -20,7 +20,7 @@ from studies import Page, answer, client_of, link_of, open_study
 from fundusnet.annotation.manifest_import import import_readings
 from fundusnet.annotation.overview import overview
 from fundusnet.annotation.record import read_record
-from fundusnet.annotation.storage import BusyError, suggestions
+from fundusnet.annotation.storage import BusyError
 from fundusnet.annotation.study import Study
 from fundusnet.annotation.study_export import export_study
 from fundusnet.annotation.suggester import Suggester
@@ -36,6 +36,7 @@ from fundusnet.annotation.suggestions import (
     uncertain_order,
     uncertainty,
 )
+from fundusnet.annotation.tables import suggestions
 from fundusnet.prediction.preparation import InputSpec, PreparedPhotograph
 
 NETWORKS = networks_digest(["a" * 64])

@@ -14,8 +14,8 @@ from fundusnet.annotation.adjudication import adjudication_cases, save_decision
 from fundusnet.annotation.answers import Answer, Decision
 from fundusnet.annotation.overview import overview
 from fundusnet.annotation.readings import load_readings, readings_table
-from fundusnet.annotation.storage import assignments, marks, tallies
 from fundusnet.annotation.study import ConflictError, Study
+from fundusnet.annotation.tables import assignments, marks, tallies
 from fundusnet.annotation.tallies import recount
 from fundusnet.data.consensus import consensus
 from fundusnet.data.regions import REGIONS

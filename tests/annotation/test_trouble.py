@@ -22,8 +22,8 @@ from studies import Page, answer, client_of, link_of, open_study, write_photogra
 from fundusnet.annotation import file_work
 from fundusnet.annotation.access import DEVICE_LINK_SECONDS, LINK_SECONDS
 from fundusnet.annotation.photographs import Photographs
-from fundusnet.annotation.storage import links
 from fundusnet.annotation.study import Study
+from fundusnet.annotation.tables import links
 
 
 @pytest.fixture

@@ -202,8 +202,9 @@ def test_what_networks_suggest_is_stored_while_the_page_is_served(
     from tiny_networks import findings_checkpoint
 
     import fundusnet
-    from fundusnet.annotation.storage import Storage, suggestions
+    from fundusnet.annotation.storage import Storage
     from fundusnet.annotation.suggestions import is_suggested
+    from fundusnet.annotation.tables import suggestions
 
     file = findings_checkpoint(here / "network.ckpt", threshold=0.01)
     found: dict[str, dict[str, Any]] = {}
