@@ -11,6 +11,7 @@ import pandas as pd
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
+from fundusnet.annotation.answers import NO_ANSWER
 from fundusnet.annotation.tables import annotators, answers, assignments, decisions, images
 from fundusnet.annotation.tallies import ANSWERED, confirmed
 from fundusnet.data.manifest import READING_COLUMNS
@@ -110,6 +111,19 @@ def load_readings(connection: Connection, image_id: str | None = None) -> Readin
         elif row.shown and row.now not in ANSWERED:
             waiting.add(row.image_id)
     return Readings(shown, given, frozenset(waiting), load_decisions(connection, image_id))
+
+
+def current_answer(connection: Connection, annotator_id: int, image_id: str) -> dict[str, Any]:
+    """The newest version of an answer, in the form the page uses."""
+    row = connection.execute(
+        sa.select(answers)
+        .where(answers.c.annotator_id == annotator_id, answers.c.image_id == image_id)
+        .order_by(answers.c.version.desc())
+        .limit(1)
+    ).first()
+    if row is None:
+        return {"version": 0, **NO_ANSWER, "state": "todo", "seconds": 0.0}
+    return {"version": row.version, **row.content, "state": row.state, "seconds": row.seconds}
 
 
 def readings_table(readings: Readings, *, adjudicated: bool, present: int = 2) -> pd.DataFrame:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import secrets
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -12,29 +11,23 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from fundusnet.annotation.access import Person
-from fundusnet.annotation.answers import NO_ANSWER, Answer, check_answer
 from fundusnet.annotation.assignment import reading_order
 from fundusnet.annotation.image_list import list_images
-from fundusnet.annotation.photographs import Geometry, PhotographAway, Photographs
+from fundusnet.annotation.photographs import Geometry, Photographs
 from fundusnet.annotation.proposed_points import (
-    RECENT,
     guess_like,
     manifest_points,
-    proposals,
     recent_points,
-    with_origins,
 )
+from fundusnet.annotation.readings import current_answer
 from fundusnet.annotation.roster import assign_images, changed_roster, set_roster, study_seed
-from fundusnet.annotation.storage import BusyError, DiskFullError, Storage, forget_setting, set_setting, setting
-from fundusnet.annotation.suggestions import stored_uncertainties, uncertain_order
-from fundusnet.annotation.tables import annotators, answers, assignments, images
-from fundusnet.annotation.tallies import ANSWERED, recount, recount_all
-from fundusnet.data.decode import Unreadable
+from fundusnet.annotation.storage import BusyError, DiskFullError, Storage, set_setting, setting
+from fundusnet.annotation.tables import annotators, assignments, images
+from fundusnet.annotation.tallies import recount_all
 from fundusnet.data.manifest import Manifest
 from fundusnet.errors import UserError
 
 JSON = dict[str, Any]
-_ANY_SIZE = (10**9, 10**9)
 
 
 class MissingError(Exception):
@@ -159,31 +152,6 @@ class Study:
             rows = connection.execute(sa.select(annotators).order_by(annotators.c.id))
             return [Person(row.id, row.name, row.role, row.active) for row in rows]
 
-    def progress(self, reader: Person) -> JSON:
-        """How many images this annotator has answered (``done``) of how many (``total``)."""
-        with self.storage.read() as connection:
-            return _progress(connection, reader.id)
-
-    def queue(self, reader: Person) -> list[JSON]:
-        """The annotator's images in reading order, each with its state."""
-        with self.storage.read() as connection:
-            found = connection.execute(
-                sa.select(assignments.c.image_id, assignments.c.state).where(
-                    assignments.c.annotator_id == reader.id, assignments.c.shown
-                )
-            )
-            states = {row.image_id: row.state for row in found}
-            order = self._order(connection, states, reader)
-        return [{"image_id": image_id, "state": states[image_id]} for image_id in order]
-
-    def _order(self, connection: Connection, own: Mapping[str, str], reader: Person) -> list[str]:
-        seed = study_seed(connection)
-        if self.uncertain is None:
-            return reading_order(own, reader.name, seed)
-        patients = connection.execute(sa.select(images.c.image_id, images.c.patient_id))
-        known = stored_uncertainties(connection, self.uncertain)
-        return uncertain_order(known, own, {row.image_id: row.patient_id for row in patients}, seed)
-
     def image_ids(self) -> list[str]:
         """The images of the study, in a random order."""
         with self.storage.read() as connection:
@@ -218,7 +186,7 @@ class Study:
             row = _image(connection, image_id)
             if connection.scalar(_assigned(reader.id, image_id)) is None:
                 raise MissingError
-            answer = _answer(connection, reader.id, image_id)
+            answer = current_answer(connection, reader.id, image_id)
             recent = recent_points(connection, reader.id, image_id, 1)
         geometry = self.photographs.geometry(row.path)
         if (row.width, row.height) != (geometry.width, geometry.height):
@@ -240,99 +208,11 @@ class Study:
         disc, fovea = guess_like(self.photographs, row, geometry, recent[0] if recent else None)
         return described | {"disc": list(disc), "fovea": list(fovea), "points": "guess"}
 
-    def save(self, reader: Person, image_id: str, answer: Answer) -> tuple[int, JSON]:
-        """Save an answer as a new version; sending the same change again has no effect.
-
-        Returns:
-            The number of the version, and the annotator's progress.
-
-        Raises:
-            UserError: The answer is invalid.
-            MissingError: The image is not assigned to this annotator.
-            ConflictError: A version was saved after the one that the answer is based on.
-        """
-        change = str(answer.change)
-        check_answer(answer, self.findings, self._size(image_id, answer))
-        answer = self._with_origins(reader, image_id, answer)
-        with self.storage.write() as connection:
-            here = (assignments.c.annotator_id == reader.id, assignments.c.image_id == image_id)
-            before = connection.execute(sa.select(assignments).where(*here).with_for_update()).first()
-            if before is None:
-                raise MissingError
-            if (version := _saved_before(connection, reader.id, image_id, change)) is None:
-                if before.version != answer.version:
-                    raise ConflictError("answer", _answer(connection, reader.id, image_id))
-                version = answer.version + 1
-                row = {"annotator_id": reader.id, "image_id": image_id, "version": version, "change": change}
-                row |= {"state": answer.state, "content": answer.content()}
-                row |= {"seconds": answer.seconds, "saved": time.time()}
-                connection.execute(sa.insert(answers).values(row))
-                state = {"version": version, "state": answer.state, "seconds": answer.seconds}
-                connection.execute(sa.update(assignments).where(*here).values(state))
-                if not before.shown:
-                    self._show_again(connection, reader, image_id, answer.state)
-                if before.state in ANSWERED or answer.state in ANSWERED:
-                    recount(connection, [image_id])
-            progress = _progress(connection, reader.id)
-        return version, progress
-
-    def _show_again(self, connection: Connection, reader: Person, image_id: str, state: str) -> None:
-        """Give an image back to a reader whose answer came after it was dealt to others, so that both may go on.
-
-        One who left has no use for it unless it is finished, and nobody sees an image that is not listed.
-        """
-        shown = sa.select(images.c.image_id).where(images.c.image_id == image_id, images.c.listed)
-        active = sa.select(annotators.c.id).where(annotators.c.id == reader.id, annotators.c.active)
-        if connection.scalar(shown) is None or (state not in ANSWERED and connection.scalar(active) is None):
-            return
-        here = (assignments.c.annotator_id == reader.id, assignments.c.image_id == image_id)
-        connection.execute(sa.update(assignments).where(*here).values(shown=True))
-        forget_setting(connection, "dealt")  # the image may have one reader too many now
-
-    def _with_origins(self, reader: Person, image_id: str, answer: Answer) -> Answer:
-        """The answer, with the origins that a page of 0.1.0 does not give."""
-        if not any(getattr(answer, name) and not getattr(answer, f"{name}_origin") for name in ("disc", "fovea")):
-            return answer
-        with self.storage.read() as connection:
-            row = connection.execute(sa.select(images).where(images.c.image_id == image_id)).one()
-            before = _answer(connection, reader.id, image_id)
-            recent = recent_points(connection, reader.id, image_id, RECENT)
-        return with_origins(answer, before, proposals(self.photographs, row, recent))
-
     def _keep_size(self, image_id: str, geometry: Geometry) -> None:
         """Keep the size for checking answers, so that these need no photograph, which may be away or changed then."""
         with suppress(BusyError, DiskFullError), self.storage.write() as connection:
             size = {"width": geometry.width, "height": geometry.height}
             connection.execute(sa.update(images).where(images.c.image_id == image_id).values(size))
-
-    def _size(self, image_id: str, answer: Answer) -> tuple[int, int] | None:
-        if answer.disc is None and answer.fovea is None:
-            return None
-        with self.storage.read() as connection:
-            row = connection.execute(sa.select(images).where(images.c.image_id == image_id)).first()
-        if row is None:
-            raise MissingError
-        if row.width is not None:
-            return row.width, row.height
-        try:
-            geometry = self.photographs.geometry(row.path)
-        except PhotographAway:
-            if row.listed:
-                raise
-            return _ANY_SIZE  # it was there when the reader saw it
-        except Unreadable:
-            return None
-        return geometry.width, geometry.height
-
-
-def matching(entries: Sequence[JSON], search: str) -> list[JSON]:
-    """The entries of a queue whose id contains ``search``, in any case, each with its place in the queue."""
-    wanted = search.casefold()
-    if not wanted:
-        return list(entries)
-    return [
-        entry | {"place": place} for place, entry in enumerate(entries) if wanted in str(entry["image_id"]).casefold()
-    ]
 
 
 def _image(connection: Connection, image_id: str) -> Any:
@@ -345,38 +225,3 @@ def _image(connection: Connection, image_id: str) -> Any:
 def _assigned(annotator_id: int, image_id: str) -> sa.Select[tuple[str]]:
     here = (assignments.c.annotator_id == annotator_id, assignments.c.image_id == image_id)
     return sa.select(assignments.c.image_id).where(*here, assignments.c.shown)
-
-
-def _answer(connection: Connection, annotator_id: int, image_id: str) -> JSON:
-    """The newest version of an answer, in the form the page uses."""
-    row = connection.execute(
-        sa.select(answers)
-        .where(answers.c.annotator_id == annotator_id, answers.c.image_id == image_id)
-        .order_by(answers.c.version.desc())
-        .limit(1)
-    ).first()
-    if row is None:
-        return {"version": 0, **NO_ANSWER, "state": "todo", "seconds": 0.0}
-    return {"version": row.version, **row.content, "state": row.state, "seconds": row.seconds}
-
-
-def _saved_before(connection: Connection, annotator_id: int, image_id: str, change: str) -> int | None:
-    """The version that ``change`` was saved as; raises UserError if it was made to another image."""
-    row = connection.execute(
-        sa.select(answers.c.image_id, answers.c.version).where(
-            answers.c.annotator_id == annotator_id, answers.c.change == change
-        )
-    ).first()
-    if row is not None and row.image_id != image_id:
-        raise UserError("this change id was used for another image; give every change a new id")
-    return None if row is None else int(row.version)
-
-
-def _progress(connection: Connection, annotator_id: int) -> JSON:
-    counts = connection.execute(
-        sa.select(assignments.c.state, sa.func.count())
-        .where(assignments.c.annotator_id == annotator_id, assignments.c.shown)
-        .group_by(assignments.c.state)
-    )
-    by_state = {state: int(count) for state, count in counts}
-    return {"done": sum(by_state.get(state, 0) for state in ANSWERED), "total": sum(by_state.values())}

@@ -13,7 +13,7 @@ from browsing import Reader, Server, Start, new_reader
 
 import fundusnet
 from fundusnet.annotation.answers import REASONS
-from fundusnet.annotation.server import label
+from fundusnet.annotation.api.account import label
 from fundusnet.data.regions import REGIONS
 
 if TYPE_CHECKING:

@@ -13,6 +13,8 @@ from studies import Page, answer, client_of, write_photographs
 
 from fundusnet.annotation.answers import Answer
 from fundusnet.annotation.photographs import Photographs
+from fundusnet.annotation.queues import progress
+from fundusnet.annotation.saving import save_answer
 from fundusnet.annotation.storage import Storage
 from fundusnet.annotation.study import Study
 from fundusnet.cli.main import main
@@ -53,7 +55,7 @@ def read_one(folder: Path) -> None:
     """An answer of whoever reads a, as the page saves it."""
     study = opened(folder)
     person = next(each for each in study.people() if study.can_see(each, "a"))
-    study.save(person, "a", Answer.model_validate(answer()))
+    save_answer(study, person, "a", Answer.model_validate(answer()))
     study.storage.close()
 
 
@@ -157,7 +159,8 @@ def test_people_join_and_leave_without_a_restart(here: Path, capsys: pytest.Capt
     assert re.match(r"dora: http://127\.0\.0\.1:\d+/join/\S+\n", capsys.readouterr().out)
     people = {person.name: person for person in served.people()}
     assert list(people) == ["anna", "cleo", "ada", "dora"]
-    assert {served.progress(people[name])["total"] for name in ("anna", "cleo", "dora")} <= {2, 3}
+    with served.storage.read() as connection:
+        assert {progress(connection, people[name])["total"] for name in ("anna", "cleo", "dora")} <= {2, 3}
     assert assigned(here / "study") == 8
     assert "zoe does not take part" in refused(capsys, "folder=study", "leave=[zoe]")
     assert "'ada' is given twice" in refused(capsys, "folder=study", "join=[ada]")

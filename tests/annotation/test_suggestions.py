@@ -19,6 +19,7 @@ from studies import Page, answer, client_of, link_of, open_study
 
 from fundusnet.annotation.manifest_import import import_readings
 from fundusnet.annotation.overview import overview
+from fundusnet.annotation.queues import queue
 from fundusnet.annotation.record import read_record
 from fundusnet.annotation.storage import BusyError
 from fundusnet.annotation.study import Study
@@ -301,9 +302,9 @@ def test_uncertain_images_come_first_in_every_queue(tmp_path: Path) -> None:
             keep_suggestion(connection, name, NETWORKS, Suggestion(uncertainty=value))
             keep_suggestion(connection, name, "others", Suggestion(uncertainty=1 - value))
     people = study.people()
-    random = [[entry["image_id"] for entry in study.queue(person)] for person in people]
+    random = [[entry["image_id"] for entry in queue(study, person)] for person in people]
     study.uncertain = NETWORKS
-    queues = [[entry["image_id"] for entry in study.queue(person)] for person in people]
+    queues = [[entry["image_id"] for entry in queue(study, person)] for person in people]
     assert queues[0][:3] == queues[1][:3] == ["d", "f", "b"] and random[0] != random[1]
     assert sorted(queues[0]) == list("abcdef")
 

@@ -14,6 +14,7 @@ from fundusnet.annotation.adjudication import adjudication_cases, save_decision
 from fundusnet.annotation.answers import Answer, Decision
 from fundusnet.annotation.overview import overview
 from fundusnet.annotation.readings import load_readings, readings_table
+from fundusnet.annotation.saving import save_answer
 from fundusnet.annotation.study import ConflictError, Study
 from fundusnet.annotation.tables import assignments, marks, tallies
 from fundusnet.annotation.tallies import recount
@@ -66,7 +67,7 @@ def test_tallies_follow_every_change(tmp_path: Path, seed: int) -> None:
             )
         if theirs is not None:
             body = Answer.model_validate(some_answer(chance, versions.get(key, 0)))
-            versions[key], _ = study.save(person, image_id, body)
+            versions[key], _ = save_answer(study, person, image_id, body)
         if step % 15 == 9:
             study.enrol(chance.sample(NAMES, chance.randint(2, 4)), ["ada"])
         if step % 20 == 19:
@@ -108,7 +109,7 @@ def test_a_recount_from_scratch_changes_nothing(tmp_path: Path) -> None:
     for person in study.people():
         for image_id in "abc":
             if study.can_see(person, image_id):
-                study.save(person, image_id, Answer.model_validate(some_answer(chance, 0)))
+                save_answer(study, person, image_id, Answer.model_validate(some_answer(chance, 0)))
     columns = (
         sa.select(marks).order_by(marks.c.image_id, marks.c.finding),
         sa.select(tallies).order_by(tallies.c.image_id),
@@ -124,8 +125,8 @@ def test_decided_findings_are_cases_but_not_undecided(tmp_path: Path) -> None:
     study = open_study(tmp_path, ["anna", "ben"], ["ada"], images="ab")
     anna, ben, ada = study.people()
     for image_id in "ab":
-        study.save(anna, image_id, Answer.model_validate(answer(findings={"drusen": ["macula"]})))
-        study.save(ben, image_id, Answer.model_validate(answer(normal=True)))
+        save_answer(study, anna, image_id, Answer.model_validate(answer(findings={"drusen": ["macula"]})))
+        save_answer(study, ben, image_id, Answer.model_validate(answer(normal=True)))
 
     def decide(version: int, present: bool | None) -> None:
         body = {"finding": "drusen", "present": present, "regions": [], "version": version}
@@ -140,9 +141,9 @@ def test_decided_findings_are_cases_but_not_undecided(tmp_path: Path) -> None:
     decide(0, False)
     assert open_now() == ["b"]
     # One reader follows the other: nothing is undecided in a any more, but what was decided is still shown.
-    study.save(ben, "a", Answer.model_validate(answer(1, findings={"drusen": ["macula"]})))
+    save_answer(study, ben, "a", Answer.model_validate(answer(1, findings={"drusen": ["macula"]})))
     assert [case["image_id"] for case in adjudication_cases(study)] == ["a", "b"]
     decide(1, None)
     assert [case["image_id"] for case in adjudication_cases(study)] == ["b"]
     with pytest.raises(ConflictError):
-        study.save(ben, "a", Answer.model_validate(answer(1)))
+        save_answer(study, ben, "a", Answer.model_validate(answer(1)))
