@@ -39,6 +39,16 @@ Origin = Literal["guessed", "localised", "placed"]
 """Where a point comes from: guessed from the usual place or the reader's last photograph; found in this photograph by
 a network; or placed by the reader, by moving or by confirming it."""
 Regions = Annotated[list[str], Field(max_length=len(REGIONS))]
+Verdict = Literal["confirmed", "refused"]
+
+
+class SuggestionAnswer(BaseModel):
+    """What became of the suggestion that a reader was shown: ``networks`` made it, ``verdicts`` is by finding."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    networks: Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
+    verdicts: dict[str, Verdict]
 
 
 class Answer(BaseModel):
@@ -58,10 +68,15 @@ class Answer(BaseModel):
     seconds: Annotated[float, Field(ge=0, le=10**7, allow_inf_nan=False)]
     disc_origin: Origin | None = None
     fovea_origin: Origin | None = None
+    suggestion: SuggestionAnswer | None = None
 
     def content(self) -> dict[str, object]:
-        """The JSON values that are stored besides version, state and time."""
-        return {
+        """The JSON values that are stored besides version, state and time.
+
+        Of a reader who was shown no suggestion nothing is stored about suggestions.
+        """
+        suggestion = {"suggestion": self.suggestion.model_dump()} if self.suggestion else {}
+        return suggestion | {
             "findings": {name: _in_order(regions) for name, regions in self.findings.items()},
             "normal": self.normal,
             "ungradable": self.ungradable,
@@ -102,6 +117,8 @@ def check_answer(answer: Answer, findings: Sequence[str], size: tuple[int, int] 
     """
     for finding, regions in answer.findings.items():
         _check_finding(finding, regions, findings)
+    for finding in answer.suggestion.verdicts if answer.suggestion else ():
+        _check_finding(finding, (), findings)
     if answer.normal and answer.findings:
         raise UserError("an image is either normal or has findings; undo one of them")
     if (answer.state == "ungradable") != (answer.ungradable is not None):

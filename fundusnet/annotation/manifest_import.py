@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Collection
 from pathlib import Path
 from uuid import NAMESPACE_URL, uuid5
 
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from fundusnet.annotation.record import RECORD, RecordedAnswer, RecordedDecision, read_record
+from fundusnet.annotation.record import RECORD, Record, RecordedAnswer, RecordedDecision, read_record
 from fundusnet.annotation.storage import forget_setting
 from fundusnet.annotation.study import Study
+from fundusnet.annotation.suggestions import keep_suggestion, note_shown
 from fundusnet.annotation.tables import annotators, answers, assignments, decisions, images
 from fundusnet.annotation.tallies import recount
 from fundusnet.data.manifest import COORDINATES, READING_COLUMNS, read_manifest
@@ -35,11 +37,8 @@ def import_readings(study: Study, folder: Path) -> int:
     """
     with study.storage.write() as connection:
         known = set(connection.scalars(sa.select(images.c.image_id)))
-        if (folder / RECORD).is_file():
-            record = read_record(folder)
-            given, decided = record.answers, record.decisions
-        else:
-            given, decided = _from_manifest(folder), []
+        record = read_record(folder) if (folder / RECORD).is_file() else None
+        given, decided = (record.answers, record.decisions) if record else (_from_manifest(folder), [])
         named = [(answer.image_id, [*answer.findings]) for answer in given]
         for image_id, findings in named + [(decision.image_id, [decision.finding]) for decision in decided]:
             if image_id not in known:
@@ -55,6 +54,8 @@ def import_readings(study: Study, folder: Path) -> int:
             forget_setting(connection, "dealt")  # they count towards the readings of each image
         for decision in decided:
             _add_decision(connection, decision)
+        if record:
+            _add_suggestions(connection, record, known)
     if new:
         log.info("imported %d answers from %s", new, folder)
     return new
@@ -115,6 +116,17 @@ def _add_decision(connection: Connection, decision: RecordedDecision) -> None:
         adjudicator = _annotator_id(connection, decision.adjudicator, "adjudicator")
         said = {"present": decision.present, "regions": decision.ordered_regions(), "saved": decision.saved}
         connection.execute(sa.insert(decisions).values(**here, **said, version=1, annotator_id=adjudicator))
+
+
+def _add_suggestions(connection: Connection, record: Record, images: Collection[str]) -> None:
+    """What was suggested, and to whom it was shown: readings that were made with suggestions stay such."""
+    for suggested in record.suggestions:
+        if suggested.image_id in images:
+            keep_suggestion(connection, suggested.image_id, suggested.networks, suggested.suggestion(), suggested.made)
+    for shown in record.shown:
+        if shown.image_id in images:
+            annotator = _annotator_id(connection, shown.annotator, "annotator")
+            note_shown(connection, annotator, shown.image_id, shown.networks, shown.at)
 
 
 def _annotator_id(connection: Connection, name: str, role: str) -> int:

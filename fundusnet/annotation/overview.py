@@ -12,6 +12,7 @@ from fundusnet.annotation.agreement import Pattern, agreement
 from fundusnet.annotation.readings import load_readings
 from fundusnet.annotation.study import Study
 from fundusnet.annotation.suggestion_effect import suggestion_effect
+from fundusnet.annotation.suggestions import first_shown
 from fundusnet.annotation.tables import (
     annotators,
     answers,
@@ -19,7 +20,6 @@ from fundusnet.annotation.tables import (
     decisions,
     images,
     marks,
-    shown_suggestions,
     tallies,
 )
 from fundusnet.annotation.tallies import ANSWERED
@@ -63,7 +63,7 @@ def overview(study: Study) -> JSON:
 
 def _suggestions(connection: Connection, study: Study) -> JSON | None:
     """The effect of suggestions, for which all answers are read; None, at once, if nobody was shown one."""
-    if connection.scalar(sa.select(shown_suggestions.c.image_id).limit(1)) is None:
+    if first_shown(connection) is None:
         return None
     return suggestion_effect(connection, load_readings(connection), study.findings)
 

@@ -8,6 +8,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from fundusnet.annotation.answers import Answer, Decision
+from fundusnet.annotation.suggestions import Suggestion
 from fundusnet.errors import UserError
 
 RECORD = "study.json"
@@ -32,7 +33,7 @@ class RecordedDecision(Decision):
 
 
 class RecordedSuggestion(BaseModel):
-    """What networks suggested, in ``study.json``; an import leaves it out, since it is no reading."""
+    """What networks suggested, in ``study.json``."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -45,6 +46,11 @@ class RecordedSuggestion(BaseModel):
     disc: tuple[float, float] | None
     fovea: tuple[float, float] | None
     points: str
+
+    def suggestion(self) -> Suggestion:
+        """The record as what it is of."""
+        fields = ("findings", "probabilities", "disc", "fovea", "points", "uncertainty")
+        return Suggestion(**{name: getattr(self, name) for name in fields})
 
 
 class ShownSuggestion(BaseModel):

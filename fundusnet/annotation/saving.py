@@ -16,6 +16,7 @@ from fundusnet.annotation.queues import progress
 from fundusnet.annotation.readings import current_answer
 from fundusnet.annotation.storage import forget_setting
 from fundusnet.annotation.study import ConflictError, MissingError, Study
+from fundusnet.annotation.suggestions import note_shown
 from fundusnet.annotation.tables import annotators, answers, assignments, images
 from fundusnet.annotation.tallies import ANSWERED, recount
 from fundusnet.data.decode import Unreadable
@@ -54,6 +55,8 @@ def save_answer(study: Study, reader: Person, image_id: str, answer: Answer) -> 
             connection.execute(sa.insert(answers).values(row))
             state = {"version": version, "state": answer.state, "seconds": answer.seconds}
             connection.execute(sa.update(assignments).where(*here).values(state))
+            if answer.suggestion:  # the page's own note of it may have been lost
+                note_shown(connection, reader.id, image_id, answer.suggestion.networks)
             if not before.shown:
                 _show_again(connection, reader, image_id, answer.state)
             if before.state in ANSWERED or answer.state in ANSWERED:

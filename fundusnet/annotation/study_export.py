@@ -17,6 +17,7 @@ from fundusnet.annotation.export_folder import earlier_export, replace_export, w
 from fundusnet.annotation.readings import Readings, load_readings, origin_of, readings_table, reference_points
 from fundusnet.annotation.record import FORMAT, RECORD
 from fundusnet.annotation.study import Study
+from fundusnet.annotation.suggestion_outcomes import outcomes_table, shown_suggestions_of
 from fundusnet.annotation.suggestions import recorded_shown, recorded_suggestions
 from fundusnet.annotation.tallies import disagreement
 from fundusnet.data.decode import Unreadable
@@ -34,6 +35,7 @@ def export_study(study: Study, folder: Path) -> Path:
 
     ``images.csv`` lists all photographs of the study, ``readings.csv`` the finished readings, with each decision in
     place of the readings it settles (``readings_blind.csv`` has the readings without decisions, if there are any).
+    ``suggestions.csv`` has what became of each suggestion that a reader was shown, if there are any.
     ``images/`` holds hard links to the photographs, or copies if the file system has no links. An earlier export of
     this study in ``folder`` is replaced; what else lies there stays where it is.
 
@@ -50,10 +52,11 @@ def export_study(study: Study, folder: Path) -> Path:
     with study.storage.read() as connection:
         readings = load_readings(connection)
         suggested = {"suggestions": recorded_suggestions(connection), "shown": recorded_shown(connection)}
+        outcomes = outcomes_table(shown_suggestions_of(connection, readings))
     target.parent.mkdir(parents=True, exist_ok=True)
     building = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
     try:
-        _write(study, readings, building, suggested)
+        _write(study, readings, building, suggested, outcomes)
         write_marker(building, study.key)
         building.chmod(0o755)  # mkdtemp made it private
         replace_export(target, building, earlier)
@@ -62,7 +65,13 @@ def export_study(study: Study, folder: Path) -> Path:
     return folder
 
 
-def _write(study: Study, readings: Readings, folder: Path, suggested: dict[str, list[dict[str, Any]]]) -> None:
+def _write(
+    study: Study,
+    readings: Readings,
+    folder: Path,
+    suggested: dict[str, list[dict[str, Any]]],
+    outcomes: pd.DataFrame,
+) -> None:
     (folder / "images").mkdir()
     rows = list(_image_rows(study, readings, folder))
     exported = {row["image_id"] for row in rows}
@@ -78,10 +87,12 @@ def _write(study: Study, readings: Readings, folder: Path, suggested: dict[str, 
     points = within(_points_table(readings))
     if len(points):
         points.to_csv(folder / "points.csv", index=False, float_format="%.3f")
+    if len(outcomes := within(outcomes)):
+        outcomes.to_csv(folder / "suggestions.csv", index=False)
     # Without suggestions the record stays one that earlier versions read.
     record = _record(study, readings) | {name: rows for name, rows in suggested.items() if rows}
     write_json(folder / RECORD, record)
-    for file in [folder / name for name in ("images.csv", "readings.csv", "points.csv", RECORD)]:
+    for file in [folder / name for name in ("images.csv", "readings.csv", "points.csv", "suggestions.csv", RECORD)]:
         if file.exists():
             with file.open("rb") as stream:
                 os.fsync(stream.fileno())

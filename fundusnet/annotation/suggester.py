@@ -16,6 +16,7 @@ from fundusnet.annotation.suggestions import (
     Suggestion,
     is_suggested,
     keep_suggestion,
+    networks_for,
     stored_suggestion,
     uncertainty,
 )
@@ -82,6 +83,20 @@ class Suggester:
     def has(self, image_id: str) -> bool:
         """Whether the readers of this image get suggestions."""
         return is_suggested(image_id, self._seed, self._share)
+
+    def offer(self, annotator_id: int, image_id: str) -> dict[str, Any]:
+        """What the page gets for an image: ``state`` is ready, with the suggestion; waiting (ask again); or none."""
+        if not self.has(image_id):
+            return {"state": "none"}
+        with self._storage.read() as connection:
+            networks = networks_for(connection, annotator_id, image_id, self.networks)
+            found = networks and stored_suggestion(connection, image_id, networks)
+        if networks is None:
+            return {"state": "none"}
+        if found := found or self.ask(image_id):
+            return {"state": "ready", "networks": networks, **found}
+        reason = self.why_not(image_id)
+        return {"state": "none", "reason": reason} if reason else {"state": "waiting"}
 
     def ask(self, image_id: str) -> dict[str, Any] | None:
         """The suggestion for an image; None if it is not made yet: then it is made next.

@@ -1,23 +1,26 @@
-"""How suggestions pull readers: agreement and marks with and without them, and what they confirm."""
+"""How suggestions pull readers: agreement, marks and time with and without them, and what became of them."""
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-import sqlalchemy as sa
+import numpy as np
 from sqlalchemy import Connection
 
-from fundusnet.annotation.agreement import agreement, patterns_of
+from fundusnet.annotation.agreement import REPLICATES, Interval, agreement, patterns_of
 from fundusnet.annotation.readings import CurrentAnswer, Readings
-from fundusnet.annotation.suggestions import shown_to
-from fundusnet.annotation.tables import suggestions
+from fundusnet.annotation.suggestion_outcomes import OUTCOMES, Shown, shown_suggestions_of
+from fundusnet.annotation.suggestions import first_shown
 
 JSON = dict[str, Any]
+Images = Sequence[Sequence[CurrentAnswer]]
 
 
 def suggestion_effect(connection: Connection, readings: Readings, findings: Sequence[str]) -> JSON | None:
-    """Agreement on the images with suggestions and on those without, since these are chosen at random.
+    """The images with suggestions beside those without, since these are chosen at random.
 
     Args:
         connection: Of the transaction that ``readings`` were loaded in.
@@ -25,64 +28,89 @@ def suggestion_effect(connection: Connection, readings: Readings, findings: Sequ
         findings: What the study can mark.
 
     Returns:
-        ``with`` and ``without`` (images), ``mixed`` (images that only some of their readers had suggestions for, which
-        count for neither), and for each of ``findings`` these two again, each with ``images`` of two readings or more,
-        ``kappa_image`` and ``kappa_region`` (None where undefined) and ``marked``, the share of the readings that mark
-        it; besides ``suggested``, how often it was suggested to a reader who has answered, and ``confirmed``, how often
-        of these the reader marks it. None if nobody was shown a suggestion.
+        ``images``: how many are ``with`` and ``without``; ``mixed``, those that only some of their readers had
+        suggestions for, and ``before``, those read before anybody was shown one, both of which count for neither.
+        ``seconds``: ``median``, ``interval`` and ``readings`` of the time with and without.
+        ``findings``: for each of ``findings`` with and without, with ``images`` of two readings or more,
+        ``kappa_image`` and ``kappa_region`` and the interval of each (None where undefined), ``readings``, ``marked``,
+        the share of these that mark it, and its interval; besides ``suggested``, how often it was suggested to a reader
+        who has answered, and ``outcomes``, how many of these have each of ``OUTCOMES``.
+        None if nobody was shown a suggestion.
     """
-    shown = shown_to(connection)
-    if not shown:
+    since = first_shown(connection)
+    if since is None:
         return None
-    groups: dict[str, list[list[CurrentAnswer]]] = {"with": [], "without": [], "mixed": []}
+    shown = shown_suggestions_of(connection, readings)
+    had = {(each.answer.annotator, each.answer.image_id) for each in shown}
+    groups: dict[str, list[list[CurrentAnswer]]] = {"with": [], "without": [], "mixed": [], "before": []}
     for image_id in readings.images:
         if answers := readings.gradable(image_id):
-            had = {(answer.annotator, image_id) in shown for answer in answers}
-            groups["mixed" if len(had) > 1 else "with" if had == {True} else "without"].append(answers)
-    suggested = _suggested(connection)
+            suggested = [(answer.annotator, image_id) in had for answer in answers]
+            if any(suggested):
+                name = "with" if all(suggested) else "mixed"
+            else:
+                name = "before" if any(answer.saved < since for answer in answers) else "without"
+            groups[name].append(answers)
     return {
-        **{name: len(images) for name, images in groups.items()},
+        "images": {name: len(images) for name, images in groups.items()},
+        "seconds": {name: _seconds(groups[name]) for name in ("with", "without")},
         "findings": [
             {
                 "finding": finding,
                 **{name: _agreement(groups[name], finding) for name in ("with", "without")},
-                **_confirmed(groups["with"] + groups["mixed"], finding, shown, suggested),
+                **_outcomes(shown, finding),
             }
             for finding in findings
         ],
     }
 
 
-def _agreement(images: Sequence[Sequence[CurrentAnswer]], finding: str) -> JSON:
+def _agreement(images: Images, finding: str) -> JSON:
     found = agreement(*patterns_of([[answer.content["findings"] for answer in answers] for answers in images], finding))
-    marks = [finding in answer.content["findings"] for answers in images for answer in answers]
+    marks = Counter(
+        (sum(finding in answer.content["findings"] for answer in answers), len(answers)) for answers in images
+    )
+    share, interval = _share(marks)
     return {
         "images": found.images,
         "kappa_image": found.image.kappa,
+        "kappa_image_interval": found.image.kappa_interval,
         "kappa_region": found.region.kappa,
-        "marked": sum(marks) / len(marks) if marks else None,
+        "kappa_region_interval": found.region.kappa_interval,
+        "readings": sum(map(len, images)),
+        "marked": share,
+        "marked_interval": interval,
     }
 
 
-def _confirmed(
-    images: Sequence[Sequence[CurrentAnswer]],
-    finding: str,
-    shown: set[tuple[str, str]],
-    suggested: dict[str, set[str]],
-) -> JSON:
-    """How often a finding was suggested to a reader of these images, and how often that reader marks it."""
-    marks = [
-        finding in answer.content["findings"]
-        for answers in images
-        for answer in answers
-        if (answer.annotator, answer.image_id) in shown and finding in suggested.get(answer.image_id, ())
-    ]
-    return {"suggested": len(marks), "confirmed": sum(marks)}
+def _share(marks: Counter[tuple[int, int]]) -> tuple[float | None, Interval | None]:
+    """Share of the readings that mark a finding, and 95% of those of samples of the images, drawn with replacement.
+
+    Args:
+        marks: How many images have each pair of marks and readings.
+    """
+    if not marks:
+        return None, None
+    pairs, weights = np.array(list(marks)), np.array(list(marks.values()), np.float64)
+    yes, read = weights @ pairs
+    random = np.random.default_rng(0).poisson(weights, (REPLICATES, len(weights))) @ pairs
+    random = random[random[:, 1] > 0]
+    low, high = np.quantile(random[:, 0] / random[:, 1], (0.025, 0.975)) if len(random) else (math.nan, math.nan)
+    return float(yes / read), None if math.isnan(low) else (float(low), float(high))
 
 
-def _suggested(connection: Connection) -> dict[str, set[str]]:
-    """Image → findings suggested for it, by whatever networks."""
-    found: dict[str, set[str]] = {}
-    for row in connection.execute(sa.select(suggestions.c.image_id, suggestions.c.content)):
-        found.setdefault(row.image_id, set()).update(row.content["findings"])
-    return found
+def _seconds(images: Images) -> JSON:
+    """Median time of the readings, with the order statistics that hold the true one in 95% of samples."""
+    times = sorted(answer.seconds for answers in images for answer in answers if answer.seconds > 0)
+    count = len(times)
+    if not count:
+        return {"readings": 0, "median": None, "interval": None}
+    reach = 1.96 * math.sqrt(count) / 2
+    low, high = math.floor(count / 2 - reach), math.ceil(count / 2 + reach)
+    interval = (times[low - 1], times[high]) if low >= 1 and high < count else None
+    return {"readings": count, "median": float(np.median(times)), "interval": interval}
+
+
+def _outcomes(shown: Sequence[Shown], finding: str) -> JSON:
+    found = Counter(outcome for each in shown if (outcome := each.outcomes.get(finding)))
+    return {"suggested": found.total(), "outcomes": {name: found[name] for name in OUTCOMES}}

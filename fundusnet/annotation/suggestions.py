@@ -18,7 +18,8 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from fundusnet.annotation.assignment import random_key
-from fundusnet.annotation.tables import annotators, shown_suggestions, suggestions
+from fundusnet.annotation.tables import annotators, assignments, shown_suggestions, suggestions
+from fundusnet.annotation.tallies import ANSWERED
 
 Point = tuple[float, float]
 
@@ -113,10 +114,12 @@ def networks_digest(hashes: Sequence[str]) -> str:
     return hashlib.sha256("\n".join(sorted(hashes)).encode()).hexdigest()[:16]
 
 
-def keep_suggestion(connection: Connection, image_id: str, networks: str, suggestion: Suggestion) -> None:
-    """Store what these networks suggest for an image, unless that is stored already."""
+def keep_suggestion(
+    connection: Connection, image_id: str, networks: str, suggestion: Suggestion, made: float | None = None
+) -> None:
+    """Store what these networks suggest for an image, unless that is stored already; ``made`` now if not given."""
     if stored_suggestion(connection, image_id, networks) is None:
-        row = {"image_id": image_id, "networks": networks, "content": suggestion.content(), "made": time.time()}
+        row = {"image_id": image_id, "networks": networks, "content": suggestion.content(), "made": made or time.time()}
         connection.execute(sa.insert(suggestions).values(row | {"uncertainty": suggestion.uncertainty}))
 
 
@@ -135,17 +138,50 @@ def stored_uncertainties(connection: Connection, networks: str) -> dict[str, flo
     return {row.image_id: row.uncertainty for row in rows}
 
 
-def note_shown(connection: Connection, annotator_id: int, image_id: str, networks: str) -> None:
-    """Store that this annotator was shown the suggestion for an image; the first time counts."""
+def note_shown(
+    connection: Connection, annotator_id: int, image_id: str, networks: str, at: float | None = None
+) -> bool:
+    """Store that this annotator was shown the suggestion for an image, now or ``at``; the first time counts.
+
+    Returns:
+        Whether these networks suggested anything for the image; otherwise nothing is stored.
+    """
+    if stored_suggestion(connection, image_id, networks) is None:
+        return False
     key = {"annotator_id": annotator_id, "image_id": image_id, "networks": networks}
     here = (shown_suggestions.c[name] == value for name, value in key.items())
     if connection.scalar(sa.select(shown_suggestions.c.at).where(*here)) is None:
-        connection.execute(sa.insert(shown_suggestions).values(key | {"at": time.time()}))
+        connection.execute(sa.insert(shown_suggestions).values(key | {"at": at or time.time()}))
+    return True
 
 
-def shown_to(connection: Connection) -> set[tuple[str, str]]:
-    """(annotator, image) of all suggestions that were shown, by whatever networks."""
-    return {(row["annotator"], row["image_id"]) for row in recorded_shown(connection)}
+def networks_for(connection: Connection, annotator_id: int, image_id: str, newest: str) -> str | None:
+    """The networks whose suggestion for an image this annotator gets; None for none.
+
+    Whoever was shown a suggestion keeps it, whatever networks came since, so that a reading rests on one. Whoever
+    finished the image without one gets none: the reading would be one with a suggestion then, and count as without.
+    """
+    key = {"annotator_id": annotator_id, "image_id": image_id}
+    shown = sa.select(shown_suggestions.c.networks).order_by(shown_suggestions.c.at).limit(1)
+    before: str | None = connection.scalar(shown.where(*(shown_suggestions.c[name] == key[name] for name in key)))
+    if before is not None:
+        return before
+    state = sa.select(assignments.c.state).where(*(assignments.c[name] == key[name] for name in key))
+    return None if connection.scalar(state) in ANSWERED else newest
+
+
+def first_shown(connection: Connection) -> float | None:
+    """When the first suggestion was shown to anybody; None if none was."""
+    found: float | None = connection.scalar(sa.select(sa.func.min(shown_suggestions.c.at)))
+    return found
+
+
+def shown_to(connection: Connection) -> dict[tuple[str, str], str]:
+    """(annotator, image) → networks, of all suggestions that were shown; the first networks of several."""
+    found: dict[tuple[str, str], str] = {}
+    for row in recorded_shown(connection):
+        found.setdefault((row["annotator"], row["image_id"]), row["networks"])
+    return found
 
 
 def recorded_shown(connection: Connection) -> list[dict[str, Any]]:

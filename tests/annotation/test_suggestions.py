@@ -11,6 +11,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
 import sqlalchemy as sa
 from hypothesis import given
@@ -25,6 +27,7 @@ from fundusnet.annotation.storage import BusyError
 from fundusnet.annotation.study import Study
 from fundusnet.annotation.study_export import export_study
 from fundusnet.annotation.suggester import Suggester
+from fundusnet.annotation.suggestion_effect import _seconds
 from fundusnet.annotation.suggestions import (
     Suggestion,
     is_suggested,
@@ -41,6 +44,7 @@ from fundusnet.annotation.tables import suggestions
 from fundusnet.prediction.preparation import InputSpec, PreparedPhotograph
 
 NETWORKS = networks_digest(["a" * 64])
+ADDRESS = "/api/images/{}/suggestion"
 
 
 @dataclass
@@ -237,10 +241,13 @@ def test_a_busy_database_is_tried_again(tmp_path: Path, monkeypatch: pytest.Monk
 def test_it_is_stored_once_who_was_shown_a_suggestion(tmp_path: Path) -> None:
     study = open_study(tmp_path, ["anna", "ben"])
     with study.storage.write() as connection:
+        for image in "ab":
+            keep_suggestion(connection, image, NETWORKS, Suggestion())
         for reader in (1, 1, 2):
-            note_shown(connection, reader, "a", NETWORKS)
-        note_shown(connection, 1, "b", NETWORKS)
-        assert shown_to(connection) == {("anna", "a"), ("ben", "a"), ("anna", "b")}
+            assert note_shown(connection, reader, "a", NETWORKS)
+        assert note_shown(connection, 1, "b", NETWORKS)
+        assert not note_shown(connection, 1, "c", NETWORKS), "nothing was suggested for it"
+        assert shown_to(connection) == dict.fromkeys([("anna", "a"), ("ben", "a"), ("anna", "b")], NETWORKS)
         assert len(recorded_shown(connection)) == 3
 
 
@@ -253,19 +260,19 @@ def test_the_page_gets_suggestions_for_its_share_of_the_images_only(tmp_path: Pa
     own = [entry["image_id"] for entry in anna.get("/api/queue").json()["images"]]
     with_, without = ([name for name in own if maker.has(name) == yes] for yes in (True, False))
     assert with_ and without
-    address = "/api/images/{}/suggestion"
-    assert anna.get(address.format(with_[0])).json() == {"state": "waiting"}
-    assert anna.put(with_[0], {}, address).status_code == 404  # nothing was shown yet
+    assert anna.get(ADDRESS.format(with_[0])).json() == {"state": "waiting"}
+    assert shown(anna, with_[0]) == 404  # nothing was shown yet
     networks.wait.set()
-    until(lambda: anna.get(address.format(with_[0])).json()["state"] == "ready")
-    found = anna.get(address.format(with_[0])).json()
+    until(lambda: anna.get(ADDRESS.format(with_[0])).json()["state"] == "ready")
+    found = anna.get(ADDRESS.format(with_[0])).json()
     assert found["findings"] == {"drusen": ["macula", "temporal"]} and found["networks"] == NETWORKS
     until(lambda: len(networks.seen) == 8)
-    assert anna.get(address.format(without[0])).json() == {"state": "none"}
-    assert anna.put(without[0], {}, address).status_code == 404
-    assert anna.put(with_[0], {}, address).json() == {"networks": NETWORKS}
+    assert anna.get(ADDRESS.format(without[0])).json() == {"state": "none"}
+    assert shown(anna, without[0]) == 404
+    assert shown(anna, with_[0], "f" * 16) == 404
+    assert shown(anna, with_[0]) == 200
     others = next(name for name in "abcdefgh" if name not in own)
-    assert anna.get(address.format(others)).status_code == 404
+    assert anna.get(ADDRESS.format(others)).status_code == 404
     maker.close()
     with study.storage.read() as connection:
         assert {image for _, image in shown_to(connection)} == {with_[0]}
@@ -287,11 +294,52 @@ def test_a_suggestion_is_no_answer(tmp_path: Path) -> None:
     until(lambda: len(networks.seen) == 4)
     page = Page(client_of(study, suggester=maker))
     until(lambda: page.get("/api/images/a/suggestion").json()["state"] == "ready")
-    page.put("a", {}, "/api/images/{}/suggestion")
+    assert shown(page, "a") == 200
     maker.close()
     assert page.get("/api/images/a").json()["answer"]["findings"] == {}
     overview = page.get("/api/overview").json()
     assert [row["present"] for row in overview["agreement"]] == [0, 0, 0]
+
+
+def test_a_reading_rests_on_one_suggestion_or_none(tmp_path: Path) -> None:
+    """Whoever was shown one keeps it when other networks come; whoever finished an image without gets none."""
+    study, networks = open_study(tmp_path, ["anna", "ben"], images="ab", readings=2), Networks()
+    networks.wait.set()
+    links = [link_of(study, name) for name in ("anna", "ben")]
+    first, second = (suggester_of(study, networks, networks_digest([letter * 64])) for letter in "ab")
+    pages = [Page(client_of(study, links=True, suggester=first), link) for link in links]
+    for maker in (first, second):
+        maker.start("ab")
+        until(lambda maker=maker: maker.ask("a") and maker.ask("b"))
+    read(pages[1], "b", {})
+    assert pages[1].get(ADDRESS.format("b")).json() == {"state": "none"}
+    assert shown(pages[0], "a") == 200
+    read(pages[0], "a", {}, {"drusen": "refused"})
+    assert first.offer(1, "a")["networks"] == NETWORKS == second.offer(1, "a")["networks"], "also when it is finished"
+    assert second.offer(2, "a")["networks"] == second.networks
+    assert second.offer(2, "b") == {"state": "none"}
+    for maker in (first, second):
+        maker.close()
+
+
+def test_an_answer_says_which_suggestion_it_had_even_if_the_page_could_not(tmp_path: Path) -> None:
+    study, networks = open_study(tmp_path, ["anna"], readings=1), Networks()
+    networks.wait.set()
+    maker = suggester_of(study, networks)
+    maker.start("ab")
+    until(lambda: maker.ask("a") and maker.ask("b"))
+    maker.close()
+    anna = Page(client_of(study, links=True, suggester=maker), link_of(study, "anna"))
+    read(anna, "a", {}, {"drusen": "refused"})
+    assert anna.get("/api/images/a").json()["answer"]["suggestion"]["verdicts"] == {"drusen": "refused"}
+    read(anna, "b", {})
+    assert "suggestion" not in anna.get("/api/images/b").json()["answer"]
+    unknown = {"networks": "e" * 16, "verdicts": {"drusen": "confirmed"}}  # of a database that was replaced
+    assert anna.put("c", answer(suggestion=unknown)).status_code == 200
+    with study.storage.read() as connection:
+        assert shown_to(connection) == {("anna", "a"): NETWORKS}
+    for wrong in ({"verdicts": {"drusn": "refused"}}, {"verdicts": {"drusen": "yes"}}, {"networks": "x"}):
+        assert anna.put("d", answer(suggestion={"networks": NETWORKS, "verdicts": {}} | wrong)).status_code == 422
 
 
 def test_uncertain_images_come_first_in_every_queue(tmp_path: Path) -> None:
@@ -309,27 +357,39 @@ def test_uncertain_images_come_first_in_every_queue(tmp_path: Path) -> None:
     assert sorted(queues[0]) == list("abcdef")
 
 
-def read(page: Page, name: str, findings: dict[str, list[str]], *, shown: bool = False) -> None:
-    if shown:
-        assert page.put(name, {}, "/api/images/{}/suggestion").status_code == 200
-    body = answer(findings=findings) if findings else answer(normal=True)
+def shown(page: Page, name: str, networks: str = NETWORKS) -> int:
+    return int(page.put(name, {"networks": networks}, ADDRESS).status_code)
+
+
+def read(page: Page, name: str, findings: dict[str, list[str]], verdicts: dict[str, str] | None = None) -> None:
+    """Finish an image; with ``verdicts``, even none, that of somebody who was shown a suggestion."""
+    more: dict[str, Any] = {} if verdicts is None else {"suggestion": {"networks": NETWORKS, "verdicts": verdicts}}
+    body = answer(findings=findings, **more) if findings else answer(normal=True, **more)
     assert page.put(name, body).status_code == 200
 
 
 @pytest.fixture
 def two_readers(tmp_path: Path) -> tuple[Study, list[Page]]:
-    """Six images read by anna and ben: a, b and c with a suggestion of drusen, d and e without, f with one for anna."""
-    study, networks = open_study(tmp_path, ["anna", "ben"], images="abcdef", readings=2), Networks()
+    """Seven images read by anna and ben: a, b and c with a suggestion of drusen in macula and temporal, d and e
+    without, f with one for anna, and g before there were any."""
+    study, networks = open_study(tmp_path, ["anna", "ben"], images="abcdefg", readings=2), Networks()
     networks.wait.set()
     maker = suggester_of(study, networks)
     maker.start("abcf")
     until(lambda: all(maker.ask(name) for name in "abcf"))
     pages = [Page(client_of(study, links=True, suggester=maker), link_of(study, name)) for name in ("anna", "ben")]
-    drusen = {"drusen": ["macula"]}
-    for page, marked in zip(pages, ("abd", "ab"), strict=True):
-        for name in "abcdef":
-            suggested = name in "abc" or (name == "f" and page is pages[0])
-            read(page, name, drusen if name in marked else {}, shown=suggested)
+    for page in pages:
+        read(page, "g", {"drusen": ["macula"]})
+    time.sleep(0.01)
+    drusen, own = {"drusen": ["macula", "temporal"]}, {"drusen": ["macula"]}
+    yes, no = {"drusen": "confirmed"}, {"drusen": "refused"}
+    anna = {"a": (drusen, yes), "b": (own, yes), "c": ({}, no), "d": (own, None), "e": ({}, None), "f": ({}, yes)}
+    ben = {"a": (own, None), "b": (own, {}), "c": ({}, {}), "d": ({}, None), "e": ({}, None), "f": ({}, None)}
+    for page, answers in zip(pages, (anna, ben), strict=True):
+        for name, (findings, verdicts) in answers.items():
+            if name in "abc" or (name == "f" and page is pages[0]):
+                assert shown(page, name) == 200
+            read(page, name, findings, verdicts)
     maker.close()
     return study, pages
 
@@ -337,14 +397,29 @@ def two_readers(tmp_path: Path) -> tuple[Study, list[Page]]:
 def test_agreement_with_and_without_suggestions_worked_by_hand(two_readers: tuple[Study, list[Page]]) -> None:
     study, _ = two_readers
     found = overview(study)["suggestions"]
-    assert (found["with"], found["without"], found["mixed"]) == (3, 2, 1)
+    assert found["images"] == {"with": 3, "without": 2, "mixed": 1, "before": 1}
     drusen, hemorrhage, _ = found["findings"]
     # With: both mark a and b, nobody c. Without: anna alone marks d, nobody e: less than chance agreement.
-    assert drusen["with"] == {"images": 3, "kappa_image": 1.0, "kappa_region": 1.0, "marked": pytest.approx(4 / 6)}
+    assert (drusen["with"]["images"], drusen["with"]["readings"]) == (3, 6)
+    assert (drusen["with"]["kappa_image"], drusen["with"]["marked"]) == (1.0, pytest.approx(4 / 6))
+    assert drusen["with"]["kappa_region"] < 1  # of a, anna alone marks temporal
     assert drusen["without"]["kappa_image"] == pytest.approx((0.5 - 0.625) / (1 - 0.625))
     assert drusen["without"]["marked"] == 0.25
-    assert (drusen["suggested"], drusen["confirmed"]) == (7, 4)  # three images twice, and f to anna
-    assert (hemorrhage["suggested"], hemorrhage["confirmed"]) == (0, 0)
+    low, high = drusen["without"]["marked_interval"]
+    assert low == 0 < 0.25 < high <= 0.5  # no sample of d and e has more marks than d alone
+    assert drusen["suggested"] == 7  # three images twice, and f to anna
+    assert drusen["outcomes"] == {"confirmed": 1, "changed": 1, "removed": 1, "refused": 2, "marked": 2, "open": 0}
+    assert hemorrhage["suggested"] == 0 == sum(hemorrhage["outcomes"].values())
+    assert found["seconds"]["with"] == {"readings": 6, "median": 1.5, "interval": None}  # six say too little
+
+
+def test_the_interval_of_a_median_holds_the_true_one_in_most_samples() -> None:
+    random, held = np.random.default_rng(0), 0
+    for _ in range(300):
+        answers = [SimpleNamespace(seconds=float(value)) for value in random.exponential(10, 40)]
+        low, high = _seconds([answers])["interval"]  # type: ignore[list-item]
+        held += low <= 10 * np.log(2) <= high
+    assert 0.93 < held / 300 < 0.995
 
 
 def test_without_suggestions_the_overview_has_none(tmp_path: Path) -> None:
@@ -362,10 +437,23 @@ def test_what_was_suggested_and_shown_is_exported_and_an_export_with_it_imported
         *((name, image) for name in ("anna", "ben") for image in "abc"), ("anna", "f")
     }  # fmt: skip
     table = (tmp_path / "export" / "readings.csv").read_text()
-    assert table.count("drusen") == 5  # what readers marked, and no suggestion
+    assert table.count("drusen") == 7  # what readers marked, and no suggestion
+    outcomes = pd.read_csv(tmp_path / "export" / "suggestions.csv", dtype=str, keep_default_na=False)
+    assert [tuple(row) for row in outcomes.drop(columns="networks").itertuples(index=False)] == [
+        ("a", "anna", "drusen", "0.8", "macula;temporal", "confirmed", "macula;temporal", "confirmed"),
+        ("a", "ben", "drusen", "0.8", "macula;temporal", "", "macula", "marked"),
+        ("b", "anna", "drusen", "0.8", "macula;temporal", "confirmed", "macula", "changed"),
+        ("b", "ben", "drusen", "0.8", "macula;temporal", "", "macula", "marked"),
+        ("c", "anna", "drusen", "0.8", "macula;temporal", "refused", "", "refused"),
+        ("c", "ben", "drusen", "0.8", "macula;temporal", "", "", "refused"),  # who says normal refuses it
+        ("f", "anna", "drusen", "0.8", "macula;temporal", "confirmed", "", "removed"),
+    ]
     (tmp_path / "again").mkdir()
-    again = open_study(tmp_path / "again", ["anna", "ben"], images="abcdef", readings=2)
-    assert import_readings(again, tmp_path / "export") == 12
+    again = open_study(tmp_path / "again", ["anna", "ben"], images="abcdefg", readings=2)
+    assert import_readings(again, tmp_path / "export") == 14
+    assert overview(again)["suggestions"] == overview(study)["suggestions"]
+    copy = read_record(export_study(again, tmp_path / "copy"))
+    assert (copy.suggestions, copy.shown) == (record.suggestions, record.shown)
 
 
 def test_an_export_of_a_study_without_suggestions_is_as_before(tmp_path: Path) -> None:

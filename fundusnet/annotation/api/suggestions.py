@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from fastapi import APIRouter
+from pydantic import BaseModel
 
 from fundusnet.annotation.api.senders import Reader, State, Writer
 from fundusnet.annotation.study import MissingError
-from fundusnet.annotation.suggestions import note_shown, stored_suggestion
+from fundusnet.annotation.suggestions import note_shown
 
 router = APIRouter()
 
@@ -19,26 +20,24 @@ def show_suggestion(image_id: str, state: State, reader: Reader) -> dict[str, An
 
     Whoever reads an image without suggestions gets none, whatever is stored. The networks are never waited for.
     """
-    suggester = state.suggester
     if not state.study.is_assigned(reader, image_id):
         raise MissingError
-    if suggester is None or not suggester.has(image_id):
-        return {"state": "none"}
-    found = suggester.ask(image_id)
-    if found is None:
-        reason = suggester.why_not(image_id)
-        return {"state": "none", "reason": reason} if reason else {"state": "waiting"}
-    return {"state": "ready", "networks": suggester.networks, **found}
+    return state.suggester.offer(reader.id, image_id) if state.suggester else {"state": "none"}
+
+
+class Shown(BaseModel):
+    """The networks whose suggestion the page showed."""
+
+    networks: str
 
 
 @router.put("/api/images/{image_id}/suggestion")
-def put_suggestion_shown(image_id: str, state: State, writer: Writer) -> dict[str, Any]:
+def put_suggestion_shown(image_id: str, body: Shown, state: State, writer: Writer) -> dict[str, Any]:
     """Store that the page showed the suggestion for an image to this reader."""
     suggester = state.suggester
     if not state.study.is_assigned(writer, image_id) or suggester is None or not suggester.has(image_id):
         raise MissingError
     with state.study.storage.write() as connection:
-        if stored_suggestion(connection, image_id, suggester.networks) is None:
+        if not note_shown(connection, writer.id, image_id, body.networks):
             raise MissingError
-        note_shown(connection, writer.id, image_id, suggester.networks)
-    return {"networks": suggester.networks}
+    return {}
