@@ -14,6 +14,7 @@ def choose_readers(
     assigned: Mapping[str, Collection[str]],
     answered: Mapping[str, Collection[str]],
     seed: int,
+    further: Mapping[str, int] | None = None,
 ) -> dict[str, set[str]]:
     """Choose ``readings_per_image`` readers for every image, or all of them if there are fewer (S1.2).
 
@@ -27,10 +28,12 @@ def choose_readers(
         assigned: Image → readers it was assigned to before.
         answered: Image → readers who have started on it; they keep it, even if they no longer take part.
         seed: Of the random choice.
+        further: Image → readers that it needs besides.
 
     Returns:
         Image → its readers.
     """
+    more = further or {}
     chosen: dict[str, set[str]] = {}
     for image in images:
         begun = set(answered.get(image, ()))
@@ -44,16 +47,17 @@ def choose_readers(
     chance = random.Random(seed)
     for image in order:
         current = chosen[image]
+        wanted = readings_per_image + more.get(image, 0)
         movable = sorted(current - set(answered.get(image, ())))
-        while len(current) > readings_per_image and movable:
+        while len(current) > wanted and movable:
             heaviest = max(movable, key=lambda reader: (load.get(reader, 0), chance.random()))
             movable.remove(heaviest)
             current.remove(heaviest)
             load[heaviest] -= 1
-        if len(current) < readings_per_image:
+        if len(current) < wanted:
             # Of the readers with equal loads, a random one.
             lightest = sorted((load[reader], chance.random(), reader) for reader in readers if reader not in current)
-            for _, _, reader in lightest[: readings_per_image - len(current)]:
+            for _, _, reader in lightest[: wanted - len(current)]:
                 current.add(reader)
                 load[reader] += 1
     _balance(order, chosen, load, answered)

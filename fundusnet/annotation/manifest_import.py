@@ -39,13 +39,17 @@ def import_readings(study: Study, folder: Path) -> int:
         known = set(connection.scalars(sa.select(images.c.image_id)))
         record = read_record(folder) if (folder / RECORD).is_file() else None
         given, decided = (record.answers, record.decisions) if record else (_from_manifest(folder), [])
+        recorded = record.readers if record else []
+        groups = {each.annotator: each.group for each in recorded if each.group in study.plan.groups}
         named = [(answer.image_id, [*answer.findings]) for answer in given]
         for image_id, findings in named + [(decision.image_id, [decision.finding]) for decision in decided]:
             if image_id not in known:
                 raise UserError(f"{folder}: image_id '{image_id}' is not in this study; use the same photographs")
             if unknown := [name for name in findings if name not in study.findings]:
                 raise UserError(f"{folder}: finding '{unknown[0]}' is not in this study; add it to finding.names")
-        added = [answer.image_id for answer in given if _add_answer(connection, answer)]
+        added = [
+            answer.image_id for answer in given if _add_answer(connection, answer, groups.get(answer.annotator, ""))
+        ]
         new = len(added)
         unlisted = sa.select(images.c.image_id).where(sa.not_(images.c.listed))
         connection.execute(sa.update(assignments).where(assignments.c.image_id.in_(unlisted)).values(shown=False))
@@ -89,9 +93,9 @@ def _from_manifest(folder: Path) -> list[RecordedAnswer]:
     return recorded
 
 
-def _add_answer(connection: Connection, answer: RecordedAnswer) -> bool:
+def _add_answer(connection: Connection, answer: RecordedAnswer, group: str) -> bool:
     """Add an answer, unless its annotator already has one for that image."""
-    annotator_id = _annotator_id(connection, answer.annotator, "annotator")
+    annotator_id = _annotator_id(connection, answer.annotator, "annotator", group)
     here = {"annotator_id": annotator_id, "image_id": answer.image_id}
     same = (answers.c.annotator_id == annotator_id, answers.c.image_id == answer.image_id)
     if connection.scalar(sa.select(answers.c.version).where(*same)) is not None:
@@ -129,10 +133,10 @@ def _add_suggestions(connection: Connection, record: Record, images: Collection[
             note_shown(connection, annotator, shown.image_id, shown.networks, shown.at)
 
 
-def _annotator_id(connection: Connection, name: str, role: str) -> int:
+def _annotator_id(connection: Connection, name: str, role: str, group: str = "") -> int:
     """The id of an annotator; a new one is added as inactive until the name is enrolled."""
     row = connection.execute(sa.select(annotators).where(annotators.c.name == name)).first()
     if row is None:
-        connection.execute(sa.insert(annotators).values(name=name, role=role, active=False))
+        connection.execute(sa.insert(annotators).values(name=name, role=role, group_name=group, active=False))
         return _annotator_id(connection, name, role)
     return int(row.id)

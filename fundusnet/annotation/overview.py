@@ -8,7 +8,8 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from fundusnet.annotation.agreement import Pattern, agreement
+from fundusnet.annotation.agreement import Agreement, Pattern, agreement
+from fundusnet.annotation.group_overview import group_overview
 from fundusnet.annotation.readings import load_readings
 from fundusnet.annotation.study import Study
 from fundusnet.annotation.suggestion_effect import suggestion_effect
@@ -45,12 +46,14 @@ def overview(study: Study) -> JSON:
             "points": _with_tally(connection, tallies.c.points != "", "points"),
             "missing": _missing(connection),
         }
+        people = _progress(connection)
         return {
             "images": _count(connection, images, images.c.listed),
             "suggestions": _suggestions(connection, study),
             "comments": _comments(connection),
-            "annotators": _progress(connection),
+            "annotators": people,
             "agreement": [_agreement(connection, study, finding, of_size) for finding in study.findings],
+            "groups": group_overview(connection, study.plan, study.findings, people, _described, study.present),
             **lists,
             "counts": {
                 "undecided": _count(connection, marks, _few(study)) - _decided_of_few(connection, study),
@@ -136,7 +139,8 @@ def _progress(connection: Connection) -> list[JSON]:
         done = sum(states[state] for state in ANSWERED)
         if row.active or done:
             pace = _median_seconds(connection, row.id)
-            progress.append({"name": row.name, "done": done, "total": states.total(), "median_seconds": pace})
+            person = {"name": row.name, "group": row.group_name, "active": row.active, "done": done}
+            progress.append(person | {"total": states.total(), "median_seconds": pace})
     return progress
 
 
@@ -162,13 +166,12 @@ def _agreement(connection: Connection, study: Study, finding: str, of_size: dict
     patterns: Counter[Pattern] = Counter()
     for gradable, present, regions, count in connection.execute(grouped):
         patterns[gradable, present, tuple(ord(each) - ord("0") for each in regions)] = count
-    found = agreement(patterns, of_size)
-    row: JSON = {
-        "finding": finding,
-        "images": found.images,
-        "equal_readings": found.equal,
-        "present": sum(count for (_, present, _), count in patterns.items() if present >= study.present),
-    }
+    positive = sum(count for (_, present, _), count in patterns.items() if present >= study.present)
+    return _described(finding, agreement(patterns, of_size), positive)
+
+
+def _described(finding: str, found: Agreement, present: int) -> JSON:
+    row: JSON = {"finding": finding, "images": found.images, "equal_readings": found.equal, "present": present}
     for unit, coefficients in (("image", found.image), ("region", found.region)):
         row |= {
             f"kappa_{unit}": coefficients.kappa,

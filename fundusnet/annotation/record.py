@@ -64,6 +64,15 @@ class ShownSuggestion(BaseModel):
     at: float
 
 
+class RecordedReader(BaseModel):
+    """The group of an annotator, in ``study.json`` of a study with groups."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    annotator: str
+    group: str
+
+
 class Record(BaseModel):
     """``study.json``."""
 
@@ -76,6 +85,7 @@ class Record(BaseModel):
     decisions: list[RecordedDecision]
     suggestions: list[RecordedSuggestion] = []
     shown: list[ShownSuggestion] = []
+    readers: list[RecordedReader] = []
 
 
 def read_record(folder: Path) -> Record:

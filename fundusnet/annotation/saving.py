@@ -14,6 +14,7 @@ from fundusnet.annotation.photographs import PhotographAway
 from fundusnet.annotation.proposed_points import RECENT, proposals, recent_points, with_origins
 from fundusnet.annotation.queues import progress
 from fundusnet.annotation.readings import current_answer
+from fundusnet.annotation.rereading import reread
 from fundusnet.annotation.storage import forget_setting
 from fundusnet.annotation.study import ConflictError, MissingError, Study
 from fundusnet.annotation.suggestions import note_shown
@@ -59,6 +60,8 @@ def save_answer(study: Study, reader: Person, image_id: str, answer: Answer) -> 
                 note_shown(connection, reader.id, image_id, answer.suggestion.networks)
             if not before.shown:
                 _show_again(connection, reader, image_id, answer.state)
+            if study.plan.reread_ungradable and (before.state == "ungradable") != (answer.state == "ungradable"):
+                reread(connection, study.plan, reader.id, image_id)
             if before.state in ANSWERED or answer.state in ANSWERED:
                 recount(connection, [image_id])
         now = progress(connection, reader)

@@ -6,7 +6,7 @@ import json
 import logging
 from collections import Counter
 from collections.abc import Collection, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import sqlalchemy as sa
@@ -31,6 +31,8 @@ class Settings:
         readings_per_image: Annotators of each image.
         present: Readings that make a finding present.
         seed: Of all random orders.
+        groups: Of readers: name → splits and readings_per_image (``fundusnet.annotation.plan.as_groups``).
+        reread_ungradable: Further readings, at most, of an image that readers call ungradable.
     """
 
     source: str
@@ -39,6 +41,8 @@ class Settings:
     readings_per_image: int
     present: int
     seed: int
+    groups: Mapping[str, Any] = field(default_factory=dict)
+    reread_ungradable: int = 0
 
 
 # The keys of the command that say each; a group stands for all in it.
@@ -49,6 +53,8 @@ KEYS: dict[str, tuple[str, ...]] = {
     "readings_per_image": ("readings_per_image",),
     "present": ("data.present",),
     "seed": ("seed",),
+    "groups": ("groups",),
+    "reread_ungradable": ("reread_ungradable",),
 }
 
 
@@ -76,7 +82,7 @@ def settle(connection: Connection, asked: Settings, given: Collection[str]) -> S
         raise UserError(f"this study has seed={before.seed}; leave seed out, or name another folder")
     if now.findings != before.findings:
         _check_findings(connection, now.findings, before.findings)
-    for name in ("options", "readings_per_image", "present"):
+    for name in ("options", "readings_per_image", "present", "groups", "reread_ungradable"):
         old, new = getattr(before, name), getattr(now, name)
         if old != new:
             log.info("%s=%s from now on; it was %s", KEYS[name][0], new, old)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -14,13 +14,14 @@ from fundusnet.annotation.access import Person
 from fundusnet.annotation.assignment import reading_order
 from fundusnet.annotation.image_list import list_images
 from fundusnet.annotation.photographs import Geometry, Photographs
+from fundusnet.annotation.plan import Group, Plan, by_group
 from fundusnet.annotation.proposed_points import (
     guess_like,
     manifest_points,
     recent_points,
 )
 from fundusnet.annotation.readings import current_answer
-from fundusnet.annotation.roster import assign_images, changed_roster, set_roster, study_seed
+from fundusnet.annotation.roster import Member, assign_images, changed_roster, set_roster, study_seed
 from fundusnet.annotation.storage import BusyError, DiskFullError, Storage, set_setting, setting
 from fundusnet.annotation.tables import annotators, assignments, images
 from fundusnet.annotation.tallies import recount_all
@@ -58,6 +59,8 @@ class Study:
         readings_per_image: int = 3,
         present: int = 2,
         uncertain: str | None = None,
+        groups: Mapping[str, Group] | None = None,
+        reread_ungradable: int = 0,
     ) -> None:
         """Open a study.
 
@@ -69,10 +72,13 @@ class Study:
             present: Readings that make a finding present.
             uncertain: Name of networks (``fundusnet.annotation.suggestions``): images that they are most uncertain of
                 come first; None = every reader has a random order.
+            groups: Of its readers, by name; none = everybody reads everything.
+            reread_ungradable: Further readings, at most, of an image that readers call ungradable.
         """
         self.storage, self.photographs = storage, photographs
         self.findings = tuple(findings)
-        self.readings_per_image, self.present = readings_per_image, present
+        self.plan = Plan(readings_per_image, dict(groups or {}), reread_ungradable)
+        self.present = present
         self.uncertain = uncertain
 
     def begin(self, manifest: Manifest, seed: int) -> None:
@@ -93,11 +99,17 @@ class Study:
             recount_all(connection)
         list_images(self.storage, manifest)
 
-    def enrol(self, readers: Sequence[str], adjudicators: Sequence[str] = (), alone: str = "me") -> bool:
+    def enrol(
+        self,
+        readers: Sequence[str] | Mapping[str, Sequence[str]],
+        adjudicators: Sequence[str] = (),
+        alone: str = "me",
+    ) -> bool:
         """Set who takes part, and assign the images.
 
         Args:
-            readers: Names of the annotators; without any names the roster stays as it was.
+            readers: Names of the annotators, by group if the study has groups; without any names the roster stays as it
+                was.
             adjudicators: Names of the adjudicators.
             alone: Name of the only annotator of a study that never had names, who needs no link.
 
@@ -110,15 +122,36 @@ class Study:
         with self.storage.write() as connection:
             if readers or adjudicators:
                 set_setting(connection, "links", "yes")
-                roles = [(name, "annotator") for name in readers] + [(name, "adjudicator") for name in adjudicators]
-                set_roster(connection, roles)
+                people = self._members(readers, "annotators") + [Member(name, "adjudicator") for name in adjudicators]
+                set_roster(connection, people)
             elif setting(connection, "links") is None:
-                set_roster(connection, [(alone, "annotator")])
+                if self.plan.groups:
+                    raise UserError("groups need named annotators; give annotators={GROUP:[NAME, …], …}")
+                set_roster(connection, [Member(alone, "annotator")])
             links = setting(connection, "links") is not None
-        assign_images(self.storage, self.readings_per_image)
+            recount_all(connection)
+            self._check_groups(connection)
+        assign_images(self.storage, self.plan)
         return links
 
-    def change_people(self, join: Sequence[str], leave: Sequence[str]) -> None:
+    def _check_groups(self, connection: Connection) -> None:
+        """Refuse a roster in which somebody is in no group; they would read nothing, without knowing why."""
+        if not self.plan.groups:
+            return
+        active = (annotators.c.active, annotators.c.role == "annotator")
+        outside = annotators.c.group_name.not_in(list(self.plan.groups))
+        name = connection.scalar(
+            sa.select(annotators.c.name).where(*active, outside).order_by(annotators.c.id).limit(1)
+        )
+        if name is not None:
+            raise UserError(
+                f"{name} is in none of the groups {', '.join(self.plan.groups)}; give annotators={{GROUP:[NAME, …], …}}"
+            )
+
+    def _members(self, names: Sequence[str] | Mapping[str, Sequence[str]], key: str) -> list[Member]:
+        return [Member(name, "annotator", group) for name, group in by_group(names, self.plan.groups, key)]
+
+    def change_people(self, join: Sequence[str] | Mapping[str, Sequence[str]], leave: Sequence[str]) -> None:
         """Let annotators join and people leave, while the study is served; images are assigned anew.
 
         Raises:
@@ -127,8 +160,9 @@ class Study:
         with self.storage.write() as connection:
             if setting(connection, "links") is None:
                 raise UserError("this study has no links; start it with annotators=[...]")
-            set_roster(connection, changed_roster(connection, join, leave))
-        assign_images(self.storage, self.readings_per_image)
+            set_roster(connection, changed_roster(connection, self._members(join, "join"), leave))
+            recount_all(connection)
+        assign_images(self.storage, self.plan)
 
     @property
     def key(self) -> str:

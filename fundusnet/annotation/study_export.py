@@ -6,7 +6,7 @@ import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ import pandas as pd
 from fundusnet.annotation.export_folder import earlier_export, replace_export, write_marker
 from fundusnet.annotation.readings import Readings, load_readings, origin_of, readings_table, reference_points
 from fundusnet.annotation.record import FORMAT, RECORD
+from fundusnet.annotation.roster import recorded_groups
 from fundusnet.annotation.study import Study
 from fundusnet.annotation.suggestion_outcomes import outcomes_table, shown_suggestions_of
 from fundusnet.annotation.suggestions import recorded_shown, recorded_suggestions
@@ -35,7 +36,8 @@ def export_study(study: Study, folder: Path) -> Path:
 
     ``images.csv`` lists all photographs of the study, ``readings.csv`` the finished readings, with each decision in
     place of the readings it settles (``readings_blind.csv`` has the readings without decisions, if there are any).
-    ``suggestions.csv`` has what became of each suggestion that a reader was shown, if there are any.
+    ``suggestions.csv`` has what became of each suggestion that a reader was shown, ``readers.csv`` the group of each
+    reader, if there are any.
     ``images/`` holds hard links to the photographs, or copies if the file system has no links. An earlier export of
     this study in ``folder`` is replaced; what else lies there stays where it is.
 
@@ -51,12 +53,17 @@ def export_study(study: Study, folder: Path) -> Path:
     earlier = earlier_export(target, study.key)
     with study.storage.read() as connection:
         readings = load_readings(connection)
-        suggested = {"suggestions": recorded_suggestions(connection), "shown": recorded_shown(connection)}
+        more = {
+            "suggestions": recorded_suggestions(connection),
+            "shown": recorded_shown(connection),
+            "readers": recorded_groups(connection),
+        }
         outcomes = outcomes_table(shown_suggestions_of(connection, readings))
+    tables = {"suggestions.csv": outcomes, "readers.csv": _readers_table(more["readers"])}
     target.parent.mkdir(parents=True, exist_ok=True)
     building = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
     try:
-        _write(study, readings, building, suggested, outcomes)
+        _write(study, readings, building, tables, more)
         write_marker(building, study.key)
         building.chmod(0o755)  # mkdtemp made it private
         replace_export(target, building, earlier)
@@ -69,8 +76,8 @@ def _write(
     study: Study,
     readings: Readings,
     folder: Path,
-    suggested: dict[str, list[dict[str, Any]]],
-    outcomes: pd.DataFrame,
+    tables: Mapping[str, pd.DataFrame],
+    more: Mapping[str, list[dict[str, Any]]],
 ) -> None:
     (folder / "images").mkdir()
     rows = list(_image_rows(study, readings, folder))
@@ -87,12 +94,14 @@ def _write(
     points = within(_points_table(readings))
     if len(points):
         points.to_csv(folder / "points.csv", index=False, float_format="%.3f")
-    if len(outcomes := within(outcomes)):
-        outcomes.to_csv(folder / "suggestions.csv", index=False)
-    # Without suggestions the record stays one that earlier versions read.
-    record = _record(study, readings) | {name: rows for name, rows in suggested.items() if rows}
+    for name, each in tables.items():
+        kept = within(each) if "image_id" in each else each
+        if len(kept):
+            kept.to_csv(folder / name, index=False)
+    # Without suggestions and groups the record stays one that earlier versions read.
+    record = _record(study, readings) | {name: rows for name, rows in more.items() if rows}
     write_json(folder / RECORD, record)
-    for file in [folder / name for name in ("images.csv", "readings.csv", "points.csv", "suggestions.csv", RECORD)]:
+    for file in [folder / name for name in ("images.csv", "readings.csv", "points.csv", *tables, RECORD)]:
         if file.exists():
             with file.open("rb") as stream:
                 os.fsync(stream.fileno())
@@ -128,6 +137,11 @@ def _image_rows(study: Study, readings: Readings, folder: Path) -> Iterator[dict
             "grade": row.grade,
             **coordinates,
         }
+
+
+def _readers_table(groups: list[dict[str, Any]]) -> pd.DataFrame:
+    """``readers.csv``: the group of each annotator."""
+    return pd.DataFrame([(each["annotator"], each["group"]) for each in groups], columns=["annotator_id", "group"])
 
 
 def _points_table(readings: Readings) -> pd.DataFrame:

@@ -58,6 +58,7 @@ annotators = Table(
     Column("role", String(16), nullable=False),
     # False for annotators who left: their readings are kept, but they cannot sign in.
     Column("active", Boolean, nullable=False),
+    Column("group_name", String(80), nullable=False, server_default=""),  # "" in a study without groups
 )
 
 links = Table(
@@ -169,4 +170,16 @@ marks = Table(
     Column("complete", Integer, nullable=False),  # answers, ungradable ones too; 0 while somebody has still to answer
     Index("ix_marks_patterns", "finding", "gradable", "present", "regions"),
     Index("ix_marks_undecided", "present", "complete"),
+)
+
+# How the readers of a group answered: ``fundusnet.annotation.patterns`` derives it from the answers.
+patterns = Table(
+    "patterns",
+    metadata,
+    Column("image_id", ForeignKey("images.image_id"), primary_key=True),
+    Column("group_name", String(80), primary_key=True),  # "" = everybody
+    Column("finding", String(255), primary_key=True),  # "" = the image as a whole
+    Column("question", String(80), primary_key=True),  # "" = whether and where the finding is
+    Column("pattern", Text, nullable=False),
+    Index("ix_patterns_question", "group_name", "question", "finding"),
 )

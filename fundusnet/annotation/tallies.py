@@ -11,8 +11,9 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
+from fundusnet.annotation.patterns import write_patterns
 from fundusnet.annotation.storage import set_setting, setting
-from fundusnet.annotation.tables import answers, assignments, images, marks, tallies
+from fundusnet.annotation.tables import annotators, answers, assignments, images, marks, tallies
 from fundusnet.data.regions import REGIONS, eye_of
 
 ANSWERED = ("done", "ungradable")
@@ -36,11 +37,15 @@ def recount(connection: Connection, image_ids: Collection[str]) -> None:
             answers.c.version == assignments.c.version,
         )
         rows = connection.execute(
-            sa.select(assignments.c.image_id, assignments.c.state, assignments.c.shown, answers.c.content)
+            sa.select(
+                assignments.c.image_id, assignments.c.state, assignments.c.shown,
+                answers.c.content, annotators.c.group_name,
+            )
             .join(images, images.c.image_id == assignments.c.image_id)
+            .join(annotators, annotators.c.id == assignments.c.annotator_id)
             .outerjoin(answers, newest)
             .where(assignments.c.image_id.in_(chunk), images.c.listed)
-        )
+        )  # fmt: skip
         of_image: dict[str, list[Any]] = defaultdict(list)
         for row in rows:
             of_image[row.image_id].append(row)
@@ -49,6 +54,7 @@ def recount(connection: Connection, image_ids: Collection[str]) -> None:
             connection.execute(sa.insert(tallies), sums)
         if marked := [row for _, found in counted for row in found]:
             connection.execute(sa.insert(marks), marked)
+        write_patterns(connection, chunk, of_image)
 
 
 def recount_all(connection: Connection) -> None:

@@ -9,6 +9,7 @@ import os
 import socket
 import threading
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -46,6 +47,7 @@ def annotate(cfg: DictConfig) -> Path:
     try:
         from fundusnet.annotation.manifest_import import import_readings
         from fundusnet.annotation.photographs import Photographs
+        from fundusnet.annotation.plan import as_groups
         from fundusnet.annotation.settings import remember, settle
         from fundusnet.annotation.study import Study
         from fundusnet.annotation.study_export import export_study
@@ -57,22 +59,29 @@ def annotate(cfg: DictConfig) -> Path:
     try:
         with storage.write() as connection:
             settings = settle(connection, _asked(cfg), _given())
+        if not settings.groups and isinstance(annotators := _names(cfg.annotators), dict):
+            settings = replace(settings, groups={name: {} for name in annotators})
         located = _locate if cfg.data.points == "auto" else None
         photographs = Photographs(root, folder / "screen", located)
-        study = Study(storage, photographs, settings.findings, settings.readings_per_image, settings.present)
+        study = Study(
+            storage, photographs, settings.findings, settings.readings_per_image, settings.present,
+            groups=as_groups(settings.groups), reread_ungradable=settings.reread_ungradable,
+        )  # fmt: skip
         if cfg.export:
             return export_study(study, Path(cfg.export))
         if cfg.join or cfg.leave:
-            study.change_people(list(cfg.join), list(cfg.leave))
+            study.change_people(_names(cfg.join), list(cfg.leave))
         if cfg.links or cfg.sign_out or cfg.join or cfg.leave:
-            _change_access(study, [*cfg.links, *cfg.join], list(cfg.sign_out))
+            joined = _names(cfg.join)
+            new = joined if isinstance(joined, list) else [name for own in joined.values() for name in own]
+            _change_access(study, [*cfg.links, *new], list(cfg.sign_out))
             return folder
         study.begin(load_source(settings.source, root, dict(settings.options)), settings.seed)
-        with storage.write() as connection:
-            remember(connection, settings)
         if cfg.earlier:
             import_readings(study, Path(cfg.earlier))
-        links = study.enrol(list(cfg.annotators), list(cfg.adjudicators), cfg.annotator)
+        links = study.enrol(_names(cfg.annotators), list(cfg.adjudicators), cfg.annotator)
+        with storage.write() as connection:  # only what everything else goes with
+            remember(connection, settings)
         suggester = _suggester(cfg, study)
         print(f"study in {folder.resolve()}: {_described(settings)}")
         _serve(cfg, study, suggester, links=links)
@@ -113,11 +122,25 @@ def _fingerprint(parts: list[str]) -> str:
 
 
 def _asked(cfg: DictConfig) -> Settings:
+    from fundusnet.annotation.plan import as_groups
     from fundusnet.annotation.settings import Settings
 
     options: dict[str, Any] = OmegaConf.to_container(cfg.data.options, resolve=True)  # type: ignore[assignment]
     findings = tuple(cfg.finding.names)
-    return Settings(cfg.data.source, options, findings, cfg.readings_per_image, cfg.data.present, cfg.seed)
+    groups = OmegaConf.to_container(cfg.groups, resolve=True) if cfg.groups else {}
+    as_groups(groups)  # type: ignore[arg-type]  # its errors come before anything is opened
+    return Settings(
+        cfg.data.source, options, findings, cfg.readings_per_image, cfg.data.present, cfg.seed,
+        groups, cfg.reread_ungradable,  # type: ignore[arg-type]
+    )  # fmt: skip
+
+
+def _names(given: Any) -> list[str] | dict[str, list[str]]:
+    """Names, by group where they were given so."""
+    if given is None:
+        return []
+    names: list[str] | dict[str, list[str]] = OmegaConf.to_container(given, resolve=True)  # type: ignore[assignment]
+    return names
 
 
 def _given() -> set[str]:
@@ -130,7 +153,8 @@ def _given() -> set[str]:
 
 def _described(settings: Settings) -> str:
     readings = "1 reading" if settings.readings_per_image == 1 else f"{settings.readings_per_image} readings"
-    return f"data={settings.source}, {readings} of each photograph, {', '.join(settings.findings)}"
+    groups = f", by the groups {', '.join(settings.groups)}" if settings.groups else ""
+    return f"data={settings.source}, {readings} of each photograph{groups}, {', '.join(settings.findings)}"
 
 
 def _open(cfg: DictConfig, folder: Path) -> Storage:

@@ -293,6 +293,7 @@ PYDANTIC = {
     "a valid number": "a number",
     "a valid string": "a string",
     "a valid list": "a list",
+    "a valid dictionary": "a mapping {name: value}",
 }
 ORDER = list(PYDANTIC.values())
 _NAMES = {int: "an integer", float: "a number", str: "a string", bool: "true or false"}

@@ -179,14 +179,16 @@ class Annotate:
     folder: str | None
     database: str | None
     readings_per_image: Count
-    annotators: list[str]
+    groups: dict[str, dict[str, Any] | None] | None
+    reread_ungradable: NonNegativeInt
+    annotators: list[str] | dict[str, list[str]] | None
     adjudicators: list[str]
     annotator: str
     earlier: str | None
     export: str | None
     links: list[str]
     sign_out: list[str]
-    join: list[str]
+    join: list[str] | dict[str, list[str]] | None
     leave: list[str]
     host: str
     port: NonNegativeInt

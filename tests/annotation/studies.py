@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -42,7 +42,7 @@ def write_photographs(folder: Path, names: Sequence[str] = "abcd") -> Path:
 
 def open_study(
     folder: Path,
-    readers: Sequence[str] = (),
+    readers: Sequence[str] | Mapping[str, Sequence[str]] = (),
     adjudicators: Sequence[str] = (),
     *,
     images: Sequence[str] = "abcd",
@@ -50,8 +50,9 @@ def open_study(
     url: str | None = None,
     seed: int = 0,
     readings: int = 3,
+    **more: Any,
 ) -> Study:
-    """A study of ``folder/photographs``, which are drawn where they are missing."""
+    """A study of ``folder/photographs``, drawn where they are missing; ``more`` are arguments of ``Study``."""
     root = folder / "photographs"
     if not root.exists():
         write_photographs(root, images)
@@ -60,6 +61,7 @@ def open_study(
         Photographs(root, folder / "screen"),
         FINDINGS,
         readings_per_image=readings,
+        **more,
     )
     study.begin(load_source(source, root), seed)
     study.enrol(readers, adjudicators)

@@ -173,3 +173,36 @@ def test_a_study_below_the_photographs_is_not_photographs(here: Path) -> None:
         assert len(page.get("/api/queue").json()["images"]) == 4
         for entry in page.get("/api/queue").json()["images"]:
             assert page.get(f"/api/images/{entry['image_id']}/photograph").status_code == 200
+
+
+def test_groups_are_remembered_and_people_join_one(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    splits = zip("abcd", ["train", "train", "val", "test"], strict=True)
+    rows = "".join(f"{name},{name}.png,{split}\n" for name, split in splits)
+    (here / "photographs" / "images.csv").write_text("image_id,path,split\n" + rows)
+    words = ["folder=study", "annotators={general:[anna,ben],special:[cleo]}", "reread_ungradable=1"]
+    groups = "groups={general:{splits:[train,val],readings_per_image:2},special:{splits:[test]}}"
+    assert start("data=csv", *words, groups) == 0
+    assert assigned(here / "study") == 2 * 3 + 1
+    assert "by the groups general, special" in capsys.readouterr().out
+    assert start("folder=study") == 0
+    assert assigned(here / "study") == 2 * 3 + 1
+    study = opened(here / "study")
+    assert start("folder=study", "join={special:[dora]}") == 0
+    assert [person.name for person in study.people()] == ["anna", "ben", "cleo", "dora"]
+    assert assigned(here / "study") == 2 * 3 + 2
+    assert "this study has the groups general, special" in refused(capsys, "folder=study", "join=[emil]")
+    assert "groups.special has no option split" in refused(capsys, "folder=study", "groups={special:{split:[test]}}")
+    assert "anna is in none of the groups special" in refused(
+        capsys, "folder=study", "groups={special:{splits:[test]}}"
+    )
+    assert start("folder=study") == 0, "what was refused is not remembered"
+    assert assigned(here / "study") == 2 * 3 + 2
+    assert start("folder=study", "groups={general:{splits:[train]},special:{splits:[test]}}") == 0
+    assert assigned(here / "study") == 2 * 2 + 2
+
+
+def test_groups_named_by_their_people_read_everything(here: Path) -> None:
+    assert start("folder=study", "annotators={one:[anna],two:[ben,cleo]}", "readings_per_image=1") == 0
+    assert assigned(here / "study") == 8
+    assert start("folder=study") == 0
+    assert assigned(here / "study") == 8

@@ -2,20 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import pwd
-import shutil
-import signal
 import socket
-import subprocess
-import tempfile
 import threading
-import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import httpx2
 import pytest
@@ -30,51 +21,6 @@ from fundusnet.annotation.tables import answers, assignments
 from fundusnet.data.manifest import read_manifest
 from fundusnet.data.regions import REGIONS
 from fundusnet.errors import UserError
-
-
-@pytest.fixture(scope="session")
-def postgres() -> Iterator[str]:
-    """The URL of a PostgreSQL server of its own; skipped where none is installed."""
-    found = [*Path("/usr/lib/postgresql").glob("*/bin"), Path(shutil.which("postgres") or "/nowhere").resolve().parent]
-    programs = next((folder for folder in found if (folder / "initdb").exists()), None)
-    if programs is None:
-        pytest.skip("no PostgreSQL here")
-    # PostgreSQL refuses to run as root.
-    user = "postgres" if os.geteuid() == 0 and "postgres" in {entry.pw_name for entry in pwd.getpwall()} else None
-    folder = Path(tempfile.mkdtemp(prefix="fundusnet-postgres-"))
-    data = folder / "data"
-    try:
-        if user:
-            shutil.chown(folder, user)
-        base: dict[str, Any] = {"user": user, "cwd": folder, "stdout": subprocess.DEVNULL}
-        initdb = [programs / "initdb", "-D", data, "-U", "fundusnet", "-A", "trust", "-N"]
-        subprocess.run(initdb, check=True, **base)
-        options = ["-c", "listen_addresses=", "-c", f"unix_socket_directories={folder}"]
-        server = subprocess.Popen([programs / "postgres", "-D", data, *options], stderr=subprocess.DEVNULL, **base)
-        deadline = time.monotonic() + 60
-        while not (folder / ".s.PGSQL.5432").exists():
-            assert server.poll() is None
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
-        yield f"postgresql+psycopg://fundusnet@/{{}}?host={folder}"
-        server.send_signal(signal.SIGINT)  # a fast shutdown, whoever is still connected
-        server.wait(30)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """An empty database of each kind."""
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path / 'study.sqlite'}"
-    server: str = request.getfixturevalue("postgres")
-    name = f"study{uuid4().hex}"
-    engine = sa.create_engine(server.format("postgres"), isolation_level="AUTOCOMMIT")
-    with engine.connect() as connection:
-        connection.execute(sa.text(f"CREATE DATABASE {name}"))
-    engine.dispose()
-    return server.format(name)
 
 
 def test_every_sqlite_connection_is_durable(tmp_path: Path) -> None:
