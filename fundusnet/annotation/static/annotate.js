@@ -7,9 +7,11 @@ import { VIEW_BUTTONS, connect, viewActions } from "./controls.js";
 import { colourOf, keyOf, pressedKey } from "./colours.js";
 import { askConflict, askImage, askReason, showGuidelines, showKeys } from "./dialogs.js";
 import { $ } from "./dom.js";
-import { ACTIONS, regionOfKey } from "./keys.js";
+import { ACTIONS, nameOf, regionOfKey } from "./keys.js";
 import { showPages } from "./navigation.js";
 import { Screen } from "./screen.js";
+import { Suggester } from "./suggester.js";
+import { confirm, decideAll, fate, openFindings, refuse, restsOn, withShown } from "./suggestion.js";
 import { showProgress, showStatus, toast } from "./status.js";
 import { text } from "./text.js";
 import { explain, passes, troubleOf } from "./trouble.js";
@@ -28,6 +30,9 @@ class Page {
   #typing = null;
   /** Images whose reader was asked once, at the end, to confirm the points. */
   #asked = new Set();
+  /** Images whose reader was asked once, at the end, about suggestions that are open. */
+  #reminded = new Set();
+  #suggester = new Suggester((imageId) => imageId === this.imageId && this.#ready && this.#suggest());
   #clock = new Clock();
 
   constructor(info) {
@@ -43,7 +48,8 @@ class Page {
           this.#screen.describe(mine),
           this.#screen.describe(theirs),
         )) === "mine",
-      changed: (imageId) => imageId === this.imageId && this.#ready && this.#draw(),
+      changed: (imageId) => imageId === this.imageId && this.#ready && this.#suggest(),
+      ahead: (imageId) => this.#suggester.ask(imageId),
     });
     this.#screen = new Screen(info, {
       ready: () => this.#ready,
@@ -55,6 +61,8 @@ class Page {
       confirm: () => this.confirm(),
       gradable: () => this.change(answers.gradable(this.answer)),
       mirror: () => this.mirror(),
+      confirmSuggestion: (finding) => this.#decide(confirm, finding),
+      refuseSuggestion: (finding) => this.#decide(refuse, finding),
     });
     this.#listen();
   }
@@ -75,9 +83,17 @@ class Page {
     return this.history?.now;
   }
 
-  /** The points that define the regions: those of the answer, else known or guessed ones of the photograph. */
+  /** The suggestion that the answer rests on; null without one. */
+  get suggestion() {
+    const found = this.#suggester.get(this.imageId);
+    return restsOn(this.answer, found) ? found : null;
+  }
+
+  /** The points that define the regions: those of the answer, else known, suggested or guessed ones of the photograph. */
   get points() {
-    return this.answer.disc ? this.answer : this.image;
+    if (this.answer.disc) return this.answer;
+    const { disc, fovea } = (this.image.points === "guess" && this.suggestion) || {};
+    return disc && fovea ? { disc, fovea, disc_origin: answers.LOCALISED, fovea_origin: answers.LOCALISED } : this.image;
   }
 
   get temporalLeft() {
@@ -139,7 +155,8 @@ class Page {
     $("loading").hidden = true;
     $("picture").hidden = false;
     document.body.classList.remove("turning", "broken");
-    this.#draw();
+    this.#suggest();
+    this.#suggester.follow(this.imageId);
   }
 
   #cannotShow(error) {
@@ -195,6 +212,56 @@ class Page {
     this.choose(at < 0 ? names.at(step > 0 ? 0 : -1) : names[(at + step + names.length) % names.length]);
   }
 
+  /** Show the suggestion for this photograph, if there is one and the reading was not finished without. */
+  #suggest() {
+    const found = this.#suggester.get(this.imageId);
+    if (found && (this.answer.suggestion || !["done", "ungradable"].includes(this.answer.state))) {
+      this.history.amend((answer) => withShown(answer, found));
+    }
+    if (this.suggestion) {
+      this.#suggester.noteShown(this.imageId, found.networks);
+      this.#chosen ??= this.#nextOpen(this.answer);
+    }
+    this.#draw();
+  }
+
+  #nextOpen(answer) {
+    const open = openFindings(answer, this.suggestion);
+    const places = this.#info.findings.filter(({ name }) => open.includes(name));
+    const at = this.#info.findings.findIndex(({ name }) => name === this.#chosen);
+    return (places.find(({ place }) => place > at) ?? places[0])?.name ?? null;
+  }
+
+  /** Confirm or refuse a suggested finding: by key the chosen one, or else the next that is open. Then choose the next. */
+  #decide(decision, finding = null) {
+    if (!this.#ready || !this.suggestion) return;
+    const done = decision === confirm ? "confirmed" : "refused";
+    const isSuggested = this.#chosen in this.suggestion.findings && fate(this.answer, this.#chosen) !== done;
+    const wanted = finding ?? (isSuggested ? this.#chosen : this.#nextOpen(this.answer));
+    if (wanted === null) {
+      toast(text("suggestion.none_open"));
+      return;
+    }
+    const decided = decision(this.#onPoints(decision), this.suggestion, wanted);
+    const took = decided.suggestion.verdicts[wanted] === done;
+    this.#chosen = wanted;
+    if (took) this.#chosen = this.#nextOpen(decided) ?? wanted;
+    else toast(text("suggestion.no_regions"));
+    if (took) this.change(decided);
+    else this.#draw();
+  }
+
+  /** Confirm or refuse all that are open. */
+  #decideAll(decision) {
+    if (!this.#ready || !this.suggestion) return;
+    this.change(decideAll(this.#onPoints(decision), this.suggestion, decision));
+  }
+
+  /** Confirmed regions depend on the points that are shown; what is refused needs none. */
+  #onPoints(decision) {
+    return decision === confirm ? answers.withPoints(this.answer, this.points) : this.answer;
+  }
+
   clear() {
     if (this.#chosen !== null && this.#ready) this.change(answers.clearFinding(this.answer, this.#chosen));
   }
@@ -240,6 +307,12 @@ class Page {
     if (!answers.isComplete(this.answer)) {
       this.#screen.nudge();
       toast(text("reading.nothing_marked"));
+      return;
+    }
+    if (this.suggestion && openFindings(this.answer, this.suggestion).length && !this.#reminded.has(this.imageId)) {
+      this.#reminded.add(this.imageId);
+      this.#screen.nudgeSuggestions();
+      toast(text("suggestion.asked"));
       return;
     }
     if (this.#screen.unconfirmed && !this.#asked.has(this.imageId)) {
@@ -302,6 +375,7 @@ class Page {
     this.#screen.draw(this.image, this.history, this.#chosen, {
       points: this.points,
       temporalLeft: this.temporalLeft,
+      suggestion: this.answer.ungradable === null ? this.suggestion : null,
       last,
     });
   }
@@ -331,6 +405,10 @@ class Page {
       points: () => this.#ready && this.#screen.focusPoints(),
       mirror: () => this.mirror(),
       confirm: () => this.confirm(),
+      confirmSuggestion: () => this.#decide(confirm),
+      refuseSuggestion: () => this.#decide(refuse),
+      confirmSuggestions: () => this.#decideAll(confirm),
+      refuseSuggestions: () => this.#decideAll(refuse),
       labels: () => {
         this.#screen.named = !this.#screen.named;
         this.#draw();
@@ -343,10 +421,11 @@ class Page {
           toast(explain(error));
         }
       },
-      help: () => showKeys((region) => this.#screen.label(region), this.temporalLeft),
+      help: () => showKeys((region) => this.#screen.label(region), this.temporalLeft, this.suggestion),
     };
     const own = ["previous", "next", "list", "guide", "help", "undo", "redo", "labels", "mirror", "normal", "ungradable", "skip"];
-    const buttons = { ...VIEW_BUTTONS, ...Object.fromEntries([...own, "done"].map((name) => [name, name])) };
+    const all = { "confirm-all": "confirmSuggestions", "refuse-all": "refuseSuggestions" };
+    const buttons = { ...VIEW_BUTTONS, ...all, ...Object.fromEntries([...own, "done"].map((name) => [name, name])) };
     connect({ buttons, keys: ACTIONS, actions, first: (event) => this.#readingKey(event) });
 
     $("comment").addEventListener("input", () => {
@@ -371,6 +450,8 @@ class Page {
   /** Number keys choose findings; the letters of the pad toggle regions. */
   #readingKey(event) {
     if (event.ctrlKey || event.metaKey) return false;
+    // A key held down decides one suggestion, not all of them.
+    if (event.repeat && ACTIONS[nameOf(event)]?.includes("Suggestion")) return true;
     const region = event.shiftKey ? null : regionOfKey(event, this.temporalLeft);
     if (region) {
       if (!event.repeat) this.toggle(region);

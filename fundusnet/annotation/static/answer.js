@@ -14,15 +14,18 @@ export const EMPTY = Object.freeze({
   fovea: null,
   disc_origin: null,
   fovea_origin: null,
+  suggestion: null,
   state: "todo",
 });
 
-/** Where a point comes from: guessed by the page, found by a network ("localised"), or placed or confirmed by a reader. */
+/** Where a point comes from: guessed by the page, found by a network, or placed or confirmed by a reader. */
 export const GUESSED = "guessed";
+export const LOCALISED = "localised";
 export const PLACED = "placed";
 
 /** The part of an answer that the annotator decides, without version and seconds. */
-export function content({ findings, normal, ungradable, comment, disc, fovea, disc_origin, fovea_origin, state }) {
+export function content(answer) {
+  const { findings, normal, ungradable, comment, disc, fovea, disc_origin, fovea_origin, suggestion, state } = answer;
   return {
     findings,
     normal,
@@ -33,6 +36,7 @@ export function content({ findings, normal, ungradable, comment, disc, fovea, di
     // Answers of 0.1.0 do not say where a point comes from.
     disc_origin: disc && (disc_origin ?? PLACED),
     fovea_origin: fovea && (fovea_origin ?? PLACED),
+    suggestion: suggestion ?? null,
     state,
   };
 }
@@ -43,6 +47,7 @@ export function same(a, b) {
     findings: Object.entries(answer.findings)
       .map(([name, regions]) => [name, [...regions].sort()])
       .sort(([one], [other]) => (one < other ? -1 : 1)),
+    suggestion: answer.suggestion && [answer.suggestion.networks, ...Object.entries(answer.suggestion.verdicts).sort()],
   });
   return JSON.stringify(ordered(a)) === JSON.stringify(ordered(b));
 }
@@ -66,7 +71,12 @@ export function toggleRegion(answer, finding, region) {
 export function toggleAll(answer, finding) {
   const all = REGIONS.every((region) => answer.findings[finding]?.includes(region));
   if (all) return clearFinding(answer, finding);
-  return withState({ ...answer, findings: { ...answer.findings, [finding]: REGIONS }, normal: false, ungradable: null });
+  return markRegions(answer, finding, REGIONS);
+}
+
+/** Set the regions of a finding, at least one. */
+export function markRegions(answer, finding, regions) {
+  return withState({ ...answer, findings: { ...answer.findings, [finding]: regions }, normal: false, ungradable: null });
 }
 
 export function clearFinding(answer, finding) {

@@ -1,7 +1,7 @@
 /** Dialogs: why a photograph is ungradable, which version to keep, which photograph to show, keyboard shortcuts. */
 
 import { $, element } from "./dom.js";
-import { SHEET, keyCaps, regionGrid } from "./keys.js";
+import { SHEET, SUGGESTION_KEYS, keyCaps, regionGrid } from "./keys.js";
 import { markdown } from "./markdown.js";
 import { nameIn, text } from "./text.js";
 
@@ -93,8 +93,8 @@ export async function showGuidelines(guidelines, finding) {
   return true;
 }
 
-/** Show the keyboard shortcuts, with the pad laid out for the eye in the picture. */
-export async function showKeys(label, temporalLeft) {
+/** Show the keyboard shortcuts, with the pad laid out for the eye in the picture; those of suggestions where there is one. */
+export async function showKeys(label, temporalLeft, suggested) {
   const dialog = $("sheet");
   const caps = await keyCaps();
   const pad = element("div", "pad");
@@ -111,7 +111,7 @@ export async function showKeys(label, temporalLeft) {
     pad,
     element("p", "hint", text("keys.pad.hint")),
   );
-  const groups = SHEET.map(([title, keys]) => {
+  const groups = [...SHEET, ...(suggested ? [SUGGESTION_KEYS] : [])].map(([title, keys]) => {
     const section = element("section");
     const list = document.createElement("dl");
     for (const [names, does] of keys) {

@@ -36,6 +36,11 @@ export class History {
     this.#label = null;
   }
 
+  /** Change all values, so that no step takes the change back. */
+  amend(change) {
+    this.#values = this.#values.map(change);
+  }
+
   undo() {
     this.#label = null;
     if (this.canUndo) this.#place -= 1;

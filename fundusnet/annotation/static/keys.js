@@ -67,6 +67,10 @@ export const ACTIONS = {
   "p": "points",
   "o": "mirror",
   "g": "confirm",
+  "Shift+c": "confirmSuggestion",
+  "Shift+x": "refuseSuggestion",
+  "Shift+g": "confirmSuggestions",
+  "Shift+n": "refuseSuggestions",
   "r": "redFree",
   "Shift+r": "inverted",
   "b": "brighter",
@@ -106,6 +110,14 @@ export function nameOf(event) {
   const shift = event.shiftKey && (letter || key.startsWith("Arrow")) ? "Shift+" : "";
   return (event.ctrlKey || event.metaKey ? "Ctrl+" : "") + shift + key;
 }
+
+/** The group of the help sheet that only those need who are shown a suggestion. */
+export const SUGGESTION_KEYS = ["keys.suggestions", [
+  [["Shift", "C"], "keys.confirm_suggestion"],
+  [["Shift", "X"], "keys.refuse_suggestion"],
+  [["Shift", "G"], "keys.confirm_suggestions"],
+  [["Shift", "N"], "keys.refuse_suggestions"],
+]];
 
 /** The help sheet: groups of [keys, what they do], both as keys of their texts. */
 export const SHEET = [

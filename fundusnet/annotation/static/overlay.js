@@ -4,12 +4,16 @@ import { REGIONS, frameOf, regionAnchors, regionNameAt, regionPaths, toPixels } 
 
 const NAMESPACE = "http://www.w3.org/2000/svg";
 const PIP = 17;
+const DASH = 7;
 let count = 0;
 
 export class Overlay {
   #world;
   #clip;
   #paths = new Map();
+  #suggested;
+  #id;
+  #insides = new Map();
   #lines;
   #marks;
   #shadow;
@@ -23,14 +27,17 @@ export class Overlay {
 
   constructor(svg) {
     const id = `photograph-${(count += 1)}`;
-    const clip = add(add(svg, "defs"), "clipPath", { id });
-    this.#clip = add(clip, "rect");
+    const defs = add(svg, "defs");
+    this.#id = id;
+    this.#clip = add(add(defs, "clipPath", { id }), "rect");
     this.#world = add(svg, "g", { "clip-path": `url(#${id})` });
     for (const region of REGIONS) {
+      this.#insides.set(region, add(add(defs, "clipPath", { id: `${id}-${region}` }), "path"));
       this.#paths.set(region, add(this.#world, "path", { class: "region", "data-region": region }));
     }
     this.#shadow = add(this.#world, "path", { class: "lines shadow" });
     this.#lines = add(this.#world, "path", { class: "lines" });
+    this.#suggested = add(this.#world, "g");
     this.#marks = add(svg, "g", { class: "marks" });
   }
 
@@ -44,7 +51,7 @@ export class Overlay {
       this.#frame = null;
     }
     const paths = this.#frame ? regionPaths(this.#frame, width, height) : {};
-    for (const [region, path] of this.#paths) path.setAttribute("d", paths[region] ?? "");
+    for (const [region, path] of [...this.#paths, ...this.#insides]) path.setAttribute("d", paths[region] ?? "");
     this.#lines.setAttribute("d", paths.lines ?? "");
     this.#shadow.setAttribute("d", paths.lines ?? "");
     this.#anchors = this.#frame ? regionAnchors(this.#frame, width, height) : {};
@@ -65,26 +72,30 @@ export class Overlay {
   }
 
   /**
-   * fill: { regions, colour } of the chosen finding; pips: region → [{ colour, text }] of all findings; labels: region →
-   * text, or null for none; points: whether to mark disc and fovea.
+   * fill: { regions, colour } of the chosen finding; suggested: [{ regions, colour, chosen }] that nobody has confirmed;
+   * pips: region → [{ colour, text, open }] of all findings, open ones suggested; labels: region → text, or null for none;
+   * points: whether to mark disc and fovea.
    */
   show(shown) {
     this.#shown = shown;
-    const { fill = null, pips = {}, labels = null, points = false } = shown;
+    const { fill = null, suggested = [], pips = {}, labels = null, points = false } = shown;
     for (const [region, path] of this.#paths) {
       const on = Boolean(fill?.regions.includes(region));
       path.classList.toggle("on", on);
       if (on) path.style.setProperty("--finding", fill.colour);
     }
+    this.#suggested.replaceChildren();
+    for (const region of REGIONS) this.#outline(region, suggested.filter(({ regions }) => regions.includes(region)));
     this.#marks.replaceChildren();
     this.#pips = [];
     for (const region of REGIONS) {
       const marks = pips[region] ?? [];
       const group = add(this.#marks, "g");
-      marks.forEach(({ colour, text }, index) => {
+      marks.forEach(({ colour, text, open = false }, index) => {
         const x = (index - (marks.length - 1) / 2) * (PIP + 3);
-        const pip = add(group, "g", { transform: `translate(${x} 0)`, class: "pip" });
-        add(pip, "circle", { r: PIP / 2, fill: colour });
+        const pip = add(group, "g", { transform: `translate(${x} 0)`, class: open ? "pip open" : "pip" });
+        pip.style.setProperty("--finding", colour);
+        add(pip, "circle", { r: PIP / 2 });
         add(pip, "text", { dy: "0.35em" }).textContent = text;
       });
       if (labels?.[region]) {
@@ -100,6 +111,24 @@ export class Overlay {
       }
     }
     this.#placeMarks();
+  }
+
+  /**
+   * A dashed line along the inside of a region for each finding suggested in it: so neighbouring regions have a line each,
+   * and the dashes of several findings take turns.
+   */
+  #outline(region, suggested) {
+    suggested.forEach(({ colour, chosen }, place) => {
+      const line = add(this.#suggested, "path", {
+        class: chosen ? "suggestion chosen" : "suggestion",
+        d: this.#paths.get(region).getAttribute("d"),
+        "clip-path": `url(#${this.#id}-${region})`,
+        "stroke-dasharray": `${DASH} ${DASH * (2 * suggested.length - 1)}`,
+        "stroke-dashoffset": -2 * DASH * place,
+        "data-region": region,
+      });
+      line.style.setProperty("--finding", colour);
+    });
   }
 
   /** Highlight the region under the pointer or with the focus. */

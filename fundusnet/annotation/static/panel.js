@@ -1,8 +1,14 @@
 /** The panel beside the photograph: findings, regions of the chosen one, normal. Draws an answer and reports clicks. */
 
-import { $, element, restart } from "./dom.js";
+import { $, element, icon, restart } from "./dom.js";
 import { Pad, tiles } from "./pad.js";
-import { nameIn, text } from "./text.js";
+import { fate, openFindings } from "./suggestion.js";
+import { nameIn, percent, text } from "./text.js";
+
+const DECISIONS = [
+  { verdict: "confirmed", symbol: "check", label: "suggestion.confirm", title: "suggestion.confirm.title", does: "confirmSuggestion" },
+  { verdict: "refused", symbol: "cross", label: "suggestion.refuse", title: "suggestion.refuse.title", does: "refuseSuggestion" },
+];
 
 export class Panel {
   #findings;
@@ -11,7 +17,11 @@ export class Panel {
   #pad;
   #on;
 
-  /** on: choose(finding), toggle(region), clear(), hover(region or null). Findings come with key, label and colour. */
+  /**
+   * on: choose(finding), toggle(region), clear(), hover(region or null), confirmSuggestion(finding),
+   * refuseSuggestion(finding).
+   * Findings come with key, label and colour.
+   */
   constructor(findings, regions, on) {
     this.#findings = findings;
     this.#labels = new Map(regions.map(({ name, label }) => [name, label]));
@@ -32,6 +42,11 @@ export class Panel {
     if (answer.ungradable !== null) marks.push(text("answer.ungradable", { reason: nameIn("reason", answer.ungradable) }));
     if (answer.normal) marks.push(text("answer.normal"));
     if (marks.length === 0) marks.push(text("answer.nothing"));
+    for (const verdict of ["confirmed", "refused"]) {
+      const decided = this.#findings.filter(({ name }) => answer.suggestion?.verdicts[name] === verdict);
+      const findings = decided.map(({ label }) => label).join(", ");
+      if (findings) marks.push(text(`answer.${verdict}`, { findings }));
+    }
     if (answer.comment) marks.push(text("answer.comment", { comment: answer.comment }));
     const [disc, fovea] = [answer.disc, answer.fovea].map((point) => point?.map(Math.round).join(", "));
     if (disc && fovea) marks.push(text("answer.points", { disc, fovea }));
@@ -39,7 +54,9 @@ export class Panel {
     return marks;
   }
 
-  show(answer, chosen, temporalLeft) {
+  /** `suggestion` is that which the reader is shown, or null. */
+  show(answer, chosen, temporalLeft, suggestion) {
+    this.#showSuggestion(answer, suggestion);
     for (const { name } of this.#findings) {
       const row = this.#rows.get(name);
       const regions = answer.findings[name] ?? [];
@@ -63,6 +80,34 @@ export class Panel {
     this.#pad.point(region);
   }
 
+  #showSuggestion(answer, suggestion) {
+    for (const { name } of this.#findings) {
+      const { item, likely, decisions } = this.#rows.get(name);
+      const suggested = Boolean(suggestion && name in suggestion.findings);
+      item.classList.toggle("suggested", suggested);
+      likely.hidden = decisions.hidden = !suggested;
+      const now = suggested ? fate(answer, name) : "";
+      const probability = suggested ? percent(suggestion.probabilities[name]) : "";
+      item.dataset.fate = now;
+      likely.textContent = probability;
+      likely.title = suggested ? text(`suggestion.is.${now}`, { probability }) : "";
+      for (const button of decisions.children) {
+        button.setAttribute("aria-pressed", String(now === button.dataset.verdict));
+      }
+    }
+    $("suggested").hidden = !suggestion;
+    if (!suggestion) return;
+    const [open, all] = [openFindings(answer, suggestion).length, Object.keys(suggestion.findings).length];
+    const line = open ? "suggestion.open" : all ? "suggestion.all" : "suggestion.nothing";
+    $("suggested-line").textContent = text(line, { count: open });
+    $("confirm-all").hidden = $("refuse-all").hidden = !open;
+  }
+
+  /** Draw attention to the suggestions, because some are open. */
+  nudgeSuggestions() {
+    restart($("suggested"), "nudge");
+  }
+
   /** Draw attention to the list, because a finding has to be chosen first. */
   nudge() {
     restart($("findings"), "nudge");
@@ -82,9 +127,23 @@ export class Panel {
     const where = element("span", "unseen");
     button.append(element("kbd", "", finding.key ?? ""), element("span", "label", finding.label), where, count, map);
     button.addEventListener("click", () => this.#on.choose(finding.name));
-    this.#rows.set(finding.name, { button, map, count, where });
+    const likely = element("span", "likely");
+    button.lastChild.before(likely);
+    const decisions = element("span", "decisions");
+    decisions.append(...DECISIONS.map((decision) => this.#decision(decision, finding)));
     const item = element("li");
-    item.append(button);
+    item.append(button, decisions);
+    this.#rows.set(finding.name, { item, button, map, count, where, likely, decisions });
     return item;
+  }
+
+  #decision({ verdict, symbol, label, title, does }, finding) {
+    const button = element("button", "icon");
+    button.dataset.verdict = verdict;
+    button.append(icon(symbol));
+    button.title = text(title);
+    button.ariaLabel = text(label, { finding: finding.label });
+    button.addEventListener("click", () => this.#on[does](finding.name));
+    return button;
   }
 }

@@ -6,6 +6,7 @@ import { Light } from "./light.js";
 import { Overlay } from "./overlay.js";
 import { Panel } from "./panel.js";
 import { Points } from "./points.js";
+import { openRegions } from "./suggestion.js";
 import { showNotices, showZoom } from "./status.js";
 import { nameIn, text } from "./text.js";
 import { View } from "./view.js";
@@ -24,7 +25,7 @@ export class Screen {
 
   /**
    * info: the session. on: toggle(region), choose(finding), clear(), placed(points, label), confirm(), mirror(),
-   * gradable(). Actions on the photograph are reported only while `ready()`.
+   * gradable(), and what the panel takes. Actions on the photograph are reported only while `ready()`.
    */
   constructor(info, on) {
     this.#findings = info.findings;
@@ -59,6 +60,10 @@ export class Screen {
     this.#panel.nudge();
   }
 
+  nudgeSuggestions() {
+    this.#panel.nudgeSuggestions();
+  }
+
   focusPoints() {
     this.#points.focusNext();
   }
@@ -71,16 +76,18 @@ export class Screen {
     restart($("notices"), "nudge");
   }
 
-  /** Draw the answer for an image; `last` if no other photograph is waiting. */
-  draw(image, history, chosen, { points, temporalLeft, last }) {
+  /** Draw the answer for an image, and a suggestion or null; `last` if no other photograph is waiting. */
+  draw(image, history, chosen, { points, temporalLeft, suggestion, last }) {
     const answer = history.now;
     if (image.image_id !== this.#image?.image_id) this.#wasUnconfirmed = false;
     this.#image = image;
     if (image.disc) this.#drawPoints(points);
-    this.#panel.show(answer, chosen, temporalLeft);
+    this.#panel.show(answer, chosen, temporalLeft, suggestion);
+    const suggested = suggestion ? this.#suggested(answer, suggestion, chosen) : [];
     this.#overlay.show({
       fill: this.#fill(answer, chosen),
-      pips: this.#pips(answer),
+      suggested,
+      pips: this.#pips(answer, suggested),
       labels: this.named ? this.#labels : null,
     });
     if (document.activeElement !== $("comment")) $("comment").value = answer.comment;
@@ -96,12 +103,21 @@ export class Screen {
     return finding ? { regions: answer.findings[chosen] ?? [], colour: finding.colour } : null;
   }
 
-  #pips(answer) {
+  /** What is suggested and neither confirmed nor refused. */
+  #suggested(answer, suggestion, chosen) {
+    return this.#findings
+      .map(({ name, colour }) => ({ name, colour, chosen: name === chosen, regions: openRegions(answer, suggestion, name) }))
+      .filter(({ regions }) => regions.length);
+  }
+
+  #pips(answer, suggested) {
     const pips = {};
     for (const { name, colour, place } of this.#findings) {
       // The tenth is 0, as on its key.
-      const number = place === 9 ? 0 : place + 1;
-      for (const region of answer.findings[name] ?? []) (pips[region] ??= []).push({ colour, text: number });
+      const text = place === 9 ? 0 : place + 1;
+      for (const region of answer.findings[name] ?? []) (pips[region] ??= []).push({ colour, text });
+      const open = suggested.find((one) => one.name === name)?.regions ?? [];
+      for (const region of open) (pips[region] ??= []).push({ colour, text, open: true });
     }
     return pips;
   }

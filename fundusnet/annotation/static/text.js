@@ -17,6 +17,11 @@ export function text(key, values = {}) {
   return form.replace(/\{(\w+)\}/g, (_, name) => values[name]);
 }
 
+/** A share as whole per cent, in the way of the language. */
+export function percent(share) {
+  return share.toLocaleString(language, { style: "percent" });
+}
+
 /** The name of a finding, region or reason: a study may have findings that the texts do not know. */
 export function nameIn(group, name, otherwise = name) {
   return texts[`${group}.${name}`] ?? otherwise;

@@ -30,7 +30,8 @@ export class Worklist {
 
   /**
    * owner: id of the annotator. on: status(status of the outbox), progress({ done, total }), conflict(imageId, mine,
-   * theirs) → whether to keep mine, changed(imageId) after an answer from another window was taken over.
+   * theirs) → whether to keep mine, changed(imageId) after an answer from another window was taken over, ahead(imageId) of
+   * a photograph that is loaded in advance.
    */
   constructor(owner, on) {
     this.#owner = owner;
@@ -114,6 +115,7 @@ export class Worklist {
     }
     // The reference makes the browser keep the decoded pictures.
     this.#ahead = ids.map(async (imageId) => {
+      this.#on.ahead(imageId);
       try {
         await this.load(imageId);
         return await decoded(photographPath(imageId, "screen"));
