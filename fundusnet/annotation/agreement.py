@@ -62,7 +62,10 @@ def agreement(patterns: Mapping[Pattern, int], of_size: Mapping[int, int], regio
         of_size: How many images have each number of readings, marked or not.
         regions: Regions of an image.
     """
-    counts = {pattern: count for pattern, count in patterns.items() if pattern[0] >= 2 and count}
+    counts: Counter[Pattern] = Counter()
+    for (read, present, touched), count in patterns.items():
+        if read >= 2 and count:
+            counts[read, present, tuple(sorted(touched))] += count  # which region it is makes no difference
     for size, total in of_size.items():
         unmarked = total - sum(count for (read, _, _), count in counts.items() if read == size)
         if size >= 2 and unmarked > 0:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections import defaultdict, deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,22 +35,30 @@ class File:
     digest: str | None
 
 
-def digests(storage: Storage, root: Path, paths: Sequence[str]) -> dict[str, str]:
-    """Path → SHA-256 of each file that can be read; only new and changed files are read.
+Version = tuple[int, int]
+"""Size of a file in bytes, and time of its last change in nanoseconds; a file with the same is taken as unchanged."""
 
-    A file is taken as unchanged if its size and time of change are.
-    """
+
+def versions(root: Path, paths: Iterable[str]) -> dict[str, Version]:
+    """Path → version of each file that is there."""
+    found: dict[str, Version] = {}
+    for path in paths:
+        try:
+            status = os.stat(f"{root}/{path}")  # noqa: PTH116 -- 100,000 files in a quarter of pathlib's time
+        except (OSError, ValueError):
+            continue
+        found[path] = (status.st_size, status.st_mtime_ns)
+    return found
+
+
+def digests(storage: Storage, root: Path, current: Mapping[str, Version]) -> dict[str, str]:
+    """Path → SHA-256 of each file of ``current`` that can be read; only new and changed files are read."""
     with storage.read() as connection:
         rows = connection.execute(sa.select(files.c.path, files.c.size, files.c.mtime_ns, files.c.digest))
         known = {path: ((size, changed), digest) for path, size, changed, digest in rows}
     found: dict[str, str] = {}
-    unread: list[tuple[str, tuple[int, int]]] = []
-    for path in dict.fromkeys(paths):
-        try:
-            status = (root / path).stat()
-        except (OSError, ValueError):
-            continue
-        version = (status.st_size, status.st_mtime_ns)
+    unread: list[tuple[str, Version]] = []
+    for path, version in current.items():
         before = known.get(path)
         if before is not None and before[0] == version:
             found[path] = before[1]

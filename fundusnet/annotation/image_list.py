@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import math
 from collections.abc import Collection, Mapping
 from typing import Any
 
 import sqlalchemy as sa
+from pandas.util import hash_pandas_object
 from sqlalchemy import Connection
 
-from fundusnet.annotation.identity import File, digests, identify
-from fundusnet.annotation.storage import Storage
+from fundusnet.annotation.identity import File, Version, digests, identify, versions
+from fundusnet.annotation.storage import Storage, forget_setting, set_setting, setting
 from fundusnet.annotation.tables import assignments, images
-from fundusnet.annotation.tallies import recount
+from fundusnet.annotation.tallies import recount, recount_progress
 from fundusnet.data.manifest import COORDINATES, Manifest
 
 log = logging.getLogger(__name__)
@@ -22,7 +24,29 @@ _NAMED = 8  # images that a message lists
 
 def list_images(storage: Storage, manifest: Manifest) -> None:
     """Make the photographs of ``manifest`` the images of the study, and say which of the earlier ones are missing."""
-    read = digests(storage, manifest.root, [str(path) for path in manifest.images["path"]])
+    current = versions(manifest.root, manifest.images["path"])
+    state = _fingerprint(manifest, current)
+    with storage.read() as connection:
+        unchanged = setting(connection, "listed") == state
+    if not unchanged:
+        _update(storage, manifest, current, state)
+    with storage.read() as connection:
+        gone = sa.select(images.c.image_id).where(sa.not_(images.c.listed)).order_by(images.c.position)
+        missing = list(connection.scalars(gone))
+    if missing:
+        names = ", ".join(missing[:_NAMED]) + (f" and {len(missing) - _NAMED} more" if len(missing) > _NAMED else "")
+        log.warning("photographs of this study that are missing or were changed, their readings are kept: %s", names)
+
+
+def _fingerprint(manifest: Manifest, current: Mapping[str, Version]) -> str:
+    """Changes with whatever decides what the images are, so that a restart without a change need not compare them."""
+    told = hash_pandas_object(manifest.images, index=False).to_numpy().tobytes()
+    files = "\0".join(f"{path}\0{size}\0{changed}" for path, (size, changed) in current.items())
+    return hashlib.sha256(told + files.encode()).hexdigest()
+
+
+def _update(storage: Storage, manifest: Manifest, current: Mapping[str, Version], state: str) -> None:
+    read = digests(storage, manifest.root, current)
     rows = [_image_row(row, place) for place, row in enumerate(manifest.images.to_dict("records"))]
     with storage.write() as connection:
         stored = {row.image_id: row for row in connection.execute(sa.select(images).order_by(images.c.listed.desc()))}
@@ -47,14 +71,14 @@ def list_images(storage: Storage, manifest: Manifest) -> None:
         if changed:
             connection.execute(sa.update(images).where(images.c.image_id == sa.bindparam("key")), changed)
         here = set(ids)
-        missing = [row.image_id for row in stored.values() if row.image_id not in here]
-        _hide(connection, [image_id for image_id in missing if stored[image_id].listed])
+        _hide(connection, [row.image_id for row in stored.values() if row.listed and row.image_id not in here])
         recount(connection, again)
+        if len(read) == len(rows):  # what could not be read is tried again
+            set_setting(connection, "listed", state)
+        else:
+            forget_setting(connection, "listed")
     if moved:
         log.info("%d photographs lie elsewhere than before and keep their readings", moved)
-    if missing:
-        names = ", ".join(missing[:_NAMED]) + (f" and {len(missing) - _NAMED} more" if len(missing) > _NAMED else "")
-        log.warning("photographs of this study that are missing or were changed, their readings are kept: %s", names)
 
 
 def _hide(connection: Connection, image_ids: Collection[str]) -> None:
@@ -65,6 +89,7 @@ def _hide(connection: Connection, image_ids: Collection[str]) -> None:
             sa.update(assignments).where(assignments.c.image_id == sa.bindparam("key")).values(shown=False), rows
         )
         recount(connection, image_ids)
+        recount_progress(connection)
 
 
 def _image_row(row: Mapping[Any, Any], place: int) -> dict[str, Any]:

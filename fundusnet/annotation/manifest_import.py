@@ -16,7 +16,7 @@ from fundusnet.annotation.storage import forget_setting
 from fundusnet.annotation.study import Study
 from fundusnet.annotation.suggestions import keep_suggestion, note_shown
 from fundusnet.annotation.tables import annotators, answers, assignments, decisions, images
-from fundusnet.annotation.tallies import recount
+from fundusnet.annotation.tallies import recount, recount_progress
 from fundusnet.data.manifest import COORDINATES, READING_COLUMNS, read_manifest
 from fundusnet.errors import UserError
 
@@ -54,6 +54,7 @@ def import_readings(study: Study, folder: Path) -> int:
         unlisted = sa.select(images.c.image_id).where(sa.not_(images.c.listed))
         connection.execute(sa.update(assignments).where(assignments.c.image_id.in_(unlisted)).values(shown=False))
         recount(connection, set(added))
+        recount_progress(connection)
         if added:
             forget_setting(connection, "dealt")  # they count towards the readings of each image
         for decision in decided:

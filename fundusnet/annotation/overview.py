@@ -21,6 +21,7 @@ from fundusnet.annotation.tables import (
     decisions,
     images,
     marks,
+    progress,
     tallies,
 )
 from fundusnet.annotation.tallies import ANSWERED
@@ -128,36 +129,19 @@ def _count(connection: Connection, table: sa.Table, condition: sa.ColumnElement[
 
 
 def _progress(connection: Connection) -> list[JSON]:
-    counts: dict[int, Counter[str]] = {}
-    grouped = sa.select(assignments.c.annotator_id, assignments.c.state, sa.func.count()).where(assignments.c.shown)
-    for reader, state, count in connection.execute(grouped.group_by(assignments.c.annotator_id, assignments.c.state)):
-        counts.setdefault(reader, Counter())[state] = count
-    progress = []
-    people = sa.select(annotators).where(annotators.c.role == "annotator").order_by(annotators.c.id)
-    for row in connection.execute(people).all():
-        states = counts.get(row.id, Counter())
-        done = sum(states[state] for state in ANSWERED)
-        if row.active or done:
-            pace = _median_seconds(connection, row.id)
-            person = {"name": row.name, "group": row.group_name, "active": row.active, "done": done}
-            progress.append(person | {"total": states.total(), "median_seconds": pace})
-    return progress
-
-
-def _median_seconds(connection: Connection, annotator_id: int) -> float | None:
-    """Median time of this annotator's gradable readings; None without any."""
-    timed = sa.select(assignments.c.seconds).where(
-        assignments.c.annotator_id == annotator_id,
-        assignments.c.shown,
-        assignments.c.state == "done",
-        assignments.c.seconds > 0,
+    """Of each annotator who takes part or has read something."""
+    rows = connection.execute(
+        sa.select(annotators, progress)
+        .outerjoin(progress)
+        .where(annotators.c.role == "annotator")
+        .order_by(annotators.c.id)
     )
-    count = connection.scalar(sa.select(sa.func.count()).select_from(timed.subquery())) or 0
-    if not count:
-        return None
-    middle = timed.order_by(assignments.c.seconds).offset((count - 1) // 2).limit(2 - count % 2)
-    found: list[float] = list(connection.scalars(middle))
-    return round(sum(found) / len(found), 1)
+    return [
+        {"name": row.name, "group": row.group_name, "active": row.active}
+        | {"done": row.done or 0, "total": row.total or 0, "median_seconds": row.median_seconds}
+        for row in rows
+        if row.active or row.done
+    ]
 
 
 def _agreement(connection: Connection, study: Study, finding: str, of_size: dict[int, int]) -> JSON:

@@ -1,4 +1,4 @@
-"""The images that a reader is to read, in the reader's own order, and how many are answered."""
+"""The images that a reader is to read, in the reader's own order."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from fundusnet.annotation.roster import study_seed
 from fundusnet.annotation.study import Study
 from fundusnet.annotation.suggestions import stored_uncertainties, uncertain_order
 from fundusnet.annotation.tables import assignments, images
-from fundusnet.annotation.tallies import ANSWERED
 
 JSON = dict[str, Any]
 
@@ -40,17 +39,6 @@ def matching(entries: Sequence[JSON], search: str) -> list[JSON]:
     return [
         entry | {"place": place} for place, entry in enumerate(entries) if wanted in str(entry["image_id"]).casefold()
     ]
-
-
-def progress(connection: Connection, reader: Person) -> JSON:
-    """How many images this annotator has answered (``done``) of how many (``total``)."""
-    counts = connection.execute(
-        sa.select(assignments.c.state, sa.func.count())
-        .where(assignments.c.annotator_id == reader.id, assignments.c.shown)
-        .group_by(assignments.c.state)
-    )
-    by_state = {state: int(count) for state, count in counts}
-    return {"done": sum(by_state.get(state, 0) for state in ANSWERED), "total": sum(by_state.values())}
 
 
 def _order(connection: Connection, study: Study, own: Mapping[str, str], reader: Person) -> list[str]:

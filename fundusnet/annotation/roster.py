@@ -16,7 +16,7 @@ from fundusnet.annotation.assignment import choose_readers
 from fundusnet.annotation.plan import EVERYBODY, Plan
 from fundusnet.annotation.storage import Storage, forget_setting, set_setting, setting
 from fundusnet.annotation.tables import annotators, assignments, images
-from fundusnet.annotation.tallies import ANSWERED, recount
+from fundusnet.annotation.tallies import ANSWERED, recount, recount_progress
 from fundusnet.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -122,6 +122,7 @@ def assign_images(storage: Storage, plan: Plan) -> None:
         _withdraw(connection, old)
         _deal(connection, new)
         recount(connection, {image_id for _, image_id in [*new, *old]})
+        recount_progress(connection)
         set_setting(connection, "dealt", state)
 
 

@@ -12,14 +12,13 @@ from fundusnet.annotation.access import Person
 from fundusnet.annotation.answers import Answer, check_answer
 from fundusnet.annotation.photographs import PhotographAway
 from fundusnet.annotation.proposed_points import RECENT, proposals, recent_points, with_origins
-from fundusnet.annotation.queues import progress
 from fundusnet.annotation.readings import current_answer
 from fundusnet.annotation.rereading import reread
 from fundusnet.annotation.storage import forget_setting
 from fundusnet.annotation.study import ConflictError, MissingError, Study
 from fundusnet.annotation.suggestions import note_shown
 from fundusnet.annotation.tables import annotators, answers, assignments, images
-from fundusnet.annotation.tallies import ANSWERED, recount
+from fundusnet.annotation.tallies import ANSWERED, progress_of, recount, recount_progress
 from fundusnet.data.decode import Unreadable
 from fundusnet.errors import UserError
 
@@ -60,12 +59,14 @@ def save_answer(study: Study, reader: Person, image_id: str, answer: Answer) -> 
                 note_shown(connection, reader.id, image_id, answer.suggestion.networks)
             if not before.shown:
                 _show_again(connection, reader, image_id, answer.state)
+            changed = {reader.id}
             if study.plan.reread_ungradable and (before.state == "ungradable") != (answer.state == "ungradable"):
-                reread(connection, study.plan, reader.id, image_id)
-            if before.state in ANSWERED or answer.state in ANSWERED:
+                changed |= reread(connection, study.plan, reader.id, image_id)
+            if not before.shown or before.state in ANSWERED or answer.state in ANSWERED:
                 recount(connection, [image_id])
-        now = progress(connection, reader)
-    return version, now
+                recount_progress(connection, changed)
+        progress = progress_of(connection, reader)
+    return version, progress
 
 
 def _saved_before(connection: Connection, annotator_id: int, image_id: str, change: str) -> int | None:

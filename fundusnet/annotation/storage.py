@@ -169,7 +169,7 @@ def _plain_errors() -> Iterator[None]:
             "locked" in text
             or "busy" in text
             or error.connection_invalidated
-            or (state or "").startswith(("08", "57P"))
+            or (state or "").startswith(("08", "57P", "40P01"))  # 40P01: each waited for the other
         ):
             raise BusyError(BUSY) from error
         raise

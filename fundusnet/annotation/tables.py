@@ -32,7 +32,7 @@ images = Table(
     *(Column(name, Float) for name in ("disc_x", "disc_y", "fovea_x", "fovea_y", "grade")),
     Column("position", Integer, nullable=False),
     # False for images that the source no longer has: they are hidden, but their readings are kept.
-    Column("listed", Boolean, nullable=False),
+    Column("listed", Boolean, nullable=False, index=True),
     # SHA-256 of the file, by which an image is known wherever the file lies; NULL: never read (0.1.0, or unreadable).
     Column("digest", String(64)),
     # Size in pixels; NULL until the photograph is first decoded.
@@ -156,6 +156,16 @@ tallies = Table(
     Column("gradable", Integer, nullable=False, index=True),
     Column("ungradable", Integer, nullable=False, index=True),
     Column("points", String(16), nullable=False, index=True),  # how readers' points disagree: "", "apart", "mirrored"
+)
+
+# How far each annotator is: ``fundusnet.annotation.progress`` derives it from the assignments.
+progress = Table(
+    "progress",
+    metadata,
+    Column("annotator_id", ForeignKey("annotators.id"), primary_key=True),
+    Column("done", Integer, nullable=False),
+    Column("total", Integer, nullable=False),
+    Column("median_seconds", Float),  # of gradable readings
 )
 
 # Of each finding that somebody marked: how many did, and how many in each region, as one character each ("0" + count).

@@ -81,17 +81,24 @@ def relative_path(file: Path, folder: Path) -> str:
 
     Bytes of a name that is not UTF-8 become ``\\xNN``. No file has this name, so such a photograph is rejected.
     """
-    return os.fsencode(file.relative_to(folder).as_posix()).decode("utf-8", "backslashreplace")
+    text, base = str(file), f"{folder}/"  # pathlib takes ten times as long, which counts for 100,000 files
+    below = text[len(base) :] if text.startswith(base) else file.relative_to(folder).as_posix()
+    return below if below.isascii() else os.fsencode(below).decode("utf-8", "backslashreplace")
 
 
 def unique_ids(paths: Sequence[str]) -> list[str]:
     """An id for each path: its parts joined by ``_``, with a checksum of the path if two would have the same id."""
-    plain = ["_".join(Path(path).with_suffix("").parts).replace("\\", "_") for path in paths]
+    plain = [_without_suffix(path).replace("/", "_").replace("\\", "_") for path in paths]
     count = Counter(plain)
     return [
         name if count[name] == 1 else f"{name}-{zlib.crc32(path.encode()):08x}"
         for name, path in zip(plain, paths, strict=True)
     ]
+
+
+def _without_suffix(path: str) -> str:
+    dot = path.rfind(".", path.rfind("/") + 2)  # a name may begin with a dot, and end with one
+    return path if dot in (-1, len(path) - 1) else path[:dot]
 
 
 def files_below(folder: Path, left: Counter[str] | None = None) -> Iterator[Path]:

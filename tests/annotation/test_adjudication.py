@@ -12,6 +12,7 @@ from studies import Page, answer, client_of, link_of, open_study
 from fundusnet.annotation.study import Study
 
 DRUSEN, BLEEDING = {"drusen": ["macula"]}, {"hemorrhage": ["temporal"]}
+NO_GROUP = {"group": "", "active": True}
 # What anna, ben and cleo say of each image.
 SAID: dict[str, list[dict[str, list[str]] | str]] = {
     "a": [DRUSEN, DRUSEN, {"drusen": ["temporal"], **BLEEDING}],
@@ -54,9 +55,9 @@ def test_overview(ada: Page) -> None:
     found = ada.get("/api/overview").json()
     assert found["images"] == 4
     assert found["annotators"] == [
-        {"name": "anna", "done": 4, "total": 4, "median_seconds": 1.0},
-        {"name": "ben", "done": 4, "total": 4, "median_seconds": 2.0},
-        {"name": "cleo", "done": 3, "total": 4, "median_seconds": 3.0},
+        NO_GROUP | {"name": "anna", "done": 4, "total": 4, "median_seconds": 1.0},
+        NO_GROUP | {"name": "ben", "done": 4, "total": 4, "median_seconds": 2.0},
+        NO_GROUP | {"name": "cleo", "done": 3, "total": 4, "median_seconds": 3.0},
     ]
     # d waits for cleo; drusen in a and nothing in b are agreed on.
     assert found["undecided"] == [
@@ -83,7 +84,7 @@ def test_an_unread_study_has_no_agreement(tmp_path: Path) -> None:
     found = page.get("/api/overview").json()
     assert found["undecided"] == found["ungradable"] == []
     assert {row["reason"] for row in found["agreement"]} == {"no image has two readings yet"}
-    assert found["annotators"] == [{"name": "me", "done": 0, "total": 4, "median_seconds": None}]
+    assert found["annotators"] == [NO_GROUP | {"name": "me", "done": 0, "total": 4, "median_seconds": None}]
 
 
 def test_a_single_reader_leaves_nothing_undecided(tmp_path: Path) -> None:

@@ -12,9 +12,9 @@ import pytest
 import sqlalchemy as sa
 from hypothesis import given
 from hypothesis import strategies as st
-from studies import Page, answer, client_of, link_of, open_study, photograph
+from studies import Page, answer, client_of, link_of, open_study, photograph, write_photographs
 
-from fundusnet.annotation import identity
+from fundusnet.annotation import identity, image_list
 from fundusnet.annotation.identity import File, identify
 from fundusnet.annotation.study import Study
 from fundusnet.annotation.study_export import export_study
@@ -118,6 +118,30 @@ def test_only_new_and_changed_files_are_read(root: Path, tmp_path: Path, monkeyp
     cv2.imwrite(str(root / "e.png"), photograph("left", 9))
     open_study(tmp_path)
     assert sorted(read) == ["c.png", "e.png"]
+
+
+def test_a_restart_compares_images_only_if_files_or_their_table_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compared: list[int] = []
+    monkeypatch.setattr(image_list, "identify", lambda old, new: compared.append(len(new)) or identify(old, new))
+
+    def start(eye: str = "") -> str:
+        table = f"image_id,path,eye\na,a.png,{eye}\nb,b.png,\n"
+        (tmp_path / "photographs" / "images.csv").write_text(table)
+        with open_study(tmp_path, source="csv").storage.read() as connection:
+            return str(connection.scalar(sa.select(images.c.eye).where(images.c.image_id == "a")))
+
+    write_photographs(tmp_path / "photographs", "ab")
+    assert (start(), compared) == ("", [2])
+    assert (start(), compared) == ("", [2])
+    assert (start("left"), compared) == ("left", [2, 2])
+    os.utime(tmp_path / "photographs" / "a.png", ns=(0, 0))
+    assert (start("left"), compared) == ("left", [2, 2, 2])
+    (tmp_path / "photographs" / "a.png").unlink()
+    start("left")
+    start("left")
+    assert len(compared) == 5  # what cannot be read is looked at every time
 
 
 def test_a_study_whose_photographs_are_unreadable_for_once_keeps_its_images(root: Path, tmp_path: Path) -> None:

@@ -13,10 +13,10 @@ from studies import Page, answer, client_of, write_photographs
 
 from fundusnet.annotation.answers import Answer
 from fundusnet.annotation.photographs import Photographs
-from fundusnet.annotation.queues import progress
 from fundusnet.annotation.saving import save_answer
 from fundusnet.annotation.storage import Storage
 from fundusnet.annotation.study import Study
+from fundusnet.annotation.tallies import progress_of
 from fundusnet.cli.main import main
 
 
@@ -160,7 +160,7 @@ def test_people_join_and_leave_without_a_restart(here: Path, capsys: pytest.Capt
     people = {person.name: person for person in served.people()}
     assert list(people) == ["anna", "cleo", "ada", "dora"]
     with served.storage.read() as connection:
-        assert {progress(connection, people[name])["total"] for name in ("anna", "cleo", "dora")} <= {2, 3}
+        assert {progress_of(connection, people[name])["total"] for name in ("anna", "cleo", "dora")} <= {2, 3}
     assert assigned(here / "study") == 8
     assert "zoe does not take part" in refused(capsys, "folder=study", "leave=[zoe]")
     assert "'ada' is given twice" in refused(capsys, "folder=study", "join=[ada]")

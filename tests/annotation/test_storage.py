@@ -17,7 +17,7 @@ from studies import Page, answer, client_of, link_of, open_study, write_photogra
 from fundusnet.annotation.manifest_import import import_readings
 from fundusnet.annotation.storage import Storage
 from fundusnet.annotation.study_export import export_study
-from fundusnet.annotation.tables import answers, assignments
+from fundusnet.annotation.tables import answers, assignments, tallies
 from fundusnet.data.manifest import read_manifest
 from fundusnet.data.regions import REGIONS
 from fundusnet.errors import UserError
@@ -88,6 +88,26 @@ def test_one_change_sent_many_times_at_once_is_kept_once(url: str, tmp_path: Pat
         assert list(pool.map(save, range(12))) == [1] * 12
     with study.storage.read() as connection:
         assert connection.scalar(sa.select(sa.func.count()).select_from(answers)) == 1
+
+
+def test_readers_who_save_at_once_wait_for_each_other_and_are_all_counted(url: str, tmp_path: Path) -> None:
+    names = ["anna", "ben", "cleo"]
+    study = open_study(tmp_path, names, ["ada"], url=url)
+    pages = {name: Page(client_of(study, links=True), link_of(study, name)) for name in names}
+    start = threading.Barrier(12)
+
+    def save(name: str, image_id: str) -> list[int]:
+        start.wait()  # three readers of each image, and four images of each reader
+        sent = [pages[name].put(image_id, answer(version)) for version in range(8)]
+        return [each.status_code for each in sent]
+
+    with ThreadPoolExecutor(12) as pool:
+        sent = [pool.submit(save, name, image_id) for name in names for image_id in "abcd"]
+        assert [each.result() for each in sent] == [[200] * 8] * 12
+    found = Page(client_of(study, links=True), link_of(study, "ada")).get("/api/overview").json()
+    assert [(row["done"], row["total"]) for row in found["annotators"]] == [(4, 4)] * 3
+    with study.storage.read() as connection:
+        assert connection.scalars(sa.select(tallies.c.gradable)).all() == [3] * 4
 
 
 def test_a_study_from_links_to_export_on_each_database(url: str, tmp_path: Path) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import pytest
@@ -16,7 +18,7 @@ from fundusnet.annotation.overview import overview
 from fundusnet.annotation.readings import load_readings, readings_table
 from fundusnet.annotation.saving import save_answer
 from fundusnet.annotation.study import ConflictError, Study
-from fundusnet.annotation.tables import assignments, marks, tallies
+from fundusnet.annotation.tables import annotators, assignments, marks, tallies
 from fundusnet.annotation.tallies import recount
 from fundusnet.data.consensus import consensus
 from fundusnet.data.regions import REGIONS
@@ -38,16 +40,17 @@ def expected_undecided(study: Study) -> set[tuple[str, str]]:
 
 
 def some_answer(chance: random.Random, version: int) -> dict[str, Any]:
+    seconds = round(chance.uniform(1, 60), 3)
     kind = chance.choice(["normal", "findings", "findings", "ungradable", "skipped", "todo"])
     if kind == "ungradable":
-        return answer(version, state="ungradable", ungradable="blurred")
+        return answer(version, state="ungradable", ungradable="blurred", seconds=seconds)
     if kind == "normal":
-        return answer(version, normal=True)
+        return answer(version, normal=True, seconds=seconds)
     findings = {
         name: chance.sample(list(REGIONS.values()), chance.randint(1, 3))
         for name in chance.sample(FINDINGS, chance.randint(1, 2))
     }
-    return answer(version, findings=findings, state="done" if kind == "findings" else kind)
+    return answer(version, findings=findings, state="done" if kind == "findings" else kind, seconds=seconds)
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -88,6 +91,18 @@ def check_sums(study: Study, found: dict[str, Any]) -> None:
     for given in readings.answers.values():
         for each in given:
             done[each.annotator] += 1
+    with study.storage.read() as connection:
+        shown = sa.select(annotators.c.name).join(assignments).where(assignments.c.shown)
+        own = Counter(connection.scalars(shown))
+    for row in found["annotators"]:
+        assert row["total"] == own[row["name"]]
+        gradable = [
+            each.seconds
+            for given in readings.answers.values()
+            for each in given
+            if (each.annotator, each.state) == (row["name"], "done")
+        ]
+        assert row["median_seconds"] == (round(median(gradable), 1) if gradable else None)
     assert {row["name"]: row["done"] for row in found["annotators"]} == {
         name: count for name, count in done.items() if name in {row["name"] for row in found["annotators"]}
     }

@@ -22,8 +22,8 @@ from fundusnet.annotation.access import (
 )
 from fundusnet.annotation.answers import REASONS
 from fundusnet.annotation.api.senders import CheckedSender, Secret, ServerState, State, Writer
-from fundusnet.annotation.queues import progress
 from fundusnet.annotation.storage import setting
+from fundusnet.annotation.tallies import progress_of
 from fundusnet.data.regions import REGIONS
 
 router = APIRouter()
@@ -55,7 +55,7 @@ def session(state: State, secret: Secret, response: Response) -> dict[str, Any]:
             secret = new_session(connection, reading.id)
         _set_cookie(state, response, secret)
     with state.study.storage.read() as connection:
-        done = progress(connection, reading)
+        progress = progress_of(connection, reading)
     return {
         "annotator": {"id": reading.id, "name": reading.name, "role": reading.role},
         "csrf": csrf_token(secret),
@@ -66,7 +66,7 @@ def session(state: State, secret: Secret, response: Response) -> dict[str, Any]:
         "findings": [{"name": name, "label": label(name)} for name in state.study.findings],
         "regions": [{"id": number, "name": name, "label": label(name)} for number, name in REGIONS.items()],
         "reasons": list(REASONS),
-        "progress": done,
+        "progress": progress,
     }
 
 
