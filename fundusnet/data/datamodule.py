@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader, Dataset
 from fundusnet.config.ranges import Count, NonNegativeInt
 from fundusnet.data.augment import Augment
 from fundusnet.data.features import FeatureStore, FrozenNetwork, open_store
-from fundusnet.data.loading import Item, Loader, make_loader
+from fundusnet.data.loading import Batch, Item, Loader, make_loader
 from fundusnet.data.manifest import SPLITS
 from fundusnet.data.prepared import PreparedSet, open_prepared
 from fundusnet.data.relabel import relabelling
@@ -31,6 +31,11 @@ from fundusnet.system.progress import track
 from fundusnet.system.workers import cores
 
 log = logging.getLogger(__name__)
+
+
+def whole_picture(batch: Batch) -> torch.Tensor:
+    """The images of a batch as they are, float ``(B, 3, S, S)`` in [0, 1]."""
+    return batch["image"].float().div(255)
 
 
 class FundusDataModule(LightningDataModule):
@@ -211,7 +216,14 @@ class FundusDataModule(LightningDataModule):
         """
         return self._make_loader(self.make_dataset(rows, None), images=images)
 
-    def store_features(self, network: FrozenNetwork, device: torch.device) -> None:
+    @property
+    def feature_home(self) -> tuple[Path, str]:
+        """The folder of stored features, and what they depend on besides images, views and the network."""
+        return self.prepared.folder, ""
+
+    def store_features(
+        self, network: FrozenNetwork, device: torch.device, picture_of: Callable[[Batch], torch.Tensor] = whole_picture
+    ) -> None:
         """Compute the features of all images and views once, and load them in place of the images from now on.
 
         Does nothing where every epoch has new views.
@@ -219,23 +231,28 @@ class FundusDataModule(LightningDataModule):
         Args:
             network: Whose backbone is frozen, in evaluation mode, on ``device``.
             device: Where it computes.
+            picture_of: What the network sees of a batch on ``device``, float ``(B, 3, S, S)`` in [0, 1].
         """
         if self.augment is not None and self.views is None:
             return
         views = 0 if self.augment is None else self.views or 0
         picture = torch.from_numpy(np.array(self.prepared.pixels[:1])).permute(0, 3, 1, 2).to(device).float() / 255
+        folder, besides = self.feature_home
         augmented = (self.augment, self.seed) if views else None
-        store = open_store(self.prepared.folder, network, picture, len(self.prepared), views, augmented)
+        depends = (augmented, besides) if besides else augmented
+        store = open_store(folder, network, picture, len(self.prepared), views, depends)
         if store is None:
             return
         with folder_lock(store.folder, patience=math.inf):  # of several processes one computes
             train = self.make_dataset(self.rows["train"], self.augment)
             train.views = self.views
             keys = [(position, view) for view in range(views) for position in range(len(train))] if views else []
-            self._fill(store, train, keys, network, device)
+            self._fill(store, train, keys, network, device, picture_of)
             for split in SPLITS if not views else SPLITS[1:]:
                 dataset = self.make_dataset(self.rows[split], None)
-                self._fill(store, dataset, [(position, 0) for position in range(len(dataset))], network, device)
+                self._fill(
+                    store, dataset, [(position, 0) for position in range(len(dataset))], network, device, picture_of
+                )
         self.features = store
 
     @torch.inference_mode()
@@ -246,6 +263,7 @@ class FundusDataModule(LightningDataModule):
         keys: list[tuple[int, int]],
         network: FrozenNetwork,
         device: torch.device,
+        picture_of: Callable[[Batch], torch.Tensor],
     ) -> None:
         """Store what is missing of ``keys``, (position, epoch) each."""
         place = {key: (int(dataset.rows[key[0]]), dataset.view(key[1])) for key in keys}
@@ -256,10 +274,10 @@ class FundusDataModule(LightningDataModule):
         loader = Loader(dataset, sampler=cast(Any, keys), batch_size=2, num_workers=self.num_workers)
         start = 0
         for batch in track(loader, "compute features", total=len(loader)):
-            image = batch["image"].to(device).float().div(255)
-            written = [place[key] for key in keys[start : start + len(image)]]
-            store.write(written, network.extract(image))
-            start += len(image)
+            features = network.extract(picture_of({name: tensor.to(device) for name, tensor in batch.items()}))
+            written = [place[key] for key in keys[start : start + len(batch["index"])]]
+            store.write(written, features)
+            start += len(written)
 
     def _make_loader(self, dataset: FundusDataset, train: bool = False, images: bool = False) -> DataLoader[Item]:
         dataset.views = self.views
@@ -280,6 +298,9 @@ class FundusDataset(Dataset[Item]):
         views: As in ``FundusDataModule``.
         features: What to load in place of images; None = images.
     """
+
+    #: entries of an item that only a backbone sees
+    PICTURED = frozenset({"image"})
 
     def __init__(
         self, prepared: PreparedSet, rows: NDArray[np.int64], augment: Augment | None = None, seed: int = 0
@@ -312,7 +333,7 @@ class FundusDataset(Dataset[Item]):
             return self.load_item(row, view)
         if (row, view) not in self._items:  # labels and cues of a view are as good as its features when it returns
             loaded = self.load_item(row, view)
-            self._items[row, view] = {name: value for name, value in loaded.items() if name != "image"}
+            self._items[row, view] = {name: value for name, value in loaded.items() if name not in self.PICTURED}
         return {**self._items[row, view], **self.features.read(row, view)}
 
     def generator(self, row: int, view: int) -> np.random.Generator:

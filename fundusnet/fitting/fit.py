@@ -23,7 +23,7 @@ from fundusnet.config.conf import select
 from fundusnet.config.objects import build
 from fundusnet.config.ranges import Count, NonNegative
 from fundusnet.data.augment import build_augment
-from fundusnet.data.datamodule import FundusDataModule
+from fundusnet.data.datamodule import FundusDataModule, whole_picture
 from fundusnet.data.features import stored_features
 from fundusnet.data.loading import end_workers
 from fundusnet.errors import NotFiniteError, UserError
@@ -107,9 +107,12 @@ def fit_here(cfg: DictConfig, folder: Path, datamodule: FundusDataModule | None 
     if earlier := select(cfg, "weights"):
         initial = start_from(module, Path(earlier))
     log.info("%s starts from weights: %s", cfg.name, initial)
-    if getattr(module.network, "frozen", False) and getattr(module, "input", "image") == "image":
+    # Masks that a first stage makes of every batch change the picture; stored ones are part of it.
+    fixed = getattr(module, "input", "image") == "image" or data.masks is not None
+    if getattr(module.network, "frozen", False) and fixed:
         device = choose_device(cfg.trainer.accelerator, cfg.trainer.devices)
-        data.store_features(module.to(device).eval().network, device)
+        picture_of = getattr(module, "batch_picture", whole_picture)
+        data.store_features(module.to(device).eval().network, device, picture_of)
         module.train()
     if data.features is None:
         image = torch.zeros(2, 3, data.prepared.size, data.prepared.size)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import logging
 from collections.abc import Callable
 from pathlib import Path
@@ -126,6 +127,13 @@ class GradingDataModule(FundusDataModule):
         return GradingDataset(self.prepared, self.grade, rows, self.masks, augment, self.seed)
 
     @property
+    def feature_home(self) -> tuple[Path, str]:
+        """Beside the masks, where there are some: another run has others."""
+        if self.masks is None:
+            return super().feature_home
+        return self.masks.parent, hashlib.sha256(self.masks.read_bytes()).hexdigest()
+
+    @property
     def counts(self) -> list[int]:
         """Images of each grade that are trained on."""
         return list(self.count_classes(self.rows["train"]).values())
@@ -152,6 +160,8 @@ class GradingDataModule(FundusDataModule):
 
 class GradingDataset(MaskedDataset):
     """Photographs with their grade, and their mask where there is one; a mask goes through the warp of its image."""
+
+    PICTURED = frozenset({"image", "mask"})
 
     def __init__(
         self,

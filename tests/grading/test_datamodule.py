@@ -16,6 +16,7 @@ from fundusnet.data.augment import Augment, Warp
 from fundusnet.data.prepared import PreparedSet
 from fundusnet.errors import UserError
 from fundusnet.grading.datamodule import GradingDataModule, upsampled
+from fundusnet.grading.stage import RankingStage
 
 GRADES = [number // 2 % 3 for number in range(48)]  # both eyes of a patient alike
 
@@ -168,3 +169,30 @@ def test_public_sets_yield_grades(
     found = np.bincount(manifest.images["grade"].dropna().astype(int))
     assert len(found) == len(manifest.classes) and found.min() > 0
     assert counts is None or found.tolist() == counts
+
+
+def test_stored_features_of_a_second_stage_are_those_of_masked_pictures(prepared: PreparedSet, tmp_path: Path) -> None:
+    file = tmp_path / "stages" / "masks.npy"
+    file.parent.mkdir()
+    np.save(file, np.random.default_rng(0).random((len(prepared), 8, 8)).astype(np.float16))
+    network = {"name": "GradingNetwork", "backbone": "test_resnet", "freeze": "all", "pooling": "mean_std",
+               "strides": [8, 16], "hidden": 8}  # fmt: skip
+    stage = RankingStage(3, network, input="roi").eval()
+    options: dict[str, Any] = {"masks": file, "augment": Augment({"warp": Warp()}), "views": 2}
+    plain, stored = make(prepared, **options), make(prepared, **options)
+    stored.store_features(stage.network, torch.device("cpu"), stage.batch_picture)
+    for images, features in (
+        (plain.train_dataloader(), stored.train_dataloader()),
+        (plain.val_dataloader(), stored.val_dataloader()),
+    ):
+        for one, other in zip(images, features, strict=True):
+            assert set(other) == {"grade", "index", "features0", "features1"}
+            assert torch.equal(one["index"], other["index"])
+            masked = one["image"].float() / 255 * one["mask"]
+            for a, b in zip(stage.network.extract(masked), (other["features0"], other["features1"]), strict=True):
+                torch.testing.assert_close(a, b.float(), rtol=4e-3, atol=4e-3)
+    assert not (prepared.folder / "features").exists()
+    np.save(file, np.load(file)[::-1])  # another run
+    others = make(prepared, **options)
+    others.store_features(stage.network, torch.device("cpu"), stage.batch_picture)
+    assert len(list((file.parent / "features").iterdir())) == 2
