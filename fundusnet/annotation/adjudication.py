@@ -83,6 +83,7 @@ def image_with_readings(study: Study, image_id: str) -> JSON:
                 "normal": answer.content["normal"],
                 "ungradable": answer.content["ungradable"],
                 "comment": answer.content["comment"],
+                "choices": answer.content.get("choices", {}),
                 "disc": answer.content["disc"],
                 "fovea": answer.content["fovea"],
                 "disc_origin": origin_of(answer.content, "disc"),

@@ -114,8 +114,8 @@ def _coefficients(units: _Array, weights: _Array, random: _Array) -> Coefficient
     kappa, alpha = (float(value[0]) for value in _kappa_and_alpha(weights[None] @ units))
     kappas, alphas = _kappa_and_alpha(random @ units)
     return Coefficients(
-        None if np.isnan(kappa) else kappa, _interval(kappa, kappas),
-        None if np.isnan(alpha) else alpha, _interval(alpha, alphas),
+        None if np.isnan(kappa) else kappa, interval(kappa, kappas),
+        None if np.isnan(alpha) else alpha, interval(alpha, alphas),
     )  # fmt: skip
 
 
@@ -130,7 +130,8 @@ def _kappa_and_alpha(sums: _Array) -> tuple[_Array, _Array]:
     return np.where(undefined, np.nan, kappa), np.where(undefined, np.nan, alpha)
 
 
-def _interval(value: float, samples: _Array) -> Interval | None:
+def interval(value: float, samples: _Array) -> Interval | None:
+    """95% of the samples of a coefficient; None if the coefficient or all of them are undefined."""
     found = samples[~np.isnan(samples)]
     if np.isnan(value) or not len(found):
         return None

@@ -9,6 +9,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from fundusnet.annotation.questions import Question, check_choices
 from fundusnet.data.regions import REGIONS, is_near
 from fundusnet.errors import UserError
 
@@ -69,23 +70,30 @@ class Answer(BaseModel):
     disc_origin: Origin | None = None
     fovea_origin: Origin | None = None
     suggestion: SuggestionAnswer | None = None
+    choices: dict[str, dict[str, str]] = {}
 
     def content(self) -> dict[str, object]:
         """The JSON values that are stored besides version, state and time.
 
-        Of a reader who was shown no suggestion nothing is stored about suggestions.
+        Of a reader who was shown no suggestion nothing is stored about suggestions, of one who was asked nothing
+        besides no choices.
         """
         suggestion = {"suggestion": self.suggestion.model_dump()} if self.suggestion else {}
-        return suggestion | {
-            "findings": {name: _in_order(regions) for name, regions in self.findings.items()},
-            "normal": self.normal,
-            "ungradable": self.ungradable,
-            "comment": self.comment,
-            "disc": list(self.disc) if self.disc else None,
-            "fovea": list(self.fovea) if self.fovea else None,
-            "disc_origin": self.disc_origin if self.disc else None,
-            "fovea_origin": self.fovea_origin if self.fovea else None,
-        }
+        chosen = {subject: chosen for subject, chosen in self.choices.items() if chosen}
+        return (
+            suggestion
+            | ({"choices": chosen} if chosen else {})
+            | {
+                "findings": {name: _in_order(regions) for name, regions in self.findings.items()},
+                "normal": self.normal,
+                "ungradable": self.ungradable,
+                "comment": self.comment,
+                "disc": list(self.disc) if self.disc else None,
+                "fovea": list(self.fovea) if self.fovea else None,
+                "disc_origin": self.disc_origin if self.disc else None,
+                "fovea_origin": self.fovea_origin if self.fovea else None,
+            }
+        )
 
 
 class Decision(BaseModel):
@@ -104,13 +112,16 @@ class Decision(BaseModel):
         return _in_order(self.regions)
 
 
-def check_answer(answer: Answer, findings: Sequence[str], size: tuple[int, int] | None) -> None:
+def check_answer(
+    answer: Answer, findings: Sequence[str], size: tuple[int, int] | None, questions: Sequence[Question] = ()
+) -> None:
     """Refuse an answer that the manifest cannot hold or that contradicts itself.
 
     Args:
         answer: What the page sent.
         findings: Names that may be marked.
         size: (width, height) of the photograph in pixels; None if it cannot be decoded.
+        questions: What is asked besides.
 
     Raises:
         UserError: The answer is invalid.
@@ -128,8 +139,9 @@ def check_answer(answer: Answer, findings: Sequence[str], size: tuple[int, int] 
     if any(unicodedata.category(letter) in ("Cc", "Cs") and letter not in "\n\t" for letter in answer.comment):
         raise UserError("the comment holds control characters; remove them")
     _check_points(answer, size)
+    check_choices(answer.choices, questions, answer.findings, complete=answer.state == "done")
     if answer.state == "done":
-        if not answer.normal and not answer.findings:
+        if findings and not answer.normal and not answer.findings:
             raise UserError("nothing is marked; choose a finding or normal")
         if bare := [name for name, regions in answer.findings.items() if not regions]:
             raise UserError(f"{bare[0]} has no region; click the regions it touches, or remove the finding")

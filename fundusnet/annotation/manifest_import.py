@@ -11,6 +11,7 @@ from uuid import NAMESPACE_URL, uuid5
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
+from fundusnet.annotation.questions import check_choices
 from fundusnet.annotation.record import RECORD, Record, RecordedAnswer, RecordedDecision, read_record
 from fundusnet.annotation.storage import forget_setting
 from fundusnet.annotation.study import Study
@@ -47,6 +48,8 @@ def import_readings(study: Study, folder: Path) -> int:
                 raise UserError(f"{folder}: image_id '{image_id}' is not in this study; use the same photographs")
             if unknown := [name for name in findings if name not in study.findings]:
                 raise UserError(f"{folder}: finding '{unknown[0]}' is not in this study; add it to finding.names")
+        for answer in given:
+            _check_choices(study, folder, answer)
         added = [
             answer.image_id for answer in given if _add_answer(connection, answer, groups.get(answer.annotator, ""))
         ]
@@ -92,6 +95,13 @@ def _from_manifest(folder: Path) -> list[RecordedAnswer]:
             )
         )  # fmt: skip
     return recorded
+
+
+def _check_choices(study: Study, folder: Path, answer: RecordedAnswer) -> None:
+    try:
+        check_choices(answer.choices, study.questions, answer.findings, complete=False)
+    except UserError as error:
+        raise UserError(f"{folder}, image {answer.image_id}: {error}; give questions= as in that study") from error
 
 
 def _add_answer(connection: Connection, answer: RecordedAnswer, group: str) -> bool:

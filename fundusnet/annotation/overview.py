@@ -10,6 +10,7 @@ from sqlalchemy import Connection
 
 from fundusnet.annotation.agreement import Agreement, Pattern, agreement
 from fundusnet.annotation.group_overview import group_overview
+from fundusnet.annotation.question_overview import question_overview
 from fundusnet.annotation.readings import load_readings
 from fundusnet.annotation.study import Study
 from fundusnet.annotation.suggestion_effect import suggestion_effect
@@ -54,7 +55,8 @@ def overview(study: Study) -> JSON:
             "comments": _comments(connection),
             "annotators": people,
             "agreement": [_agreement(connection, study, finding, of_size) for finding in study.findings],
-            "groups": group_overview(connection, study.plan, study.findings, people, _described, study.present),
+            "questions": question_overview(connection, study.questions),
+            "groups": group_overview(connection, study, people, _described),
             **lists,
             "counts": {
                 "undecided": _count(connection, marks, _few(study)) - _decided_of_few(connection, study),
@@ -92,7 +94,8 @@ def undecided_marks(study: Study) -> sa.Select[Any]:
 
     Only images count for which all assigned annotators and at least ``study.present`` have answered.
     """
-    place = sa.case({finding: number for number, finding in enumerate(study.findings)}, value=marks.c.finding, else_=-1)
+    places = {finding: number for number, finding in enumerate(study.findings)} or {"": 0}
+    place = sa.case(places, value=marks.c.finding, else_=-1)
     # By id rather than by place in the source: only marks are read then, of however many images.
     return sa.select(marks).where(_few(study)).order_by(marks.c.image_id, place)
 

@@ -38,7 +38,7 @@ def save_answer(study: Study, reader: Person, image_id: str, answer: Answer) -> 
         ConflictError: A version was saved after the one that the answer is based on.
     """
     change = str(answer.change)
-    check_answer(answer, study.findings, _size(study, image_id, answer))
+    check_answer(answer, study.findings, _size(study, image_id, answer), study.questions)
     answer = _with_origins(study, reader, image_id, answer)
     with study.storage.write() as connection:
         here = (assignments.c.annotator_id == reader.id, assignments.c.image_id == image_id)

@@ -33,6 +33,7 @@ class Settings:
         seed: Of all random orders.
         groups: Of readers: name → splits and readings_per_image (``fundusnet.annotation.plan.as_groups``).
         reread_ungradable: Further readings, at most, of an image that readers call ungradable.
+        questions: Name → choices and options (``fundusnet.annotation.questions.as_questions``).
     """
 
     source: str
@@ -43,6 +44,7 @@ class Settings:
     seed: int
     groups: Mapping[str, Any] = field(default_factory=dict)
     reread_ungradable: int = 0
+    questions: Mapping[str, Any] = field(default_factory=dict)
 
 
 # The keys of the command that say each; a group stands for all in it.
@@ -55,6 +57,7 @@ KEYS: dict[str, tuple[str, ...]] = {
     "seed": ("seed",),
     "groups": ("groups",),
     "reread_ungradable": ("reread_ungradable",),
+    "questions": ("questions",),
 }
 
 
@@ -82,7 +85,13 @@ def settle(connection: Connection, asked: Settings, given: Collection[str]) -> S
         raise UserError(f"this study has seed={before.seed}; leave seed out, or name another folder")
     if now.findings != before.findings:
         _check_findings(connection, now.findings, before.findings)
-    for name in ("options", "readings_per_image", "present", "groups", "reread_ungradable"):
+    if now.questions != before.questions and _has_readings(connection):
+        asked_before = ", ".join(before.questions) or "nothing besides"
+        raise UserError(
+            f"this study asks {asked_before}, and readings exist; leave questions out, or start another study with "
+            "folder= (earlier=EXPORT takes the readings along)"
+        )
+    for name in ("options", "readings_per_image", "present", "groups", "reread_ungradable", "questions"):
         old, new = getattr(before, name), getattr(now, name)
         if old != new:
             log.info("%s=%s from now on; it was %s", KEYS[name][0], new, old)
@@ -134,12 +143,16 @@ def _readings_per_image(connection: Connection) -> int | None:
     return usual if usual and readers and usual < readers else None
 
 
+def _has_readings(connection: Connection) -> bool:
+    return connection.scalar(sa.select(assignments.c.image_id).where(assignments.c.version > 0).limit(1)) is not None
+
+
 def _check_findings(connection: Connection, now: tuple[str, ...], before: tuple[str, ...]) -> None:
     """Refuse other findings once somebody has read: earlier readings do not say whether a new one is absent."""
     if set(now) == set(before):  # in another order, with other keys
         log.info("findings from now on: %s", ", ".join(now))
         return
-    if connection.scalar(sa.select(assignments.c.image_id).where(assignments.c.version > 0).limit(1)) is not None:
+    if _has_readings(connection):
         raise UserError(
             f"this study marks {', '.join(before)}, and readings exist; leave finding out, or start another study "
             "with folder= (earlier=EXPORT takes the readings along)"

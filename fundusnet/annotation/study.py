@@ -20,6 +20,7 @@ from fundusnet.annotation.proposed_points import (
     manifest_points,
     recent_points,
 )
+from fundusnet.annotation.questions import Question
 from fundusnet.annotation.readings import current_answer
 from fundusnet.annotation.roster import Member, assign_images, changed_roster, set_roster, study_seed
 from fundusnet.annotation.storage import BusyError, DiskFullError, Storage, set_setting, setting
@@ -61,6 +62,7 @@ class Study:
         uncertain: str | None = None,
         groups: Mapping[str, Group] | None = None,
         reread_ungradable: int = 0,
+        questions: Sequence[Question] = (),
     ) -> None:
         """Open a study.
 
@@ -74,9 +76,10 @@ class Study:
                 come first; None = every reader has a random order.
             groups: Of its readers, by name; none = everybody reads everything.
             reread_ungradable: Further readings, at most, of an image that readers call ungradable.
+            questions: What readers are asked besides.
         """
         self.storage, self.photographs = storage, photographs
-        self.findings = tuple(findings)
+        self.findings, self.questions = tuple(findings), tuple(questions)
         self.plan = Plan(readings_per_image, dict(groups or {}), reread_ungradable)
         self.present = present
         self.uncertain = uncertain

@@ -14,6 +14,7 @@ from typing import Any
 import pandas as pd
 
 from fundusnet.annotation.export_folder import earlier_export, replace_export, write_marker
+from fundusnet.annotation.questions import median_grade
 from fundusnet.annotation.readings import Readings, load_readings, origin_of, readings_table, reference_points
 from fundusnet.annotation.record import FORMAT, RECORD
 from fundusnet.annotation.roster import recorded_groups
@@ -37,7 +38,7 @@ def export_study(study: Study, folder: Path) -> Path:
     ``images.csv`` lists all photographs of the study, ``readings.csv`` the finished readings, with each decision in
     place of the readings it settles (``readings_blind.csv`` has the readings without decisions, if there are any).
     ``suggestions.csv`` has what became of each suggestion that a reader was shown, ``readers.csv`` the group of each
-    reader, if there are any.
+    reader, ``choices.csv`` the answers to questions, if there are any.
     ``images/`` holds hard links to the photographs, or copies if the file system has no links. An earlier export of
     this study in ``folder`` is replaced; what else lies there stays where it is.
 
@@ -59,7 +60,11 @@ def export_study(study: Study, folder: Path) -> Path:
             "readers": recorded_groups(connection),
         }
         outcomes = outcomes_table(shown_suggestions_of(connection, readings))
-    tables = {"suggestions.csv": outcomes, "readers.csv": _readers_table(more["readers"])}
+    tables = {
+        "suggestions.csv": outcomes,
+        "readers.csv": _readers_table(more["readers"]),
+        "choices.csv": _choices_table(study, readings),
+    }
     target.parent.mkdir(parents=True, exist_ok=True)
     building = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
     try:
@@ -127,6 +132,8 @@ def _image_rows(study: Study, readings: Readings, folder: Path) -> Iterator[dict
         link(file, folder / path)
         points = reference_points(readings, image_id)
         coordinates = dict(zip(COORDINATES, (*points[0], *points[1]), strict=True)) if points else {}
+        chosen = [given.content.get("choices", {}) for given in readings.gradable(image_id)]
+        grade = median_grade(study.questions, chosen)
         eye = row.eye or (eye_of(*points) if points else "")
         yield {
             "image_id": image_id,
@@ -134,7 +141,7 @@ def _image_rows(study: Study, readings: Readings, folder: Path) -> Iterator[dict
             "patient_id": row.patient_id,
             "eye": eye,
             "split": row.split,
-            "grade": row.grade,
+            "grade": row.grade if grade is None else grade,
             **coordinates,
         }
 
@@ -142,6 +149,23 @@ def _image_rows(study: Study, readings: Readings, folder: Path) -> Iterator[dict
 def _readers_table(groups: list[dict[str, Any]]) -> pd.DataFrame:
     """``readers.csv``: the group of each annotator."""
     return pd.DataFrame([(each["annotator"], each["group"]) for each in groups], columns=["annotator_id", "group"])
+
+
+def _choices_table(study: Study, readings: Readings) -> pd.DataFrame:
+    """``choices.csv``: what readers answered to each question, ``finding`` "" where it is of the photograph.
+
+    ``number`` is the place of the choice, from 0 on.
+    """
+    known = {question.name: question.choices for question in study.questions}
+    rows = [
+        (image_id, given.annotator, question, finding, choice, known[question].index(choice))
+        for image_id in readings.images
+        for given in readings.gradable(image_id)
+        for finding, chosen in given.content.get("choices", {}).items()
+        for question, choice in chosen.items()
+        if choice in known.get(question, ())
+    ]
+    return pd.DataFrame(rows, columns=["image_id", "annotator_id", "question", "finding", "choice", "number"])
 
 
 def _points_table(readings: Readings) -> pd.DataFrame:

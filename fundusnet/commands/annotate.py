@@ -48,6 +48,7 @@ def annotate(cfg: DictConfig) -> Path:
         from fundusnet.annotation.manifest_import import import_readings
         from fundusnet.annotation.photographs import Photographs
         from fundusnet.annotation.plan import as_groups
+        from fundusnet.annotation.questions import as_questions
         from fundusnet.annotation.settings import remember, settle
         from fundusnet.annotation.study import Study
         from fundusnet.annotation.study_export import export_study
@@ -66,6 +67,7 @@ def annotate(cfg: DictConfig) -> Path:
         study = Study(
             storage, photographs, settings.findings, settings.readings_per_image, settings.present,
             groups=as_groups(settings.groups), reread_ungradable=settings.reread_ungradable,
+            questions=as_questions(settings.questions),
         )  # fmt: skip
         if cfg.export:
             return export_study(study, Path(cfg.export))
@@ -123,16 +125,24 @@ def _fingerprint(parts: list[str]) -> str:
 
 def _asked(cfg: DictConfig) -> Settings:
     from fundusnet.annotation.plan import as_groups
+    from fundusnet.annotation.questions import as_questions
     from fundusnet.annotation.settings import Settings
 
     options: dict[str, Any] = OmegaConf.to_container(cfg.data.options, resolve=True)  # type: ignore[assignment]
     findings = tuple(cfg.finding.names)
-    groups = OmegaConf.to_container(cfg.groups, resolve=True) if cfg.groups else {}
-    as_groups(groups)  # type: ignore[arg-type]  # its errors come before anything is opened
+    groups, questions = _plain(cfg.groups), _plain(cfg.questions)
+    as_groups(groups)  # errors come before anything is opened
+    as_questions(questions)
     return Settings(
         cfg.data.source, options, findings, cfg.readings_per_image, cfg.data.present, cfg.seed,
-        groups, cfg.reread_ungradable,  # type: ignore[arg-type]
+        groups, cfg.reread_ungradable, questions,
     )  # fmt: skip
+
+
+def _plain(given: Any) -> dict[str, Any]:
+    """A mapping of the configuration, empty where it is null."""
+    plain: dict[str, Any] = OmegaConf.to_container(given, resolve=True) if given else {}  # type: ignore[assignment]
+    return plain
 
 
 def _names(given: Any) -> list[str] | dict[str, list[str]]:
@@ -154,7 +164,8 @@ def _given() -> set[str]:
 def _described(settings: Settings) -> str:
     readings = "1 reading" if settings.readings_per_image == 1 else f"{settings.readings_per_image} readings"
     groups = f", by the groups {', '.join(settings.groups)}" if settings.groups else ""
-    return f"data={settings.source}, {readings} of each photograph{groups}, {', '.join(settings.findings)}"
+    asked = ", ".join([*settings.findings, *settings.questions])
+    return f"data={settings.source}, {readings} of each photograph{groups}, {asked}"
 
 
 def _open(cfg: DictConfig, folder: Path) -> Storage:

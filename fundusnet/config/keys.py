@@ -181,6 +181,7 @@ class Annotate:
     readings_per_image: Count
     groups: dict[str, dict[str, Any] | None] | None
     reread_ungradable: NonNegativeInt
+    questions: dict[str, dict[str, Any]] | None
     annotators: list[str] | dict[str, list[str]] | None
     adjudicators: list[str]
     annotator: str

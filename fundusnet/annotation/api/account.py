@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 from fastapi import APIRouter, HTTPException, Response
@@ -65,6 +66,7 @@ def session(state: State, secret: Secret, response: Response) -> dict[str, Any]:
         "pages": [] if state.links and reading.role != "adjudicator" else ["overview", "adjudicate"],
         "findings": [{"name": name, "label": label(name)} for name in state.study.findings],
         "regions": [{"id": number, "name": name, "label": label(name)} for number, name in REGIONS.items()],
+        "questions": [asdict(each) | {"label": label(each.name)} for each in state.study.questions],
         "reasons": list(REASONS),
         "progress": progress,
     }

@@ -11,7 +11,7 @@ import { Light } from "./light.js";
 import { Outbox } from "./outbox.js";
 import { Overlay } from "./overlay.js";
 import { Pad, tiles } from "./pad.js";
-import { pointsDisagree } from "./answer.js";
+import { WHOLE, pointsDisagree } from "./answer.js";
 import { REGIONS } from "./geometry.js";
 import { showPages } from "./navigation.js";
 import { showNotices, showProgress, showStatus, showZoom, toast } from "./status.js";
@@ -44,6 +44,7 @@ class Pane {
 class Page {
   #labels;
   #findings;
+  #questions;
   #cases = [];
   #index = -1;
   #image = null;
@@ -58,6 +59,7 @@ class Page {
   constructor(info) {
     this.#labels = new Map(info.regions.map(({ name, label }) => [name, label]));
     this.#findings = new Map(info.findings.map((finding, i) => [finding.name, { ...finding, colour: colourOf(i) }]));
+    this.#questions = new Map(info.questions.map(({ name, label }) => [name, label]));
     this.#pad = new Pad($("pad"), this.#labels, {
       toggle: (region) => this.toggle(region),
       all: () => this.#all(),
@@ -324,8 +326,23 @@ class Page {
     if (finding !== null) plan.append(...tiles(regions, this.#temporalLeft));
     const said = regions.length ? text("decision.is_present") : this.#summary(reading, finding);
     item.append(element("b", "", annotator), element("span", "", said), plan);
+    const choices = this.#choices(reading, finding);
+    if (choices) item.append(element("p", "", choices));
     if (comment) item.append(element("p", "", comment));
     return item;
+  }
+
+  /** What the reader answered to questions: of the photograph, and of the finding in question or else of all. */
+  #choices({ choices = {} }, finding) {
+    const subjects = Object.entries(choices).filter(([subject]) => subject === WHOLE || finding === null || subject === finding);
+    return subjects
+      .flatMap(([subject, chosen]) => Object.entries(chosen).map(([name, choice]) => ({ subject, name, choice })))
+      .map(({ subject, name, choice }) => {
+        const words = { question: this.#questions.get(name) ?? name, choice: nameIn("choice", choice) };
+        if (subject === WHOLE) return text("answer.choice", words);
+        return text("answer.choice_of", { ...words, finding: this.#label(subject) });
+      })
+      .join("; ");
   }
 
   #describe({ present, regions }) {

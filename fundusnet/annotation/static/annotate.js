@@ -38,6 +38,8 @@ class Page {
   constructor(info) {
     info.findings = info.findings.map((one, place) => ({ ...one, colour: colourOf(place), key: keyOf(place), place }));
     this.#info = info;
+    answers.ask(info.questions, info.findings.length > 0);
+    document.body.classList.toggle("no-findings", info.findings.length === 0);
     this.#list = new Worklist(`${info.study ?? ""}.${info.annotator.id}`, {
       status: showStatus,
       progress: showProgress,
@@ -57,6 +59,7 @@ class Page {
       toggle: (region) => this.toggle(region),
       all: () => this.all(),
       clear: () => this.clear(),
+      answer: (...choice) => this.#ready && this.change(answers.choose(this.answer, ...choice)),
       placed: (points, label) => this.change(answers.withPoints(this.answer, points), label),
       confirm: () => this.confirm(),
       gradable: () => this.change(answers.gradable(this.answer)),
@@ -191,7 +194,7 @@ class Page {
   }
 
   #mark(change) {
-    if (!this.#ready) return;
+    if (!this.#ready || this.#info.findings.length === 0) return;
     if (this.#chosen === null) {
       this.#screen.nudge();
       toast(text("reading.no_finding"));
@@ -304,7 +307,7 @@ class Page {
   done() {
     if (!this.#ready) return;
     this.#readComment();
-    if (!answers.isComplete(this.answer)) {
+    if (this.answer.ungradable === null && !answers.isMarked(this.answer)) {
       this.#screen.nudge();
       toast(text("reading.nothing_marked"));
       return;
@@ -315,6 +318,10 @@ class Page {
       toast(text("suggestion.asked"));
       return;
     }
+    if (!answers.isComplete(this.answer)) {
+      this.#askFor(answers.openQuestions(this.answer)[0]);
+      return;
+    }
     if (this.#screen.unconfirmed && !this.#asked.has(this.imageId)) {
       // Once only: who finishes again leaves them unconfirmed.
       this.#asked.add(this.imageId);
@@ -323,6 +330,14 @@ class Page {
       return;
     }
     this.#finish(answers.done(this.answer));
+  }
+
+  /** Show the question that has to be answered before the photograph is done. */
+  #askFor({ subject, question }) {
+    if (subject !== answers.WHOLE) this.choose(subject);
+    this.#screen.nudgeQuestion(question.name);
+    const finding = this.#info.findings.find(({ name }) => name === subject)?.label;
+    toast(text(finding ? "question.open_of" : "question.open", { question: question.label, finding }));
   }
 
   skip() {
@@ -402,6 +417,7 @@ class Page {
         const index = await askImage(this.#list.entries, this.#index);
         if (index !== null) this.turnTo(index);
       },
+      question: () => this.#ready && this.#screen.focusQuestion(),
       points: () => this.#ready && this.#screen.focusPoints(),
       mirror: () => this.mirror(),
       confirm: () => this.confirm(),
@@ -423,6 +439,9 @@ class Page {
       },
       help: () => showKeys((region) => this.#screen.label(region), this.temporalLeft, this.suggestion),
     };
+    if (this.#info.findings.length === 0) {
+      for (const name of ["all", "clear", "normal", "points", "mirror", "confirm", "labels", "regions"]) actions[name] = () => {};
+    }
     const own = ["previous", "next", "list", "guide", "help", "undo", "redo", "labels", "mirror", "normal", "ungradable", "skip"];
     const all = { "confirm-all": "confirmSuggestions", "refuse-all": "refuseSuggestions" };
     const buttons = { ...VIEW_BUTTONS, ...all, ...Object.fromEntries([...own, "done"].map((name) => [name, name])) };
@@ -450,6 +469,7 @@ class Page {
   /** Number keys choose findings; the letters of the pad toggle regions. */
   #readingKey(event) {
     if (event.ctrlKey || event.metaKey) return false;
+    if (this.#screen.pressQuestion(event)) return true;
     // A key held down decides one suggestion, not all of them.
     if (event.repeat && ACTIONS[nameOf(event)]?.includes("Suggestion")) return true;
     const region = event.shiftKey ? null : regionOfKey(event, this.temporalLeft);

@@ -5,6 +5,9 @@
 
 import { REGIONS } from "./geometry.js";
 
+/** The subject of questions about the photograph as a whole; that of the others is a finding. */
+export const WHOLE = "";
+
 export const EMPTY = Object.freeze({
   findings: {},
   normal: false,
@@ -15,6 +18,7 @@ export const EMPTY = Object.freeze({
   disc_origin: null,
   fovea_origin: null,
   suggestion: null,
+  choices: {},
   state: "todo",
 });
 
@@ -25,7 +29,7 @@ export const PLACED = "placed";
 
 /** The part of an answer that the annotator decides, without version and seconds. */
 export function content(answer) {
-  const { findings, normal, ungradable, comment, disc, fovea, disc_origin, fovea_origin, suggestion, state } = answer;
+  const { findings, normal, ungradable, comment, disc, fovea, disc_origin, fovea_origin, suggestion, choices, state } = answer;
   return {
     findings,
     normal,
@@ -37,6 +41,7 @@ export function content(answer) {
     disc_origin: disc && (disc_origin ?? PLACED),
     fovea_origin: fovea && (fovea_origin ?? PLACED),
     suggestion: suggestion ?? null,
+    choices: choices ?? {},
     state,
   };
 }
@@ -46,15 +51,61 @@ export function same(a, b) {
     ...content(answer),
     findings: Object.entries(answer.findings)
       .map(([name, regions]) => [name, [...regions].sort()])
-      .sort(([one], [other]) => (one < other ? -1 : 1)),
+      .sort(byName),
     suggestion: answer.suggestion && [answer.suggestion.networks, ...Object.entries(answer.suggestion.verdicts).sort()],
+    choices: Object.entries(answer.choices ?? {})
+      .map(([subject, chosen]) => [subject, Object.entries(chosen).sort(byName)])
+      .sort(byName),
   });
   return JSON.stringify(ordered(a)) === JSON.stringify(ordered(b));
 }
 
+function byName([one], [other]) {
+  return one < other ? -1 : 1;
+}
+
+/** What the study asks: its questions, and whether it has findings to mark. Set once, when the page starts. */
+let asked = { questions: [], marks: true };
+
+export function ask(questions, marks) {
+  asked = { questions, marks };
+}
+
 /** Whether the answer is complete enough to count as a reading. */
 export function isComplete(answer) {
-  return answer.normal || answer.ungradable !== null || Object.keys(answer.findings).length > 0;
+  return answer.ungradable !== null || (isMarked(answer) && openQuestions(answer).length === 0);
+}
+
+/** Whether the photograph is called normal or a finding is marked, where there are findings to mark. */
+export function isMarked(answer) {
+  return !asked.marks || answer.normal || Object.keys(answer.findings).length > 0;
+}
+
+/** The questions that are not answered and have to be: [{ subject, question }]. */
+export function openQuestions({ findings, choices = {} }) {
+  return asked.questions
+    .filter(({ optional }) => !optional)
+    .flatMap((question) => (question.of === "photograph" ? [WHOLE] : Object.keys(findings)).map((subject) => ({ subject, question })))
+    .filter(({ subject, question }) => !choices[subject]?.[question.name]);
+}
+
+/** Choose an answer to a question of the photograph (subject "") or of a finding; the same choice again takes it back. */
+export function choose(answer, subject, question, choice) {
+  const before = answer.choices?.[subject] ?? {};
+  const { [question]: had, ...rest } = before;
+  const now = had === choice ? rest : { ...before, [question]: choice };
+  return withState({ ...answer, choices: kept({ ...answer.choices, [subject]: now }), ungradable: null });
+}
+
+/** The choices without empty subjects. */
+function kept(choices) {
+  return Object.fromEntries(Object.entries(choices ?? {}).filter(([, chosen]) => Object.keys(chosen).length > 0));
+}
+
+/** The answer with other findings, and without the choices of those that are no longer marked. */
+function withFindings(answer, findings) {
+  const stay = Object.entries(answer.choices ?? {}).filter(([subject]) => subject === WHOLE || subject in findings);
+  return { ...answer, findings, choices: Object.fromEntries(stay) };
 }
 
 /** Add or remove a region of a finding; removing the last region removes the finding. */
@@ -64,7 +115,7 @@ export function toggleRegion(answer, finding, region) {
   const findings = { ...answer.findings };
   if (regions.length) findings[finding] = regions;
   else delete findings[finding];
-  return withState({ ...answer, findings, normal: false, ungradable: null });
+  return withState(withFindings({ ...answer, normal: false, ungradable: null }, findings));
 }
 
 /** Mark all regions of a finding; if they are marked already, none. */
@@ -82,15 +133,15 @@ export function markRegions(answer, finding, regions) {
 export function clearFinding(answer, finding) {
   const findings = { ...answer.findings };
   delete findings[finding];
-  return withState({ ...answer, findings });
+  return withState(withFindings(answer, findings));
 }
 
 export function toggleNormal(answer) {
-  return withState({ ...answer, normal: !answer.normal, findings: {}, ungradable: null });
+  return withState(withFindings({ ...answer, normal: !answer.normal, ungradable: null }, {}));
 }
 
 export function ungradable(answer, reason) {
-  return { ...answer, findings: {}, normal: false, ungradable: reason, state: "ungradable" };
+  return { ...answer, findings: {}, choices: {}, normal: false, ungradable: reason, state: "ungradable" };
 }
 
 export function gradable(answer) {

@@ -29,7 +29,12 @@ export async function session() {
   person = now;
   csrf = answer.csrf;
   const named = (group) => (one) => ({ ...one, label: nameIn(group, one.name, one.label) });
-  return { ...answer, findings: answer.findings.map(named("finding")), regions: answer.regions.map(named("region")) };
+  const questions = (answer.questions ?? []).map(({ choices, ...question }) => ({
+    ...question,
+    label: nameIn("question", question.name, question.label),
+    choices: choices.map((name) => ({ name, label: nameIn("choice", name) })),
+  }));
+  return { ...answer, questions, findings: answer.findings.map(named("finding")), regions: answer.regions.map(named("region")) };
 }
 
 export function get(path) {

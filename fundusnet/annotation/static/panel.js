@@ -1,7 +1,9 @@
 /** The panel beside the photograph: findings, regions of the chosen one, normal. Draws an answer and reports clicks. */
 
+import { WHOLE } from "./answer.js";
 import { $, element, icon, restart } from "./dom.js";
 import { Pad, tiles } from "./pad.js";
+import { Questions } from "./questions.js";
 import { fate, openFindings } from "./suggestion.js";
 import { nameIn, percent, text } from "./text.js";
 
@@ -15,14 +17,18 @@ export class Panel {
   #labels;
   #rows = new Map();
   #pad;
+  #asked;
+  #questions;
   #on;
 
   /**
    * on: choose(finding), toggle(region), clear(), hover(region or null), confirmSuggestion(finding),
-   * refuseSuggestion(finding).
+   * refuseSuggestion(finding), answer(subject, question, choice).
    * Findings come with key, label and colour.
    */
-  constructor(findings, regions, on) {
+  constructor(findings, regions, questions, on) {
+    this.#asked = questions;
+    this.#questions = new Questions(questions, on);
     this.#findings = findings;
     this.#labels = new Map(regions.map(({ name, label }) => [name, label]));
     this.#on = on;
@@ -46,6 +52,9 @@ export class Panel {
       const decided = this.#findings.filter(({ name }) => answer.suggestion?.verdicts[name] === verdict);
       const findings = decided.map(({ label }) => label).join(", ");
       if (findings) marks.push(text(`answer.${verdict}`, { findings }));
+    }
+    for (const [subject, chosen] of Object.entries(answer.choices ?? {})) {
+      for (const [question, choice] of Object.entries(chosen)) marks.push(this.#choiceInWords(subject, question, choice));
     }
     if (answer.comment) marks.push(text("answer.comment", { comment: answer.comment }));
     const [disc, fovea] = [answer.disc, answer.fovea].map((point) => point?.map(Math.round).join(", "));
@@ -73,6 +82,7 @@ export class Panel {
     $("pad-title").textContent = finding
       ? text("reading.regions_of", { finding: finding.label })
       : text("reading.choose_first");
+    this.#questions.show(answer, finding ?? null);
     this.#pad.show(finding ? (answer.findings[chosen] ?? []) : null, finding?.colour, temporalLeft);
   }
 
@@ -108,9 +118,30 @@ export class Panel {
     restart($("suggested"), "nudge");
   }
 
+  focusQuestion() {
+    return this.#questions.focusNext();
+  }
+
+  pressQuestion(event) {
+    return this.#questions.press(event);
+  }
+
+  /** Draw attention to a question that is still open. */
+  nudgeQuestion(question) {
+    this.#questions.nudge(question);
+  }
+
   /** Draw attention to the list, because a finding has to be chosen first. */
   nudge() {
     restart($("findings"), "nudge");
+  }
+
+  #choiceInWords(subject, name, choice) {
+    const question = this.#asked.find((one) => one.name === name);
+    const words = { question: question?.label ?? name, choice: nameIn("choice", choice) };
+    if (subject === WHOLE) return text("answer.choice", words);
+    const finding = this.#findings.find((one) => one.name === subject)?.label ?? subject;
+    return text("answer.choice_of", { ...words, finding });
   }
 
   #regionNames(regions) {

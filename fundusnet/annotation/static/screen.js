@@ -45,7 +45,7 @@ export class Screen {
       placed: on.placed,
     });
     const hover = (region) => this.#pointAt(region);
-    this.#panel = new Panel(this.#findings, info.regions, { ...on, hover });
+    this.#panel = new Panel(this.#findings, info.regions, info.questions, { ...on, hover });
   }
 
   label(region) {
@@ -62,6 +62,18 @@ export class Screen {
 
   nudgeSuggestions() {
     this.#panel.nudgeSuggestions();
+  }
+
+  focusQuestion() {
+    return this.#panel.focusQuestion();
+  }
+
+  pressQuestion(event) {
+    return this.#panel.pressQuestion(event);
+  }
+
+  nudgeQuestion(question) {
+    this.#panel.nudgeQuestion(question);
   }
 
   focusPoints() {
@@ -129,7 +141,7 @@ export class Screen {
       const line = text("reading.is_ungradable", { reason: nameIn("reason", ungradable) });
       notices.push({ line, actions: [{ label: text("reading.gradable"), run: this.on.gradable }] });
     }
-    const open = Boolean(points.disc) && ungradable === null && !areConfirmed(points);
+    const open = this.#findings.length > 0 && Boolean(points.disc) && ungradable === null && !areConfirmed(points);
     this.unconfirmed = open && Object.keys(findings).length > 0;
     if (open) {
       const actions = [
