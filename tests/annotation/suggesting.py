@@ -49,6 +49,7 @@ def served_study(
     suggestions: Mapping[str, Suggestion],
     readers: Sequence[str],
     *,
+    adjudicators: Sequence[str] = (),
     source: str = "csv",
     findings: Sequence[str] = FINDINGS,
     share: float = 0.5,
@@ -58,7 +59,7 @@ def served_study(
         Storage(f"sqlite:///{folder / 'study.sqlite'}"), Photographs(root, folder / "screen"), findings, len(readers)
     )
     study.begin(load_source(source, root), 0)
-    study.enrol(readers)
+    study.enrol(readers, adjudicators)
 
     def no_networks() -> None:
         threading.Event().wait()  # they never get ready

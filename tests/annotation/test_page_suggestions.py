@@ -342,3 +342,52 @@ def test_suggestions_speak_german(browser: Browser, served: ServedStudy, name: s
     reader.press("?")
     check(reader, image_id)
     reader.tab.context.close()
+
+
+def test_the_overview_shows_both_groups_side_by_side(browser: Browser, eyes: Path, tmp_path: Path) -> None:
+    images = [f"eye{number:05d}" for number in range(8)]
+    names = ["anna", "ben"]
+    with served_study(tmp_path, eyes, dict.fromkeys(images, TWO), names, adjudicators=["ada"]) as served:
+        marks = {"findings": {"drusen": ["macula", "temporal"]}, "disc": [80.0, 120.0], "fovea": [150.0, 125.0]}
+        for name in names:
+            reader = new_reader(browser, served)  # type: ignore[arg-type]
+            reader.tab.goto(served.link(name))
+            for image_id in sorted(images, key=served.suggester.has, reverse=True):  # nothing comes before the first
+                drusen = int(image_id[3:]) % 2 == 0
+                shown = {"networks": NETWORKS, "verdicts": {"drusen": "confirmed" if drusen else "refused"}}
+                more = {"suggestion": shown, "seconds": 7} if served.suggester.has(image_id) else {"seconds": 75}
+                reader.save(image_id, **(marks if drusen else {}), **more)
+            reader.tab.context.close()
+        ada = new_reader(browser, served)  # type: ignore[arg-type]
+        ada.tab.goto(served.link("ada"))
+        ada.tab.goto(f"{served.address}/overview")
+        ada.find("#effect-outcomes tr").first.wait_for()
+        with_ = [image_id for image_id in images if served.suggester.has(image_id)]
+        time = [row.inner_text().split() for row in ada.find("#effect-time tr").all()]
+        assert time[0][:5] == ["with", str(len(with_)), str(2 * len(with_)), "7", "s"]
+        rest = 8 - len(with_)
+        assert time[1][:7] == ["without", str(rest), str(2 * rest), "1", "min", "15", "s"]
+        drusen = ada.find("#effect-agreement tr").first
+        shares = [sum(int(name[3:]) % 2 == 0 for name in group) / len(group) for group in (
+            with_, [name for name in images if name not in with_]
+        )]  # fmt: skip
+        lines = drusen.locator("td:nth-child(6) .estimate b").all_inner_texts()
+        assert lines == [f"{round(100 * share)}%" for share in shares]
+        assert drusen.locator("td:nth-child(3) b").all_inner_texts() == ["1.00", "1.00"]
+        assert drusen.locator("td:nth-child(6) .range").count() == 2, "each with its interval"
+        counts = ada.find("#effect-outcomes tr").first.locator(".number").all_inner_texts()
+        confirmed = 2 * sum(int(name[3:]) % 2 == 0 for name in with_)
+        suggested = 2 * len(with_)
+        assert counts == [str(each) for each in (suggested, confirmed, 0, 0, suggested - confirmed, 0, 0)]
+        assert ada.problems == []
+        ada.tab.context.close()
+
+
+def test_without_suggestions_the_overview_says_nothing_of_them(browser: Browser, eyes: Path, tmp_path: Path) -> None:
+    with served_study(tmp_path, eyes, {}, ["anna"], adjudicators=["ada"]) as served:
+        ada = new_reader(browser, served)  # type: ignore[arg-type]
+        ada.tab.goto(served.link("ada"))
+        ada.tab.goto(f"{served.address}/overview")
+        ada.find("#annotators tr").wait_for()
+        assert ada.find("#effect-section").is_hidden()
+        ada.tab.context.close()

@@ -2,13 +2,15 @@
 
 import { get, session } from "./api.js";
 import { $, element } from "./dom.js";
+import { estimate } from "./estimate.js";
 import { showPages } from "./navigation.js";
+import { showSuggestionEffect } from "./suggestion_effect.js";
+import { row } from "./table.js";
 import { nameIn, text } from "./text.js";
 import { explain, passes, troubleOf } from "./trouble.js";
 
 const INTERVAL = 20_000;
 const RETRY = 3_000;
-const NAMESPACE = "http://www.w3.org/2000/svg";
 
 function show(overview, labels) {
   const done = overview.annotators.reduce((sum, { done: own }) => sum + own, 0);
@@ -21,6 +23,7 @@ function show(overview, labels) {
   );
   $("annotators").replaceChildren(...overview.annotators.map(annotator));
   $("agreement").replaceChildren(...overview.agreement.map((row) => agreement(row, labels)));
+  showSuggestionEffect(overview.suggestions, labels, { kappa, duration });
   $("undecided-count").textContent = overview.undecided.length || text("overview.none");
   $("undecided").replaceChildren(...overview.undecided.map((row) => undecided(row, labels)));
   section("ungradable", overview.ungradable.map(ungradable));
@@ -51,37 +54,16 @@ function agreement({ finding, kappa_image: byImage, kappa_region: byRegion, imag
   const why = nameIn("kappa", rest.reason, rest.reason ?? text("overview.too_few"));
   return row([
     labels.get(finding) ?? finding,
-    kappa(byImage, nameIn("kappa", rest.reason_image, rest.reason_image ?? why)),
-    kappa(byRegion, nameIn("kappa", rest.reason_region, rest.reason_region ?? why)),
+    kappa(byImage, rest.kappa_image_interval, nameIn("kappa", rest.reason_image, rest.reason_image ?? why)),
+    kappa(byRegion, rest.kappa_region_interval, nameIn("kappa", rest.reason_region, rest.reason_region ?? why)),
     [String(images), "number"],
     [String(present), "number"],
   ]);
 }
 
-/** κ as a number, and as a point on a line from -1 to 1. */
-function kappa(value, why) {
-  if (value === null) {
-    const none = element("span", "none", "–");
-    none.title = why;
-    none.append(element("small", "", ` ${why}`));
-    return none;
-  }
-  const box = element("span", "kappa");
-  const scale = document.createElementNS(NAMESPACE, "svg");
-  scale.setAttribute("viewBox", "-1.08 -0.1 2.16 0.2");
-  scale.setAttribute("aria-hidden", "true");
-  for (const [name, values] of [
-    ["line", { x1: -1, x2: 1, y1: 0, y2: 0, "stroke-width": 0.02 }],
-    ["line", { x1: 0, x2: 0, y1: -0.08, y2: 0.08 }],
-    ["circle", { cx: value, cy: 0, r: 0.075 }],
-  ]) {
-    const shape = document.createElementNS(NAMESPACE, name);
-    for (const [key, number] of Object.entries(values)) shape.setAttribute(key, number);
-    shape.setAttribute("vector-effect", "non-scaling-stroke");
-    scale.append(shape);
-  }
-  box.append(element("b", "", value.toFixed(2).replace("-", "−")), scale);
-  return box;
+function kappa(value, interval, why) {
+  const figures = (number) => number.toFixed(2).replace("-", "−");
+  return estimate({ value, interval, from: -1, to: 1, at: 0, figures, why });
 }
 
 function undecided({ image_id: imageId, finding, present, readings }, labels) {
@@ -117,17 +99,6 @@ function section(id, items) {
   $(`${id}-section`).hidden = items.length === 0;
   $(`${id}-count`).textContent = items.length;
   $(id).replaceChildren(...items);
-}
-
-function row(cells) {
-  const line = document.createElement("tr");
-  for (const cell of cells) {
-    const [content, className] = Array.isArray(cell) ? cell : [cell, ""];
-    const place = element("td", className);
-    place.append(content);
-    line.append(place);
-  }
-  return line;
 }
 
 function duration(seconds) {
