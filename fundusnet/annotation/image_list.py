@@ -16,7 +16,7 @@ from fundusnet.annotation.identity import File, Version, digests, identify, vers
 from fundusnet.annotation.storage import Storage, forget_setting, set_setting, setting
 from fundusnet.annotation.tables import assignments, images
 from fundusnet.annotation.tallies import recount, recount_progress
-from fundusnet.data.manifest import COORDINATES, Manifest
+from fundusnet.data.manifest import COORDINATES, VISIT, Manifest
 
 log = logging.getLogger(__name__)
 _NAMED = 8  # images that a message lists
@@ -95,4 +95,4 @@ def _hide(connection: Connection, image_ids: Collection[str]) -> None:
 def _image_row(row: Mapping[Any, Any], place: int) -> dict[str, Any]:
     numbers = {name: None if math.isnan(row[name]) else float(row[name]) for name in (*COORDINATES, "grade")}
     words = {name: str(row[name]) for name in ("image_id", "path", "patient_id", "eye", "split")}
-    return {**words, **numbers, "position": place, "listed": True}
+    return {**words, **numbers, "position": place, "listed": True, "visit": str(row.get(VISIT) or "") or None}

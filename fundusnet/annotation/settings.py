@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -34,6 +34,7 @@ class Settings:
         groups: Of readers: name → splits and readings_per_image (``fundusnet.annotation.plan.as_groups``).
         reread_ungradable: Further readings, at most, of an image that readers call ungradable.
         questions: Name → choices and options (``fundusnet.annotation.questions.as_questions``).
+        beside: Photographs of the same patient that readers may see: "fellow", "earlier".
     """
 
     source: str
@@ -45,6 +46,7 @@ class Settings:
     groups: Mapping[str, Any] = field(default_factory=dict)
     reread_ungradable: int = 0
     questions: Mapping[str, Any] = field(default_factory=dict)
+    beside: Sequence[str] = ()  # a study of an earlier version goes on as it was read so far
 
 
 # The keys of the command that say each; a group stands for all in it.
@@ -58,6 +60,7 @@ KEYS: dict[str, tuple[str, ...]] = {
     "groups": ("groups",),
     "reread_ungradable": ("reread_ungradable",),
     "questions": ("questions",),
+    "beside": ("beside",),
 }
 
 
@@ -91,7 +94,7 @@ def settle(connection: Connection, asked: Settings, given: Collection[str]) -> S
             f"this study asks {asked_before}, and readings exist; leave questions out, or start another study with "
             "folder= (earlier=EXPORT takes the readings along)"
         )
-    for name in ("options", "readings_per_image", "present", "groups", "reread_ungradable", "questions"):
+    for name in ("options", "readings_per_image", "present", "groups", "reread_ungradable", "questions", "beside"):
         old, new = getattr(before, name), getattr(now, name)
         if old != new:
             log.info("%s=%s from now on; it was %s", KEYS[name][0], new, old)
@@ -119,7 +122,7 @@ def _remembered(connection: Connection, asked: Settings, given: Collection[str])
     stored = setting(connection, "settings")
     if stored is not None:
         found = json.loads(stored)
-        return Settings(**{**found, "findings": tuple(found["findings"])})
+        return Settings(**{**found, "findings": tuple(found["findings"]), "beside": tuple(found.get("beside", ()))})
     if setting(connection, "study") is None:
         return None
     # A study of 0.1.0, which remembered its seed only.
@@ -129,7 +132,9 @@ def _remembered(connection: Connection, asked: Settings, given: Collection[str])
         names = ",".join([*asked.findings, *sorted(marked)])
         raise UserError(f"readers of this study marked {marked[0]}; start it with finding.names=[{names}]")
     seed = int(setting(connection, "seed") or 0)
-    return replace(asked, seed=seed, readings_per_image=_readings_per_image(connection) or asked.readings_per_image)
+    return replace(
+        asked, seed=seed, beside=(), readings_per_image=_readings_per_image(connection) or asked.readings_per_image
+    )
 
 
 def _readings_per_image(connection: Connection) -> int | None:

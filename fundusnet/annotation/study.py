@@ -12,6 +12,7 @@ from sqlalchemy import Connection
 
 from fundusnet.annotation.access import Person
 from fundusnet.annotation.assignment import reading_order
+from fundusnet.annotation.companions import companions, is_beside
 from fundusnet.annotation.image_list import list_images
 from fundusnet.annotation.photographs import Geometry, Photographs
 from fundusnet.annotation.plan import Group, Plan, by_group
@@ -63,6 +64,7 @@ class Study:
         groups: Mapping[str, Group] | None = None,
         reread_ungradable: int = 0,
         questions: Sequence[Question] = (),
+        beside: Sequence[str] = (),
     ) -> None:
         """Open a study.
 
@@ -77,11 +79,12 @@ class Study:
             groups: Of its readers, by name; none = everybody reads everything.
             reread_ungradable: Further readings, at most, of an image that readers call ungradable.
             questions: What readers are asked besides.
+            beside: Photographs of the same patient that readers may see: "fellow", "earlier".
         """
         self.storage, self.photographs = storage, photographs
         self.findings, self.questions = tuple(findings), tuple(questions)
         self.plan = Plan(readings_per_image, dict(groups or {}), reread_ungradable)
-        self.present = present
+        self.present, self.beside = present, tuple(beside)
         self.uncertain = uncertain
 
     def begin(self, manifest: Manifest, seed: int) -> None:
@@ -201,11 +204,16 @@ class Study:
             return str(_image(connection, image_id).path)
 
     def can_see(self, reader: Person, image_id: str) -> bool:
-        """Whether this person may see an image: it is assigned to them, or they are an adjudicator."""
+        """Whether this person may see an image: it, or one that it is shown beside, is assigned to them.
+
+        Adjudicators may see all.
+        """
         if reader.role == "adjudicator":
             return True
         with self.storage.read() as connection:
-            return connection.scalar(_assigned(reader.id, image_id)) is not None
+            if connection.scalar(_assigned(reader.id, image_id)) is not None:
+                return True
+            return bool(self.beside) and is_beside(connection, reader.id, _image(connection, image_id), self.beside)
 
     def is_assigned(self, reader: Person, image_id: str) -> bool:
         """Whether this person reads the image."""
@@ -225,6 +233,7 @@ class Study:
                 raise MissingError
             answer = current_answer(connection, reader.id, image_id)
             recent = recent_points(connection, reader.id, image_id, 1)
+            beside = companions(connection, row, self.beside)
         geometry = self.photographs.geometry(row.path)
         if (row.width, row.height) != (geometry.width, geometry.height):
             self._keep_size(image_id, geometry)
@@ -235,6 +244,7 @@ class Study:
             "eye": row.eye or None,
             "eye_guess": row.eye or geometry.eye,
             "answer": answer,
+            "beside": beside,
         }
         if answer["disc"] and answer["fovea"]:
             return described | {"disc": answer["disc"], "fovea": answer["fovea"], "points": "answer"}

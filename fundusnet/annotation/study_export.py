@@ -23,7 +23,7 @@ from fundusnet.annotation.suggestion_outcomes import outcomes_table, shown_sugge
 from fundusnet.annotation.suggestions import recorded_shown, recorded_suggestions
 from fundusnet.annotation.tallies import disagreement
 from fundusnet.data.decode import Unreadable
-from fundusnet.data.manifest import COORDINATES, READING_COLUMNS, Manifest, images_table, write_manifest
+from fundusnet.data.manifest import COORDINATES, READING_COLUMNS, VISIT, Manifest, images_table, write_manifest
 from fundusnet.data.regions import eye_of
 from fundusnet.errors import UserError
 from fundusnet.system.files import write_json
@@ -141,6 +141,7 @@ def _image_rows(study: Study, readings: Readings, folder: Path) -> Iterator[dict
             "patient_id": row.patient_id,
             "eye": eye,
             "split": row.split,
+            VISIT: row.visit or "",
             "grade": row.grade if grade is None else grade,
             **coordinates,
         }

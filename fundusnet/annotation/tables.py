@@ -26,7 +26,7 @@ images = Table(
     metadata,
     Column("image_id", String(255), primary_key=True),
     Column("path", String(4096), nullable=False),
-    Column("patient_id", String(255), nullable=False),
+    Column("patient_id", String(255), nullable=False, index=True),
     Column("eye", String(8), nullable=False),
     Column("split", String(8), nullable=False),
     *(Column(name, Float) for name in ("disc_x", "disc_y", "fovea_x", "fovea_y", "grade")),
@@ -38,6 +38,7 @@ images = Table(
     # Size in pixels; NULL until the photograph is first decoded.
     Column("width", Integer),
     Column("height", Integer),
+    Column("visit", String(255)),  # NULL if unknown
 )
 
 # The digest of each file that was read, so that only new and changed files are read again.

@@ -67,7 +67,7 @@ def annotate(cfg: DictConfig) -> Path:
         study = Study(
             storage, photographs, settings.findings, settings.readings_per_image, settings.present,
             groups=as_groups(settings.groups), reread_ungradable=settings.reread_ungradable,
-            questions=as_questions(settings.questions),
+            questions=as_questions(settings.questions), beside=settings.beside,
         )  # fmt: skip
         if cfg.export:
             return export_study(study, Path(cfg.export))
@@ -135,7 +135,7 @@ def _asked(cfg: DictConfig) -> Settings:
     as_questions(questions)
     return Settings(
         cfg.data.source, options, findings, cfg.readings_per_image, cfg.data.present, cfg.seed,
-        groups, cfg.reread_ungradable, questions,
+        groups, cfg.reread_ungradable, questions, tuple(cfg.beside),
     )  # fmt: skip
 
 

@@ -182,6 +182,7 @@ class Annotate:
     groups: dict[str, dict[str, Any] | None] | None
     reread_ungradable: NonNegativeInt
     questions: dict[str, dict[str, Any]] | None
+    beside: list[Literal["fellow", "earlier"]]
     annotators: list[str] | dict[str, list[str]] | None
     adjudicators: list[str]
     annotator: str

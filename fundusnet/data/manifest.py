@@ -22,6 +22,8 @@ IMAGE_COLUMNS = ("image_id", "path", "patient_id", "eye", "split", *COORDINATES,
 # What a prepared set knows besides: where its points come from, and prepared pixels per original pixel.
 ORIGIN_COLUMNS = ("disc_origin", "fovea_origin")
 FRAME_COLUMNS = (*ORIGIN_COLUMNS, "scale")
+# When the photograph was taken, where somebody knows it: an ISO date or a number, of which only the order counts.
+VISIT = "visit"
 READING_COLUMNS = ("image_id", "annotator_id", "finding", "regions")
 LESION_COLUMNS = ("image_id", "finding", "path")
 EYES = ("left", "right", "")
@@ -39,10 +41,10 @@ class Manifest:
 
     Attributes:
         root: Folder that the ``path`` cells are relative to.
-        images: One row per photograph (``IMAGE_COLUMNS``); text unknown = "", numbers unknown = NaN; coordinates in
-            the original frame (``fundusnet.data.crop``), in a prepared set in the prepared frame. A prepared set has
-            ``FRAME_COLUMNS`` too: the origin of each point (``given``, ``localised`` or another word of its source; ""
-            = unknown point), and the scale of the frame.
+        images: One row per photograph (``IMAGE_COLUMNS``, and ``visit`` if the table has it); text unknown = "",
+            numbers unknown = NaN; coordinates in the original frame (``fundusnet.data.crop``), in a prepared set in the
+            prepared frame. A prepared set has ``FRAME_COLUMNS`` too: the origin of each point (``given``, ``localised``
+            or another word of its source; "" = unknown point), and the scale of the frame.
         readings: One row per annotator and finding (``READING_COLUMNS``); ``finding`` "" = a normal reading.
         lesions: One row per examined finding (``LESION_COLUMNS``); masks in the frame of the coordinates; ``path`` "" =
             examined and absent.
@@ -65,7 +67,9 @@ def read_manifest(folder: Path | str, classes: tuple[str, ...] = ()) -> Manifest
         UserError: A table is missing or unreadable, or a column or cell is wrong; names file and line.
     """
     root = Path(folder)
-    images = _read_table(root / "images.csv", IMAGE_COLUMNS, required=("image_id", "path"), optional=FRAME_COLUMNS)
+    images = _read_table(
+        root / "images.csv", IMAGE_COLUMNS, required=("image_id", "path"), optional=(VISIT, *FRAME_COLUMNS)
+    )
     _check_images(images, root / "images.csv")
     for name in (*COORDINATES, "grade", *(each for each in ("scale",) if each in images)):
         images[name] = _parse_numbers(images[name], root / "images.csv", name)
@@ -89,7 +93,7 @@ def write_manifest(manifest: Manifest, folder: Path | str) -> None:
     """Write the tables to ``folder`` (created if missing); readings and lesions without rows are left out."""
     target = Path(folder)
     target.mkdir(parents=True, exist_ok=True)
-    columns = [*IMAGE_COLUMNS, *(name for name in FRAME_COLUMNS if name in manifest.images)]
+    columns = [*IMAGE_COLUMNS, *(name for name in (VISIT, *FRAME_COLUMNS) if name in manifest.images)]
     images = manifest.images[columns].copy()
     images["grade"] = images["grade"].astype("Int64")
     if "scale" in images:  # three decimals are not enough for it
@@ -107,8 +111,9 @@ def write_manifest(manifest: Manifest, folder: Path | str) -> None:
 
 def images_table(rows: list[dict[str, object]]) -> pd.DataFrame:
     """The images table from one dict per photograph; missing cells are unknown."""
-    table = pd.DataFrame(rows).reindex(columns=list(IMAGE_COLUMNS))
-    for name in ("image_id", "path", "patient_id", "eye", "split"):
+    known = (VISIT,) if any(row.get(VISIT) for row in rows) else ()
+    table = pd.DataFrame(rows).reindex(columns=[*IMAGE_COLUMNS, *known])
+    for name in ("image_id", "path", "patient_id", "eye", "split", *known):
         table[name] = table[name].astype(object).fillna("").astype(str)
     for name in (*COORDINATES, "grade"):
         table[name] = table[name].astype(float)

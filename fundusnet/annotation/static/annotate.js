@@ -369,7 +369,18 @@ class Page {
     toast(text(`reading.finished.${answer.state}`, { image: this.imageId }), undo);
     const next = this.#list.nextTodo(index);
     if (next !== null) this.turnTo(next);
-    else this.#draw();
+    else {
+      this.#draw();
+      this.#lookForMore();
+    }
+  }
+
+  /** At the end: turn to what was assigned since, such as a photograph that another reader could not grade. */
+  async #lookForMore() {
+    const index = this.#index;
+    if (!(await this.#list.more()) || index !== this.#index) return;
+    const next = this.#list.nextTodo(index);
+    if (next !== null) this.turnTo(next);
   }
 
   /** Take over the text of the comment field; continuous typing is one undo step. */
@@ -429,6 +440,7 @@ class Page {
         this.#screen.named = !this.#screen.named;
         this.#draw();
       },
+      beside: () => this.#ready && (this.#screen.toggleBeside() || toast(text("beside.none"))),
       guide: async () => {
         const finding = this.#info.findings.find(({ name }) => name === this.#chosen);
         try {
@@ -458,7 +470,10 @@ class Page {
     window.addEventListener("pagehide", () => this.#readComment());
     document.addEventListener("visibilitychange", () => {
       if (document.hidden) this.#readComment();
-      else if (this.imageId) this.#list.refresh(this.imageId);
+      else if (this.imageId) {
+        this.#list.refresh(this.imageId);
+        if (this.#list.nextTodo(-1) === null) this.#lookForMore();
+      }
     });
     window.addEventListener("hashchange", () => {
       const index = this.#list.indexOf(decodeURIComponent(location.hash.slice(1)));

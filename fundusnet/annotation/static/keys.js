@@ -88,6 +88,7 @@ export const ACTIONS = {
   "=": "zoomIn",
   "-": "zoomOut",
   "i": "guide",
+  "Shift+f": "beside",
   "?": "help",
 };
 
@@ -161,5 +162,6 @@ export const SHEET = [
     [["T"], "keys.contrast"],
     [[".", ","], "keys.gamma"],
     [["V"], "keys.reset"],
+    [["Shift", "F"], "keys.beside"],
   ]],
 ];

@@ -1,6 +1,7 @@
 /** One photograph with its answer: picture, regions, handles and panel. Draws, and reports what the reader does. */
 
 import { areConfirmed } from "./answer.js";
+import { Beside } from "./beside.js";
 import { $, restart } from "./dom.js";
 import { Light } from "./light.js";
 import { Overlay } from "./overlay.js";
@@ -13,13 +14,14 @@ import { View } from "./view.js";
 
 export class Screen {
   named = false;
-  light = new Light([$("picture")]);
+  light = new Light([$("picture"), $("beside-picture")]);
   view;
   #findings;
   #labels;
   #overlay = new Overlay($("overlay"));
   #points;
   #panel;
+  #beside = new Beside();
   #image = null;
   #wasUnconfirmed = false;
 
@@ -60,6 +62,11 @@ export class Screen {
     this.#panel.nudge();
   }
 
+  /** Show or hide the photograph beside this one; whether there is one. */
+  toggleBeside() {
+    return this.#beside.toggle();
+  }
+
   nudgeSuggestions() {
     this.#panel.nudgeSuggestions();
   }
@@ -93,6 +100,7 @@ export class Screen {
     const answer = history.now;
     if (image.image_id !== this.#image?.image_id) this.#wasUnconfirmed = false;
     this.#image = image;
+    this.#beside.show(image.beside ?? []);
     if (image.disc) this.#drawPoints(points);
     this.#panel.show(answer, chosen, temporalLeft, suggestion);
     const suggested = suggestion ? this.#suggested(answer, suggestion, chosen) : [];

@@ -104,6 +104,18 @@ export class Worklist {
     this.#on.changed(imageId);
   }
 
+  /** Fetch photographs that were assigned since; whether there are any. */
+  async more() {
+    try {
+      const known = new Set(this.entries.map((entry) => entry.image_id));
+      const added = (await get("/api/queue")).images.filter((entry) => !known.has(entry.image_id));
+      this.entries.push(...added);
+      return added.length > 0;
+    } catch {
+      return false;
+    }
+  }
+
   /** Load the next photographs in advance. */
   prefetch(index) {
     this.#at = index;
