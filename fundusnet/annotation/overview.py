@@ -14,7 +14,7 @@ from fundusnet.annotation.question_overview import question_overview
 from fundusnet.annotation.readings import load_readings
 from fundusnet.annotation.study import Study
 from fundusnet.annotation.suggestion_effect import suggestion_effect
-from fundusnet.annotation.suggestions import first_shown
+from fundusnet.annotation.suggestions import suggested_since
 from fundusnet.annotation.tables import (
     annotators,
     answers,
@@ -69,7 +69,7 @@ def overview(study: Study) -> JSON:
 
 def _suggestions(connection: Connection, study: Study) -> JSON | None:
     """The effect of suggestions, for which all answers are read; None, at once, if nobody was shown one."""
-    if first_shown(connection) is None:
+    if suggested_since(connection) is None:
         return None
     return suggestion_effect(connection, load_readings(connection), study.findings)
 

@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 from fundusnet.annotation.agreement import REPLICATES, Interval, agreement, patterns_of
 from fundusnet.annotation.readings import CurrentAnswer, Readings
 from fundusnet.annotation.suggestion_outcomes import OUTCOMES, Shown, shown_suggestions_of
-from fundusnet.annotation.suggestions import first_shown
+from fundusnet.annotation.suggestions import suggested_since
 
 JSON = dict[str, Any]
 Images = Sequence[Sequence[CurrentAnswer]]
@@ -29,7 +29,7 @@ def suggestion_effect(connection: Connection, readings: Readings, findings: Sequ
 
     Returns:
         ``images``: how many are ``with`` and ``without``; ``mixed``, those that only some of their readers had
-        suggestions for, and ``before``, those read before anybody was shown one, both of which count for neither.
+        suggestions for, and ``before``, those read before there were any, both of which count for neither.
         ``seconds``: ``median``, ``interval`` and ``readings`` of the time with and without.
         ``findings``: for each of ``findings`` with and without, with ``images`` of two readings or more,
         ``kappa_image`` and ``kappa_region`` and the interval of each (None where undefined), ``readings``, ``marked``,
@@ -37,7 +37,7 @@ def suggestion_effect(connection: Connection, readings: Readings, findings: Sequ
         who has answered, and ``outcomes``, how many of these have each of ``OUTCOMES``.
         None if nobody was shown a suggestion.
     """
-    since = first_shown(connection)
+    since = suggested_since(connection)
     if since is None:
         return None
     shown = shown_suggestions_of(connection, readings)

@@ -170,9 +170,11 @@ def networks_for(connection: Connection, annotator_id: int, image_id: str, newes
     return None if connection.scalar(state) in ANSWERED else newest
 
 
-def first_shown(connection: Connection) -> float | None:
-    """When the first suggestion was shown to anybody; None if none was."""
-    found: float | None = connection.scalar(sa.select(sa.func.min(shown_suggestions.c.at)))
+def suggested_since(connection: Connection) -> float | None:
+    """When the first suggestion was made; None if none was ever shown to anybody."""
+    if connection.scalar(sa.select(shown_suggestions.c.image_id).limit(1)) is None:
+        return None
+    found: float | None = connection.scalar(sa.select(sa.func.min(suggestions.c.made)))
     return found
 
 

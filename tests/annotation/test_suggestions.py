@@ -375,12 +375,11 @@ def two_readers(tmp_path: Path) -> tuple[Study, list[Page]]:
     study, networks = open_study(tmp_path, ["anna", "ben"], images="abcdefg", readings=2), Networks()
     networks.wait.set()
     maker = suggester_of(study, networks)
-    maker.start("abcf")
-    until(lambda: all(maker.ask(name) for name in "abcf"))
     pages = [Page(client_of(study, links=True, suggester=maker), link_of(study, name)) for name in ("anna", "ben")]
     for page in pages:
         read(page, "g", {"drusen": ["macula"]})
-    time.sleep(0.01)
+    maker.start("abcf")
+    until(lambda: all(maker.ask(name) for name in "abcf"))
     drusen, own = {"drusen": ["macula", "temporal"]}, {"drusen": ["macula"]}
     yes, no = {"drusen": "confirmed"}, {"drusen": "refused"}
     anna = {"a": (drusen, yes), "b": (own, yes), "c": ({}, no), "d": (own, None), "e": ({}, None), "f": ({}, yes)}
