@@ -138,6 +138,7 @@ def test_undo_takes_back_the_verdict_with_the_marks_but_not_that_it_was_shown(re
     reader.press("Control+z")
     assert stored(reader)["suggestion"] == {"networks": NETWORKS, "verdicts": {}}
     assert fates(reader)["drusen"] == "open"
+    assert reader.find("#undo").is_disabled(), "to be shown a suggestion is no step of the reader's"
     reader.press("Control+y")
     assert fates(reader)["drusen"] == "confirmed"
 
@@ -202,7 +203,7 @@ def test_an_answer_kept_while_the_server_is_away_says_what_became_of_the_suggest
 ) -> None:
     reader = new_reader(browser, served).open(served.link(name))  # type: ignore[arg-type]
     refuse = lambda route: route.abort() if route.request.method == "PUT" else route.continue_()  # noqa: E731
-    reader.tab.route("**/suggestion", refuse)
+    reader.tab.context.route("**/suggestion", refuse)
     image_id = image(served, True)
     reader.open(image_id=image_id)
     reader.find("#suggested").wait_for()
