@@ -83,6 +83,8 @@ class RequestGuard:
         host = headers.get("host", "")
         if not self._is_ours(_hostname(host)):
             return 421, f"unknown host name '{host[:80]}'; open the address that the server printed"
+        if "\0" in scope["path"]:  # PostgreSQL has no text with it
+            return 404, "there is no such page"
         if scope["path"].startswith("/api/") and headers.get("sec-fetch-site", "none") not in ("same-origin", "none"):
             return 403, "this request comes from another site; open the page itself"
         if scope["method"] not in ("GET", "HEAD"):

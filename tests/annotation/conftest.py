@@ -16,6 +16,7 @@ from uuid import uuid4
 
 import pytest
 import sqlalchemy as sa
+import studies
 from browsing import IMAGES, SIZE, Reader, Server, Start, new_reader
 
 from fundusnet.data.manifest import Manifest, write_manifest
@@ -102,29 +103,46 @@ def postgres() -> Iterator[str]:
         base: dict[str, Any] = {"user": user, "cwd": folder, "stdout": subprocess.DEVNULL}
         initdb = [programs / "initdb", "-D", data, "-U", "fundusnet", "-A", "trust", "-N"]
         subprocess.run(initdb, check=True, **base)
-        options = ["-c", "listen_addresses=", "-c", f"unix_socket_directories={folder}"]
-        server = subprocess.Popen([programs / "postgres", "-D", data, *options], stderr=subprocess.DEVNULL, **base)
+        # fsync only slows the tests: none of them cuts the power.
+        options = ("listen_addresses=", f"unix_socket_directories={folder}", "fsync=off", "max_connections=500")
+        command = [programs / "postgres", "-D", data, *(word for option in options for word in ("-c", option))]
+        server = subprocess.Popen(command, stderr=subprocess.DEVNULL, **base)
         deadline = time.monotonic() + 60
         while not (folder / ".s.PGSQL.5432").exists():
             assert server.poll() is None
             assert time.monotonic() < deadline
             time.sleep(0.1)
-        yield f"postgresql+psycopg://fundusnet@/{{}}?host={folder}"
+        yield f"postgresql+psycopg://fundusnet@/postgres?host={folder}"
         server.send_signal(signal.SIGINT)  # a fast shutdown, whoever is still connected
         server.wait(30)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """An empty database of each kind."""
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path / 'study.sqlite'}"
-    server: str = request.getfixturevalue("postgres")
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run the tests of studies in this process on each kind of database."""
+    one_kind = any(metafunc.definition.get_closest_marker(name) for name in ("sqlite", "browser"))
+    if "open_study" in vars(metafunc.module) and not one_kind:
+        kinds = ["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)]
+        metafunc.parametrize("database", kinds, indirect=True)
+
+
+@pytest.fixture(autouse=True)
+def database(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The kind of database of the studies that ``open_study`` opens."""
+    kind: str = getattr(request, "param", "sqlite")
+    if kind == "postgresql":
+        server: str = request.getfixturevalue("postgres")
+        urls: dict[Path, str] = {}
+        monkeypatch.setattr(studies, "url_of", lambda folder: urls.setdefault(folder, _new_schema(server)))
+    return kind
+
+
+def _new_schema(server: str) -> str:
+    """The URL of an empty schema, which is made in a hundredth of the time of a database."""
     name = f"study{uuid4().hex}"
-    engine = sa.create_engine(server.format("postgres"), isolation_level="AUTOCOMMIT")
+    engine = sa.create_engine(server, isolation_level="AUTOCOMMIT")
     with engine.connect() as connection:
-        connection.execute(sa.text(f"CREATE DATABASE {name}"))
+        connection.execute(sa.text(f"CREATE SCHEMA {name}"))
     engine.dispose()
-    return server.format(name)
+    return f"{server}&options=-csearch_path%3D{name}"

@@ -40,6 +40,11 @@ def write_photographs(folder: Path, names: Sequence[str] = "abcd") -> Path:
     return folder
 
 
+def url_of(folder: Path) -> str:
+    """The database of the study in ``folder``; the fixture ``database`` may replace this."""
+    return f"sqlite:///{folder / 'study.sqlite'}"
+
+
 def open_study(
     folder: Path,
     readers: Sequence[str] | Mapping[str, Sequence[str]] = (),
@@ -47,7 +52,6 @@ def open_study(
     *,
     images: Sequence[str] = "abcd",
     source: str = "folder",
-    url: str | None = None,
     seed: int = 0,
     readings: int = 3,
     **more: Any,
@@ -57,7 +61,7 @@ def open_study(
     if not root.exists():
         write_photographs(root, images)
     study = Study(
-        Storage(url or f"sqlite:///{folder / 'study.sqlite'}"),
+        Storage(url_of(folder)),
         Photographs(root, folder / "screen"),
         FINDINGS,
         readings_per_image=readings,

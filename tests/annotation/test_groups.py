@@ -63,8 +63,8 @@ def ungradable(study: Study, name: str, image_id: str, version: int = 0) -> None
     save(study, name, image_id, version, state="ungradable", ungradable="blurred")
 
 
-def test_each_group_reads_its_splits_in_even_shares(tmp_path: Path, url: str) -> None:
-    study = grouped(tmp_path, url=url)
+def test_each_group_reads_its_splits_in_even_shares(tmp_path: Path) -> None:
+    study = grouped(tmp_path)
     found = readers_of(study)
     for image_id, split in SPLITS.items():
         group = {"train": GENERAL, "val": GENERAL, "test": SPECIAL, "": ()}[split]
@@ -73,11 +73,11 @@ def test_each_group_reads_its_splits_in_even_shares(tmp_path: Path, url: str) ->
     loads = Counter(name for who in found.values() for name in who)
     for names in (GENERAL, SPECIAL):
         assert max(loads[name] for name in names) - min(loads[name] for name in names) <= 1
-    assert readers_of(grouped(tmp_path, (), (), url=url)) == found  # a restart
+    assert readers_of(grouped(tmp_path, (), ())) == found  # a restart
 
 
-def test_who_joins_or_leaves_moves_images_within_the_group_only(tmp_path: Path, url: str) -> None:
-    study = grouped(tmp_path, url=url)
+def test_who_joins_or_leaves_moves_images_within_the_group_only(tmp_path: Path) -> None:
+    study = grouped(tmp_path)
     before = readers_of(study)
     started = next(name for name, who in before.items() if "fay" in who)
     save(study, "fay", started)
@@ -151,9 +151,9 @@ def test_a_wrong_group_is_one_line(given: Any, line: str) -> None:
         as_groups(given)
 
 
-def test_agreement_of_a_group_is_that_of_its_readings(tmp_path: Path, url: str) -> None:
+def test_agreement_of_a_group_is_that_of_its_readings(tmp_path: Path) -> None:
     both = {"general": Group(("train", "test"), 3), "special": Group(("test",), 2)}
-    study = grouped(tmp_path, groups=both, url=url)
+    study = grouped(tmp_path, groups=both)
     for image_id, who in readers_of(study).items():
         for place, name in enumerate(sorted(who)):
             marks: dict[str, list[str]] = {"drusen": ["macula"]} if (ord(image_id) + place) % 3 else {}
@@ -211,9 +211,9 @@ def test_an_export_names_the_groups_and_an_import_keeps_them(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("groups", [GROUPS, {}])
-def test_one_more_reads_what_one_calls_ungradable(tmp_path: Path, url: str, groups: Any) -> None:
+def test_one_more_reads_what_one_calls_ungradable(tmp_path: Path, groups: Any) -> None:
     roster = ROSTER if groups else [*GENERAL, *SPECIAL]
-    more = {"groups": groups, "reread_ungradable": 1, "url": url, "readings": 2}
+    more = {"groups": groups, "reread_ungradable": 1, "readings": 2}
     study = grouped(tmp_path, roster, **more)
     before = readers_of(study)
     image_id = "a"

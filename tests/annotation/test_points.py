@@ -100,6 +100,7 @@ def test_points_of_the_manifest_are_no_guess(tmp_path: Path) -> None:
     assert points(study, tmp_path / "out", "a") == [81, 51, 46, 53]
 
 
+@pytest.mark.sqlite
 def test_answers_of_0_1_0_count_as_placed(study: Study, tmp_path: Path) -> None:
     read(study, "a", {"disc": [88, 40]})
     study.storage.close()

@@ -61,8 +61,8 @@ def test_the_page_is_told_what_to_ask(tmp_path: Path) -> None:
     assert (first["of"], second["optional"], third["of"]) == ("photograph", True, "finding")
 
 
-def test_an_answer_keeps_its_choices(tmp_path: Path, url: str) -> None:
-    page = pages(asking(tmp_path, url=url))["anna"]
+def test_an_answer_keeps_its_choices(tmp_path: Path) -> None:
+    page = pages(asking(tmp_path))["anna"]
     body = answer(**chosen("moderate", drusen="severe"))
     body["choices"][""]["tessellated"] = "present"
     assert page.put("a", body).status_code == 200
@@ -169,9 +169,9 @@ def test_without_questions_nothing_new_is_stored(tmp_path: Path) -> None:
     assert overview(study)["questions"] == []
 
 
-def test_the_overview_counts_choices_by_group(tmp_path: Path, url: str) -> None:
+def test_the_overview_counts_choices_by_group(tmp_path: Path) -> None:
     groups = {"one": Group((), 2), "two": Group((), 1)}
-    study = asking(tmp_path, {"one": ["anna", "ben"], "two": ["cleo"]}, groups=groups, url=url)
+    study = asking(tmp_path, {"one": ["anna", "ben"], "two": ["cleo"]}, groups=groups)
     grades = {"anna": "none", "ben": "mild", "cleo": "severe"}
     for name, page in pages(study).items():
         for place, image_id in enumerate("abcd"):
@@ -251,6 +251,7 @@ def test_where_all_choose_the_same_nothing_is_defined() -> None:
     assert choice_agreement({}, GRADES, ordered=True).units == 0
 
 
+@pytest.mark.sqlite
 def test_a_study_remembers_what_it_asks(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -79,6 +79,7 @@ def test_links_end(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
     assert client_of(study, links=True).get(f"/join/{token}", follow_redirects=False).status_code == 403
 
 
+@pytest.mark.sqlite
 def test_links_of_old_studies_end_too(tmp_path: Path, study: Study) -> None:
     link_of(study, "anna")
     study.storage.close()
@@ -90,6 +91,7 @@ def test_links_of_old_studies_end_too(tmp_path: Path, study: Study) -> None:
     assert 0 < expires - time.time() <= LINK_SECONDS
 
 
+@pytest.mark.sqlite
 @pytest.mark.parametrize("umask", [0o000, 0o022])
 def test_only_its_owner_can_read_the_database(tmp_path: Path, umask: int) -> None:
     before = os.umask(umask)
@@ -106,6 +108,7 @@ def test_only_its_owner_can_read_the_database(tmp_path: Path, umask: int) -> Non
     assert stat.S_IMODE((tmp_path / "study.sqlite").stat().st_mode) == 0o600
 
 
+@pytest.mark.sqlite
 def test_a_locked_database_is_busy_and_nothing_else_waits(study: Study, anna: Page, tmp_path: Path) -> None:
     study.storage.patience = 0.2
     with sqlite3.connect(tmp_path / "study.sqlite", isolation_level=None) as other:
@@ -120,6 +123,7 @@ def test_a_locked_database_is_busy_and_nothing_else_waits(study: Study, anna: Pa
     assert anna.put("a", answer()).json()["version"] == 1
 
 
+@pytest.mark.sqlite
 def test_a_full_disk_is_told_and_passes(study: Study, anna: Page) -> None:
     with study.storage.write() as connection:
         pages = connection.scalar(sa.text("PRAGMA page_count"))
@@ -214,6 +218,7 @@ def test_requests_that_never_end_are_ended(server: Server) -> None:
     assert b"408" in answers[3].splitlines()[0]
 
 
+@pytest.mark.sqlite
 @pytest.mark.slow
 def test_sign_in_is_ended_from_the_command_line_while_the_server_runs(server: Server) -> None:
 
