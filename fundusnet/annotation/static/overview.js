@@ -2,8 +2,8 @@
 
 import { get, session } from "./api.js";
 import { $, element } from "./dom.js";
-import { estimate } from "./estimate.js";
 import { showPages } from "./navigation.js";
+import { heading, kappa, showAgreement } from "./overview_agreement.js";
 import { showSuggestionEffect } from "./suggestion_effect.js";
 import { row } from "./table.js";
 import { nameIn, text } from "./text.js";
@@ -12,23 +12,25 @@ import { explain, passes, troubleOf } from "./trouble.js";
 const INTERVAL = 20_000;
 const RETRY = 3_000;
 
-function show(overview, labels) {
+function show(overview, labels, asked) {
   const done = overview.annotators.reduce((sum, { done: own }) => sum + own, 0);
   const total = overview.annotators.reduce((sum, { total: own }) => sum + own, 0);
+  const { counts } = overview;
   $("figures").replaceChildren(
     figure(text("overview.photographs"), overview.images),
     figure(text("overview.readings"), done, text("overview.of", { total })),
-    figure(text("overview.undecided"), overview.undecided.length),
-    figure(text("overview.ungradable"), overview.ungradable.length),
+    figure(text("overview.undecided"), counts.undecided),
+    figure(text("overview.ungradable"), counts.ungradable),
   );
-  $("annotators").replaceChildren(...overview.annotators.map(annotator));
-  $("agreement").replaceChildren(...overview.agreement.map((row) => agreement(row, labels)));
+  $("annotators").replaceChildren(...annotators(overview));
+  showAgreement(overview, labels, asked);
   showSuggestionEffect(overview.suggestions, labels, { kappa, duration });
-  $("undecided-count").textContent = overview.undecided.length || text("overview.none");
+  $("undecided-count").textContent = counts.undecided ? listed(overview.undecided, counts.undecided) : text("overview.none");
   $("undecided").replaceChildren(...overview.undecided.map((row) => undecided(row, labels)));
-  section("ungradable", overview.ungradable.map(ungradable));
-  section("comments", (overview.comments ?? []).map(comment));
-  section("points", (overview.points ?? []).map(points));
+  section("ungradable", overview.ungradable.map(ungradable), counts.ungradable);
+  section("missing", overview.missing.map(missing), counts.missing);
+  section("comments", overview.comments.map(comment));
+  section("points", overview.points.map(points), counts.points);
   $("message").hidden = true;
   $("content").hidden = false;
 }
@@ -41,6 +43,29 @@ function figure(name, value, beside = "") {
   return box;
 }
 
+/** Rows of annotators, by group where there are groups; those in none come last. */
+function annotators({ annotators: people, groups }) {
+  if (groups.length === 0) return people.map(annotator);
+  const names = groups.map(({ name }) => name);
+  const rows = groups.flatMap((group) => {
+    const splits = group.splits.length ? group.splits.map((split) => nameIn("split", split)).join(", ") : text("overview.all_splits");
+    const beside = text("overview.group", { splits, count: group.images, readings: group.readings_per_image });
+    const total = { name: text("overview.together"), done: group.done, total: group.total, median_seconds: null };
+    const own = people.filter((person) => person.group === group.name);
+    return [...heading(group.name, 4, beside), ...own.map(annotator), sum(total)];
+  });
+  const others = people.filter((person) => !names.includes(person.group));
+  return [...rows, ...(others.length ? heading(text("overview.no_group"), 4) : []), ...others.map(annotator)];
+}
+
+/** The row of a whole group, which has no time of its own. */
+function sum(person) {
+  const line = annotator(person);
+  line.className = "sum";
+  line.lastElementChild.replaceChildren();
+  return line;
+}
+
 function annotator({ name, done, total, median_seconds: median }) {
   const bar = element("progress");
   bar.max = Math.max(1, total);
@@ -48,22 +73,6 @@ function annotator({ name, done, total, median_seconds: median }) {
   bar.setAttribute("aria-label", text("overview.progress.label", { name, done, total }));
   const time = median === null ? element("span", "none", text("overview.no_time")) : element("span", "", duration(median));
   return row([name, [bar, "progress"], [text("place.of", { place: done, count: total }), "number"], [time, "number"]]);
-}
-
-function agreement({ finding, kappa_image: byImage, kappa_region: byRegion, images, present, ...rest }, labels) {
-  const why = nameIn("kappa", rest.reason, rest.reason ?? text("overview.too_few"));
-  return row([
-    labels.get(finding) ?? finding,
-    kappa(byImage, rest.kappa_image_interval, nameIn("kappa", rest.reason_image, rest.reason_image ?? why)),
-    kappa(byRegion, rest.kappa_region_interval, nameIn("kappa", rest.reason_region, rest.reason_region ?? why)),
-    [String(images), "number"],
-    [String(present), "number"],
-  ]);
-}
-
-function kappa(value, interval, why) {
-  const figures = (number) => number.toFixed(2).replace("-", "−");
-  return estimate({ value, interval, from: -1, to: 1, at: 0, figures, why });
 }
 
 function undecided({ image_id: imageId, finding, present, readings }, labels) {
@@ -80,6 +89,15 @@ function comment({ image_id: imageId, comment: words }) {
   return link([imageId], element("q", "", words));
 }
 
+function missing({ image_id: imageId, path, readings }) {
+  const item = element("li");
+  const box = element("div");
+  box.title = path;
+  box.append(element("span", "", imageId), element("i", "", text("overview.missing.case", { count: readings })));
+  item.append(box);
+  return item;
+}
+
 function points({ image_id: imageId, points: disagreement }) {
   return link([imageId], element("i", "", text(`overview.points.${disagreement}`)));
 }
@@ -94,10 +112,15 @@ function link(place, beside) {
   return item;
 }
 
+/** How many there are; of a long list, how many of them are listed. */
+function listed(items, count) {
+  return items.length < count ? text("overview.listed", { listed: items.length, count }) : String(count);
+}
+
 /** Fill a list; its section is hidden while it is empty. */
-function section(id, items) {
+function section(id, items, count = items.length) {
   $(`${id}-section`).hidden = items.length === 0;
-  $(`${id}-count`).textContent = items.length;
+  $(`${id}-count`).textContent = listed(items, count);
   $(id).replaceChildren(...items);
 }
 
@@ -108,21 +131,21 @@ function duration(seconds) {
     : text("overview.minutes", { minutes: Math.floor(whole / 60), seconds: whole % 60 });
 }
 
-async function refresh(labels) {
+async function refresh(labels, asked) {
   try {
-    show(await get("/api/overview"), labels);
+    show(await get("/api/overview"), labels, asked);
   } catch (error) {
     $("message").hidden = false;
     $("message").textContent = explain(error);
   }
-  setTimeout(() => refresh(labels), INTERVAL);
+  setTimeout(() => refresh(labels, asked), INTERVAL);
 }
 
 async function open() {
   try {
     const info = await session();
     showPages(info);
-    await refresh(new Map(info.findings.map(({ name, label }) => [name, label])));
+    await refresh(new Map(info.findings.map(({ name, label }) => [name, label])), info.questions);
   } catch (error) {
     $("message").textContent = explain(error);
     if (passes(troubleOf(error))) setTimeout(open, RETRY);
