@@ -11,7 +11,7 @@ import { ACTIONS, nameOf, regionOfKey } from "./keys.js";
 import { showPages } from "./navigation.js";
 import { Screen } from "./screen.js";
 import { Suggester } from "./suggester.js";
-import { confirm, decideAll, fate, openFindings, refuse, restsOn, withShown } from "./suggestion.js";
+import { confirm, decideAll, nextOpen, openFindings, refuse, restsOn, toDecide, withShown } from "./suggestion.js";
 import { showProgress, showStatus, toast } from "./status.js";
 import { text } from "./text.js";
 import { explain, passes, troubleOf } from "./trouble.js";
@@ -68,6 +68,10 @@ class Page {
       refuseSuggestion: (finding) => this.#decide(refuse, finding),
     });
     this.#listen();
+  }
+
+  get #names() {
+    return this.#info.findings.map(({ name }) => name);
   }
 
   get imageId() {
@@ -210,7 +214,7 @@ class Page {
   }
 
   #chooseNeighbour(step) {
-    const names = this.#info.findings.map(({ name }) => name);
+    const names = this.#names;
     const at = names.indexOf(this.#chosen);
     this.choose(at < 0 ? names.at(step > 0 ? 0 : -1) : names[(at + step + names.length) % names.length]);
   }
@@ -223,35 +227,24 @@ class Page {
     }
     if (this.suggestion) {
       this.#suggester.noteShown(this.imageId, found.networks);
-      this.#chosen ??= this.#nextOpen(this.answer);
+      this.#chosen ??= nextOpen(this.answer, this.suggestion, this.#names);
     }
     this.#draw();
   }
 
-  #nextOpen(answer) {
-    const open = openFindings(answer, this.suggestion);
-    const places = this.#info.findings.filter(({ name }) => open.includes(name));
-    const at = this.#info.findings.findIndex(({ name }) => name === this.#chosen);
-    return (places.find(({ place }) => place > at) ?? places[0])?.name ?? null;
-  }
-
-  /** Confirm or refuse a suggested finding: by key the chosen one, or else the next that is open. Then choose the next. */
+  /** Confirm or refuse a suggested finding; without one, that which the keys mean. Then choose the next. */
   #decide(decision, finding = null) {
     if (!this.#ready || !this.suggestion) return;
-    const done = decision === confirm ? "confirmed" : "refused";
-    const isSuggested = this.#chosen in this.suggestion.findings && fate(this.answer, this.#chosen) !== done;
-    const wanted = finding ?? (isSuggested ? this.#chosen : this.#nextOpen(this.answer));
+    const wanted = finding ?? toDecide(this.answer, this.suggestion, decision, this.#names, this.#chosen);
     if (wanted === null) {
       toast(text("suggestion.none_open"));
       return;
     }
-    const decided = decision(this.#onPoints(decision), this.suggestion, wanted);
-    const took = decided.suggestion.verdicts[wanted] === done;
-    this.#chosen = wanted;
-    if (took) this.#chosen = this.#nextOpen(decided) ?? wanted;
-    else toast(text("suggestion.no_regions"));
-    if (took) this.change(decided);
-    else this.#draw();
+    const before = this.#onPoints(decision);
+    const decided = decision(before, this.suggestion, wanted);
+    if (decided === before) toast(text("suggestion.no_regions"));
+    else this.change(decided);
+    this.choose(decided === before ? wanted : (nextOpen(decided, this.suggestion, this.#names, wanted) ?? wanted));
   }
 
   /** Confirm or refuse all that are open. */

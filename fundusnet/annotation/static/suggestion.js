@@ -33,6 +33,20 @@ export function openFindings(answer, suggestion) {
   return Object.keys(suggestion.findings).filter((finding) => fate(answer, finding) === "open");
 }
 
+/** The open finding that follows another in the list of all, or the first one; null if none is open. */
+export function nextOpen(answer, suggestion, names, after = null) {
+  const open = openFindings(answer, suggestion);
+  const places = names.flatMap((name, place) => (open.includes(name) ? [place] : []));
+  return names[places.find((place) => place > names.indexOf(after)) ?? places[0]] ?? null;
+}
+
+/** The finding that a key confirms or refuses: the chosen one, unless it is no suggestion or decided so; else the next open. */
+export function toDecide(answer, suggestion, decide, names, chosen) {
+  const already = decide === confirm ? "confirmed" : "refused";
+  if (chosen in suggestion.findings && fate(answer, chosen) !== already) return chosen;
+  return nextOpen(answer, suggestion, names, chosen);
+}
+
 /** Regions of a suggested finding that are still to be confirmed or refused. */
 export function openRegions(answer, suggestion, finding) {
   const regions = suggestion.findings[finding] ?? [];
