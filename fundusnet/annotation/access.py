@@ -26,8 +26,8 @@ class Person:
 
     Attributes:
         id: Key in the annotators table.
-        name: As in ``annotators`` or ``adjudicators``.
-        role: "annotator" or "adjudicator".
+        name: As in ``annotators``, ``adjudicators`` or ``administrators``.
+        role: "annotator", "adjudicator" or "administrator".
         active: Whether they take part now. Those who left may only send the answers that they gave before.
     """
 

@@ -22,8 +22,12 @@ from fundusnet.errors import UserError
 log = logging.getLogger(__name__)
 
 
+ROLES = ("annotator", "adjudicator", "administrator")
+"""Annotators read; adjudicators see all readings and decide; administrators manage people besides."""
+
+
 class Member(NamedTuple):
-    """Who takes part: name, role ("annotator" or "adjudicator"), and the group of an annotator."""
+    """Who takes part: name, one of ``ROLES``, and the group of an annotator."""
 
     name: str
     role: str

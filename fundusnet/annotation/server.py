@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fastapi import FastAPI
 
-from fundusnet.annotation.api import account, adjudication, guidelines, images, suggestions
+from fundusnet.annotation.api import account, adjudication, guidelines, images, people, suggestions
 from fundusnet.annotation.api.senders import ServerState
 from fundusnet.annotation.refusals import add_refusals
 from fundusnet.annotation.request_guard import RequestGuard
@@ -34,7 +34,7 @@ def create_app(
     # Cookies are shared by all ports of a machine, so each study needs its own cookie name.
     secure = bool(public and public.startswith("https"))
     app.state.server = ServerState(study, links, f"fundusnet_{study.key}", secure, suggester)
-    for each in (account, images, suggestions, guidelines, adjudication):
+    for each in (account, images, suggestions, guidelines, adjudication, people):
         app.include_router(each.router)
     add_static_files(app)
     app.add_middleware(RequestGuard, host=host, public=public)

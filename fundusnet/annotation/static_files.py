@@ -10,7 +10,7 @@ from pathlib import Path
 from fastapi import FastAPI, Request, Response
 
 STATIC = Path(__file__).parent / "static"
-PAGES = {"/": "annotate.html", "/overview": "overview.html", "/adjudicate": "adjudicate.html"}
+PAGES = {"/": "annotate.html", "/overview": "overview.html", "/adjudicate": "adjudicate.html", "/people": "people.html"}
 
 
 def add_static_files(app: FastAPI) -> None:

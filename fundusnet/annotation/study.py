@@ -110,6 +110,7 @@ class Study:
         readers: Sequence[str] | Mapping[str, Sequence[str]],
         adjudicators: Sequence[str] = (),
         alone: str = "me",
+        administrators: Sequence[str] = (),
     ) -> bool:
         """Set who takes part, and assign the images.
 
@@ -118,6 +119,8 @@ class Study:
                 was.
             adjudicators: Names of the adjudicators.
             alone: Name of the only annotator of a study that never had names, who needs no link.
+            administrators: Names of the administrators; without any they stay who they were. Given alone, they leave
+                the others as they were.
 
         Returns:
             Whether people sign in by link.
@@ -126,10 +129,14 @@ class Study:
             UserError: A name is invalid, is given twice, or had another role before.
         """
         with self.storage.write() as connection:
-            if readers or adjudicators:
+            if readers or adjudicators or administrators:
                 set_setting(connection, "links", "yes")
-                people = self._members(readers, "annotators") + [Member(name, "adjudicator") for name in adjudicators]
-                set_roster(connection, people)
+                leading = [Member(name, "administrator") for name in administrators]
+                others = self._members(readers, "annotators") + [Member(name, "adjudicator") for name in adjudicators]
+                now = changed_roster(connection, [], [])
+                others = others or [member for member in now if member.role != "administrator"]
+                leading = leading or [member for member in now if member.role == "administrator"]
+                set_roster(connection, others + leading)
             elif setting(connection, "links") is None:
                 if self.plan.groups:
                     raise UserError("groups need named annotators; give annotators={GROUP:[NAME, …], …}")
@@ -163,10 +170,14 @@ class Study:
         Raises:
             UserError: A name is invalid, had another role before, or does not take part; or the study has no links.
         """
+        self.change_members(self._members(join, "join"), leave)
+
+    def change_members(self, join: Sequence[Member], leave: Sequence[str]) -> None:
+        """As ``change_people``, for people of any role."""
         with self.storage.write() as connection:
             if setting(connection, "links") is None:
                 raise UserError("this study has no links; start it with annotators=[...]")
-            set_roster(connection, changed_roster(connection, self._members(join, "join"), leave))
+            set_roster(connection, changed_roster(connection, join, leave))
             recount_all(connection)
         assign_images(self.storage, self.plan)
 
@@ -208,7 +219,7 @@ class Study:
 
         Adjudicators may see all.
         """
-        if reader.role == "adjudicator":
+        if reader.role != "annotator":
             return True
         with self.storage.read() as connection:
             if connection.scalar(_assigned(reader.id, image_id)) is not None:

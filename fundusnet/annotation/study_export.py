@@ -6,7 +6,7 @@ import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -52,6 +52,26 @@ def export_study(study: Study, folder: Path) -> Path:
         raise UserError("there is no study to export here; start it first, with the same data.root, folder or database")
     target = folder.resolve()  # a link stays, and what it points to is replaced
     earlier = earlier_export(target, study.key)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    building = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+    try:
+        _write(study, building, photographs=True)
+        write_marker(building, study.key)
+        building.chmod(0o755)  # mkdtemp made it private
+        replace_export(target, building, earlier)
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
+    return folder
+
+
+def export_tables(study: Study, folder: Path) -> Path:
+    """Write the tables of an export to a new ``folder``, without photographs; their paths are those below the root."""
+    folder.mkdir(parents=True)
+    _write(study, folder, photographs=False)
+    return folder
+
+
+def _write(study: Study, folder: Path, *, photographs: bool) -> None:
     with study.storage.read() as connection:
         readings = load_readings(connection)
         more = {
@@ -65,27 +85,7 @@ def export_study(study: Study, folder: Path) -> Path:
         "readers.csv": _readers_table(more["readers"]),
         "choices.csv": _choices_table(study, readings),
     }
-    target.parent.mkdir(parents=True, exist_ok=True)
-    building = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
-    try:
-        _write(study, readings, building, tables, more)
-        write_marker(building, study.key)
-        building.chmod(0o755)  # mkdtemp made it private
-        replace_export(target, building, earlier)
-    finally:
-        shutil.rmtree(building, ignore_errors=True)
-    return folder
-
-
-def _write(
-    study: Study,
-    readings: Readings,
-    folder: Path,
-    tables: Mapping[str, pd.DataFrame],
-    more: Mapping[str, list[dict[str, Any]]],
-) -> None:
-    (folder / "images").mkdir()
-    rows = list(_image_rows(study, readings, folder))
+    rows = list(_image_rows(study, readings, folder if photographs else None))
     exported = {row["image_id"] for row in rows}
 
     def within(table: pd.DataFrame) -> pd.DataFrame:
@@ -120,16 +120,20 @@ def _write(
         log.warning("some images have only %d reading(s): train with data.present=%d", fewest, max(fewest, 1))
 
 
-def _image_rows(study: Study, readings: Readings, folder: Path) -> Iterator[dict[str, Any]]:
-    """Rows of ``images.csv``; links each photograph into ``folder``."""
+def _image_rows(study: Study, readings: Readings, folder: Path | None) -> Iterator[dict[str, Any]]:
+    """Rows of ``images.csv``; links each photograph into ``folder`` if there is one."""
+    if folder is not None:
+        (folder / "images").mkdir()
     for image_id, row in readings.images.items():
         try:
             file = study.photographs.file(row.path)
         except Unreadable as error:
             log.warning("%s is left out: %s", image_id, error)
             continue
-        path = f"images/{image_id}{file.suffix.lower()}"
-        link(file, folder / path)
+        path = row.path
+        if folder is not None:
+            path = f"images/{image_id}{file.suffix.lower()}"
+            link(file, folder / path)
         points = reference_points(readings, image_id)
         coordinates = dict(zip(COORDINATES, (*points[0], *points[1]), strict=True)) if points else {}
         chosen = [given.content.get("choices", {}) for given in readings.gradable(image_id)]

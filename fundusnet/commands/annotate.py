@@ -81,7 +81,7 @@ def annotate(cfg: DictConfig) -> Path:
         study.begin(load_source(settings.source, root, dict(settings.options)), settings.seed)
         if cfg.earlier:
             import_readings(study, Path(cfg.earlier))
-        links = study.enrol(_names(cfg.annotators), list(cfg.adjudicators), cfg.annotator)
+        links = study.enrol(_names(cfg.annotators), list(cfg.adjudicators), cfg.annotator, list(cfg.administrators))
         with storage.write() as connection:  # only what everything else goes with
             remember(connection, settings)
         suggester = _suggester(cfg, study)

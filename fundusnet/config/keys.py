@@ -185,6 +185,7 @@ class Annotate:
     beside: list[Literal["fellow", "earlier"]]
     annotators: list[str] | dict[str, list[str]] | None
     adjudicators: list[str]
+    administrators: list[str]
     annotator: str
     earlier: str | None
     export: str | None

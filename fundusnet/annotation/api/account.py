@@ -12,6 +12,7 @@ from pydantic import BaseModel
 from fundusnet.annotation.access import (
     DEVICE_LINK_SECONDS,
     SESSION_SECONDS,
+    Person,
     SignedOutError,
     csrf_token,
     end_session,
@@ -63,13 +64,21 @@ def session(state: State, secret: Secret, response: Response) -> dict[str, Any]:
         "study": state.study.key,
         "links": state.links,
         "left": not reading.active,
-        "pages": [] if state.links and reading.role != "adjudicator" else ["overview", "adjudicate"],
+        "pages": _pages(state, reading),
         "findings": [{"name": name, "label": label(name)} for name in state.study.findings],
         "regions": [{"id": number, "name": name, "label": label(name)} for number, name in REGIONS.items()],
         "questions": [asdict(each) | {"label": label(each.name)} for each in state.study.questions],
         "reasons": list(REASONS),
         "progress": progress,
     }
+
+
+def _pages(state: ServerState, person: Person) -> list[str]:
+    """The pages besides the reading itself."""
+    if state.links and person.role == "annotator":
+        return []
+    manages = not state.links or person.role == "administrator"
+    return ["overview", "adjudicate", *(["people"] if manages else [])]
 
 
 class SignOut(BaseModel):

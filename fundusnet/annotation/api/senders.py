@@ -93,9 +93,19 @@ async def adjudicator(state: State, reader: Reader) -> Person:
 
     Without links there is only one person, who may see everything.
     """
-    if state.links and reader.role != "adjudicator":
+    if state.links and reader.role == "annotator":
         raise HTTPException(403, "only adjudicators may see others' readings")
     return reader
 
 
 Adjudicator = Annotated[Person, Depends(adjudicator)]
+
+
+async def administrator(state: State, reader: Reader) -> Person:
+    """The person who is signed in, if an administrator; else 403. Without links, the only person is one."""
+    if state.links and reader.role != "administrator":
+        raise HTTPException(403, "only administrators may manage people")
+    return reader
+
+
+Administrator = Annotated[Person, Depends(administrator)]

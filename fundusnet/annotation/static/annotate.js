@@ -503,8 +503,8 @@ function showMessage(message) {
 async function open() {
   try {
     const info = await session();
-    // An adjudicator, whom the link brings here, has no photographs to read.
-    if (info.annotator.role === "adjudicator") return location.replace("/overview");
+    // Others than annotators, whom the link brings here, have no photographs to read.
+    if (info.annotator.role !== "annotator") return location.replace("/overview");
     showPages(info);
     await new Page(info).start();
   } catch (error) {

@@ -2,11 +2,12 @@
 
 import { showAccount } from "./account.js";
 
-/** info: the session. An adjudicator has no photographs to read, and so no use for the first page. */
+/** info: the session. Only annotators have photographs to read, and so a use for the first page. */
 export function showPages(info) {
   const { annotator, pages = [] } = info;
   showAccount(info);
   const nav = document.querySelector(".pages");
   nav.hidden = pages.length === 0;
-  nav.querySelector('[href="/"]').hidden = annotator.role === "adjudicator";
+  nav.querySelector('[href="/"]').hidden = annotator.role !== "annotator";
+  nav.querySelector('[href="/people"]').hidden = !pages.includes("people");
 }
