@@ -65,6 +65,8 @@ def _update(storage: Storage, manifest: Manifest, current: Mapping[str, Version]
                 again.append(image_id)
             row["digest"] = file.digest or old.digest
             if any(getattr(old, name) != value for name, value in row.items()):
+                # Not the id: SQLite looks through all answers for each row whose key is set, even to what it was.
+                del row["image_id"]
                 changed.append(row | {"key": image_id})
         if new:
             connection.execute(sa.insert(images), new)

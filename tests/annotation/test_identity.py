@@ -6,12 +6,14 @@ import logging
 import os
 import shutil
 from pathlib import Path
+from unittest.mock import patch
 
 import cv2
 import pytest
 import sqlalchemy as sa
 from hypothesis import given
 from hypothesis import strategies as st
+from sqlalchemy import Connection
 from studies import Page, answer, client_of, link_of, open_study, photograph, write_photographs
 
 from fundusnet.annotation import identity, image_list
@@ -142,6 +144,23 @@ def test_a_restart_compares_images_only_if_files_or_their_table_changed(
     start("left")
     start("left")
     assert len(compared) == 5  # what cannot be read is looked at every time
+
+
+def test_moved_photographs_keep_their_key_in_the_table(root: Path, tmp_path: Path) -> None:
+    """Setting a key, even to what it was, makes SQLite look through all answers: hours in a large study."""
+    said: list[str] = []
+    for name in "abcd":
+        (root / f"{name}.png").rename(root / f"moved {name}.png")
+    with patch.object(Connection, "execute", autospec=True, side_effect=Connection.execute) as execute:
+        study = open_study(tmp_path)
+    for call in execute.call_args_list:
+        statement = call.args[1]
+        if isinstance(statement, sa.Update) and statement.table.name == "images":
+            parameters = call.args[2] if len(call.args) > 2 else []
+            said += [name for row in parameters for name in row]
+    assert "path" in said
+    assert "image_id" not in said
+    assert queue(study) == {"a": "done", "b": "done", "c": "todo", "d": "todo"}
 
 
 def test_a_study_whose_photographs_are_unreadable_for_once_keeps_its_images(root: Path, tmp_path: Path) -> None:
