@@ -32,7 +32,7 @@ images = Table(
     *(Column(name, Float) for name in ("disc_x", "disc_y", "fovea_x", "fovea_y", "grade")),
     Column("position", Integer, nullable=False),
     # False for images that the source no longer has: they are hidden, but their readings are kept.
-    Column("listed", Boolean, nullable=False, index=True),
+    Column("listed", Boolean, nullable=False),
     # SHA-256 of the file, by which an image is known wherever the file lies; NULL: never read (0.1.0, or unreadable).
     Column("digest", String(64)),
     # Size in pixels; NULL until the photograph is first decoded.
