@@ -11,7 +11,7 @@ import { Light } from "./light.js";
 import { Outbox } from "./outbox.js";
 import { Overlay } from "./overlay.js";
 import { Pad, tiles } from "./pad.js";
-import { WHOLE, pointsDisagree } from "./answer.js";
+import { WHOLE } from "./answer.js";
 import { REGIONS } from "./geometry.js";
 import { showPages } from "./navigation.js";
 import { showNotices, showProgress, showStatus, showZoom, toast } from "./status.js";
@@ -255,7 +255,7 @@ class Page {
   }
 
   async #show(samePhotograph) {
-    const { image_id: imageId, width, height, disc, fovea, readings } = this.#image;
+    const { image_id: imageId, width, height, disc, fovea, readings, points_disagree: disagreement } = this.#image;
     const finding = this.#case?.finding ?? null;
     $("readings").replaceChildren(...readings.map((reading) => this.#reading(reading, finding)));
     readings.forEach((reading, place) => {
@@ -267,7 +267,6 @@ class Page {
       pane.overlay.show({ ...this.#marks(reading, finding), points: Boolean(reading.disc) });
     });
     this.#decision?.overlay.setPoints(disc, fovea, width, height);
-    const disagreement = pointsDisagree(readings);
     showNotices(disagreement ? [{ line: text(`decision.points.${disagreement}`), urgent: true }] : []);
     this.#draw();
     if (samePhotograph) return;

@@ -187,24 +187,3 @@ function withState(answer) {
   const stays = answer.state === "done" && isComplete(answer);
   return { ...answer, state: stays ? "done" : "todo" };
 }
-
-/** Two readers' discs (or foveas) further apart than this share of the distance from disc to fovea disagree. */
-const APART = 0.25;
-
-/** How the confirmed points of several answers disagree: "mirrored", "apart", or null if they do not. */
-export function pointsDisagree(answers) {
-  const own = answers.filter(({ disc, fovea, ...rest }) => disc && fovea && areConfirmed(content({ disc, fovea, ...rest })));
-  let found = null;
-  for (const [place, one] of own.entries()) {
-    for (const other of own.slice(place + 1)) {
-      if (one.disc[0] > one.fovea[0] !== other.disc[0] > other.fovea[0]) return "mirrored";
-      const limit = APART * Math.min(distance(one.disc, one.fovea), distance(other.disc, other.fovea));
-      if (distance(one.disc, other.disc) > limit || distance(one.fovea, other.fovea) > limit) found = "apart";
-    }
-  }
-  return found;
-}
-
-function distance([x, y], [u, v]) {
-  return Math.hypot(x - u, y - v);
-}
