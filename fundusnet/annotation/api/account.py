@@ -6,7 +6,7 @@ from dataclasses import asdict
 from typing import Any
 
 from fastapi import APIRouter, HTTPException, Response
-from fastapi.responses import PlainTextResponse, RedirectResponse
+from fastapi.responses import HTMLResponse, RedirectResponse
 from pydantic import BaseModel
 
 from fundusnet.annotation.access import (
@@ -24,6 +24,7 @@ from fundusnet.annotation.access import (
 )
 from fundusnet.annotation.answers import REASONS
 from fundusnet.annotation.api.senders import CheckedSender, Secret, ServerState, State, Writer
+from fundusnet.annotation.static_files import STATIC
 from fundusnet.annotation.storage import setting
 from fundusnet.annotation.tallies import progress_of
 from fundusnet.data.regions import REGIONS
@@ -37,7 +38,8 @@ def join(link: str, state: State) -> Response:
     with state.study.storage.write() as connection:
         secret = start_session(connection, link)
     if secret is None:
-        return PlainTextResponse("This link was used before or is not valid. Ask for a new one.", 403)
+        # A page, which speaks the reader's language.
+        return HTMLResponse((STATIC / "link.html").read_bytes(), 403, {"Cache-Control": "no-store"})
     response = RedirectResponse("/", 303)
     _set_cookie(state, response, secret)
     response.headers["Cache-Control"] = "no-store"
