@@ -60,10 +60,12 @@ def session(state: State, secret: Secret, response: Response) -> dict[str, Any]:
         _set_cookie(state, response, secret)
     with state.study.storage.read() as connection:
         progress = progress_of(connection, reading)
+        address = setting(connection, "address")
     return {
         "annotator": {"id": reading.id, "name": reading.name, "role": reading.role},
         "csrf": csrf_token(secret),
         "study": state.study.key,
+        "address": address,
         "links": state.links,
         "left": not reading.active,
         "pages": _pages(state, reading),

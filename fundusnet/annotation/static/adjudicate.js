@@ -5,7 +5,7 @@ import { colourOf } from "./colours.js";
 import { VIEW_BUTTONS, connect, viewActions } from "./controls.js";
 import { askConflict } from "./dialogs.js";
 import { $, element } from "./dom.js";
-import { showElsewhere } from "./elsewhere.js";
+import { goToPrinted, showElsewhere } from "./elsewhere.js";
 import { DECISIONS, regionOfKey } from "./keys.js";
 import { Light } from "./light.js";
 import { Outbox } from "./outbox.js";
@@ -53,6 +53,7 @@ class Page {
   #draft = { present: null, regions: [] };
   #pad;
   #owner;
+  #address;
   #outbox;
   #light = new Light([]);
 
@@ -66,6 +67,7 @@ class Page {
       clear: () => this.#set({ ...this.#draft, regions: [] }),
       hover: (region) => this.#pointAt(region),
     });
+    this.#address = info.address;
     this.#owner = `${info.study ?? ""}.${info.annotator.id}.decisions`;
     this.#outbox = new Outbox(this.#owner, this.#put, {
       same: (one, other) =>
@@ -110,6 +112,7 @@ class Page {
   async start() {
     showElsewhere(this.#owner);
     await this.#outbox.restore();
+    if (goToPrinted(this.#address, this.#outbox.waiting)) return;
     this.#cases = await get("/api/adjudication");
     const [imageId, finding] = location.hash.slice(1).split("/").map(decodeURIComponent);
     if (this.#cases.length === 0 && !imageId) {

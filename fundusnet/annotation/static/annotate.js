@@ -110,7 +110,7 @@ class Page {
   async start() {
     showProgress(this.#info.progress);
     get("/api/guidelines").then((all) => ($("guide").hidden = Object.keys(all).length === 0), () => {});
-    await this.#list.start();
+    if (!(await this.#list.start(this.#info.address))) return;
     if (this.#list.entries.length === 0) {
       showMessage(text("reading.none"));
       return;

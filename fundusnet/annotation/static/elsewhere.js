@@ -38,6 +38,20 @@ export function showElsewhere(owner) {
   );
 }
 
+const LOOPBACK = ["localhost", "127.0.0.1", "[::1]"];
+
+/**
+ * Go to the address that the server printed, where the same server was reached by another name of this machine: what a
+ * browser keeps at localhost is out of sight at 127.0.0.1. Only if nothing is kept here; whether it goes.
+ */
+export function goToPrinted(address, kept) {
+  const printed = address && URL.canParse(address) ? new URL(address) : null;
+  if (!printed || kept || printed.origin === location.origin || printed.port !== location.port) return false;
+  if (![printed, location].every(({ hostname }) => LOOPBACK.includes(hostname))) return false;
+  location.replace(printed.origin + location.pathname + location.hash);
+  return true;
+}
+
 function read(owner) {
   const start = `${NAME}${owner}=`;
   const found = document.cookie.split("; ").find((cookie) => cookie.startsWith(start));

@@ -56,6 +56,11 @@ export class Outbox {
     await Promise.race([Promise.all(adopted), new Promise((resolve) => setTimeout(resolve, 400))]);
   }
 
+  /** Whether anything of this page or of closed ones is not on the server yet. */
+  get waiting() {
+    return this.#entries.size > 0 || this.#stored().length > 0;
+  }
+
   /** The version that the next change is based on: the newest that the server has reported. */
   version(name) {
     return this.#versions.get(name) ?? 0;

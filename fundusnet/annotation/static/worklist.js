@@ -2,7 +2,7 @@
 
 import { get, imagePath, photographPath, put } from "./api.js";
 import { EMPTY, GUESSED, PLACED, content, same } from "./answer.js";
-import { showElsewhere } from "./elsewhere.js";
+import { goToPrinted, showElsewhere } from "./elsewhere.js";
 import { History } from "./history.js";
 import { Outbox } from "./outbox.js";
 import { troubleOf } from "./trouble.js";
@@ -48,11 +48,13 @@ export class Worklist {
     });
   }
 
-  /** Send what closed pages left, then fetch the reading order. */
-  async start() {
+  /** Send what closed pages left, then fetch the reading order; false if the page goes to another address instead. */
+  async start(address) {
     showElsewhere(this.#owner);
     await this.#outbox.restore();
+    if (goToPrinted(address, this.#outbox.waiting)) return false;
     this.entries = (await get("/api/queue")).images;
+    return true;
   }
 
   image(imageId) {
