@@ -99,6 +99,19 @@ def test_readers_see_the_photograph_but_no_answer(tmp_path: Path) -> None:
     assert "secret" not in anna.get(f"/api/images/{mine}").text
 
 
+def test_who_reads_nothing_of_a_patient_sees_nothing_of_them(tmp_path: Path) -> None:
+    """Each of six readers has one photograph, and sees this one and its fellow only."""
+    pairs = {"a": "b", "b": "a", "c": "d", "d": "c", "e": "f", "f": "e"}
+    known(tmp_path, {name: (min(name, pairs[name]), ("right", "left")[name > pairs[name]], "") for name in pairs})
+    names = ("anna", "ben", "cleo", "dora", "emil", "fay")
+    study = open_study(tmp_path, names, source="csv", readings=1, beside=("fellow", "earlier"))
+    for name in names:
+        page = Page(client_of(study, links=True), link_of(study, name))
+        (mine,) = (entry["image_id"] for entry in page.get("/api/queue").json()["images"])
+        seen = {each for each in pairs if page.get(f"/api/images/{each}/photograph").status_code == 200}
+        assert seen == {mine, pairs[mine]}
+
+
 def test_without_the_setting_the_photograph_is_not_sent(tmp_path: Path) -> None:
     known(tmp_path, {"a": ("p", "right", ""), "b": ("p", "left", "")})
     study = open_study(tmp_path, ["anna", "ben"], source="csv", readings=1)
