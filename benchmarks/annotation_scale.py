@@ -57,7 +57,7 @@ def _fill(folder: Path, count: int) -> None:
     start = time.perf_counter()
     storage = Storage(f"sqlite:///{folder / 'study' / 'study.sqlite'}")
     with storage.read() as connection:
-        dealt = connection.execute(sa.select(assignments.c.annotator_id, assignments.c.image_id)).tuples().all()
+        dealt = connection.execute(sa.select(assignments.c.annotator_id, assignments.c.image_id)).all()
     answer_directly(storage, dealt, random.Random(0))
     storage.close()
     print(f"{time.perf_counter() - start:.1f} s to write {len(dealt)} answers")

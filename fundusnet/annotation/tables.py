@@ -192,5 +192,5 @@ patterns = Table(
     Column("finding", String(255), primary_key=True),  # "" = the image as a whole
     Column("question", String(80), primary_key=True),  # "" = whether and where the finding is
     Column("pattern", Text, nullable=False),
-    Index("ix_patterns_question", "group_name", "question", "finding"),
+    Index("ix_patterns_question", "group_name", "question", "finding", "pattern"),
 )

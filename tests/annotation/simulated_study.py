@@ -263,10 +263,10 @@ class SimulatedStudy:
     def _answer_directly(self, share: float) -> None:
         """While the server is down: each reader answers about ``share`` of what is to do, some more than others."""
         with self._storage.read() as connection:
-            names = dict(connection.execute(sa.select(annotators.c.id, annotators.c.name)).tuples().all())
+            names = {row.id: row.name for row in connection.execute(sa.select(annotators))}
             unsent = {(person.name, image_id) for person in self.people.values() for image_id in person.unsent}
             todo = sa.select(assignments.c.annotator_id, assignments.c.image_id)
-            found = connection.execute(todo.where(assignments.c.shown, assignments.c.version == 0)).tuples().all()
+            found = connection.execute(todo.where(assignments.c.shown, assignments.c.version == 0)).all()
         pace = {name: min(1.0, share * self.chance.uniform(0.7, 1.3)) if share < 1 else 1.0 for name in names.values()}
         given = [
             (reader, image_id)
