@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,8 @@ OLD = Path(__file__).parent / "artefacts" / "0.1.0"
 FINDINGS = ["findings", "guided_timm", "inception"]
 GRADING = ["two_stage", "ranking"]
 CLOSE = {"rel": 0, "abs": 1e-4}
+# 20 resamples, which are drawn otherwise since; tests/evaluation/test_intervals.py tests them.
+RESAMPLED = re.compile("ci95|redrawn|.*calibration_error")
 
 
 def copied(folder: Path) -> Path:
@@ -52,8 +55,9 @@ def read(file: Path) -> Any:
 
 
 def assert_close(found: Any, expected: Any, where: str = "metrics") -> None:
-    """The same keys and values, numbers to the tolerance."""
+    """The same keys and values, numbers to the tolerance, except for what depends on the random numbers drawn."""
     if isinstance(expected, dict):
+        expected = {key: value for key, value in expected.items() if not RESAMPLED.match(key)}
         assert found.keys() >= expected.keys(), where
         for key, value in expected.items():
             assert_close(found[key], value, f"{where}.{key}")

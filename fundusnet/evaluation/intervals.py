@@ -2,7 +2,8 @@
 
 Two eyes of one patient resemble each other, so resampling images would make an interval too narrow. A resample is a
 weight for each image (how often its patient was drawn), and a statistic is computed for many resamples at once. The
-metrics of scikit-learn and torchmetrics take one resample at a time, which is some 20 times slower.
+metrics of scikit-learn and torchmetrics take one resample at a time, which is some 80 times slower
+(``benchmarks/bootstrap.py``).
 """
 
 from __future__ import annotations
@@ -12,12 +13,13 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy import sparse
 
 Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
 RELIABLE_PATIENTS = 10
-LARGEST_BLOCK = 2_000_000  # cells of one block of weights: 16 MB
+LARGEST_BLOCK = 500_000  # weights at once: 4 MB, which a core's cache holds
 DRAWS_PER_RESAMPLE = 50  # then give up: the statistic is undefined in nearly every resample
 
 
@@ -26,7 +28,7 @@ class Statistic:
     """A statistic of weighted images.
 
     Attributes:
-        compute: Maps weights ``(R, N)`` to ``(R,)`` values, NaN where undefined.
+        compute: Maps weights ``(R, N)`` to ``(R,)`` values, NaN where undefined. The resamples are adjacent in memory.
         requires: Masks ``(N,)`` of the images it cannot do without, by name. An empty mask is the reason for an
             undefined value; fewer than ten patients in one make the interval unreliable.
         squared: Whether it is the square of a distance, which noise alone raises above 0. Resampling raises it by the
@@ -89,7 +91,7 @@ def bootstrap(statistic: Statistic, patients: ArrayLike, *, n: int = 2000, seed:
     generator = np.random.default_rng(seed)
 
     def resample(size: int) -> Floats:
-        return statistic.compute(_draw(generator, count, size)[:, patient_of])
+        return statistic.compute(_draw(generator, count, size, patient_of))
 
     return _interval(value, resample, n, len(patient_of), statistic.squared, unreliable)
 
@@ -120,7 +122,7 @@ def bootstrap_means(
     count = len(identities)
     block = max(1, LARGEST_BLOCK // count)
     sizes = [min(block, n - start) for start in range(0, n, block)]
-    resampled: Floats = np.vstack([_draw(generator, count, size) @ sums for size in sizes])
+    resampled: Floats = np.vstack([_draw(generator, count, size, np.arange(count)) @ sums for size in sizes])
     means = ratio(resampled[:, :width], resampled[:, width:])
     low, high = (np.full(width, np.nan) for _ in range(2))
     for column in np.flatnonzero(total[width:] > 0) if count > 1 else ():
@@ -151,7 +153,8 @@ def pooled(statistics: Sequence[Statistic], patients: Sequence[ArrayLike], *, n:
         reason = next(interval.reason for interval in alone if interval.value is None)
         return Interval(None, None, None, reason=f"{reason} in {len(alone) - len(values)} of {len(alone)} runs")
     identities, flat = np.unique(np.concatenate([np.asarray(who) for who in patients]), return_inverse=True)
-    patient_of = np.split(flat.ravel(), np.cumsum([len(np.asarray(who)) for who in patients])[:-1])
+    cuts = np.cumsum([len(np.asarray(who)) for who in patients])[:-1]
+    patient_of = np.split(flat.ravel(), cuts)
     involved = [
         len(np.unique(np.concatenate([who[s.requires[name]] for s, who in zip(statistics, patient_of, strict=True)])))
         for name in statistics[0].requires
@@ -161,9 +164,9 @@ def pooled(statistics: Sequence[Statistic], patients: Sequence[ArrayLike], *, n:
     generator = np.random.default_rng(seed)
 
     def resample(size: int) -> Floats:
-        runs = _draw(generator, len(statistics), size)
-        drawn = _draw(generator, len(identities), size)
-        each = np.stack([s.compute(drawn[:, who]) for s, who in zip(statistics, patient_of, strict=True)], axis=1)
+        runs = _draw(generator, len(statistics), size, np.arange(len(statistics)))
+        drawn = np.split(_draw(generator, len(identities), size, flat.ravel()), cuts, axis=1)
+        each = np.stack([s.compute(weights) for s, weights in zip(statistics, drawn, strict=True)], axis=1)
         # A run that was not drawn need not be defined.
         return np.asarray(np.where(runs > 0, each * runs, 0.0).sum(axis=1) / len(statistics))
 
@@ -194,19 +197,34 @@ def auroc(labels: ArrayLike, scores: ArrayLike) -> Statistic:
     present, absent = label == 1, label == 0
     decided = np.flatnonzero(present | absent)
     order = decided[np.argsort(score[decided], kind="stable")]
-    ordered = score[order]
-    starts = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]]) if len(order) else np.empty(0, np.intp)
+    step = _steps(score[order], present[order])
+    # One row a step of the curve: the images of a class whose weights it sums up.
+    sums = {
+        of: sparse.csr_array((np.ones(len(order)) * member[order], (step, order)), (step[-1:].sum() + 1, len(label)))
+        for of, member in (("present", present), ("absent", absent))
+    }
 
     def compute(weights: Floats) -> Floats:
-        if not len(order):
-            return np.full(len(weights), np.nan)
-        ranked = weights[:, order]
-        positive = np.add.reduceat(ranked * present[order], starts, axis=1)
-        negative = np.add.reduceat(ranked * absent[order], starts, axis=1)
-        below = negative.cumsum(axis=1) - negative / 2
-        return ratio((positive * below).sum(axis=1), positive.sum(axis=1) * negative.sum(axis=1))
+        positive, negative = sums["present"] @ weights.T, sums["absent"] @ weights.T
+        below = negative.cumsum(axis=0) - negative / 2
+        return ratio((positive * below).sum(axis=0), positive.sum(axis=0) * negative.sum(axis=0))
 
     return Statistic(compute, {"present images": present, "absent images": absent})
+
+
+def _steps(score: Floats, present: Mask) -> NDArray[np.intp]:
+    """Return for each image, in ascending order of ``score``, its step along the ROC curve.
+
+    Images of equal score share a step, and so do neighbouring scores that only one and the same class has: the curve is
+    straight there.
+    """
+    if not len(score):
+        return np.empty(0, np.intp)
+    tied = np.r_[True, score[1:] != score[:-1]].cumsum() - 1
+    both = np.zeros((tied[-1] + 1, 2), bool)
+    both[tied, present.astype(int)] = True
+    straight = (both[1:] == both[:-1]).all(axis=1) & ~both[1:].all(axis=1)
+    return np.r_[0, (~straight).cumsum()][tied]
 
 
 def mean(values: ArrayLike, among: Mask, name: str) -> Statistic:
@@ -274,16 +292,22 @@ def ratio(numerator: Floats, denominator: Floats) -> Floats:
     return quotient
 
 
-def _draw(generator: np.random.Generator, count: int, size: int) -> Floats:
-    """Draw ``count`` of ``count`` with replacement, ``size`` times; return how often each was drawn."""
-    return generator.multinomial(count, np.full(count, 1 / count), size=size).astype(np.float64)
+def _draw(generator: np.random.Generator, count: int, size: int, patient_of: NDArray[np.intp]) -> Floats:
+    """Draw ``count`` patients of ``count`` with replacement, ``size`` times; return the images' weights ``(size, N)``.
+
+    The weights of an image in all resamples are adjacent in memory, so that sums over images are sums of long rows.
+    """
+    weights = np.empty((count, size))
+    for resample, drawn in enumerate(generator.integers(0, count, (size, count))):
+        weights[:, resample] = np.bincount(drawn, minlength=count)
+    return weights[patient_of].T
 
 
 def _interval(
     value: float, resample: Callable[[int], Floats], n: int, images: int, squared: bool, unreliable: bool
 ) -> Interval:
     """Return the percentile interval of ``n`` defined resamples; ``resample`` computes as many as it is asked for."""
-    block = max(1, min(n, LARGEST_BLOCK // images))
+    block = min(n, max(16, LARGEST_BLOCK // images))
     kept, redrawn = np.empty(0), 0
     for _ in range(-(-n * DRAWS_PER_RESAMPLE // block)):
         wanted = min(block, n - len(kept))
