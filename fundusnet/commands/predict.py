@@ -185,7 +185,7 @@ def _predictors(cfg: DictConfig) -> list[Predictor[Any, Any]]:
     if not devices:
         raise UserError(f"device={cfg.device} names no device; use auto")
     network = import_network(cfg.network)
-    return [load(as_list(cfg.checkpoint), device, network, cfg.points) for device in devices]
+    return [load(as_list(cfg.checkpoint), device, network, cfg.points, cfg.precision) for device in devices]
 
 
 def _check_separate(given: Path, folder: Path) -> None:
@@ -224,6 +224,7 @@ def _record(
         **predictor.describe(),
         "heatmaps": heatmaps,
         "dicom": bool(cfg.dicom),
+        "precision": predictor.precision,
         "started": datetime.now().isoformat(sep=" ", timespec="minutes"),
         "versions": {name: version(name) for name in ("fundusnet", "torch")},
     }
@@ -242,8 +243,9 @@ def _check_output(folder: Path, record: dict[str, Any]) -> None:
     elif before.get("digest") != record["digest"]:
         different = "with other photographs, or some have changed since"
     else:
-        for key in ("shard", "heatmaps", "dicom", "points"):  # older records have no dicom, those of grades no points
-            if before.get(key, False) != record.get(key, False):
-                different = f"with {key}={before.get(key, False)}"
+        before = {"dicom": False, "precision": "32-true", **before}  # older records have neither
+        for key in ("shard", "heatmaps", "dicom", "precision", "points"):  # those of grades have no points
+            if before.get(key) != record.get(key):
+                different = f"with {key}={before.get(key)}"
     if different:
         raise UserError(f"output={folder} was started {different}; choose another folder")

@@ -248,6 +248,7 @@ class Predict:
     dicom: bool
     strict: bool
     device: str | int | list[str | int]
+    precision: Literal["32-true", "bf16-mixed"]
     points: Literal["auto", "given"]
     batch_size: Count
     workers: NonNegativeInt | None

@@ -68,7 +68,9 @@ class GuidedModule(pl.LightningModule):
         """``(B, 3, S, S)`` uint8 or float in [0, 1] → activation map ``(B, F, h, w)``, probability ``(B, F)``."""
         scaled = self._scaled(image)
         answers = [self.network(each) for each in (flipped(scaled) if self.flips else [scaled])]
-        activations, probabilities = zip(*((m.sigmoid(), logit.sigmoid()) for m, logit in answers), strict=True)
+        activations, probabilities = zip(
+            *((m.float().sigmoid(), logit.float().sigmoid()) for m, logit in answers), strict=True
+        )
         if not self.flips:
             return activations[0], probabilities[0]
         return mean_map(activations), torch.stack(probabilities).mean(dim=0)

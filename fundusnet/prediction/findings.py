@@ -20,7 +20,7 @@ from fundusnet.prediction.dicom_objects import Statement
 from fundusnet.prediction.eye_points import EyePoints, eye_points
 from fundusnet.prediction.map_geometry import Map, mean_map, warp_to_photograph
 from fundusnet.prediction.output_files import format_number
-from fundusnet.prediction.predictor import Predictor, check_finite, none_if_nan
+from fundusnet.prediction.predictor import PredictionPrecision, Predictor, check_finite, none_if_nan
 from fundusnet.prediction.preparation import PreparedPhotograph
 from fundusnet.prediction.trained_network import TrainedNetwork
 
@@ -84,9 +84,13 @@ class FindingsPredictor(Predictor[FindingsAnswer, FindingsResult]):
     """
 
     def __init__(
-        self, networks: Sequence[TrainedNetwork], device: torch.device, points: Literal["auto", "given"] = "auto"
+        self,
+        networks: Sequence[TrainedNetwork],
+        device: torch.device,
+        points: Literal["auto", "given"] = "auto",
+        precision: PredictionPrecision = "32-true",
     ) -> None:
-        super().__init__(networks, device)
+        super().__init__(networks, device, precision)
         self.localizer = shipped(str(device)) if points == "auto" else None
         self.findings = tuple(dict.fromkeys(name for network in networks for name in network.names))
         thresholds = {
@@ -164,7 +168,9 @@ class FindingsPredictor(Predictor[FindingsAnswer, FindingsResult]):
         calibrated: dict[str, list[NDArray[np.float64]]] = {name: [] for name in self.findings}
         maps: dict[str, list[Map]] = {name: [] for name in self.findings}
         for network in self.networks:
-            activation, each = (t.float().cpu().numpy() for t in network.module(self.batch(pictures, network)))
+            with self.autocast():
+                found = network.module(self.batch(pictures, network))
+            activation, each = (t.float().cpu().numpy() for t in found)
             check_finite(each, network)
             for f, name in enumerate(network.names):
                 probability[name].append(each[:, f].astype(np.float64))

@@ -19,7 +19,7 @@ from fundusnet.grading.two_stage import TwoStage, first_stage
 from fundusnet.prediction.dicom_objects import Statement
 from fundusnet.prediction.map_geometry import Map, mean_map, warp_to_photograph
 from fundusnet.prediction.output_files import format_number
-from fundusnet.prediction.predictor import Predictor, check_finite, none_if_nan
+from fundusnet.prediction.predictor import PredictionPrecision, Predictor, check_finite, none_if_nan
 from fundusnet.prediction.preparation import PreparedPhotograph
 from fundusnet.prediction.trained_network import TrainedNetwork
 
@@ -80,8 +80,10 @@ class GradingPredictor(Predictor[GradingAnswer, GradingResult]):
         two_stages: Whether every network has a first stage.
     """
 
-    def __init__(self, networks: Sequence[TrainedNetwork], device: torch.device) -> None:
-        super().__init__(networks, device)
+    def __init__(
+        self, networks: Sequence[TrainedNetwork], device: torch.device, precision: PredictionPrecision = "32-true"
+    ) -> None:
+        super().__init__(networks, device, precision)
         self.classes = networks[0].names
         modules = [cast(RankingStage, network.module) for network in networks]
         self.two_stages = all(isinstance(module, TwoStage) for module in modules)
@@ -120,7 +122,8 @@ class GradingPredictor(Predictor[GradingAnswer, GradingResult]):
         return [(answer.grade, self.classes[answer.grade], stage1, *p, len(self.networks))]
 
     def _answers(self, pictures: Sequence[PreparedPhotograph]) -> list[GradingAnswer]:
-        outputs = [self._output(pictures, network) for network in self.networks]
+        with self.autocast():
+            outputs = [self._output(pictures, network) for network in self.networks]
         p, grade = _mean(outputs, self._softmax)
         stage1: list[int | None] = [None] * len(pictures)
         if self.two_stages:

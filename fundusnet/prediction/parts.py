@@ -27,7 +27,7 @@ from fundusnet.prediction.page_pictures import PICTURES
 from fundusnet.system.progress import track
 from fundusnet.system.shard import Shard, find_parts, in_order, link
 
-COMMON_KEYS = ("digest", "task", "findings", "classes", "points", "heatmaps")
+COMMON_KEYS = ("digest", "task", "findings", "classes", "points", "precision", "heatmaps")
 
 
 def merge_parts(patterns: Sequence[str], folder: Path, pictures: int) -> Path:

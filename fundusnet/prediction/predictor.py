@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any, Generic, TypeVar, overload
+from typing import Any, Generic, Literal, TypeVar, overload
 
 import numpy as np
 import torch
@@ -23,6 +23,7 @@ from fundusnet.prediction.map_geometry import Map
 from fundusnet.prediction.preparation import InputSpec, PhotographSource, PreparedPhotograph, prepare_photograph
 from fundusnet.prediction.trained_network import TrainedNetwork
 
+PredictionPrecision = Literal["32-true", "bf16-mixed"]
 Answer = TypeVar("Answer")
 Result = TypeVar("Result")
 
@@ -34,12 +35,16 @@ class Predictor(ABC, Generic[Answer, Result]):
         networks: The opened checkpoints.
         specs: What each network expects of a photograph.
         device: Where they compute.
+        precision: In which precision.
     """
 
-    def __init__(self, networks: Sequence[TrainedNetwork], device: torch.device) -> None:
+    def __init__(
+        self, networks: Sequence[TrainedNetwork], device: torch.device, precision: PredictionPrecision = "32-true"
+    ) -> None:
         self.networks = list(networks)
         self.specs: list[InputSpec] = [network.spec for network in networks]
         self.device = device
+        self.precision = precision
         for network in networks:
             network.module.to(device).eval()
 
@@ -98,6 +103,10 @@ class Predictor(ABC, Generic[Answer, Result]):
         """The result for one prepared picture; ``maps`` as for ``predict``."""
         (answer,) = self.answer([picture])
         return self._result(answer, picture, maps)
+
+    def autocast(self) -> torch.autocast:
+        """The context in which networks are called."""
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16-mixed")
 
     def batch(self, pictures: Sequence[PreparedPhotograph], network: TrainedNetwork) -> Tensor:
         """The input of ``network``: uint8 ``(B, 3, S, S)`` on the device, in channels-last order as in training."""

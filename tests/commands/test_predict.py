@@ -190,6 +190,7 @@ def test_only_the_same_command_resumes(place: Path, whole: Path, tmp_path: Path)
         (["heatmaps.raw=true"], "was started with heatmaps="),
         (["shard=1/2"], "was started with shard=1/1"),
         (["points=given"], "was started with points=auto"),
+        (["precision=bf16-mixed"], "was started with precision=32-true"),
     ):
         with pytest.raises(UserError, match=message):
             predict(config(place, "whole", *more))

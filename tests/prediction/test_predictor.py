@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -161,6 +162,27 @@ def test_without_two_points_there_are_no_regions(network: Path, eyes: PreparedSe
     predictor = fundusnet.load(network, points="given")
     result = predictor.result_of(prepare_photograph(files_of(eyes)[0], predictor.specs, points))
     assert result.points.origin == "none" and set(result.regions.values()) == set(result.shares.values()) == {None}
+
+
+@pytest.mark.parametrize("task", ["findings", "grading"])
+def test_bf16_is_nearly_the_same_and_only_on_request(
+    task: str, place: Path, network: Path, graded: PreparedSet, eyes: PreparedSet
+) -> None:
+    if task == "grading":
+        network = grading_checkpoint(place / "bf16" / "checkpoints" / "best.ckpt", CLASSES, seen=graded)
+    files = files_of(eyes if task == "findings" else graded)[:4]
+    exact, half, default = (
+        np.array(
+            [np.ravel(_probabilities(result)) for result in fundusnet.load(network, "cpu", **options).predict(files)]
+        )
+        for options in ({"precision": "32-true"}, {"precision": "bf16-mixed"}, {})
+    )
+    assert np.array_equal(exact, default)
+    assert 0 < np.abs(exact - half).max() < 0.05
+
+
+def _probabilities(result: Any) -> list[float]:
+    return list(result.probability.values()) if hasattr(result, "probability") else list(result.p_gt)
 
 
 def test_points_that_are_not_given_are_found(network: Path, tmp_path: Path) -> None:
