@@ -194,6 +194,7 @@ def _job(cfg: DictConfig, verb: str, work: Callable[[], Path | None]) -> None:
     try:
         with _shown_messages():
             check_job(cfg, verb, HydraConfig.get())
+            _check_folders(cfg, verb)
             if result := work():
                 print(result)
     except (UserError, RankError, OmegaConfBaseException) as error:
@@ -211,6 +212,23 @@ def _job(cfg: DictConfig, verb: str, work: Callable[[], Path | None]) -> None:
         refusal = UserError(f"{error.filename or 'the disk'}: {error.strerror}; choose another place, or make room")
         refusal.__cause__ = error
         raise _RefusedError from refusal
+
+
+def _check_folders(cfg: DictConfig, verb: str) -> None:
+    """Refuse folders that do not exist before torch is imported.
+
+    A training needs those of its photographs only if they are not prepared yet.
+    """
+    if verb == "evaluate":
+        from fundusnet.runs.folder import check_run
+
+        check_run(Path(cfg.run))
+    elif verb == "train" and not cfg.resume and not Path(cfg.data.root).expanduser().is_dir():
+        from fundusnet.data.set_folders import newest, prepared_folder
+        from fundusnet.data.sources import check_root
+
+        if not (newest(prepared_folder(cfg)) / "prepared.yaml").exists():
+            check_root(cfg.data.source, cfg.data.root)
 
 
 def _how_to_resume(cfg: DictConfig, verb: str) -> str:

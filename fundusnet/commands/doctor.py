@@ -11,13 +11,12 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from fundusnet.commands.prepare import prepared_folder
 from fundusnet.config.conf import select
 from fundusnet.data.prepare import prepare_jobs
 from fundusnet.data.prepare_one import prepare_one
 from fundusnet.data.prepared import open_prepared
+from fundusnet.data.set_folders import newest, prepared_folder
 from fundusnet.data.sources import load_source
-from fundusnet.data.versions import newest
 from fundusnet.fitting.machine import Line, offered
 from fundusnet.fitting.needs import Needs, PlannedFit, measure
 from fundusnet.fitting.tasks import task_of

@@ -19,7 +19,7 @@ from fundusnet.errors import UserError
 from fundusnet.fitting.tasks import task_of
 from fundusnet.networks.build import import_network
 from fundusnet.runs.checkpoints import read_metadata
-from fundusnet.runs.folder import read_config
+from fundusnet.runs.folder import check_run, read_config
 from fundusnet.system.files import write_json
 
 log = logging.getLogger(__name__)
@@ -38,8 +38,7 @@ def evaluate(cfg: DictConfig) -> Path:
         UserError: The run is missing or unfinished, the split is unknown, or the other set does not fit the run.
     """
     run = Path(cfg.run)
-    if not (run / "config.yaml").is_file():
-        raise UserError(f"run={run} is not a run folder (it has no config.yaml); give the folder that train printed")
+    check_run(run)
     trained: Any = read_config(run)
     if "evaluated" in trained:
         raise UserError(f"run={run} is an evaluation; give the run it evaluates, {trained.evaluated.run}")

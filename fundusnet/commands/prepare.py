@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 import math
 from collections.abc import Mapping
@@ -12,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from fundusnet.config.compose import as_list
 from fundusnet.data.journal import preparation_identity
@@ -21,8 +19,9 @@ from fundusnet.data.merging import finished_parts, merge_parts
 from fundusnet.data.prepare import prepare, prepare_jobs
 from fundusnet.data.prepare_one import Locate
 from fundusnet.data.prepared import PreparedSet, open_prepared
+from fundusnet.data.set_folders import following, newest, prepared_folder, source_options
 from fundusnet.data.sources import load_source
-from fundusnet.data.versions import Record, changes, following, newest, source_state
+from fundusnet.data.versions import Record, changes, source_state
 from fundusnet.errors import UserError
 from fundusnet.system.files import write_text
 from fundusnet.system.locks import folder_lock
@@ -50,7 +49,7 @@ def prepare_set(cfg: DictConfig, shard: Shard | None = None) -> PreparedSet:
         return prepared
     data = cfg.data
     state = source_state(root) if root.is_dir() else ""
-    manifest = load_source(data.source, root, _options(cfg))
+    manifest = load_source(data.source, root, source_options(cfg))
     if prepared:
         jobs = prepare_jobs(manifest, Path(), data.size, locator(cfg, manifest))
         record = Record(prepared)
@@ -75,7 +74,7 @@ def prepare_set(cfg: DictConfig, shard: Shard | None = None) -> PreparedSet:
         size=data.size,
         workers=cores() if data.workers is None else data.workers,
         source=data.source,
-        options=_options(cfg),
+        options=source_options(cfg),
         shard=shard,
         earlier=prepared,
         state=state or source_state(root),
@@ -119,7 +118,7 @@ def _may_have_changed(cfg: DictConfig, prepared: PreparedSet, root: Path) -> boo
     info = prepared.info
     if not root.is_dir() or not info.get("source"):
         return False  # the photographs are gone, or Python made the set: it is all there is
-    asked = {"source": cfg.data.source, "options": _options(cfg), "root": str(root.resolve())}
+    asked = {"source": cfg.data.source, "options": source_options(cfg), "root": str(root.resolve())}
     moved = not Path(info["root"]).is_dir()
     for key, value in asked.items():
         if info.get(key) != value and not (key == "root" and moved):
@@ -225,29 +224,11 @@ def prepare_folder(cfg: DictConfig) -> Path:
     return merged.folder
 
 
-def prepared_folder(cfg: DictConfig, shard: Shard | None = None) -> Path:
-    """Folder of the prepared set of ``cfg.data`` or of a part: ``data.folder``, or a name made from its settings."""
-    data = cfg.data
-    if data.folder:
-        return Path(data.folder)
-    shaping = {"root": str(Path(data.root).resolve()), "options": _options(cfg)}
-    if data.points != "auto":
-        shaping["points"] = data.points
-    mark = hashlib.sha256(json.dumps(shaping, sort_keys=True).encode()).hexdigest()[:8]
-    part = f".shard-{shard.number}-of-{shard.of}" if shard else ""
-    return Path("data", "prepared", f"{data.source}-{data.size}-{mark}{part}")
-
-
-def _options(cfg: DictConfig) -> dict[str, Any]:
-    options: Any = OmegaConf.to_container(cfg.data.options, resolve=True)
-    return dict(options)
-
-
 def _check_settings(cfg: DictConfig, part: Path, info: Mapping[str, Any]) -> None:
     """Refuse parts that were prepared with settings other than those of ``cfg.data``."""
     data = cfg.data
     there = {"source": info["source"], "root": info["root"], "options": info["options"]} | info["parameters"]
-    asked = {"source": data.source, "root": str(Path(data.root).expanduser().resolve()), "options": _options(cfg)}
+    asked = {"source": data.source, "root": str(Path(data.root).expanduser().resolve()), "options": source_options(cfg)}
     for key, value in {**asked, "size": data.size}.items():
         if there[key] != value:
             raise UserError(

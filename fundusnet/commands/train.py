@@ -12,7 +12,8 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from fundusnet.commands.prepare import prepare_once, prepared_folder
+from fundusnet.commands.prepare import prepare_once
+from fundusnet.data.set_folders import prepared_folder
 from fundusnet.errors import UserError
 from fundusnet.fitting.fit import check_objects, fit, fit_here
 from fundusnet.fitting.loggers import WANDB, logger_node, new_id, wandb_finished

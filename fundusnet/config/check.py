@@ -20,7 +20,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from fundusnet.config.conf import conf_folder, flat_keys, keys_of, places_of_keys, select, values_in_files
 from fundusnet.config.keys import TASKS, TRAINING, VERBS
 from fundusnet.config.nearest import nearest
-from fundusnet.config.signatures import Signature, signature_of
+from fundusnet.config.signatures import Signature, is_defined, signature_of
 from fundusnet.errors import UserError
 
 # Constructor arguments that are not config keys of their groups, because code passes them.
@@ -227,8 +227,9 @@ def _check_node(key: str, node: DictConfig, known: Mapping[str, Signature], verb
         _check_named(key, node)
     signature = _signature(key, node, known)
     if signature is None:
-        if "_target_" in node:
-            _check_import(f"{key}._target_", str(node._target_))
+        target = str(node.get("_target_", ""))
+        if target and not (target.startswith("fundusnet.") and is_defined(target)):
+            _check_import(f"{key}._target_", target)
         return
     for name in map(str, node):
         if name in signature.types and not OmegaConf.is_missing(node, name):

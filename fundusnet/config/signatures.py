@@ -51,6 +51,11 @@ def signature_of(target: str) -> Signature | None:
     return _of_class(node, module) if isinstance(node, ast.ClassDef) else _of_function(node, module)
 
 
+def is_defined(target: str) -> bool:
+    """Whether the source of ``package.module`` has a class or function of this name."""
+    return _definition(target) is not None
+
+
 @dataclass(frozen=True)
 class _Module:
     name: str

@@ -1,15 +1,11 @@
-"""Whether a prepared set still is what its source holds, and the versions of a set whose source changed.
-
-A set is never changed: runs that use it keep it. ``FOLDER`` is the first version, ``FOLDER.v2`` the second.
-"""
+"""Whether a prepared set still is what its source holds."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -45,30 +41,6 @@ def file_stamp(job: PrepareJob) -> list[int]:
         file = Path(job.root) / path
         stamp += [file.stat().st_size, file.stat().st_mtime_ns] if file.is_file() else [0, 0]
     return stamp
-
-
-def newest(folder: Path) -> Path:
-    """The newest finished version of the set in ``folder``; itself if there is none or it names a version."""
-    return max(_versions(folder), default=(1, folder))[1]
-
-
-def following(folder: Path) -> Path:
-    """Where the next version of the set in ``folder`` goes."""
-    number = max(_versions(folder), default=(0, folder))[0] + 1
-    return folder if number == 1 else folder.with_name(f"{folder.name}.v{number}")
-
-
-def _versions(folder: Path) -> Iterator[tuple[int, Path]]:
-    if (folder / "prepared.yaml").exists():
-        yield 1, folder
-    for other in folder.parent.glob(f"{_literal(folder.name)}.v*"):
-        number = other.name.removeprefix(f"{folder.name}.v")
-        if number.isdecimal() and (other / "prepared.yaml").exists():
-            yield int(number), other
-
-
-def _literal(name: str) -> str:
-    return re.sub(r"([*?[])", r"[\1]", name)
 
 
 class Record:

@@ -30,6 +30,12 @@ class Result:
     metrics: dict[str, object]
 
 
+def check_run(run: Path) -> None:
+    """Raise UserError if ``run`` is not the folder of a run."""
+    if not (run / "config.yaml").is_file():
+        raise UserError(f"run={run} is not a run folder (it has no config.yaml); give the folder that train printed")
+
+
 def run_folder(cfg: DictConfig, experiment: str | None = None) -> Path:
     """``cfg.run_dir``, or a new folder named by the experiment, else the task, and the time.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import multiprocessing
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -50,6 +51,26 @@ def test_help_lists_every_verb_at_once() -> None:
     assert all(f"  {verb} " in help_text for verb in VERBS)
     assert not {"torch", "hydra", "omegaconf", "numpy", "pandas"} & set(modules.split())
     assert min(seconds) < 0.5
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["train", "experiment=findings", "data=csv", "data.root=nowhere"], "found no such folder"),
+        (["train", "experiment=grading", "data=keh", "data.root=."], None),  # what is in it is found out later
+        (["evaluate", "run=nowhere"], "run=nowhere is not a run folder"),
+    ],
+)
+def test_missing_folders_are_reported_before_torch_is_imported(
+    words: list[str], message: str | None, tmp_path: Path
+) -> None:
+    listing = f"import sys; from fundusnet.cli.main import main; main({words!r}); print('torch' in sys.modules)"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    answer = subprocess.run(
+        [sys.executable, "-c", listing], capture_output=True, text=True, check=True, cwd=tmp_path, env=environment
+    )
+    assert (message or "source=keh expects") in answer.stderr
+    assert answer.stdout.split()[-1] == str(message is None)
 
 
 @pytest.mark.parametrize("verb", VERBS)

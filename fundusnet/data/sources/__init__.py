@@ -7,12 +7,14 @@ import inspect
 from collections.abc import Callable, Mapping
 from importlib import import_module
 from pathlib import Path
-from typing import Literal, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Literal, get_args, get_origin, get_type_hints
 
-from fundusnet.data.manifest import Manifest
 from fundusnet.errors import UserError
 
-Loader = Callable[..., Manifest]
+if TYPE_CHECKING:  # pandas, which is not needed to miss a folder
+    from fundusnet.data.manifest import Manifest
+
+Loader = Callable[..., "Manifest"]
 
 
 def load_source(name: str, root: Path | str, options: Mapping[str, object] | None = None) -> Manifest:
@@ -35,14 +37,20 @@ def load_source(name: str, root: Path | str, options: Mapping[str, object] | Non
         near = difflib.get_close_matches(name, SOURCES, n=1, cutoff=0.4)
         hint = f"did you mean '{near[0]}'? " if near else ""
         raise UserError(f"unknown source '{name}': {hint}choose one of {', '.join(SOURCES)}")
+    check_root(name, root)
     folder = Path(root).expanduser()
-    if name != "synthetic" and not folder.is_dir():
-        found = "a file" if folder.exists() else _nearest(folder)
-        raise UserError(f"root={root}: source={name} expects {SOURCES[name]}, found {found}")
     load = _import_loader(f"fundusnet.data.sources.{name}.load")
     options = dict(options or {})
     _check_options(name, load, options)
     return _checked(name, load(folder, **options))
+
+
+def check_root(name: str, root: Path | str) -> None:
+    """Raise UserError if the folder of a source does not exist; synthetic and functions of the user's own need none."""
+    folder = Path(root).expanduser()
+    if name in SOURCES and name != "synthetic" and not folder.is_dir():
+        found = "a file" if folder.exists() else _nearest(folder)
+        raise UserError(f"root={root}: source={name} expects {SOURCES[name]}, found {found}")
 
 
 def _checked(name: str, manifest: Manifest) -> Manifest:
