@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-slow docs lint clean
+.PHONY: demo test test-slow bench docs lint clean
 
 DEMO := outputs/demo
 
@@ -22,6 +22,10 @@ test: $(READY)  ## the default tests: minutes on two cores
 
 test-slow: $(READY)  ## the tests that take longer
 	$(TEST) -m slow
+
+bench: $(READY)  ## docs/benchmarks.md, in half an hour; ONLY=training_step runs one
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[bench]"
+	$(BIN)/python -m benchmarks $(ONLY)
 
 docs: $(READY)  ## the site, in outputs/site
 	$(BIN)/python docs/generate.py

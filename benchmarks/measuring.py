@@ -102,7 +102,7 @@ def peak_mib() -> float:
 def in_process(module: str, *words: object) -> dict[str, float]:
     """The JSON that ``python -m module words…`` prints last: what must not be measured in this process."""
     command = [sys.executable, "-m", module, *map(str, words)]
-    answer = subprocess.run(command, check=True, capture_output=True, text=True)
+    answer = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     found: dict[str, float] = json.loads(answer.stdout.strip().splitlines()[-1])
     return found
 
@@ -114,4 +114,4 @@ def show(figures: Iterator[Figure]) -> None:
 
 
 def _short(seconds: float) -> str:
-    return f"{seconds:.2f} s" if seconds >= 0.1 else f"{1000 * seconds:.2g} ms"
+    return f"{seconds:.2f} s" if seconds >= 0.1 else f"{1000 * seconds:.3g} ms"

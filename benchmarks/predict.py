@@ -1,133 +1,94 @@
-"""Throughput of ``predict`` against the bare forward passes of its network, and its peak memory by photographs.
+"""Throughput of ``predict`` beside the bare forward passes of its network, and its peak memory by photographs.
 
-    python benchmarks/predict.py [--pictures 1000] [--many 10000] [--rounds 2] [--device cpu]
-
-Draws photographs of 512 pixels and makes a checkpoint of an untrained network of the default width. Each round
-predicts a share of the photographs with tables only, the same with heat maps, and passes as many prepared images
-through the network alone. On a CPU the network has one thread in all three, and one process reads, so that two cores
-stand for a GPU and a CPU. Ratios are given in wall-clock time (is the network kept busy?) and in processor time
-including the reading process (what does it cost if they share a core?). Memory is measured in a separate process.
-Prints one JSON object.
+Drawn photographs of 512 pixels and an untrained network of the default width. Each round predicts a share of the
+photographs with tables only, the same with heat maps, and passes as many prepared pictures through the network alone.
+The network has one thread in all three, one process reads, and one thread draws. From the start of the first process to
+the last row, without the report page, whose cost is bounded; in processor time, the cost where reading, drawing
+and network share a core. Memory is that of a process of its own, with heat maps and page.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
-import os
-import resource
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
+from benchmarks.measuring import Figure, children_time, in_process, of_rounds, once, peak_mib, show
+
 DISTINCT = 40  # photographs drawn; the others are links to them
-SIZE = 512
+SIZE, ROUNDS, SHARE = 512, 3, 96
+FEW, MANY = 100, 2000
 
-Spent = tuple[float, float]
 
-
-def main() -> None:
-    """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--pictures", type=int, default=1000)
-    parser.add_argument("--many", type=int, default=10000)
-    parser.add_argument("--rounds", type=int, default=2)
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--memory", nargs=2, help=argparse.SUPPRESS)  # folder, number of photographs
-    options = parser.parse_args()
-    if options.memory:
-        print(_peak_mib(Path(options.memory[0]), int(options.memory[1])))
-        return
+def measure() -> Iterator[Figure]:
+    """Speed relative to the network alone, and growth of memory."""
     with tempfile.TemporaryDirectory() as name:
         place = Path(name)
         _draw(place)
         _checkpoint(place / "network.ckpt", width=16, size=SIZE)
         _checkpoint(place / "small.ckpt", width=4, size=64)
-        ratios = _throughput(place, options.pictures, options.rounds, options.device)
-        few, many = (_memory(place, count) for count in (100, options.many))
-    print(json.dumps({**ratios, "peak_mib_100": few, f"peak_mib_{options.many}": many}))
+        spent = _throughput(place)
+        for what in ("tables", "tables and heat maps"):
+            share = [100 * a / b for a, b in zip(spent["bare"], spent[what], strict=True)]
+            each = f"{1000 * np.median(spent[what]):.0f} against {1000 * np.median(spent['bare']):.0f} ms a photograph"
+            yield of_rounds(f"predict, {what}, {SIZE} px", "the forward passes of its network alone", share,
+                            goal=70.0, unit=" % of their speed", detail=each,
+                            miss="a JPEG at the photograph's own size for each")  # fmt: skip
+        peaks = {count: in_process("benchmarks.predict", place, count)["mib"] for count in (FEW, MANY)}
+    yield once(f"peak memory of predict, {MANY:,} photographs", f"{FEW} photographs", peaks[MANY] / peaks[FEW],
+               goal=1.1, limit=True, detail=f"{peaks[MANY]:.0f} against {peaks[FEW]:.0f} MiB")  # fmt: skip
 
 
-def _throughput(place: Path, pictures: int, rounds: int, device: str) -> dict[str, float]:
+def _throughput(place: Path) -> dict[str, list[float]]:
+    """Processor seconds of a photograph in each round."""
     import torch
 
     from fundusnet import load
     from fundusnet.prediction.preparation import prepare_photograph
 
-    if device == "cpu":
-        torch.set_num_threads(1)
-    predictor = load(place / "network.ckpt", device=device)
-    share = pictures // rounds
+    torch.set_num_threads(1)
+    predictor = load(place / "network.ckpt", device="cpu", points="given")
     batch = [prepare_photograph(file, predictor.specs) for file in sorted((place / "drawn").iterdir())[:16]]
     tensor = predictor.batch(batch, predictor.networks[0])
 
-    def bare() -> Spent:
-        passes = share // len(batch)
-        start = _now()
+    def bare() -> float:
+        passes = SHARE // len(batch)
+        start = time.process_time()
         with torch.inference_mode():
             for _ in range(passes):
                 predictor.networks[0].module(tensor)[1].cpu()
-        return _each(start, passes * len(batch))
+        return (time.process_time() - start) / (passes * len(batch))
 
     bare()
-    spent: dict[str, list[Spent]] = {"bare": [], "tables": [], "heatmaps": []}
-    for number in range(rounds):
+    spent: dict[str, list[float]] = {"bare": [], "tables": [], "tables and heat maps": []}
+    for number in range(ROUNDS):
         spent["bare"].append(bare())
-        for name in ("tables", "heatmaps"):
-            spent[name].append(_predict(place, predictor, f"{name}{number}", share, draw=name == "heatmaps"))
-    seconds = {name: np.array(each) for name, each in spent.items()}
-    answer = {"bare_per_second": round(1 / float(np.median(seconds["bare"][:, 0])), 2)}
-    for name in ("tables", "heatmaps"):
-        wall_clock, processor_time = np.median(seconds["bare"] / seconds[name], axis=0)
-        answer |= {
-            f"{name}_wall_clock": round(float(wall_clock), 3),
-            f"{name}_processor_time": round(float(processor_time), 3),
-        }
-    return answer
+        for name in ("tables", "tables and heat maps"):
+            spent[name].append(_predict(place, predictor, f"{name}{number}", draw="maps" in name))
+    return spent
 
 
-def _predict(place: Path, predictor: object, name: str, count: int, *, draw: bool) -> Spent:
-    """From the start of the first process to the last row, without the page, whose cost is bounded."""
+def _predict(place: Path, predictor: object, name: str, *, draw: bool) -> float:
     from fundusnet.commands.predict import predict_missing
     from fundusnet.config.compose import compose
     from fundusnet.prediction.inputs import find_inputs
 
-    folder, output = _linked(place, name, count), place / "out" / name
+    folder, output = _linked(place, name, SHARE), place / "out" / name
     output.mkdir(parents=True)
-    switches = [f"heatmaps.draw={str(draw).lower()}", "batch_size=16"]
-    if str(predictor.device) == "cpu":  # type: ignore[attr-defined]
-        switches.append("workers=1")
+    switches = [f"heatmaps.draw={str(draw).lower()}", "batch_size=16", "workers=1", "points=given"]
     cfg = compose([f"output={output}", *switches], verb="predict")
-    start = _now()
+    start = time.process_time() + children_time()
     predict_missing(output, [predictor], *find_inputs(folder), cfg)  # type: ignore[list-item]
-    spent = _each(start, count)
+    spent = (time.process_time() + children_time() - start) / SHARE
     shutil.rmtree(output)
     shutil.rmtree(folder)
     return spent
-
-
-def _now() -> Spent:
-    """Seconds of wall-clock time, and of processor time of this process and its finished children."""
-    children = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return time.monotonic(), time.process_time() + children.ru_utime + children.ru_stime
-
-
-def _each(start: Spent, count: int) -> Spent:
-    """Seconds per photograph since ``start``."""
-    clock, processor = _now()
-    return (clock - start[0]) / count, (processor - start[1]) / count
-
-
-def _memory(place: Path, count: int) -> float:
-    command = [sys.executable, __file__, "--memory", str(place), str(count)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    answer = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
-    return float(answer.stdout.strip().splitlines()[-1])
 
 
 def _peak_mib(place: Path, count: int) -> float:
@@ -137,9 +98,7 @@ def _peak_mib(place: Path, count: int) -> float:
     folder, output = _linked(place, f"memory{count}", count), place / "out" / f"memory{count}"
     cfg = [f"checkpoint={place}/small.ckpt", f"input={folder}", f"output={output}", "workers=2", "device=cpu"]
     predict(compose(cfg, verb="predict"))
-    # Not ru_maxrss, which a process inherits from its parent.
-    status = Path("/proc/self/status").read_text(encoding="utf-8")
-    return round(int(status.split("VmHWM:")[1].split()[0]) / 1024, 1)
+    return peak_mib()
 
 
 def _linked(place: Path, name: str, count: int) -> Path:
@@ -166,7 +125,7 @@ def _checkpoint(file: Path, width: int, size: int) -> None:
     from fundusnet.fitting.module_arguments import module_arguments
     from fundusnet.runs.checkpoints import KEY, write_checkpoint
 
-    cfg = compose(["experiment=findings", "data.root=x", f"model.network.width={width}", f"data.size={size}"])
+    cfg = compose(["finding=hard_exudate", "data.root=x", f"model.network.width={width}", f"data.size={size}"])
     names = list(cfg.finding.names)
     module = GuidedModule(names, size, **module_arguments(cfg.model))
     appearance = Appearance.of(np.random.default_rng(0).normal(size=(50, 7)))
@@ -177,4 +136,7 @@ def _checkpoint(file: Path, width: int, size: int) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    if sys.argv[1:]:
+        print(json.dumps({"mib": _peak_mib(Path(sys.argv[1]), int(sys.argv[2]))}))
+    else:
+        show(measure())
