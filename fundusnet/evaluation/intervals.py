@@ -224,7 +224,8 @@ def _steps(score: Floats, present: Mask) -> NDArray[np.intp]:
     both = np.zeros((tied[-1] + 1, 2), bool)
     both[tied, present.astype(int)] = True
     straight = (both[1:] == both[:-1]).all(axis=1) & ~both[1:].all(axis=1)
-    return np.r_[0, (~straight).cumsum()][tied]
+    step: NDArray[np.intp] = np.r_[0, (~straight).cumsum()][tied]
+    return step
 
 
 def mean(values: ArrayLike, among: Mask, name: str) -> Statistic:

@@ -19,4 +19,4 @@ class Compile(Callback):
         self.mode = mode
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        pl_module.network.compile(mode=self.mode)  # type: ignore[operator, union-attr]
+        pl_module.network.compile(mode=self.mode)  # type: ignore[union-attr]
