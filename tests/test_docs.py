@@ -30,7 +30,10 @@ def commands(page: Path) -> list[str]:
     blocks = re.findall(r"```bash\n(.*?)```", page.read_text(), re.DOTALL)
     found: list[str] = []
     values: dict[str, str] = {}
-    for line in "\n".join(blocks).replace("\\\n", " ").splitlines():
+    lines = iter("\n".join(blocks).replace("\\\n", " ").splitlines())
+    for line in lines:
+        while line.startswith("fundusnet ") and line.partition(" #")[0].count("'") % 2:  # a value of several lines
+            line = f"{line} {next(lines)}"
         if assigned := re.fullmatch(r'(\w+)="?([^"]*)"?', line):
             values[assigned[1]] = assigned[2]
         elif line.startswith("fundusnet "):
