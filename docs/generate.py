@@ -16,7 +16,7 @@ COPIED = {
     "fundusnet/grading/README.md": "methods/grading.md",
     "fundusnet/landmarks/README.md": "methods/landmarks.md",
     "fundusnet/landmarks/MODEL_CARD.md": "methods/localizer.md",
-    "benchmarks/README.md": "reference/benchmarks.md",
+    "benchmarks/README.md": "reference/annotation-benchmarks.md",
 }
 PICTURES = ("fundusnet/findings/method.png", "fundusnet/grading/method.png")
 API = {
