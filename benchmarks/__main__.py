@@ -22,7 +22,7 @@ from benchmarks.measuring import Figure
 
 NAMES = (
     *("training_step", "precision", "frozen", "epochs", "pipeline", "region_map", "prepare"),
-    *("two_stage", "cam_masks", "bootstrap", "predict", "startup", "growth"),
+    *("localizer", "two_stage", "cam_masks", "bootstrap", "predict", "startup", "growth"),
 )
 HERE = Path(__file__).parent
 PAGE, DATA = (HERE.parent / "docs" / name for name in ("benchmarks.md", "benchmarks.json"))

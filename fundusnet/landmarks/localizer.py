@@ -17,6 +17,7 @@ from fundusnet.data.decode import Photograph, Pixels, Unreadable
 from fundusnet.errors import UserError
 from fundusnet.landmarks.module import LandmarkModule
 from fundusnet.landmarks.points import LANDMARKS, Landmarks, Point
+from fundusnet.networks.fusing import fuse_batch_norms
 from fundusnet.runs.checkpoints import KEY, best_checkpoint, load_checkpoint, load_module
 from fundusnet.system.files import write_json
 
@@ -115,7 +116,9 @@ def write_weights(run: Path, file: Path) -> None:
 @lru_cache(maxsize=4)
 def shipped(device: str = "cpu") -> Localizer:
     """The localiser that comes with the package, loaded once for each device."""
-    return Localizer.from_run(SHIPPED, device)
+    localizer = Localizer.from_run(SHIPPED, device)
+    fuse_batch_norms(localizer.module.network)  # a fifth of the time
+    return localizer
 
 
 def locate_in_prepared(pixels: Pixels) -> tuple[float, float, float, float]:
