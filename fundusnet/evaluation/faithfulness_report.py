@@ -55,7 +55,8 @@ def write_faithfulness(
         areas = {name: values[name] for name in TESTS}
         per_image.append(images[["image_id", "patient_id"]].assign(finding=target, **areas, **levels))
         found[target] = summary(images, tests, n=n)
-        (folder / "figures" / f"faithfulness_{target}.png").write_bytes(figures.encode(figure(found[target]["curves"])))
+        drawn = figure(found[target]["curves"], found[target]["n_images"])
+        (folder / "figures" / f"faithfulness_{target}.png").write_bytes(figures.encode(drawn))
     pd.concat(per_image).to_csv(folder / "faithfulness.csv", index=False, float_format="%.5f")
     return found
 
@@ -103,7 +104,7 @@ def summary(images: pd.DataFrame, tests: Faithfulness, *, n: int) -> dict[str, A
     }
 
 
-def figure(curves: Mapping[str, Any]) -> Figure:
+def figure(curves: Mapping[str, Any], images: int) -> Figure:
     """Draw deletion and insertion, by the map and in random order, and the maps' similarity as layers are shuffled."""
     drawn = Figure(figsize=(9.6, 3.1), dpi=150)
     panels = drawn.subplots(1, 3)
@@ -123,6 +124,7 @@ def figure(curves: Mapping[str, Any]) -> Figure:
     )
     for axes in panels:
         axes.legend(frameon=False, fontsize=8)
+    drawn.suptitle(f"n = {images} photographs", fontsize=9)
     return figures.tidy(drawn)
 
 
@@ -137,7 +139,7 @@ def faithfulness_sections(runs: Mapping[str, Run], target: str) -> list[dict[str
                     "label": label,
                     "images": found["n_images"],
                     "patients": found["n_patients"],
-                    "picture": page.picture(figure(found["curves"])),
+                    "picture": page.picture(figure(found["curves"], found["n_images"])),
                     "rows": [
                         {"title": title, "cell": tables.cell(found["metrics"][name])} for name, title in METRICS.items()
                     ],

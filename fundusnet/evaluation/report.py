@@ -15,7 +15,7 @@ from fundusnet.data.prepared import PreparedSet, open_prepared
 from fundusnet.data.relabel import relabelling
 from fundusnet.errors import UserError
 from fundusnet.evaluation import page
-from fundusnet.evaluation.about import Counter, about_rows
+from fundusnet.evaluation.about import Counter, about_rows, split_counts
 from fundusnet.evaluation.forest import forest
 from fundusnet.evaluation.groups import Group
 from fundusnet.evaluation.intervals import Interval
@@ -75,10 +75,20 @@ def shared_values(
             {"label": _run_label(group, run), "panels": len(drawn.axes), "image": page.picture(drawn)}
             for group in groups
             for run in {id(run): run for run in (group.runs_of(target)[0] for target in group.targets)}.values()
-            if not run.history.empty
-            for drawn in [draw_losses(run.history)]
+            if (drawn := loss_curves(run, draw_losses))
         ],
     }
+
+
+def loss_curves(run: Run, draw: Callable[[pd.DataFrame], Figure]) -> Figure | None:
+    """Return the loss curves of a run under the numbers of its photographs; None for one without history."""
+    if run.history.empty:
+        return None
+    figure, counts = draw(run.history), split_counts(run, lambda _: lambda _: {})
+    if {"train", "val"} <= counts.keys():
+        train, val = (counts[split]["images"] for split in ("train", "val"))
+        figure.suptitle(f"n = {train} photographs in training, {val} in validation", fontsize=9)
+    return figure
 
 
 def forests(

@@ -40,8 +40,8 @@ def write_paper(runs: list[Path], folder: Path, reference: str | None = None) ->
         for name, figure in _figures(groups, finding, entries, differences)
     }
     for number, group in enumerate(groups, 1):
-        if not (history := group.runs[0].history).empty:
-            drawn[f"losses_{number}"] = losses(history)
+        if figure := report.loss_curves(group.runs[0], losses):
+            drawn[f"losses_{number}"] = figure
     written = dict(_tables(groups, findings, entries, differences))
     return write(folder, Paper(written, drawn, paper_facts(groups, class_counter)))
 

@@ -76,8 +76,8 @@ def _figures(
                 yield name, panel(image["tiles"], image["text"])
     yield "fig3_confusion_matrices", figures.confusion_matrices(confusions(groups), classes)
     for number, group in enumerate(groups, 1):
-        if not (history := group.runs[0].history).empty:
-            yield f"fig4_losses_{number}", figures.losses(history)
+        if drawn := report.loss_curves(group.runs[0], figures.losses):
+            yield f"fig4_losses_{number}", drawn
     titles = {name: title(name) for name in names}
     said = f"Grades (n = {len(groups[0].runs[0].image_ids)})"
     for name, figure in report.forests(groups, GRADE, titles, entries, differences, said).items():

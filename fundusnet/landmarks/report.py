@@ -49,9 +49,9 @@ def write_paper(runs: list[Path], folder: Path, reference: str | None = None) ->
     entries, differences = report.pooled_entries(groups, METRIC_NAMES), group_differences(groups)
     head, rows = _table(groups, entries, differences, plain_cell)
     drawn = {
-        f"losses_{number}": _losses(history)
+        f"losses_{number}": figure
         for number, group in enumerate(groups, 1)
-        if not (history := group.runs[0].history).empty
+        if (figure := report.loss_curves(group.runs[0], _losses))
     }
     tables = {"metrics": Table("Errors of optic disc and fovea, with 95 % intervals", head, rows)}
     return write(folder, Paper(tables, drawn, paper_facts(groups, _points_counter)))
