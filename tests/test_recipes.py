@@ -93,6 +93,7 @@ def test_two_stages_on_frozen_features(place: Path) -> None:
         "stage2",
         "fold_0",
         "fold_1",
+        "features",
     }
     table = pd.read_csv(run / "predictions.csv")
     assert table["stage1_predicted"].notna().all() and table["p_gt_0"].between(0, 1).all()

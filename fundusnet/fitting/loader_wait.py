@@ -21,9 +21,13 @@ class LoaderWait(Callback):
 
     def __init__(self) -> None:
         self._reported = False
+        self._restart()  # a fit that is resumed within an epoch does not start it
+
+    def _restart(self) -> None:
+        self._batches, self._waited, self._since, self._first = 0, 0.0, 0.0, 0.0
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._batches, self._waited, self._since, self._first = 0, 0.0, 0.0, 0.0
+        self._restart()
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int

@@ -5,6 +5,7 @@ In a run of two stages each fit has its own folder, with a complete config::
     stages/stage1/          fitted on all training images
     stages/fold_0/ …        each fitted without one fold, if model.stage1.folds is above 1
     stages/masks.npy .csv   the masks of stage 2, and the model that made each
+    stages/features/        what a frozen backbone makes of the masked photographs
     stages/stage2/
     checkpoints/best.ckpt   the whole system
 
