@@ -25,7 +25,15 @@ def measure() -> Iterator[Figure]:
         start = time.process_time()
         localizer.in_prepared(picture)
         taken.append(1000 * (time.process_time() - start))
-    yield of_rounds("disc and fovea of a photograph", "a limit", taken, goal=60.0, limit=True, unit=" ms")
+    yield of_rounds(
+        "disc and fovea of a photograph",
+        "a limit",
+        taken,
+        goal=60.0,
+        limit=True,
+        unit=" ms",
+        miss="the dilated convolutions of its head take a sixth; shared cores lengthen even processor time",
+    )
 
 
 if __name__ == "__main__":
