@@ -2,7 +2,7 @@
 
 Two eyes of one patient resemble each other, so resampling images would make an interval too narrow. A resample is a
 weight for each image (how often its patient was drawn), and a statistic is computed for many resamples at once. The
-metrics of scikit-learn and torchmetrics take one resample at a time, which is some 80 times slower
+metrics of scikit-learn and torchmetrics take one resample at a time, which is some 60 times slower
 (``benchmarks/bootstrap.py``).
 """
 

@@ -31,8 +31,8 @@ def load(
         device: auto (the first GPU if there is one), cpu, cuda or cuda:1.
         network: Class of the network, if it is your own; a checkpoint holds names of our classes only.
         points: Of findings: "auto" finds disc and fovea where they are not given, so that regions are known.
-        precision: "bf16-mixed" is two to three times as fast on devices that compute in bf16; probabilities then differ
-            in the third decimal.
+        precision: "bf16-mixed" is faster on devices that compute in bf16, but for depthwise networks on a processor;
+            probabilities then differ in the third decimal.
 
     Raises:
         UserError: A checkpoint is missing, damaged, unfinished or of an unknown kind, or they do not fit together.
