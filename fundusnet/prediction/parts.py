@@ -28,6 +28,7 @@ from fundusnet.system.progress import track
 from fundusnet.system.shard import Shard, find_parts, in_order, link
 
 COMMON_KEYS = ("digest", "task", "findings", "classes", "points", "precision", "heatmaps")
+DEFAULTS = {"precision": "32-true"}  # of records that were written before there was a choice
 
 
 def merge_parts(patterns: Sequence[str], folder: Path, pictures: int) -> Path:
@@ -72,7 +73,7 @@ def _check(parts: Sequence[Path], records: Sequence[dict[str, Any]]) -> None:
     for part, record in zip(parts, records, strict=True):
         if record.get("state") != "done":
             raise UserError(f"{part} is not finished; run its command again to resume it")
-        different = any(first.get(key) != record.get(key) for key in COMMON_KEYS)
+        different = any(first.get(key, DEFAULTS.get(key)) != record.get(key, DEFAULTS.get(key)) for key in COMMON_KEYS)
         if different or checkpoint_hashes(first) != checkpoint_hashes(record):
             raise UserError(f"{parts[0]} and {part} are parts of different commands; merge parts of one")
     shards = (Shard.parsed(record.get("shard")) for record in records)
