@@ -5,17 +5,20 @@ from __future__ import annotations
 import time
 
 import sqlalchemy as sa
-from sqlalchemy import Connection, MetaData
+from sqlalchemy import Connection, Index, MetaData
 
 
 def is_current(connection: Connection, metadata: MetaData) -> bool:
-    """Whether the database has all tables and columns."""
-    found = _columns(connection)
-    return all(set(table.columns.keys()) <= found.get(table.name, set()) for table in metadata.sorted_tables)
+    """Whether the database has all tables, columns and indexes."""
+    found, indexed = _columns(connection), _indexes(connection)
+    return all(
+        set(table.columns.keys()) <= found.get(table.name, set()) and not _outdated(table, indexed)
+        for table in metadata.sorted_tables
+    )
 
 
 def create_or_upgrade(connection: Connection, metadata: MetaData) -> None:
-    """Create missing tables, columns and indexes."""
+    """Create missing tables, columns and indexes; an index that had other columns is made anew."""
     before = _columns(connection)
     metadata.create_all(connection)
     for table in metadata.sorted_tables:
@@ -23,8 +26,11 @@ def create_or_upgrade(connection: Connection, metadata: MetaData) -> None:
             if column.name not in before.get(table.name, table.columns.keys()):
                 described = sa.schema.CreateColumn(column).compile(dialect=connection.dialect)
                 connection.execute(sa.text(f"ALTER TABLE {table.name} ADD COLUMN {described}"))
-        for index in table.indexes:
-            index.create(connection, checkfirst=True)
+    indexed = _indexes(connection)
+    for table in metadata.sorted_tables:
+        for index in _outdated(table, indexed):
+            index.drop(connection, checkfirst=True)
+            index.create(connection)
     if "settings" in before and connection.dialect.name != "sqlite":  # SQLite has no limit of a text
         connection.execute(sa.text("ALTER TABLE settings ALTER COLUMN value TYPE TEXT"))
     if "links" in before and "expires" not in before["links"]:  # they never ended; give them as long as new ones
@@ -60,3 +66,18 @@ def _restore_deleted_assignments(connection: Connection) -> None:
 def _columns(connection: Connection) -> dict[str, set[str]]:
     inspector = sa.inspect(connection)
     return {name: {column["name"] for column in inspector.get_columns(name)} for name in inspector.get_table_names()}
+
+
+def _indexes(connection: Connection) -> dict[str, dict[str | None, list[str | None]]]:
+    """Table → index → its columns."""
+    inspector = sa.inspect(connection)
+    return {
+        name: {index["name"]: list(index["column_names"]) for index in inspector.get_indexes(name)}
+        for name in inspector.get_table_names()
+    }
+
+
+def _outdated(table: sa.Table, found: dict[str, dict[str | None, list[str | None]]]) -> list[Index]:
+    """The indexes of a table that the database lacks, or has with other columns."""
+    here = found.get(table.name, {})
+    return [index for index in table.indexes if here.get(index.name) != [column.name for column in index.columns]]
