@@ -31,7 +31,7 @@ def test_an_administrator_manages_a_study_in_the_browser(browser: Browser, eyes:
 
     page.tab.reload()
     page.tab.click('button[aria-label="Answers: zoe"]')
-    page.find("#answers-title", "zoe: 1 answers").wait_for()
+    page.find("#answers-title", "zoe: 1 answer").wait_for()
     assert first in page.find("#answers").inner_text()
     assert "normal" in page.find("#answers").inner_text()
     with page.tab.expect_download() as download:
@@ -65,6 +65,6 @@ def test_others_see_no_such_page(browser: Browser, eyes: Path, start: Start) -> 
     page.find("#content").wait_for()
     assert not page.find('[href="/people"]').is_visible()
     page.tab.goto(f"{server.address}/people")
-    page.find("#message", "only administrators").wait_for()
+    page.find("#message", "This page is for others").wait_for()
     assert not page.find("#content").is_visible()
     page.tab.context.close()

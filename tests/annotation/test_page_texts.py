@@ -42,6 +42,21 @@ def test_every_language_has_every_text(language: str) -> None:
     assert f'"{language}"' in SCRIPTS["text.js"], "the page knows of it"
 
 
+# Words that are the same in English and another language.
+ALIKE = {"de": {"Gamma", "normal", "Esc", "Name", "Temporal", "Drusen", "Link · fundusnet", "s", "min s"}}
+
+
+@pytest.mark.parametrize("language", sorted({*LANGUAGES} - {"en"}))
+def test_no_text_was_left_in_english(language: str) -> None:
+    def forms(value: Any) -> set[str]:
+        every = value.values() if isinstance(value, dict) else [value]
+        words = {" ".join(re.sub(r"\{\w+\}", " ", one).split()) for one in every}
+        return {one for one in words if re.search(r"[A-Za-z]", one)}
+
+    left = {key: forms(value) & forms(LANGUAGES["en"][key]) for key, value in LANGUAGES[language].items()}
+    assert set.union(*left.values()) == ALIKE[language]
+
+
 def test_every_text_is_used_and_every_used_text_exists() -> None:
     used = {key for page in PAGES.values() for key in IN_PAGES.findall(page)}
     groups = set()
@@ -107,7 +122,7 @@ OUTSIDE = """() => {
     const walk = document.createTreeWalker(document.documentElement, NodeFilter.SHOW_TEXT);
     while (walk.nextNode()) {
         const place = walk.currentNode.parentElement;
-        if (!place.closest("kbd, noscript, script, .brand, textarea")) found.push(walk.currentNode.textContent);
+        if (!place.closest("kbd, code, noscript, script, .brand, textarea")) found.push(walk.currentNode.textContent);
     }
     for (const one of document.querySelectorAll("*")) {
         for (const name of ["title", "aria-label", "placeholder", "alt"]) found.push(one.getAttribute(name) ?? "");
@@ -119,23 +134,46 @@ OUTSIDE = """() => {
 @pytest.mark.browser
 def test_all_that_a_german_reader_sees_is_from_the_german_file(browser: Browser, eyes: Path, start: Start) -> None:
     """The file is replaced by one whose texts stand in brackets; no letter may stand outside them."""
-    server = start(eyes, "data=csv", "annotators=[anna,ben,carl]", "adjudicators=[ada]")
+    asked = "questions={grade:{choices:[none,mild,severe]},severity:{of:finding,choices:[mild,severe]}}"
+    people = ("annotators=[anna,ben,carl]", "adjudicators=[ada]", "administrators=[max]")
+    server = start(eyes, "data=csv", *people, asked)
+    (server.folder / "guidelines").mkdir()
+    (server.folder / "guidelines" / "general.md").write_text("1234")
     image_id = "eye00000"
     for name in ("anna", "ben", "carl"):
         reader = german(browser, server, name)
         reader.open(image_id=image_id)
         check(reader, image_id)
-        reader.press(*{"anna": ("5", "s"), "ben": ("n",), "carl": ("u",)}[name])
+        reader.press(*{"anna": ("5", "s", "y", "1", "y", "2"), "ben": ("n", "y", "3"), "carl": ("u",)}[name])
         check(reader, image_id)
         reader.press("1" if name == "carl" else "Enter")
         reader.find(".toast").wait_for()
         check(reader, image_id)
         reader.wait_status("saved")
+        if name == "ben":
+            for other in range(1, 8):
+                reader.save(f"eye{other:05d}", choices={"": {"grade": "mild"}})
+            reader.tab.reload()
+            reader.wait_ready()
+            check(reader, image_id)
+            assert reader.find("#notices").inner_text()
         if name == "anna":
             reader.press("?")
             check(reader, image_id)
             reader.press("Escape", "j")
             check(reader, image_id)
+            reader.press("Escape", "i")
+            reader.find("#guidelines h3").first.wait_for()
+            check(reader, image_id)
+            reader.press("Escape")
+            reader.tab.click("#account")
+            reader.tab.click("#device-link")
+            reader.find("#account-dialog code").wait_for()
+            check(reader, image_id, name)
+            for page in ("overview", "adjudicate", "people"):  # of others
+                reader.tab.goto(f"{server.address}/{page}")
+                reader.find("#loading:visible, #message:visible", "Diese Seite ist für andere").wait_for()
+                check(reader)
         reader.tab.context.close()
     ada = german(browser, server, "ada")
     ada.tab.goto(f"{server.address}/overview")
@@ -147,6 +185,31 @@ def test_all_that_a_german_reader_sees_is_from_the_german_file(browser: Browser,
     ada.press("w", "Enter")
     check(ada, image_id)
     assert ada.problems == []
+    ada.tab.context.close()
+    check_people(german(browser, server, "max"), server, image_id)
+
+
+def check_people(page: Reader, server: Server, image_id: str) -> None:
+    """The page of an administrator, and a link that was used."""
+    page.tab.goto(f"{server.address}/people")
+    page.find("#people tr").first.wait_for()
+    names = ("anna", "ben", "carl", "ada", "max", "zoe")
+    check(page, *names)
+    for name in ("zoe", "zoe", "max"):  # new; there already; there in another role
+        page.tab.fill("#new-name", name)
+        page.tab.click("#add button")
+        page.find("#said", name).wait_for()
+        check(page, *names)
+    for does in ("Herausnehmen", "Wieder aufnehmen", "Abmelden", "Antworten"):
+        page.tab.click(f'button[aria-label*="{does}"][aria-label*="anna"]')
+        page.find("#answers-title" if does == "Antworten" else "#said", "anna").wait_for()
+        times = page.find("#answers td:last-child").all_inner_texts()  # with the name of the month
+        check(page, *names, *times)
+    page.tab.goto(server.links["max"])
+    page.find("h1").wait_for()
+    check(page)
+    assert page.problems == []
+    page.tab.context.close()
 
 
 def german(browser: Browser, server: Server, name: str) -> Reader:

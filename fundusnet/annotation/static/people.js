@@ -13,6 +13,7 @@ const RETRY = 3_000;
 class Page {
   #info;
   #groups = [];
+  #people = [];
   #shown = null;
 
   constructor(info) {
@@ -35,6 +36,7 @@ class Page {
   async #draw() {
     const { people, roles, groups } = await get("/api/people");
     this.#groups = groups;
+    this.#people = people;
     if ($("new-role").options.length === 0) {
       $("new-role").append(...roles.map((role) => new Option(nameIn("role", role), role)));
       $("new-group").append(...groups.map((group) => new Option(group, group)));
@@ -83,6 +85,9 @@ class Page {
 
   #add() {
     const [name, role, group] = ["new-name", "new-role", "new-group"].map((id) => $(id).value);
+    const known = this.#people.find((person) => person.name === name);
+    if (known?.active) return this.#say(text("people.taken", { name }));
+    if (known && known.role !== role) return this.#say(text("people.other_role", { name, role: nameIn("role", known.role) }));
     this.#run(post("/api/people", { name, role, group: $("group-label").hidden ? "" : group }), ({ link }) => {
       $("new-name").value = "";
       this.#say(text("people.linked", { name }), link);

@@ -1,16 +1,16 @@
 /**
  * What a failed request means for a reader: the name of a trouble, for whose texts see `trouble.…` and `status.…`.
  *
- * unreadable (a damaged photograph) and refused (a wrong request) stay. All others pass: the page keeps the answers and
- * tries again.
+ * unreadable (a damaged photograph), forbidden (a page for others), missing (no such photograph) and refused (a wrong
+ * request) stay. All others pass: the page keeps the answers and tries again.
  */
 
 import { Refused, Unreachable } from "./api.js";
 import { text } from "./text.js";
 
-const CODES = ["unreadable", "disk_full", "photographs_away", "busy"];
+const CODES = ["unreadable", "forbidden", "missing", "disk_full", "photographs_away", "busy"];
 const NOT_SIGNED_IN = ["signed_out", "expired", "revoked", "left", "other_person"];
-const LASTING = ["unreadable", "refused"];
+const LASTING = ["unreadable", "forbidden", "missing", "refused"];
 
 export function troubleOf(error) {
   if (error instanceof Unreachable) return "unreachable";
