@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,8 @@ from omegaconf import DictConfig, OmegaConf
 from fundusnet.data.intake.columns import ROLES, Columns, understand_columns
 from fundusnet.data.intake.photographs import Photographs
 from fundusnet.data.intake.reading import Understood, read_rows
-from fundusnet.data.intake.table import read_any_table
+from fundusnet.data.intake.shapes import is_made
+from fundusnet.data.intake.table import Table, read_any_table
 from fundusnet.data.manifest import COORDINATES, write_manifest
 from fundusnet.errors import UserError
 from fundusnet.system.files import write_text
@@ -51,8 +52,9 @@ def init(cfg: DictConfig) -> Path:
     pictures = Photographs(place)
     read = read_any_table(file, pictures)
     table, columns = understand_columns(read, pictures, given)
+    sheet = f" (sheet '{table.sheet}' of {len(read)})" if len(read) > 1 else ""
     understood = read_rows(table, columns, pictures, list(cfg.classes))
-    log.info("%s: %d rows, %s", file, len(read.rows), _columns(columns, given))
+    log.info("%s%s: %d rows, %s", file, sheet, len(set(table.lines)), _columns(table, columns, given))
     for line in _summary(understood):
         log.info("%s", line)
     if sys.stdin.isatty() and sys.stderr.isatty():
@@ -61,7 +63,7 @@ def init(cfg: DictConfig) -> Path:
         understood,
         output,
         place,
-        {"table": str(file.resolve()), "columns": _chosen(columns, given), **_classes(understood)},
+        {"table": str(file.resolve()), "columns": _chosen(table, columns, given), **_classes(understood)},
     )
     log.info("next: %s", "\n      ".join(_next_commands(understood, output)))
     return output
@@ -76,15 +78,20 @@ def _check_output(output: Path, table: Path) -> None:
             raise UserError(f"{output / name} {own} and would be replaced; choose another folder with output=FOLDER")
 
 
-def _columns(columns: Columns, given: Mapping[str, object]) -> str:
+def _columns(table: Table, columns: Columns, given: Mapping[str, object]) -> str:
     """What each column was taken for, a line each."""
-    taken = [f"  {role:<10}{name}{'' if role in given else ' (guessed)'}" for role, name in columns.one.items()]
+    taken = [
+        f"  {role:<10}{' and '.join(table.origins.get(name, (name,)))}"
+        f"{'' if role in given or is_made(name) else ' (guessed)'}"
+        for role, name in columns.one.items()
+    ]
     if columns.findings:
         count = f"{len(columns.findings)} columns: " if len(columns.findings) > 1 else ""
         guessed = "" if "findings" in given else " (guessed)"
         taken.append(f"  {'findings':<10}{count}{_listed(columns.findings, 8)}{guessed}")
     if columns.unused:
-        taken.append(f"  {'not used':<10}{_listed(columns.unused, 8)}")
+        unused = [before for name in columns.unused for before in table.origins.get(name, (name,))]
+        taken.append(f"  {'not used':<10}{_listed(unused, 8)}")
     return "\n".join(["columns:", *taken])
 
 
@@ -106,7 +113,7 @@ def _summary(understood: Understood) -> list[str]:
             lines.append(f"{title}: " + ", ".join(f"{count} {name or 'unknown'}" for name, count in counts.items()))
     if grades:
         counted = ", ".join(f"{count} {name}" for name, count in grades.items())
-        lines.append(f"grades: {counted}{_unless_none(int(images['grade'].isna().sum()), ' without')}")
+        lines.append(f"grades, lowest first: {counted}{_unless_none(int(images['grade'].isna().sum()), ' without')}")
     if findings := understood.findings:
         shown = list(findings.items())[:SHOWN]
         width = max(len("finding"), *(len(name) for name, _ in shown))
@@ -165,11 +172,15 @@ def _write(understood: Understood, output: Path, place: Path, record: Mapping[st
     write_manifest(manifest, output)
 
 
-def _chosen(columns: Columns, given: Mapping[str, object]) -> dict[str, object]:
+def _chosen(table: Table, columns: Columns, given: Mapping[str, object]) -> dict[str, object]:
     """What ``columns=`` would have to say to get the same again."""
-    chosen: dict[str, object] = {role: columns[role] for role in ROLES if columns[role]}
+    chosen: dict[str, object] = {}
+    for role in ROLES:
+        if (name := columns[role]) and not is_made(name):
+            before = table.origins.get(name, (name,))
+            chosen[role] = list(before) if role == "image" and len(before) > 1 else before[0]
     if columns.findings:
-        chosen["findings"] = list(columns.findings)
+        chosen["findings"] = [before for name in columns.findings for before in table.origins.get(name, (name,))]
     return chosen | {role: name for role, name in given.items() if role == "image" or name is False}
 
 
@@ -197,5 +208,5 @@ def _next_commands(understood: Understood, output: Path) -> list[str]:
     return commands
 
 
-def _listed(names: tuple[str, ...], most: int) -> str:
+def _listed(names: Sequence[str], most: int) -> str:
     return ", ".join(names[:most]) + f" and {len(names) - most} more" * (len(names) > most)

@@ -16,7 +16,7 @@ HEADER_WITHIN = 5  # lines in which the header is searched for
 
 
 def read_cells(
-    file: Path, strict: bool = False, delimiter: str | None = None, any_encoding: bool = False
+    file: Path, strict: bool = False, delimiter: str | None = None, any_encoding: bool = False, spaces: bool = False
 ) -> Iterator[tuple[int, list[str]]]:
     """Line number and cells of each row, without whitespace around them.
 
@@ -28,6 +28,7 @@ def read_cells(
         strict: Refuse quotes inside a cell that are not doubled.
         delimiter: Takes precedence over the one that is found.
         any_encoding: Read what is not UTF-8 as Windows-1252, which spreadsheets write in Western Europe and America.
+        spaces: Without any other delimiter, spaces separate the cells if all rows then have as many.
 
     Raises:
         UserError: The file cannot be read.
@@ -35,7 +36,12 @@ def read_cells(
     try:
         text = _decoded(file.read_bytes(), any_encoding)
         with io.StringIO(text, newline="") as stream:
-            found, skipped = _delimiter(text.splitlines()[:HEADER_WITHIN])
+            lines = text.splitlines()
+            found, skipped = _delimiter(lines[:HEADER_WITHIN])
+            if spaces and delimiter is None and _in_columns(lines):
+                for number, line in enumerate(lines, start=1):
+                    yield number, line.split()
+                return
             if skipped:
                 stream.readline()
             reader = csv.reader(stream, delimiter=delimiter or found, strict=strict)
@@ -59,6 +65,12 @@ def _decoded(raw: bytes, any_encoding: bool) -> str:
 def number_from(cell: str) -> float:
     """A number with a decimal point or comma; raises ValueError."""
     return float(re.sub(r"^\s*([-+]?\d+),(\d+)\s*$", r"\1.\2", cell))
+
+
+def _in_columns(lines: list[str]) -> bool:
+    """Whether spaces alone separate as many cells, two or more, in each row."""
+    widths = {len(line.split()) for line in lines} - {0}
+    return len(widths) == 1 and widths != {1} and not any(each in line for line in lines for each in DELIMITERS)
 
 
 def _delimiter(lines: list[str]) -> tuple[str, bool]:

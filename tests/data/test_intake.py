@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import sys
+import unicodedata
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Literal
 
 import pandas as pd
 import pytest
@@ -270,3 +273,171 @@ def test_abbreviations_of_eyes() -> None:
     assert (
         words.eye_of("OS") == "left" and words.eye_of("OU") == words.eye_of("both") == words.eye_of("left/right") == ""
     )
+
+
+def test_a_table_of_patients_and_eyes(tmp_path: Path) -> None:
+    """No column names a photograph; patient and eye together do."""
+    photographs(tmp_path, "7001_OD.jpg", "7001_OS_1.jpg", "7001_OS_2.jpg", "masks/7001_OD.png", "7002-R.jpg", "8.jpg")
+    read, columns = understood(tmp_path, "MRN,Eye,Age,Scar\n7001,OD,61,1\n7001,OS,61,0\n7002,OD,8,1\n7003,OS,5,1\n")
+    assert columns["patient"] == "MRN" and columns["eye"] == "Eye"
+    assert cells(read, "patient_id", "eye") == {
+        "7001_OD": ("7001", "right"),
+        "7001_OS_1": ("7001", "left"),
+        "7001_OS_2": ("7001", "left"),
+        "7002-R": ("7002", "right"),
+    }
+    assert marked(read) == {"7001_OD": {"scar"}, "7001_OS_1": set(), "7001_OS_2": set(), "7002-R": {"scar"}}
+    assert any(remark.endswith(": 1: 7003 left") for remark in read.remarks)
+    # A column for either eye says the same.
+    wide, _ = understood(tmp_path, "MRN,Scar OD,Scar OS,Sex\n7001,1,0,f\n7002,1,,m\n")
+    assert cells(wide, "patient_id", "eye") == cells(read, "patient_id", "eye") and marked(wide) == marked(read)
+    one, _ = understood(tmp_path, "MRN,Eye,Scar\n7001,OD,1\n7002,OD,0\n")
+    assert marked(one) == {"7001_OD": {"scar"}, "7002-R": set()}
+    # The name of the file may say which eye a table is of; otherwise nothing does.
+    right, _ = understood(tmp_path, "MRN,Scar\n7001,1\n7002,0\n", name="right_eyes.csv")
+    assert marked(right) == {"7001_OD": {"scar"}, "7002-R": set()}
+    with pytest.raises(
+        UserError, match=r"'MRN' of labels.csv names the patients of .* 7001_OD.jpg, and no column says"
+    ):
+        understood(tmp_path, "MRN,Scar\n7001,1\n7002,1\n")
+
+
+def test_numbers_of_patients_in_names_of_files(tmp_path: Path) -> None:
+    photographs(tmp_path, "RET002OD.jpg", "RET002OS.jpg", "RET010OD.jpg", "A_3_L.jpg", "B_3_L.jpg")
+    read, _ = understood(tmp_path, "ID,eye,scar\n#002,OD,1\n#002,OS,0\n10,OD,0\n3,OS,1\n")
+    assert marked(read) == {"RET002OD": {"scar"}, "RET002OS": set(), "RET010OD": set()}  # 3 may be A_3 or B_3
+
+
+def test_the_header_of_papila(tmp_path: Path) -> None:
+    """Two rows of names, and a third with the name of the first column alone."""
+    photographs(tmp_path, "RET002OD.jpg", "RET004OD.jpg", "RET005OD.jpg")
+    read, columns = understood(
+        tmp_path,
+        ",Age,Diagnosis,IOP,,VF_MD\n,Age,Diagnosis,Pneumatic,Perkins,VF_MD\nID,,,,,\n"
+        "#002,47,2,21,,-0.07\n#004,58,1,,19,-3.26\n#005,89,0,13,14,-15\n",
+        name="patient_data_od.csv",
+    )
+    assert columns["patient"] == "ID" and columns["grade"] == "Diagnosis"
+    assert columns.unused == ("Age", "IOP Pneumatic", "Perkins", "VF_MD")
+    assert cells(read, "patient_id", "grade") == {
+        "RET002OD": ("#002", 2),
+        "RET004OD": ("#004", 1),
+        "RET005OD": ("#005", 0),
+    }
+
+
+def test_a_row_of_data_below_a_column_without_a_name_is_not_taken_for_a_header(tmp_path: Path) -> None:
+    photographs(tmp_path, "b.jpg")
+    read, columns = understood(tmp_path, ",image,label\nx,a.jpg,scar\ny,b.jpg,drusen\n")
+    assert columns["image"] == "image" and marked(read) == {"b": {"drusen"}}
+
+
+def test_columns_of_readers(tmp_path: Path) -> None:
+    photographs(tmp_path, "a.jpg", "b.jpg", "c.jpg")
+    text = "photo,Drusen (Reader 1),Drusen (Reader 2),Scar (Reader 1),Scar (Reader 2)\na,1,1,0,1\nb,0,0,1,0\nc,1,,0,\n"
+    read, columns = understood(tmp_path, text)
+    assert columns.findings == ("drusen", "scar") and read.readers == 2
+    assert set(read.manifest.readings.itertuples(index=False, name=None)) == {
+        ("a", "reader_1", "drusen", ""),
+        ("a", "reader_2", "drusen", ""),
+        ("a", "reader_2", "scar", ""),
+        ("b", "reader_1", "scar", ""),
+        ("b", "reader_2", "", ""),
+        ("c", "reader_1", "drusen", ""),
+    }
+    # What they agreed on takes precedence over what each said.
+    agreed, columns = understood(tmp_path, "photo,drusen,drusen_reader1,drusen_reader2\na,1,1,0\nb,0,0,0\nc,1,1,1\n")
+    assert columns.findings == ("drusen",) and agreed.findings == {"drusen": (2, 1)}
+
+
+def test_grades_of_readers_count_where_they_agree(tmp_path: Path) -> None:
+    photographs(tmp_path, "a.jpg", "b.jpg", "c.jpg")
+    read, _ = understood(tmp_path, "photo,grader1,grader2\na,0,1\nb,2,2\nc,1,\n")
+    assert read.manifest.images["grade"].fillna(-1).tolist() == [-1, 2, 1]
+    assert any(remark.startswith("left ungraded") and "a.jpg" in remark for remark in read.remarks)
+
+
+def test_grades_in_columns_called_r1_and_r2_are_not_taken_for_readers(tmp_path: Path) -> None:
+    photographs(tmp_path, "a.jpg", "b.jpg")
+    _, columns = understood(tmp_path, "photo,R1,R2\na,0,1\nb,1,0\n")
+    assert columns.findings == ("R1", "R2") and "annotator" not in columns.one
+
+
+def test_how_much_there_is_of_a_finding(tmp_path: Path) -> None:
+    photographs(tmp_path, "a.jpg", "b.jpg", "c.jpg")
+    text = "photo,scar,drusen,MA_count\na,none,severe,12\nb,mild,none,0\nc,moderate,few,3\n"
+    guessed, columns = understood(tmp_path, text)
+    assert columns.findings == ("scar", "drusen") and columns.unused == ("MA_count",)
+    assert marked(guessed) == {"a": {"drusen"}, "b": {"scar"}, "c": {"scar", "drusen"}}
+    counted, _ = understood(tmp_path, text, {"findings": ["MA_count"]})
+    assert marked(counted) == {"a": {"ma_count"}, "b": set(), "c": {"ma_count"}}
+
+
+def test_a_german_table(tmp_path: Path) -> None:
+    photographs(tmp_path, *(f"{number}.jpg" for number in range(1, 5)))
+    read, columns = understood(
+        tmp_path,
+        "\ufeffBilddatei;Patientennummer;Auge;Befund;Untersucher;DRP-Stadium\n1.jpg;7;RA;o. B.;ab;keine\n"
+        "2.jpg;7;LA;Blutung + Drusen;ab;mäßig\n3.jpg;8;RA;unauffällig;ab;leicht\n4.jpg;9;LA;Blutung;ab;schwer\n",
+    )
+    assert columns.one == {
+        "image": "Bilddatei",
+        "patient": "Patientennummer",
+        "eye": "Auge",
+        "grade": "DRP-Stadium",
+        "finding": "Befund",
+        "annotator": "Untersucher",
+    }
+    assert cells(read, "patient_id", "eye", "grade") == {
+        "1": ("7", "right", 0),
+        "2": ("7", "left", 2),
+        "3": ("8", "right", 1),
+        "4": ("9", "left", 3),
+    }
+    assert marked(read) == {"1": set(), "2": {"blutung", "drusen"}, "3": set(), "4": {"blutung"}}
+
+
+@pytest.mark.parametrize(("table", "disk"), [("NFC", "NFD"), ("NFD", "NFC")])
+def test_umlauts_as_one_sign_or_two(tmp_path: Path, table: Literal["NFC", "NFD"], disk: Literal["NFC", "NFD"]) -> None:
+    photographs(tmp_path, unicodedata.normalize(disk, "Müller/Größe 1.JPG"))
+    text = unicodedata.normalize(table, "photo,scar\nmüller\\größe  1,1\n")
+    assert len(understood(tmp_path, text)[0].manifest.images) == 1
+
+
+def test_a_list_separated_by_spaces(tmp_path: Path) -> None:
+    """DDR: train.txt has a file and a grade on each line."""
+    photographs(tmp_path, "a.jpg", "b.jpg", "c.jpg")
+    read, _ = understood(tmp_path, "a.jpg 0\nb.jpg 3\n\nc.jpg 1\n", name="train.txt")
+    assert cells(read, "grade") == {"a": (0,), "b": (2,), "c": (1,)}
+
+
+def test_the_sheet_that_names_photographs_is_read(tmp_path: Path) -> None:
+    photographs(tmp_path, "a.jpg", "b.jpg")
+    with pd.ExcelWriter(tmp_path / "book.xlsx") as book:
+        pd.DataFrame({"Patient": [1, 2], "Age": [50, 60]}).to_excel(book, sheet_name="Patients", index=False)
+        pd.DataFrame({"File": ["a", "b"], "Scar": ["yes", "no"]}).to_excel(book, sheet_name="Labels", index=False)
+    pictures = Photographs(tmp_path / "photographs")
+    table, columns = understand_columns(read_any_table(tmp_path / "book.xlsx", pictures), pictures)
+    assert table.sheet == "Labels" and columns.one == {"image": "File"} and columns.findings == ("Scar",)
+
+
+def test_a_workbook_without_what_reads_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    photographs(tmp_path, "a.jpg")
+    monkeypatch.setitem(sys.modules, "openpyxl", None)
+    with pytest.raises(
+        UserError, match=r"labels.xlsx is an Excel file: pip install 'fundusnet\[sets\]' brings"
+    ) as error:
+        understood(tmp_path, b"PK", name="labels.xlsx")
+    assert "\n" not in str(error.value)
+
+
+def test_what_looks_like_grades_in_an_unknown_order_is_said(tmp_path: Path) -> None:
+    photographs(tmp_path, "a.jpg", "b.jpg", "c.jpg")
+    text = "photo,Stage\na,red\nb,amber\nc,green\n"
+    read, columns = understood(tmp_path, text)
+    assert columns.unordered == "Stage" and read.grades == {}
+    assert any(
+        "may hold grades, red, amber, green; to use it say columns.grade='Stage'" in each for each in read.remarks
+    )
+    ordered, _ = understood(tmp_path, text, {"grade": "Stage"}, ["green", "amber", "red"])
+    assert ordered.grades == {"green": 1, "amber": 1, "red": 1}

@@ -9,39 +9,34 @@ from difflib import get_close_matches
 
 from fundusnet.data.delimiters import number_from
 from fundusnet.data.intake import words
-from fundusnet.data.intake.photographs import Photographs, is_mangled
-from fundusnet.data.intake.table import EYE, Table, one_row_an_eye
+from fundusnet.data.intake.naming import IDS, PATIENT, choose_sheet, eye_column, rows_of_photographs
+from fundusnet.data.intake.photographs import Photographs
+from fundusnet.data.intake.shapes import READER, one_row_a_reader, reader_in
+from fundusnet.data.intake.table import Table
 from fundusnet.data.manifest import COORDINATES
-from fundusnet.data.sources import listing
 from fundusnet.errors import UserError
 
 #: what one column can be; ``findings`` are several
 ROLES = ("image", "patient", "eye", "split", "grade", "finding", "present", "annotator", "regions", *COORDINATES)
-SAMPLE = 2000  # rows that are tried for the column of photographs
 MOST_GRADES = 10
 #: share of the fullest yes-or-no column that another must reach, so that a sparse one does not spoil the rows
 FILLED = 0.9
-_IMAGE = re.compile(r"image|photo|picture|file|path|fundus|img|bild|scan|eye_id")
-_PATIENT = re.compile(
-    r"(?:patient|subject|participant|person|case|pat|pt)(?:_?(?:id|no|nr|num|number|code|key))?|patienten_?(?:id|nr)"
-    r"|pid|mrn|medical_record_number|hospital_(?:no|number|id)|nhs_(?:no|number)|patient_?identifier"
-)
 _ANNOTATOR = re.compile(
-    r"(?:annotator|reader|grader|rater|doctor|expert|observer|physician|ophthalmologist|examiner)"
-    r"(?:_?(?:id|no|nr|name|code))?|(?:read|graded|annotated|labell?ed)_by"
+    r"(?:annotator|reader|grader|rater|doctor|expert|observer|physician|ophthalmologist|examiner|untersucher"
+    r"|gutachter|befunder)(?:_?(?:id|no|nr|name|code))?|(?:read|graded|annotated|labell?ed)_by"
 )
 _REGIONS = re.compile(r"regions?|locations?|quadrants?|areas?")
-_GRADE = re.compile(r"(?:.*_)?(?:grade|grading|severity|stage|level|icdr)(?:_.*)?")
-_LABEL = re.compile(r"(?:.*_)?(?:label|class|diagnosis|category|target|dr|dme|amd)")
-_PLAIN_LABELS = ("label", "class", "diagnosis", "category", "target", "grade")
+_GRADE = re.compile(r"(?:.*_)?(?:grade|grading|severity|stage|level|icdr|stadium|grad|schweregrad|stade)(?:_.*)?")
+_LABEL = re.compile(r"(?:.*_)?(?:label|class|diagnosis|category|target|dr|dme|amd|dx|diagnose|befund)|column_\d+")
+_PLAIN_LABELS = ("label", "class", "diagnosis", "category", "target", "grade", "dx", "diagnose", "befund")
 _FINDING = re.compile(
     r"(?:.*_)?(?:findings?|lesions?|diagnos[ei]s|labels?|diseases?|abnormalit(?:y|ies)|conditions?|pathology|category"
-    r"|class|keywords|signs?)"
+    r"|class|keywords|signs?|dx|diagnosen?|befunde?)"
 )
 _PRESENT = re.compile(r"present|presence|value|positive|is_present|label")
 _NO_FINDING = re.compile(
     r"(?:.*_)?(?:un)?(?:gradable|gradeable|quality|sex|gender|male|female|dilated|mydria\w*|consent|included?"
-    r"|excluded?|usable|adequate|readable|smoker|smoking|normal|healthy)(?:_.*)?"
+    r"|excluded?|usable|adequate|readable|smoker|smoking|normal|healthy|raucher|auswertbar|geschlecht)(?:_.*)?"
 )
 _SITES = {"fovea": re.compile(r"fovea|macula"), "disc": re.compile(r"dis[ck]|onh|papilla|optic")}
 _AXIS = re.compile(r"(?:^|_)([xy])(?:_|$)|([xy])$")
@@ -57,6 +52,7 @@ class Columns:
         marks: Those of them that only ever say yes, so that an empty cell means no rather than unknown.
         without: Roles that the user said there is no column for.
         unused: The other columns.
+        unordered: One of these that is called like grades, of words whose order is not known; "" for none.
     """
 
     one: Mapping[str, str]
@@ -64,51 +60,53 @@ class Columns:
     marks: frozenset[str] = frozenset()
     without: frozenset[str] = frozenset()
     unused: tuple[str, ...] = ()
+    unordered: str = ""
 
     def __getitem__(self, role: str) -> str | None:
         return self.one.get(role)
 
 
 def understand_columns(
-    table: Table, pictures: Photographs, given: Mapping[str, object] | None = None
+    tables: Sequence[Table], pictures: Photographs, given: Mapping[str, object] | None = None
 ) -> tuple[Table, Columns]:
-    """The columns of a table, and the table with a row for each photograph.
+    """The columns of a table, and the table with a row for each photograph and reader.
 
     Args:
-        table: As it was read.
+        tables: The sheets of a workbook, or one table; the sheet is taken that names most photographs.
         pictures: The photographs that it is about.
         given: Role → column of the table, False if it has none, None to guess; ``image`` may be two columns, one for
             either eye, and ``findings`` a list of columns.
 
     Raises:
-        UserError: A role or column is unknown, or no column names a photograph.
+        UserError: A role or column is unknown, or neither a column nor patient and eye name a photograph.
     """
+    table, counts = choose_sheet(tables, pictures)
     named = {role: _names(table, role, value) for role, value in (given or {}).items() if value is not None}
-    images = named.pop("image", []) or _images(table, pictures)
-    by_eye = len(images) > 1
-    if by_eye:
-        _check_sides(images)
-        table = one_row_an_eye(table, images)
-        both = set(table.columns[: table.columns.index(words.side_in(images[0])[1])])
-        images = [words.side_in(images[0])[1]]
-        one: dict[str, str] = {"image": images[0], "eye": EYE}
-    else:
-        both, one = set(), {"image": images[0]}
-    one |= {role: _after_sides(each[0], table) for role, each in named.items() if role != "findings" and each}
+    table, one, shared = rows_of_photographs(table, counts, pictures, named)
+    if named.get("annotator") is None:
+        table = one_row_a_reader(table)
+        one |= {"annotator": READER} if READER in table.columns else {}
+    one |= {
+        role: _now(each[0], table) for role, each in named.items() if role != "findings" and each and role not in one
+    }
     free = [name for name in table.columns if name not in one.values()]
     for role in ROLES[1:]:
         if role in one or role in named or (role == "present" and "finding" not in one):
             continue
-        if name := _guess(role, table, [name for name in free if name not in one.values()], by_eye):
+        names = [name for name in free if name not in one.values()]
+        if role == "finding" and "grade" in one and READER in table.columns:
+            names = [name for name in names if name not in table.origins]  # the grades from which the final one is
+        if name := _guess(role, table, names, bool(shared)):
             one[role] = name
     if "findings" in named:
-        findings = [_after_sides(name, table) for name in named["findings"]]
+        findings = list(dict.fromkeys(_now(name, table) for name in named["findings"]))
     else:
-        findings = _finding_columns(table, [name for name in free if name not in {*one.values(), *both}])
-    marks = frozenset(name for name in findings if False not in map(words.yes_or_no, table.column(name)))
+        findings = _finding_columns(table, [name for name in free if name not in {*one.values(), *shared}])
+    marks = frozenset(name for name in findings if False not in map(words.presence, table.column(name)))
     without = frozenset(role for role, each in named.items() if not each)
     unused = tuple(name for name in table.columns if name not in {*one.values(), *findings})
-    return table, Columns(one, tuple(findings), marks, without, unused)
+    unordered = "" if {"grade", "finding"} & {*one, *without} else _unordered(table, unused)
+    return table, Columns(one, tuple(findings), marks, without, unused, unordered)
 
 
 def _names(table: Table, role: str, value: object) -> list[str]:
@@ -119,73 +117,26 @@ def _names(table: Table, role: str, value: object) -> list[str]:
             lower = {column.lower(): column for column in table.columns}
             near = get_close_matches(name.lower(), lower, n=1, cutoff=0.5)
             meant = f"did you mean '{lower[near[0]]}'" if near else f"it has {', '.join(table.columns[:12])}"
-            raise UserError(f"columns.{role}: {table.file.name} has no column '{name}'; {meant}")
+            sheet = f", sheet {table.sheet}," if table.sheet else ""
+            raise UserError(f"columns.{role}: {table.file.name}{sheet} has no column '{name}'; {meant}")
     return list(map(str, listed))
 
 
-def _check_sides(images: Sequence[str]) -> None:
-    sides = {words.side_in(name)[0] for name in images}
-    rests = {words.side_in(name)[1] for name in images}
-    if len(images) != 2 or sides != {"left", "right"} or len(rests) != 1:
-        raise UserError(
-            f"columns.image={list(images)}: two columns are one for either eye and named alike, such as left_image and "
-            "right_image; give one column"
-        )
+def _now(name: str, table: Table) -> str:
+    """What a column of the file is called in a table with a row for each eye, where "Left label" became "label"."""
+    return name if name in table.columns else next(now for now, before in table.origins.items() if name in before)
 
 
-def _after_sides(name: str, table: Table) -> str:
-    """A column's name in a table with a row for each eye, where "Left diagnosis" became "diagnosis"."""
-    return name if name in table.columns else words.side_in(name)[1]
-
-
-def _images(table: Table, pictures: Photographs) -> list[str]:
-    """The column whose cells name most photographs, or two of them for left and right."""
-    step = max(1, len(table.rows) // SAMPLE)
-    for rows in (table.rows[::step], table.rows) if step > 1 else (table.rows,):
-        counts = {
-            name: len({file for row in rows for file in pictures.candidates(row[at])})
-            for at, name in enumerate(table.columns)
-        }
-        if any(counts.values()):
-            break
-    best = max(table.columns, key=lambda name: (counts[name], bool(_IMAGE.search(words.plain(name)))))
-    if not counts[best]:
-        raise _no_photograph(table, pictures)
-    side, rest = words.side_in(best)
-    if side:
-        for name in table.columns:
-            if counts[name] and words.side_in(name)[1] == rest and words.side_in(name)[0] not in ("", side):
-                return sorted((best, name), key=table.columns.index)
-    return [best]
-
-
-def _no_photograph(table: Table, pictures: Photographs) -> UserError:
-    if not pictures.files:
-        return UserError(f"images={pictures.folder}: no photograph in it, found {listing(pictures.folder)}")
-    cells = {name: next(filter(None, table.column(name)), "") for name in table.columns}
-    likely = [name for name in cells if _IMAGE.search(words.plain(name))] or list(table.columns)[:3]
-    examples = ", ".join(f"{name} '{cells[name]}'" for name in likely[:3])
-    mangled = next((name for name in table.columns if any(map(is_mangled, table.column(name)))), None)
-    if mangled:
-        return UserError(
-            f"table={table.file}: column '{mangled}' holds numbers that a spreadsheet shortened, such as "
-            f"{next(filter(is_mangled, table.column(mangled)))}; export the table again with that column as text"
-        )
-    return UserError(
-        f"no column of {table.file} names a photograph in {pictures.folder}: it has {examples}, and the folder "
-        f"{pictures.files[0].name}; choose the folder with images=FOLDER, or the column with columns.image=NAME"
-    )
-
-
-def _guess(role: str, table: Table, names: Sequence[str], by_eye: bool) -> str | None:
+def _guess(role: str, table: Table, names: Sequence[str], by_patient: bool) -> str | None:
     """The column of ``names`` that is most likely ``role``."""
+    if role == "eye":
+        return eye_column(table, names)
     if role in COORDINATES:
         return next((name for name in names if _coordinate(name) == role and _numbers(table.column(name))), None)
     tests: dict[str, Callable[[str, list[str]], int]] = {
         "patient": lambda name, cells: (
-            not _yes_no(cells) and bool(_PATIENT.fullmatch(name) or (by_eye and name in ("id", "no", "nr")))
+            not _yes_no(cells) and bool(PATIENT.fullmatch(name) or (by_patient and name in IDS))
         ),
-        "eye": lambda name, cells: _all(cells, lambda cell: bool(words.eye_of(cell))) and len(set(cells)) > 1,
         "split": lambda name, cells: (
             _all(cells, lambda cell: bool(words.split_of(cell)))
             and any(words.split_of(cell) == "train" for cell in cells)
@@ -216,14 +167,27 @@ def _grade_score(name: str, cells: list[str]) -> int:
     return 2 if _GRADE.fullmatch(name) else 1
 
 
+def _unordered(table: Table, names: Sequence[str]) -> str:
+    """A column that is called like grades and holds a few words, "" if there is none."""
+    for name in names:
+        values = {cell for cell in table.column(name) if not words.is_unknown(cell)}
+        if _GRADE.fullmatch(words.plain(name)) and 2 <= len(values) <= MOST_GRADES and _texts(list(values)):
+            return name
+    return ""
+
+
 def _finding_columns(table: Table, names: Sequence[str]) -> list[str]:
     """The columns that say yes in some rows and no in others; sparse ones are left out beside full ones."""
+    consensus = {words.plain(name) for name in names}
     filled: dict[str, int] = {}
     marks: list[str] = []  # yes or nothing
     for name in names:
         cells = [cell for cell in table.column(name) if not words.is_unknown(cell)]
-        answers = {words.yes_or_no(cell) for cell in cells}
+        answers = {words.presence(cell) for cell in cells}
         if None in answers or True not in answers or _NO_FINDING.fullmatch(words.plain(name)):
+            continue
+        reader, finding = reader_in(name)
+        if (reader and finding in consensus) or (_GRADE.fullmatch(words.plain(name)) and not _yes_no(cells)):
             continue
         if False in answers:
             filled[name] = len(cells)

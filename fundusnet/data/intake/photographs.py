@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 
 from fundusnet.data import dicom
+from fundusnet.data.intake import words
 from fundusnet.data.listing import photographs, suffixes
 
 _MANGLED = re.compile(r"\d[.,]\d+e\+?\d+", re.IGNORECASE)
+#: 12_left, RET002OD, 7001-R, 7001_OS_2: a patient, an eye, and what else there is
+_PATIENT_AND_EYE = re.compile(
+    r"(.+?)(?:[\s_.-]*(left|right)|[\s_.-]*(?<=[\d\s_.-])(od|os)|[\s_.-]([lr]))(?:[\s_.-].*)?", re.IGNORECASE
+)
 
 
 class Photographs:
     """The photographs below a folder, found by what tables call them.
 
-    A cell may be a path of another machine, in either convention and any case of letters; the suffix may be missing or
-    another one; a number may have lost its leading zeros, or gained ".0", in a spreadsheet.
+    A cell may be a path of another machine, in either convention and any case of letters, with an umlaut as one sign or
+    two; the suffix may be missing or another one; a number may have lost its leading zeros, or gained ".0", in a
+    spreadsheet.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -26,7 +34,7 @@ class Photographs:
         self._by_name: dict[str, list[Path]] = defaultdict(list)
         self._by_number: dict[str, list[Path]] = defaultdict(list)
         for file in self.files:
-            for name in {file.name.lower(), _stem(file.name.lower())}:
+            for name in {_plain(file.name), _stem(_plain(file.name))}:
                 self._by_name[name].append(file)
             if _stem(file.name).isdecimal():
                 self._by_number[_stem(file.name).lstrip("0")].append(file)
@@ -34,7 +42,7 @@ class Photographs:
     def candidates(self, cell: str) -> list[Path]:
         """The photographs that a cell may mean: of those with its name, the ones that share most of its folders."""
         parts = [
-            part for part in cell.strip().strip("\"'").replace("\\", "/").lower().split("/") if part not in ("", ".")
+            part for part in _plain(cell.strip().strip("\"'").replace("\\", "/")).split("/") if part not in ("", ".")
         ]
         if not parts:
             return []
@@ -63,10 +71,55 @@ class Photographs:
             chosen.append(likely[0] if len(likely) == 1 else None)
         return chosen
 
+    def of_eye(self, patient: str, eye: str) -> list[Path]:
+        """The photographs whose names are of a patient, as tables call him (7001, #002), and of an eye."""
+        number = re.fullmatch(r"#?(\d+)(?:[.,]0+)?", patient)
+        names = {_plain(patient)} if _plain(patient) in self._patients else set[str]()
+        if not names and number:
+            names = self._patient_numbers.get(number[1].lstrip("0"), names)
+        return self._patients[next(iter(names))][eye] if len(names) == 1 else []
+
+    def is_patient(self, cell: str) -> bool:
+        """Whether the names of photographs begin with what a cell calls a patient."""
+        return any(self.of_eye(cell, eye) for eye in ("left", "right"))
+
+    @cached_property
+    def _patients(self) -> dict[str, dict[str, list[Path]]]:
+        """Patient → eye → photographs, by their names; of the same names in several folders those of the largest."""
+        sizes = Counter(file.parent for file in self.files)
+        chosen: dict[str, Path] = {}
+        for file in sorted(self.files, key=lambda file: -sizes[file.parent]):
+            chosen.setdefault(_plain(file.stem), file)
+        patients: dict[str, dict[str, list[Path]]] = defaultdict(lambda: {"left": [], "right": []})
+        for name, file in chosen.items():
+            if found := patient_and_eye(name):
+                patients[found[0]][found[1]].append(file)
+        return dict(patients)
+
+    @cached_property
+    def _patient_numbers(self) -> dict[str, set[str]]:
+        """The last number in the name of each patient → the patients with that number."""
+        numbers: dict[str, set[str]] = defaultdict(set)
+        for patient in self._patients:
+            if digits := re.findall(r"\d+", patient):
+                numbers[digits[-1].lstrip("0")].add(patient)
+        return dict(numbers)
+
+
+def patient_and_eye(stem: str) -> tuple[str, str] | None:
+    """The patient and the eye that the name of a photograph may be of: "12_left" → ("12", "left")."""
+    found = _PATIENT_AND_EYE.fullmatch(stem)
+    return (found[1], words.eye_of(found[2] or found[3] or found[4])) if found else None
+
 
 def is_mangled(cell: str) -> bool:
     """Whether a spreadsheet shortened a long number: 2.01704E+16."""
     return bool(_MANGLED.fullmatch(cell.strip()))
+
+
+def _plain(name: str) -> str:
+    """A name by which files are compared: any case of letters, umlauts as one sign, one space for several."""
+    return " ".join(unicodedata.normalize("NFC", name).lower().split())
 
 
 def _stem(name: str) -> str:
@@ -79,7 +132,7 @@ def _shared(folders: Sequence[str], place: Path) -> int:
     """How many folders, from the innermost, a path of a table and one on disk have in common."""
     count = 0
     for here, there in zip(reversed(folders), reversed(place.parts), strict=False):
-        if here != there.lower():
+        if here != _plain(there):
             break
         count += 1
     return count

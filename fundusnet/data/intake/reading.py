@@ -13,7 +13,7 @@ import pandas as pd
 from fundusnet.data.delimiters import number_from
 from fundusnet.data.intake import words
 from fundusnet.data.intake.columns import Columns
-from fundusnet.data.intake.photographs import Photographs, is_mangled
+from fundusnet.data.intake.photographs import Photographs, is_mangled, patient_and_eye
 from fundusnet.data.intake.table import Table
 from fundusnet.data.listing import relative_path, unique_ids
 from fundusnet.data.manifest import COORDINATES, READING_COLUMNS, Manifest, images_table
@@ -23,8 +23,7 @@ from fundusnet.errors import UserError
 
 READER = "table"  # who read where the table names nobody
 SIDED = 0.8  # share of file names that must name an eye before they are believed
-_SEPARATORS = re.compile("[;|\n\uff0c\uff1b]|,(?!\\d)")
-_SIDES = re.compile(r"(.+?)(?:[\s_.-]*(left|right|od|os)|[\s_.-]([lr]))", re.IGNORECASE)
+_SEPARATORS = re.compile("[;|\n\uff0c\uff1b]|,(?!\\d)|\\s[+&]\\s")
 # Regions without underscores, in other spellings too: supero-temporal, superior temporal, fovea.
 _REGION_NAMES = {
     **{name.replace("_", ""): name for name in REGIONS.values()},
@@ -106,6 +105,12 @@ def read_rows(table: Table, columns: Columns, pictures: Photographs, classes: Se
     if not (columns["finding"] or columns["annotator"]):
         _drop_repeated(groups, remarks)
     _say_strange(strange, remarks)
+    if columns.unordered:
+        values = dict.fromkeys(cell for cell in table.column(columns.unordered) if not words.is_unknown(cell))
+        remarks.append(
+            f"column '{columns.unordered}' may hold grades, {', '.join(values)}; to use it say columns.grade="
+            f"'{columns.unordered}' and their order, lowest first: classes=[…]"
+        )
     images, readings = _tables(groups, grade_of, pictures.folder, remarks, columns.without)
     manifest = Manifest(pictures.folder, images, readings, classes=tuple(names))
     return Understood(manifest, _count(readings), _grade_counts(images, names), _readers(readings), remarks)
@@ -150,7 +155,7 @@ def _marked(
     strange: _Strange,
 ) -> Marked | None:
     """The findings that a row says are there; None if it does not say what was seen."""
-    answers = {column: words.yes_or_no(row[column]) for column in findings}
+    answers = {column: words.presence(row[column], counts=True) for column in findings}
     empty = [column for column, answer in answers.items() if answer is None and column not in columns.marks]
     parts = [part.strip() for part in _SEPARATORS.split(listed) if part.strip()]
     if len(empty) < len(findings) and empty:
@@ -276,23 +281,21 @@ def _from_names(
     images: list[dict[str, object]], stems: Sequence[str], remarks: list[str], without: Collection[str]
 ) -> None:
     """Fill in patient and eye from file names such as ``12_left.jpg``, where the table says nothing of them."""
-    found = [_SIDES.fullmatch(stem) for stem in stems]
-    matches = [match for match in found if match]
-    eyes = Counter(words.eye_of(match[2] or match[3]) for match in matches)
-    if len(matches) < SIDED * len(stems) or len(eyes) < 2:
+    found = {stem: each for stem in stems if (each := patient_and_eye(stem))}
+    if len(found) < SIDED * len(stems) or len({eye for _, eye in found.values()}) < 2:
         return
-    example = matches[0]
-    for role, value in (("eye", words.eye_of(example[2] or example[3])), ("patient_id", example[1])):
+    for at, role in ((1, "eye"), (0, "patient_id")):
         if any(image.get(role) for image in images) or role.removesuffix("_id") in without:
             continue
-        remarks.append(f"{role.removesuffix('_id')} is taken from the names of the files: {example[0]} → {value}")
-        for image, match in zip(images, found, strict=True):
-            if match:
-                image[role] = words.eye_of(match[2] or match[3]) if role == "eye" else match[1]
+        stem, example = next(iter(found.items()))
+        remarks.append(f"{role.removesuffix('_id')} is taken from the names of the files: {stem} → {example[at]}")
+        for image, stem in zip(images, stems, strict=True):
+            if stem in found:
+                image[role] = found[stem][at]
 
 
 def _say_missing(cells: Sequence[str], files: Sequence[Path | None], pictures: Photographs, remarks: list[str]) -> None:
-    missing = [cell for cell, file in zip(cells, files, strict=True) if file is None]
+    missing = list(dict.fromkeys(cell for cell, file in zip(cells, files, strict=True) if file is None))
     twice = [cell for cell in missing if len(pictures.candidates(cell)) > 1]
     mangled = [cell for cell in missing if is_mangled(cell)]
     others = [cell for cell in missing if cell and cell not in {*twice, *mangled}]

@@ -1,21 +1,20 @@
-"""A table of any origin as text: CSV in any delimiter and encoding, or Excel."""
+"""A table of any origin as text: CSV in any delimiter and encoding, or the sheets of a workbook."""
 
 from __future__ import annotations
 
 import re
-from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from fundusnet.data.delimiters import HEADER_WITHIN, read_cells
+from fundusnet.data.intake import words
 from fundusnet.data.intake.photographs import Photographs
-from fundusnet.data.intake.words import side_in
 from fundusnet.data.sources import found_near
-from fundusnet.data.sources.tables import read_excel
+from fundusnet.data.sources.tables import read_sheets
 from fundusnet.errors import UserError
 
-EYE = "eye (from the columns)"
+Lines = list[tuple[int, list[str]]]  # the number of each line and its cells
 
 
 @dataclass(frozen=True)
@@ -26,13 +25,17 @@ class Table:
         file: Where it is from.
         columns: Names, each different.
         rows: The cells of each row, as many as there are columns.
-        lines: The line of each row in the file; the rows of two eyes may share one.
+        lines: The line of each row in the file; several rows may share one.
+        sheet: The sheet of a workbook of several, else "".
+        origins: Columns that were made from others → these, in the file.
     """
 
     file: Path
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     lines: tuple[int, ...]
+    sheet: str = ""
+    origins: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def column(self, name: str) -> list[str]:
         """The cells of a column."""
@@ -40,8 +43,11 @@ class Table:
         return [row[place] for row in self.rows]
 
 
-def read_any_table(file: Path, pictures: Photographs) -> Table:
-    """Read a table below its header, the first row about as wide as the table; a first row of data gets names.
+def read_any_table(file: Path, pictures: Photographs) -> list[Table]:
+    """Read the table of a file, or one for each sheet of a workbook.
+
+    The header is the first row about as wide as the table, and rows below it that name columns without a name; a first
+    row of data gets names.
 
     Args:
         file: CSV or .xlsx.
@@ -55,57 +61,71 @@ def read_any_table(file: Path, pictures: Photographs) -> Table:
     suffix = file.suffix.lower()
     if suffix in (".xls", ".ods", ".numbers", ".xlsb", ".json", ".sav", ".dta"):
         raise UserError(f"table={file}: {suffix} cannot be read; save the table as CSV or .xlsx")
-    excel = suffix in (".xlsx", ".xlsm")
-    lines = [
-        (line, cells)
-        for line, cells in (read_excel(file) if excel else read_cells(file, any_encoding=True))
-        if any(cells)
+    sheets: Mapping[str, Lines] = (
+        read_sheets(file)
+        if suffix in (".xlsx", ".xlsm")
+        else {"": list(read_cells(file, any_encoding=True, spaces=True))}
+    )
+    tables = [
+        table
+        for name, lines in sheets.items()
+        if (table := _table(file, name if len(sheets) > 1 else "", lines, pictures))
     ]
+    if not tables:
+        raise UserError(f"table={file} holds no table: no row has two cells; give the table of your labels")
+    return tables
+
+
+def _table(file: Path, sheet: str, every: Lines, pictures: Photographs) -> Table | None:
+    """The table of these lines, None if no row has two cells."""
+    lines = [(line, cells) for line, cells in every if any(cells)]
     width = max((sum(map(bool, cells)) for _, cells in lines[:100]), default=0)
     if width < 2:
-        raise UserError(f"table={file} holds no table: no row has two cells; give the table of your labels")
+        return None
     start = next(at for at, (_, cells) in enumerate(lines) if 2 * sum(map(bool, cells)) >= width and len(cells) > 1)
     if start >= HEADER_WITHIN:
         start = 0
     header = lines[start][1]
     named = any(_is_picture(cell, pictures) for cell in header)
-    body = lines[start:] if named else lines[start + 1 :]
+    if named:
+        header, body = [], lines[start:]
+    else:
+        header, body = _whole_header(header, lines[start + 1 :], pictures)
     across = max(len(cells) for _, cells in lines[start:])
-    names = _distinct([""] * across if named else [*header, *[""] * (across - len(header))])
+    header = [*header, *[""] * (across - len(header))]
+    names = _distinct(header)
     rows = tuple((*cells, *[""] * (across - len(cells))) for _, cells in body)
-    kept = [at for at in range(across) if header[at : at + 1] != [""] or any(row[at] for row in rows)]
+    kept = [at for at in range(across) if header[at] or any(row[at] for row in rows)]
     return Table(
         file,
         tuple(names[at] for at in kept),
         tuple(tuple(row[at] for at in kept) for row in rows),
         tuple(line for line, _ in body),
+        sheet,
     )
 
 
-def one_row_an_eye(table: Table, images: Sequence[str]) -> Table:
-    """A table in which a row has a photograph of either eye, with a row for each.
+def _whole_header(header: list[str], below: Lines, pictures: Photographs) -> tuple[list[str], Lines]:
+    """The header with what the rows below add to it, and the rest.
 
-    Columns that name an eye become one, such as ``left_diagnosis`` and ``right_diagnosis``; the others are of both.
-
-    Args:
-        table: As it was read.
-        images: Its two columns of photographs, whose names differ in the eye.
+    Such a row has words under columns without a name, or under the first of several, as "Pneumatic" and "Perkins" are
+    under "IOP"; elsewhere it is empty or says the same again.
     """
-    sides = {name: side_in(name) for name in table.columns}
-    pairs = Counter(rest for side, rest in sides.values() if side)
-    of_eyes = {name: rest for name, (side, rest) in sides.items() if side and pairs[rest] == 2}
-    shared = [name for name in table.columns if name not in of_eyes]
-    names = list(dict.fromkeys(of_eyes.values()))
-    rows, lines = [], []
-    for row, line in zip(table.rows, table.lines, strict=True):
-        cells = dict(zip(table.columns, row, strict=True))
-        for image in images:
-            eye = sides[image][0]
-            mine = {rest: cells[name] for name, rest in of_eyes.items() if sides[name][0] == eye}
-            if mine[sides[image][1]]:
-                rows.append((*(cells[name] for name in shared), *(mine.get(name, "") for name in names), eye))
-                lines.append(line)
-    return replace(table, columns=(*shared, *names, EYE), rows=tuple(rows), lines=tuple(lines))
+    while below:
+        cells = [*below[0][1], *[""] * (len(header) - len(below[0][1]))]
+        names = [*header, *[""] * (len(cells) - len(header))]
+        alone = [bool(name) and (after != "") for name, after in zip(names, [*names[1:], "end"], strict=True)]
+        adds = [cell and not name for cell, name in zip(cells, names, strict=True)]
+        if (
+            not any(adds)
+            or any(each and cell not in ("", name) for each, cell, name in zip(alone, cells, names, strict=True))
+            or any(cell and (words.yes_or_no(cell) is not None or not re.search(r"[^\W\d]", cell)) for cell in cells)
+            or any(_is_picture(cell, pictures) for cell in cells)
+        ):
+            break
+        header = [" ".join(dict.fromkeys(filter(None, (name, cell)))) for name, cell in zip(names, cells, strict=True)]
+        below = below[1:]
+    return header, below
 
 
 def _is_picture(cell: str, pictures: Photographs) -> bool:

@@ -11,8 +11,14 @@ UNKNOWN = frozenset(
 )
 _YES = frozenset(("1", "yes", "y", "true", "present", "positive", "pos", "+", "x", "ja", "oui", "si", "sim", "✓"))
 _NO = frozenset(("0", "no", "n", "false", "absent", "negative", "neg", "nein", "non", "nao"))
-_RIGHT = frozenset(("right", "r", "od", "re", "dx", "dex", "dexter", "rechts", "droite", "droit", "derecho", "destra"))
-_LEFT = frozenset(("left", "l", "os", "le", "sx", "sin", "sinister", "links", "gauche", "izquierdo", "sinistra"))
+#: how much there is of a finding, where somebody says more than yes
+_SOME = frozenset(("mild", "moderate", "severe", "few", "some", "many", "++", "+++", "leicht", "mittel", "schwer"))
+_NONE = frozenset(("none", "nil", "keine", "nothing"))
+_RIGHT = frozenset(("right", "r", "od", "re", "dx", "dex", "dexter", "rechts", "rechtes", "droite", "droit", "derecho",
+                    "destra"))  # fmt: skip
+_LEFT = frozenset(("left", "l", "os", "le", "sx", "sin", "sinister", "links", "linkes", "gauche", "izquierdo",
+                   "sinistra", "oi", "og"))  # fmt: skip
+_EYES = {"ra": "right", "la": "left"}  # rechtes and linkes Auge; in longer texts these are other words
 _SPLITS = {
     "train": ("train", "training", "dev", "development", "derivation"),
     "val": ("val", "valid", "validation", "tune", "tuning"),
@@ -21,19 +27,24 @@ _SPLITS = {
 # Words of grades, lowest first; those in a row are never in one scale together, so their order is of no matter.
 _GRADES = (
     ("normal", "healthy", "none", "no", "negative", "control", "nrg", "norm", "no_dr", "nodr", "non_glaucoma",
-     "no_glaucoma", "absent", "normal_control", "no_retinopathy"),
-    ("suspect", "suspicious", "suspected", "borderline", "questionable", "possible"),
-    ("mild", "early", "mild_npdr", "early_glaucoma", "low"),
-    ("moderate", "intermediate", "moderate_npdr", "medium", "moderate_glaucoma"),
-    ("severe", "advanced", "severe_npdr", "late", "high", "advanced_glaucoma", "severe_glaucoma"),
+     "no_glaucoma", "absent", "normal_control", "no_retinopathy", "kein", "keine", "gesund", "unauffallig"),
+    ("suspect", "suspicious", "suspected", "borderline", "questionable", "possible", "glaucoma_suspect",
+     "suspected_glaucoma", "verdacht", "glaukomverdacht", "v_a_glaukom"),
+    ("mild", "early", "mild_npdr", "early_glaucoma", "low", "leicht", "gering"),
+    ("moderate", "intermediate", "moderate_npdr", "medium", "moderate_glaucoma", "mittel", "massig", "moderat"),
+    ("severe", "advanced", "severe_npdr", "late", "high", "advanced_glaucoma", "severe_glaucoma", "schwer",
+     "fortgeschritten"),
     ("proliferative", "pdr", "proliferate_dr", "proliferative_dr", "end_stage"),
-    ("glaucoma", "glaucomatous", "glaukoma", "rg", "referable", "abnormal", "diseased", "positive", "dr", "present"),
+    ("glaucoma", "glaucomatous", "glaukoma", "glaukom", "rg", "referable", "abnormal", "diseased", "positive", "dr",
+     "present"),
 )  # fmt: skip
 _RANK = {word: rank for rank, words in enumerate(_GRADES) for word in words}
 _GRADED = re.compile(r"(?:grade|stage|level|class|icdr|dr|r|g)?[\s_.:-]*(\d)(?:\.0+|,0+)?(?:[\s:=,(-]+\D.*)?")
 #: a cell that says that nothing was found
 _NOTHING = frozenset(("normal", "normal_fundus", "healthy", "none", "no", "nothing", "no_finding", "no_findings",
-                      "negative", "control", "unremarkable", "within_normal_limits", "wnl"))  # fmt: skip
+                      "negative", "control", "unremarkable", "within_normal_limits", "wnl", "nad",
+                      "no_abnormality_detected", "unauffallig", "o_b", "ohne_befund", "gesund",
+                      "kein_befund"))  # fmt: skip
 # Other spellings of the findings that fundusnet has files for. No abbreviations: MH is macular hole or media haze.
 _FINDINGS = {
     "haemorrhage": "hemorrhage", "hemorrhages": "hemorrhage", "haemorrhages": "hemorrhage",
@@ -57,7 +68,7 @@ def plain(text: str) -> str:
         ('dr_grade', 'neovaisseaux')
     """
     split = re.sub(r"(?<=[a-z])(?=[A-Z][a-z])", "_", text)  # imageName
-    ascii_text = unicodedata.normalize("NFKD", split).encode("ascii", "ignore").decode() or text
+    ascii_text = unicodedata.normalize("NFKD", split.replace("ß", "ss")).encode("ascii", "ignore").decode() or text
     return re.sub(r"[\W_]+", "_", ascii_text.lower()).strip("_")
 
 
@@ -72,9 +83,23 @@ def yes_or_no(cell: str) -> bool | None:
     return True if word in _YES else False if word in _NO else None
 
 
+def presence(cell: str, counts: bool = False) -> bool | None:
+    """Whether a cell says that something is there: yes, "mild", with ``counts`` also a number above 0."""
+    answer = yes_or_no(cell)
+    word = _ascii(cell)
+    if answer is not None:
+        return answer
+    if word in _SOME or word in _NONE:
+        return word in _SOME
+    return float(word.replace(",", ".")) > 0 if counts and re.fullmatch(r"\d+(?:[.,]\d+)?", word) else None
+
+
 def eye_of(cell: str) -> str:
     """ "left" or "right", "" for neither or both: R, OD, o.d., "right eye (OD)", rechts."""
-    words = set(re.findall(r"[a-z]+", _ascii(cell).replace(".", "")))
+    text = _ascii(cell).replace(".", "")
+    if text in _EYES:
+        return _EYES[text]
+    words = set(re.findall(r"[a-z]+", text))
     right, left = bool(words & _RIGHT), bool(words & _LEFT)
     return "right" if right and not left else "left" if left and not right else ""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -35,8 +36,14 @@ def load(root: Path, classes: Sequence[str] = ()) -> Manifest:
 
 
 def _as_on_disk(root: Path, paths: list[str]) -> list[str]:
-    """Paths with the slashes and the case of letters that the files have; those of missing files stay as they are."""
+    """Paths with the slashes, the case of letters and the umlauts (one sign, or two) that the files have.
+
+    Those of missing files stay as they are.
+    """
     names: dict[Path, dict[str, str]] = {}
+
+    def plain(name: str) -> str:
+        return unicodedata.normalize("NFC", name).lower()
 
     def on_disk(path: str) -> str:
         if not path or (root / path).exists():
@@ -44,13 +51,13 @@ def _as_on_disk(root: Path, paths: list[str]) -> list[str]:
         parts, place = path.replace("\\", "/").split("/"), root
         for part in parts:
             if place not in names:
-                names[place] = {each.name.lower(): each.name for each in (place.iterdir() if place.is_dir() else ())}
-            place = place / (part if (place / part).exists() else names[place].get(part.lower(), part))
+                names[place] = {plain(each.name): each.name for each in (place.iterdir() if place.is_dir() else ())}
+            place = place / (part if (place / part).exists() else names[place].get(plain(part), part))
         return place.relative_to(root).as_posix() if place.exists() else path
 
     found = [on_disk(path) for path in paths]
     if changed := sum(before != after for before, after in zip(paths, found, strict=True)):
-        log.info("%d paths are written differently on disk (slashes, or the case of letters)", changed)
+        log.info("%d paths are written differently on disk (slashes, umlauts, or the case of letters)", changed)
     return found
 
 

@@ -183,19 +183,33 @@ def report_findings(source: str, lesions: pd.DataFrame, findings: Iterable[str],
 
 
 def read_excel(file: Path) -> Iterator[tuple[int, list[str]]]:
-    """Line number and cells of each row of the first sheet, as text.
+    """Line number and cells of each row of the first sheet, as text; raises as ``read_sheets``."""
+    yield from next(iter(read_sheets(file, 0).values()))
+
+
+def read_sheets(file: Path, only: int | None = None) -> dict[str, list[tuple[int, list[str]]]]:
+    """Line number and cells of each row, as text, by the name of the sheet.
+
+    Args:
+        file: A workbook.
+        only: The place of a sheet, whose name is then ""; None for all.
 
     Raises:
         UserError: The workbook is damaged, or openpyxl is not installed.
     """
     try:
-        table = pd.read_excel(file, header=None, dtype=object, engine="openpyxl")
+        read = pd.read_excel(file, sheet_name=only, header=None, dtype=object, engine="openpyxl")
     except ImportError:
         raise UserError(f"{file.name} is an Excel file: pip install 'fundusnet[sets]' brings what reads it") from None
     except NO_WORKBOOK as error:
         raise UserError(f"{file} cannot be read as an Excel file: {str(error).strip()}") from error
-    for line, cells in enumerate(table.itertuples(index=False, name=None), start=1):
-        yield line, [_cell_text(cell) for cell in cells]
+    return {
+        str(name): [
+            (line, [_cell_text(cell) for cell in cells])
+            for line, cells in enumerate(table.itertuples(index=False, name=None), start=1)
+        ]
+        for name, table in (read if isinstance(read, dict) else {"": read}).items()
+    }
 
 
 def _cell_text(cell: object) -> str:
