@@ -88,7 +88,8 @@ def _command(name: str, folder: Path) -> Callable[[], object]:
 def _duplicates(count: int) -> None:
     rng = np.random.default_rng(0)
     hashes = rng.integers(0, 2**63, count, dtype=np.uint64)
-    duplicate_groups(hashes, np.zeros((count, 1, 1), np.float32), None)
+    structures = rng.standard_normal((count, 1024)).astype(np.float16) / 32
+    duplicate_groups(hashes, structures, np.zeros((count, 1, 1, 3), np.uint8))
 
 
 def _metrics(count: int) -> None:

@@ -1,7 +1,7 @@
 """Merging the parts of a prepared set, made on several machines, into the set that one command would have made.
 
 Parts are blocks of consecutive photographs, so tables and pixels are concatenated. Only near-identical photographs
-may be in two parts: they are searched for again, by the fingerprints that each part keeps for this.
+may be in two parts: they are searched for again.
 """
 
 from __future__ import annotations
@@ -15,10 +15,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
-from fundusnet.data.duplicates import FINGERPRINTS, remove_fingerprints, write_duplicates
+from fundusnet.data.duplicates import write_duplicates
 from fundusnet.data.prepare import finish, is_occupied, no_photograph_error, open_same
 from fundusnet.data.prepared import PreparedSet, open_prepared
 from fundusnet.data.rows import concatenate
@@ -78,8 +77,7 @@ def merge_parts(parts: Mapping[Path, Mapping[str, Any]], folder: Path) -> Prepar
     partial = folder.with_name(folder.name + ".merging")
     shutil.rmtree(partial, ignore_errors=True)
     (partial / "manifest").mkdir(parents=True)
-    for name in ("pixels.npy", *FINGERPRINTS):
-        concatenate([part / name for part in parts], partial / name)
+    concatenate([part / "pixels.npy" for part in parts], partial / "pixels.npy")
     for name in ("images.csv", "readings.csv", "lesions.csv"):
         _merge_tables([part / "manifest" / name for part in parts], partial / "manifest" / name)
     for part in parts:
@@ -97,7 +95,6 @@ def merge_parts(parts: Mapping[Path, Mapping[str, Any]], folder: Path) -> Prepar
     counts["duplicate_groups"] = write_duplicates(
         partial, images["image_id"], info["parameters"]["duplicates_distance"]
     )
-    remove_fingerprints(partial)
     return finish(partial, folder, info | {"counts": counts, "versions": _join_versions(list(parts.values()))})
 
 
@@ -106,13 +103,6 @@ def _check_part(part: Path) -> dict[str, Any]:
     prepared = open_prepared(part)
     if "shard" not in prepared.info:
         raise UserError(f"{part} is a complete prepared set and not a part; give parts only")
-    for name in FINGERPRINTS:
-        try:
-            rows = len(np.load(part / name, mmap_mode="r"))
-        except (OSError, ValueError):
-            rows = -1
-        if rows != len(prepared):
-            raise UserError(f"{part} is damaged ({name} is missing or incomplete): prepare it again")
     if not (part / "rejected.csv").is_file():
         raise UserError(f"{part} is damaged (rejected.csv is missing): prepare it again")
     return prepared.info

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from fundusnet.data.duplicates import HASH_DISTANCE, THUMBNAIL_DIFFERENCE, fingerprint, same_photograph
+from fundusnet.data.duplicates import HASH_DISTANCE, fingerprint, same_photograph, similar_structure
 from fundusnet.data.prepared import PreparedSet
 from fundusnet.system.progress import track
 
@@ -24,21 +24,20 @@ def seen_before(
     ids = set[str]()
     if {new.info.get("source"), known.info.get("source")} in SAME_IMAGES:
         ids = set(known.manifest.images["image_id"].iloc[known_rows])
-    hashes, thumbnails = _fingerprints(known, known_rows)
+    hashes, structures = _fingerprints(known, known_rows)
     found = []
-    for row, number, thumbnail in zip(rows, *_fingerprints(new, rows), strict=True):
+    for row, number, structure in zip(rows, *_fingerprints(new, rows), strict=True):
         close = np.flatnonzero(np.bitwise_count(hashes ^ number) <= HASH_DISTANCE)
-        difference = np.abs(thumbnails[close] - thumbnail).mean(axis=(1, 2))
+        close = close[similar_structure(structure, structures[close])]
         picture = np.asarray(new.pixels[row])
         if str(new.manifest.images["image_id"].iloc[row]) in ids or any(
-            each < THUMBNAIL_DIFFERENCE and same_photograph(picture, np.asarray(known.pixels[known_rows[place]]), each)
-            for place, each in zip(close, difference.tolist(), strict=True)
+            same_photograph(picture, np.asarray(known.pixels[known_row])) for known_row in known_rows[close]
         ):
             found.append(row)
     return np.array(found, dtype=np.int64)
 
 
-def _fingerprints(prepared: PreparedSet, rows: NDArray[np.int64]) -> tuple[NDArray[np.uint64], NDArray[np.float32]]:
+def _fingerprints(prepared: PreparedSet, rows: NDArray[np.int64]) -> tuple[NDArray[np.uint64], NDArray[np.float16]]:
     found = [fingerprint(np.asarray(prepared.pixels[row])) for row in track(rows, "compare photographs")]
     hashes = np.array([one for one, _ in found], dtype=np.uint64)
-    return hashes, np.array([thumbnail for _, thumbnail in found], dtype=np.float32).reshape(len(rows), 32, 32)
+    return hashes, np.array([structure for _, structure in found], dtype=np.float16).reshape(len(rows), -1)

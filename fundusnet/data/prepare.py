@@ -22,7 +22,7 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from fundusnet.data.duplicates import HASH_DISTANCE, remove_fingerprints, write_duplicates, write_fingerprints
+from fundusnet.data.duplicates import HASH_DISTANCE, write_duplicates
 from fundusnet.data.journal import Journal, preparation_identity
 from fundusnet.data.manifest import COORDINATES, LESION_COLUMNS, ORIGIN_COLUMNS, Manifest, write_manifest
 from fundusnet.data.prepare_one import Locate, PrepareJob, PrepareResult, prepare_one
@@ -101,10 +101,7 @@ def prepare(
     _write_pixels(partial, kept)
     moved = _move_manifest(manifest, results, kept)
     write_manifest(moved, partial / "manifest")
-    write_fingerprints(partial)
     groups = write_duplicates(partial, moved.images["image_id"], duplicates_distance)
-    if not shard:
-        remove_fingerprints(partial)
     rejected = [(result.path, result.reason) for result in results if result.reason]
     rejected += [pair for result in results if not result.reason for pair in result.rejected_masks]
     pd.DataFrame(rejected, columns=["path", "reason"]).to_csv(partial / "rejected.csv", index=False)

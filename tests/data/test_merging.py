@@ -157,7 +157,7 @@ def test_incomplete_or_mixed_parts_are_refused(place: Path) -> None:
     prepare_parts(3)
     shutil.copytree("parts/1", "again")
     shutil.copytree("parts/3", "damaged")
-    with (place / "damaged" / "thumbnails.npy").open("r+b") as file:
+    with (place / "damaged" / "pixels.npy").open("r+b") as file:
         file.truncate(4000)
     prepare_folder(config("shard=1/2", "data.folder=halves/1"))
     prepare_folder(config("data.size=32", "shard=2/3", "data.folder=small/2"))
@@ -172,7 +172,7 @@ def test_incomplete_or_mixed_parts_are_refused(place: Path) -> None:
         (("merge=[parts/*,halves/1]",), "parts/1 is part 1/3 and halves/1 part 1/2; merge parts of one division"),
         (("merge=halves/*",), "halves/2 is not finished; run its command again"),
         (("merge=[parts/1,halves/2]",), "halves/2 is not finished; run its command again"),
-        (("merge=[parts/1,parts/2,damaged]",), r"damaged is damaged \(thumbnails.npy is missing or incomplete\)"),
+        (("merge=[parts/1,parts/2,damaged]",), "damaged is damaged .*: prepare it again"),
         (("merge=whole",), "whole is a complete prepared set and not a part"),
         (("merge=letters",), "merge=letters matches no prepared part"),
         (("merge=nowhere/*",), "matches no prepared part .*; check the path"),
