@@ -158,7 +158,8 @@ def _drawn(cfg: DictConfig, predictor: Predictor[Any, Any]) -> tuple[HeatmapStyl
         raw=bool(heatmaps.raw),
         levels=levels,
     )
-    return style if heatmaps.draw else None, PagePictures(levels) if cfg.report.pictures else None
+    page = PagePictures(levels, cfg.report.size) if cfg.report.pictures else None
+    return style if heatmaps.draw else None, page
 
 
 def _objects(folder: Path, predictor: Predictor[Any, Any], root: Path, entries: Sequence[Entry]) -> DicomWriter:

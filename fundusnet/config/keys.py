@@ -232,6 +232,7 @@ class PredictionReport:
     """``report`` of ``fundusnet predict``"""
 
     pictures: NonNegativeInt
+    size: Count | None
 
 
 @dataclass

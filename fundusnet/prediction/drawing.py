@@ -59,7 +59,8 @@ class Drawing:
         """
         file = self._root / entry.path
         longest = max(picture.width, picture.height)
-        needed = LONGEST if self._heatmaps is None else max(self._heatmaps.longest or longest, LONGEST)
+        drawn = [each.longest or longest for each in (self._heatmaps, self._page) if each is not None]
+        needed = max(*drawn, LONGEST)
         reduction = next((power for power in (8, 4, 2) if longest // power >= needed), 1)
         try:
             pixels = read_photograph(file, reduction).pixels

@@ -1,4 +1,4 @@
-"""The pictures of the report page: each photograph in two sizes, and layers to lay over it.
+"""The pictures of the report page: each photograph in up to three sizes, and layers to lay over it.
 
 They are written while photographs are predicted, when the pixels are at hand, and shown by ``report_page``.
 """
@@ -24,8 +24,9 @@ from fundusnet.prediction.preparation import PreparedPhotograph
 
 PICTURES = "report"
 MASK = "mask"  # name of the layer of a network that grades
+WHOLE = "whole"
 REGIONS = "regions"  # name of the layer with the regions, disc and fovea
-LONGEST = 1280  # pixels, of a photograph
+LONGEST = 1280  # pixels, of a photograph as it is opened; larger ones follow at their own size
 SMALL = 256  # pixels, of a photograph among others
 HEAT = 256  # pixels, of the colours of a map, which are smooth
 LINE = 640  # pixels, of the picture in which the line around a level is found
@@ -37,9 +38,11 @@ class PagePictures:
 
     Attributes:
         levels: Finding → operating point, around which a line is drawn.
+        longest: Longest side in pixels of a photograph at its own size; None does not limit it.
     """
 
     levels: Mapping[str, float] = field(default_factory=dict)
+    longest: int | None = None
 
     def write(
         self,
@@ -51,7 +54,7 @@ class PagePictures:
         maps: dict[str, Map],
         points: tuple[Point, Point] | None = None,
     ) -> None:
-        """Write the photograph in two sizes, and a layer for each map and for the regions.
+        """Write the photograph in two sizes or three, and a layer for each map and for the regions.
 
         Args:
             folder: Where the files go.
@@ -65,6 +68,9 @@ class PagePictures:
         Raises:
             UserError: A file cannot be written.
         """
+        whole = shrunk(pixels, self.longest) if self.longest else pixels
+        if max(whole.shape) > LONGEST:
+            write_picture(folder / whole_name(image_id), whole[:, :, ::-1], 88)
         large = shrunk(pixels, LONGEST)
         write_picture(folder / photograph_name(image_id), large[:, :, ::-1], 85)
         write_picture(folder / small_name(image_id), shrunk(large, SMALL)[:, :, ::-1], 80)
@@ -79,6 +85,11 @@ class PagePictures:
 def photograph_name(image_id: str) -> str:
     """The file of a photograph, up to ``LONGEST`` pixels."""
     return file_name(image_id, suffix="jpg")
+
+
+def whole_name(image_id: str) -> str:
+    """The file of a photograph at its own size, if that is larger than ``LONGEST`` pixels."""
+    return file_name(image_id, WHOLE, suffix="jpg")
 
 
 def small_name(image_id: str) -> str:

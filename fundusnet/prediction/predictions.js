@@ -141,8 +141,9 @@
     if (!viewer.open) viewer.showModal();
     draw();
   };
+  const fitting = () => Math.min(stage.clientWidth / sides[0], stage.clientHeight / sides[1]);
   const fit = () => {
-    const scale = Math.min(stage.clientWidth / sides[0], stage.clientHeight / sides[1]) * state.zoom;
+    const scale = fitting() * state.zoom;
     Object.assign(canvas.style, { width: `${sides[0] * scale}px`, height: `${sides[1] * scale}px` });
   };
   const fade = () => {
@@ -156,9 +157,45 @@
     return made;
   };
   const step = (by) => shown[state.place + by] && open(state.place + by);
-  const zoom = (factor) => {
-    state.zoom = factor ? Math.min(8, Math.max(1, state.zoom * factor)) : 1;
+  /** Zoom to a multiple of the size that fits; what is under the pointer, or in the middle, stays where it is. */
+  const zoomTo = (wanted, event) => {
+    const frame = stage.getBoundingClientRect(), before = canvas.getBoundingClientRect();
+    const x = event?.clientX ?? frame.left + stage.clientWidth / 2, y = event?.clientY ?? frame.top + stage.clientHeight / 2;
+    const across = (x - before.left) / before.width, down = (y - before.top) / before.height;
+    state.zoom = Math.min(Math.max(8, 1 / fitting()), Math.max(1, wanted));
     fit();
+    const now = canvas.getBoundingClientRect();
+    stage.scrollBy(now.left + across * now.width - x, now.top + down * now.height - y);
+  };
+  const zoom = (factor) => zoomTo(factor ? state.zoom * factor : 1);
+  /** A pixel of the photograph for a pixel of the screen. */
+  const whole = (event) => zoomTo(1 / fitting(), event);
+  stage.addEventListener("dblclick", (event) => state.zoom > 1 ? zoomTo(1, event) : whole(event));
+  stage.addEventListener("pointermove", (event) => event.buttons === 1 && event.pointerType === "mouse" && stage.scrollBy(-event.movementX, -event.movementY));
+
+  let base = {}; // the photograph that is shown, its picture, and how large that is
+  /** The picture of a photograph: at once at up to 1280 pixels, at its own size as soon as that is loaded. */
+  const baseOf = (photo) => {
+    if (base.photo === photo) return base;
+    const mine = base = { photo, picture: picture(photo.photograph, "", photo.id), size: element("span") };
+    mine.picture.draggable = false;
+    mine.picture.addEventListener("load", () => {
+      if (base !== mine) return;
+      sides = [mine.picture.naturalWidth, mine.picture.naturalHeight];
+      mine.size.textContent = `${sides[0]} × ${sides[1]} pixels${mine.more ?? ""}`;
+      fit();
+    });
+    if (photo.whole) {
+      const larger = new Image();
+      mine.more = ", larger is loading";
+      larger.addEventListener("load", () => { mine.more = ""; mine.picture.src = larger.src; });
+      larger.addEventListener("error", () => {
+        mine.more = "; its own size is in report/, which is not beside this page";
+        mine.picture.dispatchEvent(new Event("load"));
+      });
+      larger.src = photo.whole;
+    }
+    return mine;
   };
 
   const lineOf = ({ name, title, level }, photo) => {
@@ -187,19 +224,17 @@
   const draw = () => {
     const photo = shown[state.place];
     const layers = [];
-    if (photo.photograph) {
-      const image = picture(photo.photograph, "", photo.id);
-      image.addEventListener("load", () => { sides = [image.naturalWidth, image.naturalHeight]; fit(); });
-      layers.push(image);
-    }
+    if (photo.photograph) layers.push(baseOf(photo).picture);
     if (layerOf(photo, state.finding)) layers.push(picture(layerOf(photo, state.finding), "heat", `Map of ${state.finding ?? "the mask"}`));
     if (photo.layers.regions) layers.push(picture(photo.layers.regions, "regions", "Regions, optic disc and fovea"));
     canvas.replaceChildren(...layers);
 
     const bar = element("div", "bar", button("←", "Previous", () => step(-1)), button("→", "Next", () => step(1)),
-      button("−", "Smaller", () => zoom(1 / 1.5)), button("+", "Larger", () => zoom(1.5)), button("Close", "Close", () => viewer.close()));
+      button("−", "Smaller", () => zoom(1 / 1.5)), button("+", "Larger", () => zoom(1.5)),
+      button("1:1", "A pixel for a pixel", () => whole()), button("Close", "Close", () => viewer.close()));
     const about = element("p", "soft", [who(photo), photo.path].filter(Boolean).join(" · "));
     panel.replaceChildren(bar, element("p", "soft", `${state.place + 1} of ${shown.length}`), element("h2", "", photo.id), about);
+    if (photo.photograph) panel.append(element("p", "soft", baseOf(photo).size));
     panel.append(...(graded ? gradeLines(photo) : findings.map((each) => lineOf(each, photo))));
     if (layerOf(photo, state.finding)) {
       const range = Object.assign(element("input"), { type: "range", min: 0, max: 100, value: state.fade });
@@ -213,12 +248,12 @@
     }
     for (const flag of photo.flags) panel.append(element("p", "", element("span", "flag", flag.replaceAll("_", " ")), ` ${flags[flag] ?? ""}.`));
     panel.append(element("p", "soft", element("kbd", "", "←"), " ", element("kbd", "", "→"), " photographs, ", element("kbd", "", "m"),
-      " map, ", element("kbd", "", "r"), " regions, ", element("kbd", "", "+"), " ", element("kbd", "", "−"), " ", element("kbd", "", "0"), " size"));
+      " map, ", element("kbd", "", "r"), " regions, ", element("kbd", "", "+"), " ", element("kbd", "", "−"), " ", element("kbd", "", "0"), " ", element("kbd", "", "1"), " size"));
     fit();
     fade();
   };
   const KEYS = {
-    ArrowLeft: () => step(-1), ArrowRight: () => step(1), "+": () => zoom(1.5), "=": () => zoom(1.5), "-": () => zoom(1 / 1.5), 0: () => zoom(0),
+    ArrowLeft: () => step(-1), ArrowRight: () => step(1), "+": () => zoom(1.5), "=": () => zoom(1.5), "-": () => zoom(1 / 1.5), 0: () => zoom(0), 1: () => whole(),
     m: () => { state.fade = state.fade ? 0 : 100; draw(); }, r: () => { state.regions = !state.regions; draw(); },
   };
   // On the document: redrawing the panel takes the focus from whatever was clicked in it.

@@ -1,7 +1,9 @@
 """The report page of predictions: counts, warnings, the networks, and photographs to look through.
 
 The page is one file where it has few photographs. Of many it holds the table, and their pictures lie in ``report/``,
-from where a browser loads what is looked at; ``report.zip`` holds both. It lists ``LISTED`` photographs at most.
+from where a browser loads what is looked at; ``report.zip`` holds both. Photographs at their own size are too large
+for either: they lie in ``report/`` only, and the page does without where that is missing. It lists ``LISTED``
+photographs at most.
 """
 
 from __future__ import annotations
@@ -18,7 +20,16 @@ from zipfile import ZIP_STORED, ZipFile
 from fundusnet.data.appearance import FLAGS
 from fundusnet.evaluation import page, tables
 from fundusnet.prediction.output_files import PREDICTIONS, REJECTED, read_record, read_rows
-from fundusnet.prediction.page_pictures import MASK, PICTURES, REGIONS, layer_name, photograph_name, small_name
+from fundusnet.prediction.page_pictures import (
+    MASK,
+    PICTURES,
+    REGIONS,
+    WHOLE,
+    layer_name,
+    photograph_name,
+    small_name,
+    whole_name,
+)
 from fundusnet.prediction.tally import BINS, Summary, Tally, summary_of
 from fundusnet.system.files import replacing
 from fundusnet.system.progress import track
@@ -95,12 +106,14 @@ class _Pictures:
 
     def link(self, name: str) -> str | None:
         """The picture itself as a data URI, or its place beside the page; None where there is none."""
-        if name not in self._names:
-            return None
-        if not self._embed:
-            return quote(f"{PICTURES}/{name}")
+        if name not in self._names or not self._embed:
+            return self.place(name)
         data = base64.b64encode((self._folder / name).read_bytes()).decode()
         return f"data:image/{TYPES[name.rpartition('.')[2]]};base64,{data}"
+
+    def place(self, name: str) -> str | None:
+        """The place of the picture beside the page; None where there is none."""
+        return quote(f"{PICTURES}/{name}") if name in self._names else None
 
 
 def _photograph(summary: Summary, pictures: _Pictures) -> dict[str, Any]:
@@ -122,6 +135,7 @@ def _photograph(summary: Summary, pictures: _Pictures) -> dict[str, Any]:
         }
     row["small"] = pictures.link(small_name(summary.image_id))
     row["photograph"] = pictures.link(photograph_name(summary.image_id))
+    row["whole"] = pictures.place(whole_name(summary.image_id))
     layers = {name: pictures.link(layer_name(summary.image_id, name)) for name in (*names, REGIONS)}
     row["layers"] = {name: link for name, link in layers.items() if link}
     return row
@@ -183,10 +197,12 @@ def _summary(record: dict[str, Any], tally: Tally) -> Iterator[dict[str, Any]]:
 
 
 def _write_zip(archive: Path, output: Path, pictures: Path) -> None:
-    """Put the page and its pictures, which are compressed already, into one file."""
+    """Put the page and its pictures, which are compressed already, into one file, except those at their own size."""
     with replacing(archive) as partial, ZipFile(partial, "w", ZIP_STORED) as zipped:
         zipped.write(output, output.name)
         for file in sorted(pictures.iterdir()):
+            if file.name.endswith(f".{WHOLE}.jpg"):
+                continue
             zipped.write(file, f"{pictures.name}/{file.name}")
 
 

@@ -26,7 +26,9 @@ def seen_photograph() -> PreparedPhotograph:
     return PreparedPhotograph({SIZE: np.zeros((SIZE, SIZE, 3), np.uint8)}, {SIZE: frame}, WIDE, HIGH, ())
 
 
-def found_findings(folder: Path, probabilities: Sequence[tuple[float, float]], *, pictures: bool = True) -> Path:
+def found_findings(
+    folder: Path, probabilities: Sequence[tuple[float, float]], *, pictures: bool = True, enlarged: int = 1
+) -> Path:
     """Photographs eye00, eye01 …, two of each patient, with these probabilities of drusen and hemorrhage."""
     (folder / PICTURES).mkdir(parents=True)
     rows = []
@@ -38,7 +40,7 @@ def found_findings(folder: Path, probabilities: Sequence[tuple[float, float]], *
             where = "macula;disc_superior" if number == 0 and p >= level else ""
             rows.append((*about, finding, p, int(p >= level), "", 1, where, flags))
         if pictures:
-            pixels = np.full((HIGH, WIDE, 3), (150, 70, 30), np.uint8)
+            pixels = np.full((enlarged * HIGH, enlarged * WIDE, 3), (150, 70, 30), np.uint8)
             maps = {finding: np.full((8, 8), p, np.float32) for finding, p in zip(FINDINGS, each, strict=True)}
             points = None if number else ((190.0, 90.0), (120.0, 100.0))  # of the first only
             PagePictures(FINDINGS).write(folder / PICTURES, name, pixels, seen_photograph(), SIZE, maps, points)

@@ -101,6 +101,57 @@ def test_a_photograph_opens_large_with_its_map_and_keys_lead_on(tab: Tab, tmp_pa
 
 
 @pytest.mark.browser
+def test_a_large_photograph_is_seen_at_its_own_size(tab: Tab, tmp_path: Path) -> None:
+    """The page opens it at 1280 pixels, from the page alone; what lies beside the page follows."""
+    folder = found_findings(tmp_path / "out", PROBABILITIES[:2], enlarged=10)
+    page = written(folder)
+    shown = "[...document.querySelectorAll('#viewer .canvas img')][0].naturalWidth"
+    tab.goto(page)
+    assert tab.evaluate(shown.replace("#viewer .canvas", ".tile")) == 256
+    tab.locator(".tile").first.click()
+    tab.wait_for_function(f"{shown} === {10 * WIDE}")
+    assert "3000 × 2000 pixels\n" in tab.locator("#viewer aside").inner_text()
+    tab.keyboard.press("1")
+    box = tab.locator("#viewer .canvas").bounding_box()
+    assert box is not None and box["width"] == pytest.approx(10 * WIDE, abs=1)
+    frame = tab.locator("#viewer .stage").bounding_box()
+    assert frame is not None  # its middle is still that of the photograph
+    assert box["x"] + box["width"] / 2 == pytest.approx(frame["x"] + frame["width"] / 2, abs=10)
+    assert box["y"] + box["height"] / 2 == pytest.approx(frame["y"] + frame["height"] / 2, abs=10)
+
+
+@pytest.mark.browser
+def test_a_page_without_the_folder_beside_it_says_what_is_missing(browser: Browser, tmp_path: Path) -> None:
+    folder = found_findings(tmp_path / "out", PROBABILITIES[:1], enlarged=10)
+    written(folder)
+    alone = (folder / "report.html").rename(tmp_path / "mailed.html")
+    tab = browser.new_page(viewport={"width": 1024, "height": 768})
+    tab.goto(alone.as_uri())
+    tab.locator(".tile").click()
+    tab.get_by_text("1280 × 853 pixels; its own size is in report/, which is not beside this page").wait_for()
+    tab.close()
+
+
+def test_photographs_at_their_own_size_are_not_mailed(tmp_path: Path) -> None:
+    folder = found_findings(tmp_path / "out", PROBABILITIES[:3], enlarged=10)
+    assert len(list((folder / "report").glob("*.whole.jpg"))) == 3
+    text = write_page(folder, folder / "report.html", 2).read_text()
+    assert '"whole": "report/eye00.whole.jpg"' in text
+    with ZipFile(folder / "report.zip") as archive:
+        names = archive.namelist()
+    assert "report/eye00.jpg" in names and not any("whole" in name for name in names)
+
+
+@pytest.mark.browser
+def test_a_narrow_page_shows_all_of_its_tables(tab: Tab, tmp_path: Path) -> None:
+    tab.set_viewport_size({"width": 390, "height": 844})
+    tab.goto(written(found_findings(tmp_path / "out", PROBABILITIES)))
+    for cell in tab.locator("td").all():
+        box = cell.bounding_box()
+        assert box is not None and box["x"] + box["width"] <= 390
+
+
+@pytest.mark.browser
 def test_each_patient_is_a_sheet_of_paper(tab: Tab, tmp_path: Path) -> None:
     tab.goto(written(found_findings(tmp_path / "out", PROBABILITIES)) + "#print")
     tab.wait_for_function("[...document.querySelectorAll('.sheet img')].every(image => image.complete)")
