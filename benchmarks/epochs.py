@@ -45,8 +45,8 @@ class Decoded(Dataset[Item]):
         photograph = read_photograph(self.files[position])
         pixels, _ = crop_square(photograph, find_field(photograph.pixels), SIZE)
         masks = self.items.read_masks(position)
-        image, masks = self.items.augment(pixels, masks, self.items.generator(position, 1))
-        return {"image": image, "index": position, **self.items.make_item(position, masks)}
+        picture, masks = self.items.augment(pixels, masks, self.items.generator(position, 1))
+        return {**picture, "index": position, **self.items.make_item(position, masks)}
 
 
 def measure() -> Iterator[Figure]:

@@ -2,8 +2,9 @@
 
 With one finding and with nine, each present in half of the images, in one to three regions. The rival is the least that
 any pipeline with interpolation takes: a read from the memory-mapped file and one ``cv2.warpAffine``. The cues of up to
-eight findings are packed into the bits of one plane and warped together. One thread; cues of lesion pixels
-(``data.cue=pixels``) are also read from their files, which is not measured here.
+eight findings are packed into the bits of one plane and warped together. With ``data.augment_on=device`` a worker draws
+and moves the cues, and hands over the picture as it is; what is left to the device is not measured here. One thread;
+cues of lesion pixels (``data.cue=pixels``) are also read from their files, which is not measured here.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Literal
 
 import albumentations as A
 import cv2
@@ -27,6 +28,7 @@ from fundusnet.data.regions import REGIONS
 from fundusnet.findings.datamodule import FindingsDataset
 
 SIZE, BATCH, ROUNDS = 512, 32, 12
+Place = Literal["cpu", "device"]
 POINTS = ((370.0, 250.0), (250.0, 260.0))
 PRESENT = 0.5  # share of the images that show a finding
 
@@ -53,13 +55,19 @@ def _batches(pixels: np.ndarray) -> Iterator[Figure]:
     def batch(of: FindingsDataset) -> Callable[[], object]:
         return lambda: collate([of[row, 0] for row in range(BATCH)])
 
-    calls = {"bare": bare, "1": batch(dataset(pixels, 1)), "9": batch(dataset(pixels, 9))}
-    taken = alternate(calls, ROUNDS)
-    for findings, goal in (("1", 60.0), ("9", None)):
-        share = [100 * a / b for a, b in zip(taken["bare"], taken[findings], strict=True)]
-        rates = f"{BATCH / np.median(taken[findings]):.0f} against {BATCH / np.median(taken['bare']):.0f} a second"
+    measured: tuple[tuple[str, int, Place, float | None], ...] = (
+        ("input pipeline, 1 finding, augmentation on", 1, "cpu", 60.0),
+        ("input pipeline, 9 findings, augmentation on", 9, "cpu", None),
+        ("a worker's share of it, 1 finding, pictures augmented on the device", 1, "device", None),
+        ("a worker's share of it, 9 findings, pictures augmented on the device", 9, "device", None),
+    )
+    calls = {what: batch(dataset(pixels, count, on)) for what, count, on, _ in measured}
+    taken = alternate({"bare": bare, **calls}, ROUNDS)
+    for what, _, _, goal in measured:
+        share = [100 * a / b for a, b in zip(taken["bare"], taken[what], strict=True)]
+        rates = f"{BATCH / np.median(taken[what]):.0f} against {BATCH / np.median(taken['bare']):.0f} a second"
         yield of_rounds(
-            f"input pipeline, {findings} finding{'s' if findings != '1' else ''}, augmentation on",
+            what,
             "a memory-mapped read and one cv2.warpAffine",
             share,
             goal=goal,
@@ -88,13 +96,13 @@ def _warps(image: np.ndarray) -> Iterator[Figure]:
         yield ratio(what, "flips and affine of albumentations in sequence", taken["ours"], taken["theirs"], goal=1.0)
 
 
-def default_augment() -> Augment:
+def default_augment(on: Place) -> Augment:
     """The augmentation of ``conf/data/default.yaml``."""
     gain = A.RandomBrightnessContrast(brightness_limit=0.0, contrast_limit=(-0.2, 0.2), p=1.0)
-    return Augment({"warp": Warp(), "gain": gain})
+    return Augment({"warp": Warp(), "gain": gain}, on)
 
 
-def dataset(pixels: np.ndarray, count: int) -> FindingsDataset:
+def dataset(pixels: np.ndarray, count: int, on: Place = "cpu") -> FindingsDataset:
     """``count`` findings, each present in half of the images, in one to three regions."""
     rng = np.random.default_rng(count)
     label = (rng.random((len(pixels), count)) < PRESENT).astype(np.float32)
@@ -105,7 +113,7 @@ def dataset(pixels: np.ndarray, count: int) -> FindingsDataset:
     prepared: Any = SimpleNamespace(pixels=pixels, size=size)
     findings = tuple(f"finding{number}" for number in range(count))
     labels = FindingLabels(prepared, findings, label, np.ones(label.shape, bool), regions, points)
-    return FindingsDataset(prepared, labels, np.arange(len(pixels)), max(1, size // 32), default_augment())
+    return FindingsDataset(prepared, labels, np.arange(len(pixels)), max(1, size // 32), default_augment(on))
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from tiny_runs import tiny_overrides, tiny_place
 
 import fundusnet
 from fundusnet import compose, export, train
+from fundusnet.data.augment import A, Augment, Warp
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")]
 
@@ -25,7 +26,7 @@ def on_gpu(words: list[str]) -> list[str]:
 
 
 def test_findings_are_trained_resumed_predicted_and_exported(tmp_path: Path) -> None:
-    words = on_gpu(tiny_overrides(tiny_place(tmp_path)))
+    words = [*on_gpu(tiny_overrides(tiny_place(tmp_path))), "data.augment_on=device"]
     whole = train(compose([*words, "trainer.max_epochs=2", f"run_dir={tmp_path}/whole"]))
     content = torch.load(tmp_path / "whole" / "checkpoints" / "best.ckpt", weights_only=True, map_location="cpu")
     assert all(torch.isfinite(value).all() for value in content["state_dict"].values() if value.is_floating_point())
@@ -46,6 +47,29 @@ def test_findings_are_trained_resumed_predicted_and_exported(tmp_path: Path) -> 
         assert np.abs(found.maps["drusen"] - cpu.maps["drusen"]).max() < 0.01
     export(compose([f"checkpoint={tmp_path}/whole", f"output={tmp_path}/exported"], "export"))
     assert (tmp_path / "exported" / "model.onnx").is_file()
+
+
+def test_a_gpu_augments_as_the_processor_does() -> None:
+    transforms = {
+        "warp": Warp(p=0.8),
+        "d4": A.D4(),
+        "gain": A.RandomBrightnessContrast(p=0.8),
+        "colour": A.ColorJitter(),
+    }
+    augment = Augment(transforms, "device")
+    assert augment.batch is not None
+    pictures = np.random.default_rng(0).integers(0, 256, (16, 512, 512, 3), dtype=np.uint8)
+    masks = np.zeros((0, 512, 512), np.uint8)
+    notes = [augment(picture, masks, np.random.default_rng(n))[0]["drawn"] for n, picture in enumerate(pictures)]
+    images, drawn = torch.from_numpy(pictures).permute(0, 3, 1, 2), torch.from_numpy(np.stack(notes))
+    allowed = torch.backends.cuda.matmul.allow_tf32
+    torch.backends.cuda.matmul.allow_tf32 = True  # coordinates must not be rounded to it
+    try:
+        found = augment.batch(images.cuda(), drawn).cpu()
+    finally:
+        torch.backends.cuda.matmul.allow_tf32 = allowed
+    difference = (found.int() - augment.batch(images, drawn).int()).abs()
+    assert (difference > 1).float().mean() < 0.002
 
 
 def test_two_stages_are_trained_and_agree_with_the_processor(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from fundusnet.data.prepare_one import prepare_one
 from fundusnet.data.prepared import open_prepared
 from fundusnet.data.set_folders import newest, prepared_folder
 from fundusnet.data.sources import load_source
+from fundusnet.fitting.fit import check_objects
 from fundusnet.fitting.machine import Line, offered
 from fundusnet.fitting.needs import Needs, PlannedFit, measure
 from fundusnet.fitting.tasks import task_of
@@ -38,6 +39,7 @@ def doctor(cfg: DictConfig) -> None:
     if select(cfg, "data") is None:
         print("\nWhat a training needs: fundusnet doctor experiment=findings data=csv data.root=FOLDER finding=NAME")
         return
+    check_objects(cfg)
     _print(f"this training: {task_of(cfg).run_name(cfg)}, data={cfg.data.source}", needed(cfg))
 
 

@@ -292,6 +292,7 @@ class Verb:
     keys: Mapping[str, tuple[str, ...]]
 
 
+AUGMENT = "fundusnet.data.augment.build_augment"
 DATAMODULES = {
     "findings": "fundusnet.findings.datamodule.FindingsDataModule",
     "grading": "fundusnet.grading.datamodule.GradingDataModule",
@@ -370,19 +371,19 @@ TRAINING = ("train", "doctor")
 TASKS: dict[str, Mapping[str, tuple[str, ...]]] = {
     "findings": {
         "": (f"{__name__}.TrainFindings",),
-        "data": (f"{__name__}.Data", DATAMODULES["findings"]),
+        "data": (f"{__name__}.Data", DATAMODULES["findings"], AUGMENT),
         "finding": (f"{__name__}.Finding",),
         "model": (f"{__name__}.FindingsModel", "fundusnet.findings.module.GuidedModule"),
         "evaluation": (f"{__name__}.FindingsEvaluation",),
     },
     "grading": {
-        "data": (f"{__name__}.Data", DATAMODULES["grading"]),
+        "data": (f"{__name__}.Data", DATAMODULES["grading"], AUGMENT),
         "model": (f"{__name__}.GradingModel", "fundusnet.grading.stage.RankingStage"),
         "model.mask": (f"{__name__}.Mask",),
         "model.stage1": (f"{__name__}.Stage1",),
     },
     "landmarks": {
-        "data": (f"{__name__}.Data", DATAMODULES["landmarks"]),
+        "data": (f"{__name__}.Data", DATAMODULES["landmarks"], AUGMENT),
         "model": (f"{__name__}.LandmarkModel", "fundusnet.landmarks.module.LandmarkModule"),
     },
 }

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import random
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import albumentations as A
 import cv2
@@ -13,10 +14,13 @@ from numpy.typing import NDArray
 from omegaconf import DictConfig
 
 from fundusnet.config.objects import build
+from fundusnet.data.batch_augment import BatchAugment
 from fundusnet.data.warp import Warp as Warp
 from fundusnet.errors import UserError
 
 _Mask = TypeVar("_Mask", np.bool_, np.uint8, np.float32)
+#: entries of an item: ``image`` uint8 (H, W, 3), and ``drawn`` where it is augmented later
+Picture = dict[str, NDArray[Any]]
 
 
 class Augment:
@@ -25,9 +29,15 @@ class Augment:
     Args:
         transforms: Name → transform; a group such as ``A.OneOf`` is one too, and None leaves the name out. They must
             keep size and type of the image.
+        on: Where images are augmented: "cpu", one by one, or "device", later and in batches. Masks and points are
+            moved at once either way, and everything is drawn alike.
+
+    Attributes:
+        names: Of the transforms.
+        batch: With ``on="device"`` what augments a batch, given the ``drawn`` of its images; otherwise None.
 
     Raises:
-        UserError: A value is not a transform.
+        UserError: A value is not a transform, or not one that can be applied to a batch.
 
     Examples:
         What ``conf/data/default.yaml`` describes; any transform of albumentations can be added to it by a name of its
@@ -49,25 +59,34 @@ class Augment:
               p: 1.0
     """
 
-    def __init__(self, transforms: Mapping[str, A.BasicTransform | A.BaseCompose | None]) -> None:
+    def __init__(
+        self,
+        transforms: Mapping[str, A.BasicTransform | A.BaseCompose | None],
+        on: Literal["cpu", "device"] = "cpu",
+    ) -> None:
         for name, transform in transforms.items():
             if not isinstance(transform, A.BasicTransform | A.BaseCompose | None):
                 raise UserError(
                     f"data.augment.{name} is {transform!r} and not a transform; give it the _target_ of one, such as "
                     "fundusnet.data.augment.Warp or albumentations.GaussianBlur"
                 )
-        self.names = [name for name, transform in transforms.items() if transform is not None]
-        self._steps = [transforms[name] for name in self.names]
+        steps = {name: transform for name, transform in transforms.items() if transform is not None}
+        self.names = list(steps)
+        self.batch: BatchAugment | None = None
+        if on == "device":
+            steps = copy.deepcopy(steps)
+            self.batch = BatchAugment(steps)
+        self._steps = list(steps.values())
         self._pipeline = A.Compose(self._steps)
         self._with_points: A.Compose | None = None
 
     def __repr__(self) -> str:
-        """The transforms and all their arguments."""
-        return repr(self._pipeline)
+        """The transforms and all their arguments, and where they are applied."""
+        return repr(self._pipeline) + (" on the device" if self.batch else "")
 
     def __call__(
         self, image: NDArray[np.uint8], masks: NDArray[_Mask], rng: np.random.Generator
-    ) -> tuple[NDArray[np.uint8], NDArray[_Mask]]:
+    ) -> tuple[Picture, NDArray[_Mask]]:
         """Transform ``image`` (H, W, 3) and ``masks`` (M, H, W) alike; M may be 0.
 
         Values of bool and uint8 masks move and are never mixed, so that a uint8 mask may hold eight masks in its bits;
@@ -79,12 +98,12 @@ class Augment:
         """
         self._pipeline.set_mask_interpolation(cv2.INTER_LINEAR if masks.dtype == np.float32 else cv2.INTER_NEAREST)
         planes = masks.view(np.uint8) if masks.dtype == np.bool_ else masks
-        moved = self._apply(self._pipeline, rng, image=image, masks=planes if len(masks) else None)
-        return moved["image"], moved["masks"].view(masks.dtype) if len(masks) else masks
+        picture, moved = self._apply(self._pipeline, rng, image, masks=planes if len(masks) else None)
+        return picture, moved["masks"].view(masks.dtype) if len(masks) else masks
 
     def with_points(
         self, image: NDArray[np.uint8], points: NDArray[np.float32], rng: np.random.Generator
-    ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    ) -> tuple[Picture, NDArray[np.float32]]:
         """Transform ``image`` (H, W, 3) and ``points`` (P, 2), pixels (x, y), alike, as ``__call__`` does.
 
         Points may leave the picture; NaN stays NaN.
@@ -95,12 +114,14 @@ class Augment:
         if self._with_points is None:  # not in the constructor: albumentations warns where no transform moves points
             self._with_points = A.Compose(self._steps, keypoint_params=A.KeypointParams("xy", remove_invisible=False))
         known = np.isfinite(points).all(axis=1)
-        moved = self._apply(self._with_points, rng, image=image, keypoints=points[known])
+        picture, moved = self._apply(self._with_points, rng, image, keypoints=points[known])
         result = np.full_like(points, np.nan)
         result[known] = np.asarray(moved["keypoints"], dtype=np.float32).reshape(-1, 2)
-        return moved["image"], result
+        return picture, result
 
-    def _apply(self, pipeline: A.Compose, rng: np.random.Generator, image: NDArray[np.uint8], **drawn: Any) -> Any:
+    def _apply(
+        self, pipeline: A.Compose, rng: np.random.Generator, image: NDArray[np.uint8], **drawn: Any
+    ) -> tuple[Picture, Any]:
         # Without these, every transform draws from a generator of its own, seeded differently in every worker.
         pipeline.set_random_state(rng, random.Random(int(rng.integers(2**63))))
         moved = pipeline(image=image, **drawn)
@@ -109,15 +130,20 @@ class Augment:
                 f"data.augment ({', '.join(self.names)}) turns a uint8 image of shape {image.shape} into "
                 f"{moved['image'].dtype} of {moved['image'].shape}; remove the transform that changes size or type"
             )
-        return moved
+        picture = {"image": moved["image"]}
+        return picture if self.batch is None else {**picture, "drawn": self.batch.take_notes()}, moved
 
 
-def build_augment(transforms: DictConfig | None) -> Augment | None:
+def build_augment(augment: DictConfig | None, augment_on: Literal["cpu", "device"] = "cpu") -> Augment | None:
     """The augmentation of ``data.augment``: a node with ``_target_`` for each name; None of null.
 
+    Args:
+        augment: The named transforms.
+        augment_on: Where images are augmented: "cpu", one by one while they are loaded, or "device", in batches.
+
     Raises:
-        UserError: A transform cannot be built.
+        UserError: A transform cannot be built, or not be applied to a batch.
     """
-    if transforms is None:
+    if augment is None:
         return None
-    return Augment({str(name): node and build(node) for name, node in transforms.items()})
+    return Augment({str(name): node and build(node) for name, node in augment.items()}, augment_on)

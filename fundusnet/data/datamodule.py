@@ -216,6 +216,16 @@ class FundusDataModule(LightningDataModule):
         """
         return self._make_loader(self.make_dataset(rows, None), images=images)
 
+    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
+        """``batch`` on ``device``; its images are augmented there if they were not yet."""
+        there: Batch = super().transfer_batch_to_device(
+            {name: value for name, value in batch.items() if name != "drawn"}, device, dataloader_idx
+        )
+        if "drawn" not in batch:
+            return there
+        assert self.augment is not None and self.augment.batch is not None
+        return {**there, "image": self.augment.batch(there["image"], batch["drawn"])}
+
     @property
     def feature_home(self) -> tuple[Path, str]:
         """The folder of stored features, and what they depend on besides images, views and the network."""
@@ -274,7 +284,7 @@ class FundusDataModule(LightningDataModule):
         loader = Loader(dataset, sampler=cast(Any, keys), batch_size=2, num_workers=self.num_workers)
         start = 0
         for batch in track(loader, "compute features", total=len(loader)):
-            features = network.extract(picture_of({name: tensor.to(device) for name, tensor in batch.items()}))
+            features = network.extract(picture_of(self.transfer_batch_to_device(batch, device, 0)))
             written = [place[key] for key in keys[start : start + len(batch["index"])]]
             store.write(written, features)
             start += len(written)
@@ -300,7 +310,7 @@ class FundusDataset(Dataset[Item]):
     """
 
     #: entries of an item that only a backbone sees
-    PICTURED = frozenset({"image"})
+    PICTURED = frozenset({"image", "drawn"})
 
     def __init__(
         self, prepared: PreparedSet, rows: NDArray[np.int64], augment: Augment | None = None, seed: int = 0
@@ -353,7 +363,7 @@ class MaskedDataset(FundusDataset):
         """What an item holds besides ``image`` and ``index``, given its masks after augmentation."""
 
     def load_item(self, row: int, view: int) -> Item:
-        image, masks = self.prepared.pixels[row], self.read_masks(row)
+        picture, masks = {"image": self.prepared.pixels[row]}, self.read_masks(row)
         if self.augment is not None:
-            image, masks = self.augment(image, masks, self.generator(row, view))
-        return {"image": image, "index": row, **self.make_item(row, masks)}
+            picture, masks = self.augment(picture["image"], masks, self.generator(row, view))
+        return {**picture, "index": row, **self.make_item(row, masks)}

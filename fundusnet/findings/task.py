@@ -100,7 +100,7 @@ def make_datamodule(cfg: DictConfig) -> FindingsDataModule:
     """The data that ``cfg`` trains on; its set is prepared already."""
     network: Any = OmegaConf.to_container(cfg.model.network, resolve=True)
     cells = map_size(int(cfg.data.size), len(cfg.finding.names), *network_spec(network))
-    return _datamodule(cfg, cells, build_augment(cfg.data.augment))
+    return _datamodule(cfg, cells, build_augment(cfg.data.augment, cfg.data.get("augment_on", "cpu")))
 
 
 def planned_fits(cfg: DictConfig) -> list[PlannedFit]:

@@ -53,7 +53,7 @@ def check_objects(cfg: DictConfig) -> None:
     Raises:
         UserError: An object cannot be built.
     """
-    build_augment(cfg.data.augment)
+    build_augment(cfg.data.augment, cfg.data.get("augment_on", "cpu"))
     module_arguments(cfg.model)
     make_callbacks(cfg)
     for group in ("model.network", "model.stage1.network"):

@@ -49,20 +49,26 @@ class LoaderWait(Callback):
         share = self._waited / max(self._since - self._first, 1e-9)
         if share > SHARE:
             self._reported = True
-            workers, most = trainer.datamodule.num_workers, cores() // trainer.world_size  # type: ignore[attr-defined]
-            log.warning("the network waited for images %.0f %% of the time: %s", 100 * share, remedy(workers, most))
+            data: Any = trainer.datamodule  # type: ignore[attr-defined]
+            most = cores() // trainer.world_size
+            idle = pl_module.device.type == "cuda" and data.augment is not None and data.augment.batch is None
+            what = remedy(data.num_workers, most, idle)
+            log.warning("the network waited for images %.0f %% of the time: %s", 100 * share, what)
 
 
-def remedy(workers: int, most: int) -> str:
+def remedy(workers: int, most: int, can_augment: bool) -> str:
     """What to change.
 
     Args:
         workers: Processes that load images now, per training process.
         most: Cores there are for each training process.
+        can_augment: Whether a GPU could augment the images and does not.
     """
     if workers < most:
         return f"raise data.num_workers from {workers} to {most}"
     return (
-        f"data.num_workers={workers} already uses every core; leave transforms out of data.augment, keep the prepared "
-        "set on a local disk (data.folder), or repeat views of a frozen backbone (data.views)"
+        f"data.num_workers={workers} already uses every core; "
+        + ("augment on the GPU (data.augment_on=device), " if can_augment else "")
+        + "leave transforms out of data.augment, keep the prepared set on a local disk (data.folder), or repeat views "
+        "of a frozen backbone (data.views)"
     )

@@ -161,7 +161,7 @@ class GradingDataModule(FundusDataModule):
 class GradingDataset(MaskedDataset):
     """Photographs with their grade, and their mask where there is one; a mask goes through the warp of its image."""
 
-    PICTURED = frozenset({"image", "mask"})
+    PICTURED = MaskedDataset.PICTURED | {"mask"}
 
     def __init__(
         self,

@@ -125,7 +125,7 @@ def make_datamodule(cfg: DictConfig) -> GradingDataModule:
     stage = cfg.get("stage") or {}
     return GradingDataModule.from_config(
         cfg,
-        augment=build_augment(cfg.data.augment),
+        augment=build_augment(cfg.data.augment, cfg.data.get("augment_on", "cpu")),
         mask_folds=stage.get("folds") or (cfg.model.stage1.folds if cfg.model.stage1 else 1),
         left_out=stage.get("fold"),
         masks=stage.get("masks"),

@@ -94,10 +94,10 @@ class LandmarkDataset(FundusDataset):
         self.points = points
 
     def load_item(self, row: int, view: int) -> Item:
-        image, points = self.prepared.pixels[row], self.points[row]
+        picture, points = {"image": self.prepared.pixels[row]}, self.points[row]
         if self.augment is not None:
-            image, points = self.augment.with_points(image, points, self.generator(row, view))
-        return {"image": image, "index": row, "points": points}
+            picture, points = self.augment.with_points(picture["image"], points, self.generator(row, view))
+        return {**picture, "index": row, "points": points}
 
 
 def given_points(prepared: PreparedSet) -> NDArray[np.float32]:

@@ -71,7 +71,9 @@ def run_name(cfg: DictConfig) -> str:
 
 def make_datamodule(cfg: DictConfig) -> LandmarkDataModule:
     """The data that ``cfg`` trains on; its set is prepared already."""
-    return LandmarkDataModule.from_config(cfg, augment=build_augment(cfg.data.augment))
+    return LandmarkDataModule.from_config(
+        cfg, augment=build_augment(cfg.data.augment, cfg.data.get("augment_on", "cpu"))
+    )
 
 
 def planned_fits(cfg: DictConfig) -> list[PlannedFit]:

@@ -53,6 +53,15 @@ def test_a_training_from_its_photographs(tmp_path: Path, monkeypatch: pytest.Mon
     assert "lower data.batch_size" in by_name(list(needed(compose(words, "doctor"))))["memory"].advice
 
 
+def test_what_a_training_would_refuse_is_refused_before_anything_is_measured(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["data.augment_on=device", "+data.augment.blur._target_=albumentations.GaussianBlur"]
+    assert main(["doctor", *tiny_overrides(tmp_path), *words]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "data.augment.blur (GaussianBlur" in line and "use data.augment_on=cpu" in line
+
+
 def test_frozen_features_are_computed_once_and_counted_with_their_views(tmp_path: Path) -> None:
     tiny_place(tmp_path)
     words = ["experiment=findings", "data=csv", f"data.root={tmp_path}/raw", f"data.folder={tmp_path}/prepared"]

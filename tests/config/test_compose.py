@@ -116,6 +116,7 @@ def test_a_value_of_a_group_reaches_the_network() -> None:
         ("data.fractions=[0.8,0.2]", "data.fractions=[0.8, 0.2] is not valid: use a list of 3 values"),
         ("data.fractions=[0,0.5,0.5]", "are not shares of train, val and test"),
         ("data.augment.warp.rotate=far", "data.augment.warp.rotate=far is not valid: use a number"),
+        ("data.augment_on=gpu", "data.augment_on=gpu is not valid: use cpu or device"),
         ("data.augment.warp=far", "data.augment.warp=far is not valid: use null, or a _target_"),
         (
             "+data.augment.blur={_target_:albumentations.GaussianBlur,sigma:3}",

@@ -76,6 +76,19 @@ def test_stored_features_are_those_of_the_augmented_images(place: Path) -> None:
                 torch.testing.assert_close(a, b, rtol=2e-3, atol=2e-3)
 
 
+def test_views_augmented_on_the_device_have_the_same_features_to_rounding_in_a_store_of_their_own(place: Path) -> None:
+    net, stores = network(), []
+    for on in ("cpu", "device"):
+        data = datamodule(place)
+        data.augment = build_augment(compose(["data=csv", "data.root=x"]).data.augment, on)  # type: ignore[arg-type]
+        data.store_features(net, CPU)
+        stores.append(list(data.train_dataloader()))
+    for one, other in zip(*stores, strict=True):
+        assert one.keys() == other.keys() and "drawn" not in one
+        torch.testing.assert_close(one["features0"], other["features0"], rtol=0.05, atol=0.05)
+    assert len(list((place / "prepared" / "features").iterdir())) == 2
+
+
 def test_views_repeat_and_differ(place: Path) -> None:
     dataset = datamodule(place, views=2)
     dataset.store_features(network(), CPU)

@@ -91,8 +91,8 @@ def test_a_cell_of_a_cue_is_one_where_any_pixel_under_it_is_after_the_warp(folde
         masks = np.stack([module.labels.cue(row)[column] for column in range(len(FINDINGS))])
         rng = np.random.default_rng((module.seed, 3, row))
         assert module.augment is not None
-        image, moved = module.augment(module.prepared.pixels[row], masks, rng)
-        assert np.array_equal(item["image"], image)
+        picture, moved = module.augment(module.prepared.pixels[row], masks, rng)
+        assert np.array_equal(item["image"], picture["image"])
         expected = adaptive_max_pool2d(torch.from_numpy(moved).float()[None], 4)[0].numpy()
         expected[np.isnan(module.labels.label[row])] = np.nan
         assert np.array_equal(item["cue"], expected, equal_nan=True)
@@ -179,14 +179,18 @@ class Recorder(LightningModule):
         return torch.optim.SGD(self.parameters(), lr=0.1)
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-@pytest.mark.parametrize("steps", [2, 4, 6])
-def test_a_resumed_run_is_given_what_the_whole_run_was(folder: Path, tmp_path: Path, workers: int, steps: int) -> None:
+@pytest.mark.parametrize(
+    ("steps", "workers", "on"),
+    [*((steps, workers, "cpu") for steps in (2, 4, 6) for workers in (0, 2)), (6, 2, "device")],
+)
+def test_a_resumed_run_is_given_what_the_whole_run_was(
+    folder: Path, tmp_path: Path, steps: int, workers: int, on: Any
+) -> None:
     """Stopped within an epoch (2, 6) or between two (4 steps an epoch)."""
 
     def fit(max_steps: int, resume: Path | None = None) -> list[Any]:
         module = Recorder()
-        data = make(folder, augment=Augment({"warp": Warp()}), num_workers=workers, batch_size=4)
+        data = make(folder, augment=Augment({"warp": Warp()}, on), num_workers=workers, batch_size=4)
         keep = ModelCheckpoint(tmp_path, filename="{step}", every_n_train_steps=1, save_top_k=-1)
         Trainer(
             accelerator="cpu",
