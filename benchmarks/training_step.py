@@ -2,6 +2,12 @@
 
 One thread, random weights and batches in memory, so that only the step counts: forward and backward pass, clipping,
 optimiser, and what Lightning and callbacks do between two steps.
+
+The sub-classifiers of a ranking are computed one after another. Together, by ``torch.func.stack_module_state`` and
+``vmap``, which makes grouped convolutions of theirs, forward and backward pass of two (224 px, four images) took 2.2
+times as long with DenseNet121, 1.6 times with ResNet18 and 2.6 times with EfficientNet-Lite0 in fp32, and 3.6 to 3.7
+times under bf16 autocast, which does not reach convolutions within ``vmap``. CUDA streams are not used either: there
+was no GPU to measure them on, and a batch of 32 images of 512 px should occupy one by itself.
 """
 
 from __future__ import annotations
