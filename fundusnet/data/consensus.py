@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 import pandas as pd
 
+from fundusnet.data.manifest import UNANSWERED
 from fundusnet.errors import UserError
 
 CONSENSUS_COLUMNS = ("image_id", "finding", "label", "regions")
@@ -19,7 +20,8 @@ def consensus(readings: pd.DataFrame, present: int = 2, findings: Iterable[str] 
     the strict one. Annotators are counted, not rows.
 
     Args:
-        readings: Table with image_id, annotator_id, finding ("" = normal) and regions (names joined by ";").
+        readings: Table with image_id, annotator_id, finding ("" = normal) and regions (names joined by ";"). A column
+            unanswered may name findings that a reading leaves open; where all do, the finding has no row.
         present: Number of annotators that makes a finding present, at least 1.
         findings: Findings to label besides those in ``readings``; one that nobody marked is absent everywhere.
 
@@ -35,21 +37,36 @@ def consensus(readings: pd.DataFrame, present: int = 2, findings: Iterable[str] 
         raise UserError(f"consensus.present is {present}, so every finding would be present; use 1 or more")
     annotators: dict[tuple[str, str], set[str]] = {}
     regions: dict[tuple[str, str], set[str]] = {}
-    images: dict[str, None] = {}
+    images: dict[str, set[str]] = {}
     columns = (readings[name] for name in ("image_id", "annotator_id", "finding", "regions"))
     for image_id, annotator, finding, cell in zip(*columns, strict=True):
-        images[image_id] = None
+        images.setdefault(image_id, set()).add(annotator)
         if finding:
             key = (image_id, finding)
             annotators.setdefault(key, set()).add(annotator)
             regions.setdefault(key, set()).update(filter(None, (name.strip() for name in cell.split(";"))))
 
+    unanswered = _unanswered(readings)
     marked = {finding for _, finding in annotators}
     order = list(dict.fromkeys([*findings, *sorted(marked)]))
     rows = []
-    for image_id in images:
+    for image_id, readers in images.items():
         for finding in order:
+            if unanswered.get((image_id, finding)) == readers:
+                continue
             votes = len(annotators.get((image_id, finding), ()))
             label = "present" if votes >= present else "undecided" if votes else "absent"
             rows.append((image_id, finding, label, frozenset(regions.get((image_id, finding), ()))))
     return pd.DataFrame(rows, columns=list(CONSENSUS_COLUMNS))
+
+
+def _unanswered(readings: pd.DataFrame) -> dict[tuple[str, str], set[str]]:
+    """(image id, finding) → annotators who leave it open."""
+    found: dict[tuple[str, str], set[str]] = {}
+    if UNANSWERED not in readings:
+        return found
+    columns = (readings[name] for name in ("image_id", "annotator_id", UNANSWERED))
+    for image_id, annotator, cell in zip(*columns, strict=True):
+        for finding in filter(None, cell.split(";")):
+            found.setdefault((image_id, finding), set()).add(annotator)
+    return found

@@ -25,6 +25,8 @@ FRAME_COLUMNS = (*ORIGIN_COLUMNS, "scale")
 # When the photograph was taken, where somebody knows it: an ISO date or a number, of which only the order counts.
 VISIT = "visit"
 READING_COLUMNS = ("image_id", "annotator_id", "finding", "regions")
+# Of a reading that leaves findings open: their names, joined by ";". All others that it does not name are absent.
+UNANSWERED = "unanswered"
 LESION_COLUMNS = ("image_id", "finding", "path")
 EYES = ("left", "right", "")
 SPLITS = ("train", "val", "test")
@@ -45,7 +47,8 @@ class Manifest:
             numbers unknown = NaN; coordinates in the original frame (``fundusnet.data.crop``), in a prepared set in the
             prepared frame. A prepared set has ``FRAME_COLUMNS`` too: the origin of each point (``given``, ``localised``
             or another word of its source; "" = unknown point), and the scale of the frame.
-        readings: One row per annotator and finding (``READING_COLUMNS``); ``finding`` "" = a normal reading.
+        readings: One row per annotator and finding (``READING_COLUMNS``, and ``unanswered`` if the table has it);
+            ``finding`` "" = a normal reading.
         lesions: One row per examined finding (``LESION_COLUMNS``); masks in the frame of the coordinates; ``path`` "" =
             examined and absent.
         classes: Names of the grades 0 … K-1, empty where nothing is graded.
@@ -78,7 +81,7 @@ def read_manifest(folder: Path | str, classes: tuple[str, ...] = ()) -> Manifest
     readings, lesions = empty_table(READING_COLUMNS), empty_table(LESION_COLUMNS)
     known = set(images["image_id"])
     if (file := root / "readings.csv").exists():
-        readings = _read_table(file, READING_COLUMNS, required=READING_COLUMNS)
+        readings = _read_table(file, READING_COLUMNS, required=READING_COLUMNS, optional=(UNANSWERED,))
         _check_known(readings["image_id"], known, file)
         readings["regions"] = _clean_regions(readings["regions"], file)
     if (file := root / "lesions.csv").exists():
@@ -100,13 +103,18 @@ def write_manifest(manifest: Manifest, folder: Path | str) -> None:
         images["scale"] = images["scale"].map("{:.6g}".format)
     images.to_csv(target / "images.csv", index=False, float_format="%.3f")
     rows = (
-        ("readings.csv", manifest.readings, READING_COLUMNS),
+        ("readings.csv", manifest.readings, reading_columns(manifest.readings)),
         ("lesions.csv", manifest.lesions, LESION_COLUMNS),
     )
     for name, table, table_columns in rows:
         (target / name).unlink(missing_ok=True)  # rows of an earlier manifest must not remain
         if len(table):
             table[list(table_columns)].to_csv(target / name, index=False)
+
+
+def reading_columns(readings: pd.DataFrame) -> tuple[str, ...]:
+    """``READING_COLUMNS``, and ``unanswered`` if the table has it."""
+    return (*READING_COLUMNS, *((UNANSWERED,) if UNANSWERED in readings else ()))
 
 
 def images_table(rows: list[dict[str, object]]) -> pd.DataFrame:

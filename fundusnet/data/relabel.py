@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from fundusnet.data.manifest import UNANSWERED
 from fundusnet.data.prepared import PreparedSet
 from fundusnet.errors import UserError
 
@@ -68,6 +69,9 @@ def with_findings(prepared: PreparedSet, findings: Sequence[str], labels: Mappin
     readings, lesions = (
         table.assign(finding=table["finding"].map(renamed)) for table in (manifest.readings, manifest.lesions)
     )
+    if UNANSWERED in readings:
+        names = readings[UNANSWERED].str.split(";")
+        readings[UNANSWERED] = names.map(lambda each: ";".join(renamed(name) for name in each if name))
     masks = {(image_id, renamed(name)): path for (image_id, name), path in prepared._lesions.items()}
     return replace(prepared, manifest=replace(manifest, readings=readings, lesions=lesions), _lesions=masks)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from fundusnet.config.conf import conf_folder, values_in_files
 from fundusnet.data import dicom
-from fundusnet.data.manifest import Manifest, read_manifest
+from fundusnet.data.manifest import UNANSWERED, Manifest, read_manifest
 
 log = logging.getLogger(__name__)
 
@@ -30,6 +30,10 @@ def load(root: Path, classes: Sequence[str] = ()) -> Manifest:
         table["path"] = _as_on_disk(root, table["path"].tolist())
     for table in (manifest.readings, manifest.lesions):
         table["finding"] = _as_known(table["finding"].tolist())
+    if UNANSWERED in manifest.readings:
+        cells = manifest.readings[UNANSWERED].unique().tolist()
+        names = {cell: ";".join(_as_known([name.strip() for name in cell.split(";")])) for cell in cells}
+        manifest.readings[UNANSWERED] = manifest.readings[UNANSWERED].map(names)
     dicom.check_installed(root / path for path in manifest.images["path"])
     _warn_of_placeholders(manifest.images["patient_id"].tolist())
     return manifest
