@@ -508,6 +508,7 @@ async function open() {
     showPages(info);
     await new Page(info).start();
   } catch (error) {
+    document.body.classList.add("closed");
     showMessage(explain(error));
     if (passes(troubleOf(error))) setTimeout(() => session().then(() => location.reload(), open), RETRY);
   }

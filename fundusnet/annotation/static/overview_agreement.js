@@ -7,7 +7,7 @@ import { nameIn, text } from "./text.js";
 
 /** A kappa or alpha in figures and on a line. */
 export function kappa(value, interval, why) {
-  const figures = (number) => number.toFixed(2).replace("-", "−");
+  const figures = (number) => Number(number.toFixed(2)).toFixed(2).replace("-", "−"); // no minus before 0.00
   return estimate({ value, interval, from: -1, to: 1, at: 0, figures, why });
 }
 
