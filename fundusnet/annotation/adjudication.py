@@ -1,18 +1,18 @@
-"""Undecided findings, and adjudicators' decisions on them (S1.2)."""
+"""What adjudicators decide: undecided findings (S1.2), beside the questions of ``choice_adjudication``."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import Connection
-from sqlalchemy.exc import IntegrityError
 
 from fundusnet.annotation.access import Person
 from fundusnet.annotation.answers import Decision, check_decision
 from fundusnet.annotation.assignment import shuffled
+from fundusnet.annotation.choice_adjudication import by_subject, choice_cases
+from fundusnet.annotation.decision_versions import add_version
 from fundusnet.annotation.initial_points import guess_points
 from fundusnet.annotation.overview import undecided_marks
 from fundusnet.annotation.readings import (
@@ -22,7 +22,7 @@ from fundusnet.annotation.readings import (
     origin_of,
     reference_points,
 )
-from fundusnet.annotation.study import ConflictError, MissingError, Study
+from fundusnet.annotation.study import MissingError, Study
 from fundusnet.annotation.tables import decisions, images, marks
 from fundusnet.annotation.tallies import disagreement
 from fundusnet.errors import UserError
@@ -31,7 +31,10 @@ JSON = dict[str, Any]
 
 
 def adjudication_cases(study: Study) -> list[JSON]:
-    """Findings that are or were undecided, each with the current decision, in the order of image ids."""
+    """Findings and questions that are or were undecided, each with the current decision, in the order of image ids.
+
+    ``question`` is "" where it is whether a finding is present, ``finding`` where a question is of the photograph.
+    """
     with study.storage.read() as connection:
         wanted = [(row.image_id, row.finding) for row in connection.execute(undecided_marks(study))]
         newest = load_decisions(connection)
@@ -41,10 +44,15 @@ def adjudication_cases(study: Study) -> list[JSON]:
             listed = set(connection.scalars(sa.select(images.c.image_id).where(images.c.listed)))
             wanted += [key for key in decided if key[0] in listed and key[1] in study.findings]
             wanted.sort(key=lambda key: (key[0], study.findings.index(key[1])))
-    return [
-        {"image_id": image_id, "finding": finding, "decision": _as_json(newest.get((image_id, finding)))}
-        for image_id, finding in wanted
+        questions = choice_cases(connection, study)
+    cases: list[JSON] = [
+        {"image_id": key[0], "finding": key[1], "question": "", "decision": _as_json(newest.get(key))} for key in wanted
     ]
+    cases += [
+        {"image_id": image_id, "finding": finding, "question": question, "decision": decision}
+        for (image_id, finding, question), decision in questions.items()
+    ]
+    return sorted(cases, key=lambda case: str(case["image_id"]))  # stable: findings first
 
 
 def image_with_readings(study: Study, image_id: str) -> JSON:
@@ -57,6 +65,7 @@ def image_with_readings(study: Study, image_id: str) -> JSON:
     with study.storage.read() as connection:
         readings = load_readings(connection, image_id)
         undecided = _cases(connection, study, image_id, readings.decisions)
+        disputed = choice_cases(connection, study, image_id)
     if image_id not in readings.images:
         raise MissingError
     row = readings.images[image_id]
@@ -92,6 +101,7 @@ def image_with_readings(study: Study, image_id: str) -> JSON:
             for answer in sorted(given, key=lambda answer: names.index(answer.annotator))
         ],
         "undecided": undecided,
+        "disputed": by_subject(disputed),
         "decisions": {finding: _as_json(decision) for (_, finding), decision in readings.decisions.items()},
     }
 
@@ -105,8 +115,6 @@ def save_decision(study: Study, adjudicator: Person, image_id: str, decision: De
         ConflictError: Another decision was stored in the meantime.
     """
     check_decision(decision, study.findings)
-    change = None if decision.change is None else str(decision.change)
-    key = (image_id, decision.finding)
     listed = sa.select(images.c.image_id).where(images.c.image_id == image_id, images.c.listed)
     with study.storage.read() as connection:
         known = load_decisions(connection, image_id)
@@ -114,22 +122,13 @@ def save_decision(study: Study, adjudicator: Person, image_id: str, decision: De
             raise MissingError
         if decision.finding not in _cases(connection, study, image_id, known):
             raise UserError(f"{decision.finding} is not undecided in this image; there is nothing to decide")
-    before = known.get(key)
-    if before is not None and change is not None and before.change == change:
-        return before.version
-    stored = before.version if before else 0
-    if stored == decision.version:
-        row = {"image_id": image_id, "finding": decision.finding, "version": stored + 1, "change": change}
-        row |= {"annotator_id": adjudicator.id, "present": decision.present, "saved": time.time()}
-        row |= {"regions": decision.ordered_regions()}
-        try:
-            with study.storage.write() as connection:
-                connection.execute(sa.insert(decisions).values(row))
-            return stored + 1
-        except IntegrityError:  # another adjudicator decided at the same moment
-            with study.storage.read() as connection:
-                before = load_decisions(connection, image_id).get(key)
-    raise ConflictError("decision", _as_json(before))
+    change = None if decision.change is None else str(decision.change)
+    row = {"image_id": image_id, "finding": decision.finding, "present": decision.present, "change": change}
+    return add_version(
+        study.storage, decisions, row | {"regions": decision.ordered_regions(), "annotator_id": adjudicator.id},
+        decision.version, lambda connection: load_decisions(connection, image_id).get((image_id, decision.finding)),
+        _as_json,
+    )  # fmt: skip
 
 
 def _cases(

@@ -112,6 +112,21 @@ class Decision(BaseModel):
         return _in_order(self.regions)
 
 
+class ChoiceDecision(BaseModel):
+    """An adjudicator's decision on one question, of an image (``finding`` "") or of a finding in it.
+
+    ``choice=None`` withdraws an earlier one.
+    """
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    finding: str
+    question: str
+    choice: str | None
+    version: Annotated[int, Field(ge=0, le=10**9)]
+    change: Annotated[UUID, Field(strict=False)] | None = None
+
+
 def check_answer(
     answer: Answer, findings: Sequence[str], size: tuple[int, int] | None, questions: Sequence[Question] = ()
 ) -> None:
@@ -160,6 +175,16 @@ def check_decision(decision: Decision, findings: Sequence[str]) -> None:
         raise UserError(f"{decision.finding} is present without a region; click the regions it touches")
     if not decision.present and decision.regions:
         raise UserError(f"{decision.finding} is not present but has regions; remove them")
+
+
+def check_choice_decision(decision: ChoiceDecision, questions: Sequence[Question], findings: Sequence[str]) -> None:
+    """Refuse a decision on a question that is not asked, or with a choice that it does not have.
+
+    Raises:
+        UserError: The decision is invalid.
+    """
+    chosen = {} if decision.choice is None else {decision.question: decision.choice}
+    check_choices({decision.finding: chosen}, questions, findings, complete=False)
 
 
 def _check_finding(finding: str, regions: Sequence[str], findings: Sequence[str]) -> None:

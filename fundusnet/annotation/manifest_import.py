@@ -11,12 +11,12 @@ from uuid import NAMESPACE_URL, uuid5
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from fundusnet.annotation.questions import check_choices
-from fundusnet.annotation.record import RECORD, Record, RecordedAnswer, RecordedDecision, read_record
+from fundusnet.annotation.questions import Choices, check_choices
+from fundusnet.annotation.record import RECORD, Record, RecordedAnswer, RecordedChoice, RecordedDecision, read_record
 from fundusnet.annotation.storage import forget_setting
 from fundusnet.annotation.study import Study
 from fundusnet.annotation.suggestions import keep_suggestion, note_shown
-from fundusnet.annotation.tables import annotators, answers, assignments, decisions, images
+from fundusnet.annotation.tables import annotators, answers, assignments, choice_decisions, decisions, images
 from fundusnet.annotation.tallies import recount, recount_progress
 from fundusnet.data.manifest import COORDINATES, READING_COLUMNS, read_manifest
 from fundusnet.errors import UserError
@@ -42,14 +42,19 @@ def import_readings(study: Study, folder: Path) -> int:
         given, decided = (record.answers, record.decisions) if record else (_from_manifest(folder), [])
         recorded = record.readers if record else []
         groups = {each.annotator: each.group for each in recorded if each.group in study.plan.groups}
+        chosen = record.choice_decisions if record else []
         named = [(answer.image_id, [*answer.findings]) for answer in given]
-        for image_id, findings in named + [(decision.image_id, [decision.finding]) for decision in decided]:
+        named += [(decision.image_id, [decision.finding]) for decision in decided]
+        for image_id, findings in [*named, *((choice.image_id, list[str]()) for choice in chosen)]:
             if image_id not in known:
                 raise UserError(f"{folder}: image_id '{image_id}' is not in this study; use the same photographs")
             if unknown := [name for name in findings if name not in study.findings]:
                 raise UserError(f"{folder}: finding '{unknown[0]}' is not in this study; add it to finding.names")
         for answer in given:
-            _check_choices(study, folder, answer)
+            _check_choices(study, folder, answer.image_id, answer.choices, answer.findings)
+        for choice in chosen:
+            said = {choice.finding: {choice.question: choice.choice}} if choice.choice is not None else {}
+            _check_choices(study, folder, choice.image_id, said, study.findings)
         added = [
             answer.image_id for answer in given if _add_answer(connection, answer, groups.get(answer.annotator, ""))
         ]
@@ -62,6 +67,8 @@ def import_readings(study: Study, folder: Path) -> int:
             forget_setting(connection, "dealt")  # they count towards the readings of each image
         for decision in decided:
             _add_decision(connection, decision)
+        for choice in chosen:
+            _add_choice(connection, choice)
         if record:
             _add_suggestions(connection, record, known)
     if new:
@@ -97,11 +104,11 @@ def _from_manifest(folder: Path) -> list[RecordedAnswer]:
     return recorded
 
 
-def _check_choices(study: Study, folder: Path, answer: RecordedAnswer) -> None:
+def _check_choices(study: Study, folder: Path, image_id: str, choices: Choices, marked: Collection[str]) -> None:
     try:
-        check_choices(answer.choices, study.questions, answer.findings, complete=False)
+        check_choices(choices, study.questions, marked, complete=False)
     except UserError as error:
-        raise UserError(f"{folder}, image {answer.image_id}: {error}; give questions= as in that study") from error
+        raise UserError(f"{folder}, image {image_id}: {error}; give questions= as in that study") from error
 
 
 def _add_answer(connection: Connection, answer: RecordedAnswer, group: str) -> bool:
@@ -131,6 +138,15 @@ def _add_decision(connection: Connection, decision: RecordedDecision) -> None:
         adjudicator = _annotator_id(connection, decision.adjudicator, "adjudicator")
         said = {"present": decision.present, "regions": decision.ordered_regions(), "saved": decision.saved}
         connection.execute(sa.insert(decisions).values(**here, **said, version=1, annotator_id=adjudicator))
+
+
+def _add_choice(connection: Connection, decision: RecordedChoice) -> None:
+    here = {"image_id": decision.image_id, "finding": decision.finding, "question": decision.question}
+    same = (choice_decisions.c[name] == value for name, value in here.items())
+    if connection.scalar(sa.select(choice_decisions.c.version).where(*same)) is None:
+        adjudicator = _annotator_id(connection, decision.adjudicator, "adjudicator")
+        said = {"choice": decision.choice, "saved": decision.saved, "version": 1, "annotator_id": adjudicator}
+        connection.execute(sa.insert(choice_decisions).values(here | said))
 
 
 def _add_suggestions(connection: Connection, record: Record, images: Collection[str]) -> None:

@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from fundusnet.annotation.agreement import Agreement, Pattern, agreement
+from fundusnet.annotation.choice_adjudication import open_disputes
 from fundusnet.annotation.group_overview import group_overview
 from fundusnet.annotation.question_overview import question_overview
 from fundusnet.annotation.readings import load_readings
@@ -48,6 +49,7 @@ def overview(study: Study) -> JSON:
             "points": _with_tally(connection, tallies.c.points != "", "points"),
             "missing": _missing(connection),
         }
+        lists["disputed"], disputed = open_disputes(connection, study, LISTED)
         people = _progress(connection)
         return {
             "images": _count(connection, images, images.c.listed),
@@ -60,6 +62,7 @@ def overview(study: Study) -> JSON:
             **lists,
             "counts": {
                 "undecided": _count(connection, marks, _few(study)) - _decided_of_few(connection, study),
+                "disputed": disputed,
                 "ungradable": _count(connection, tallies, tallies.c.ungradable > 0),
                 "points": _count(connection, tallies, tallies.c.points != ""),
                 "missing": _count(connection, images, sa.not_(images.c.listed)),

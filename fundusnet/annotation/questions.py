@@ -6,10 +6,8 @@ An answer holds them as ``{subject: {question: choice}}``, where the subject is 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from statistics import median
 from typing import Any
 
 from fundusnet.errors import UserError
@@ -17,9 +15,11 @@ from fundusnet.errors import UserError
 PHOTOGRAPH, FINDING = "photograph", "finding"
 WHOLE = ""
 """The subject of questions about the photograph as a whole."""
+ABSENT, PRESENT = "absent", "present"
 GRADE = "grade"
-"""The question whose median becomes the grade of a photograph in an export."""
+"""The question whose consensus becomes the grade of a photograph in an export."""
 Choices = Mapping[str, Mapping[str, str]]
+OPTIONS = ("choices", "of", "ordered", "optional", "adjudicate")
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,7 @@ class Question:
         of: "photograph", or "finding": asked of each marked finding.
         ordered: Whether the choices are steps of a scale, so that neighbours disagree less than others.
         optional: Whether a reading is complete without an answer.
+        adjudicate: Whether an adjudicator decides where readers disagree.
     """
 
     name: str
@@ -39,6 +40,13 @@ class Question:
     of: str = PHOTOGRAPH
     ordered: bool = True
     optional: bool = False
+    adjudicate: bool = False
+
+    @property
+    def is_finding(self) -> bool:
+        """Whether it asks if a finding is there that has no place; it is exported as a finding without regions."""
+        can_be = self.of == PHOTOGRAPH and self.name != GRADE and ";" not in self.name
+        return can_be and set(self.choices) == {ABSENT, PRESENT}
 
 
 def as_questions(given: Mapping[str, Any] | None) -> tuple[Question, ...]:
@@ -56,8 +64,8 @@ def _question(name: str, options: Any) -> Question:
         raise UserError(f"'{name}' is not a valid name of a question; use 1 to 80 printable characters")
     if not isinstance(options, Mapping) or "choices" not in options:
         raise UserError(f"{where} needs choices, such as {where}={{choices:[mild,moderate,severe]}}")
-    if unknown := [key for key in options if key not in ("choices", "of", "ordered", "optional")]:
-        raise UserError(f"{where} has no option {unknown[0]}; give choices, of, ordered or optional")
+    if unknown := [key for key in options if key not in OPTIONS]:
+        raise UserError(f"{where} has no option {unknown[0]}; give {', '.join(OPTIONS[:-1])} or {OPTIONS[-1]}")
     listed = options["choices"]
     choices = [] if isinstance(listed, str) or not isinstance(listed, Collection) else [str(each) for each in listed]
     if not 2 <= len(choices) <= 20 or len(set(choices)) < len(choices) or not all(map(_is_word, choices)):
@@ -65,12 +73,12 @@ def _question(name: str, options: Any) -> Question:
     of = options.get("of", PHOTOGRAPH)
     if of not in (PHOTOGRAPH, FINDING):
         raise UserError(f"{where}.of={of} is not {PHOTOGRAPH} or {FINDING}")
-    for key in ("ordered", "optional"):
+    for key in OPTIONS[2:]:
         if not isinstance(options.get(key, True), bool):
             raise UserError(f"{where}.{key}={options[key]} is not true or false")
     if name == GRADE and of == FINDING:
         raise UserError(f"{where} is the grade of a photograph; leave of out, or use another name")
-    return Question(name, tuple(choices), of, options.get("ordered", True), options.get("optional", False))
+    return Question(name, tuple(choices), **{key: options[key] for key in OPTIONS[1:] if key in options})
 
 
 def _is_word(text: str) -> bool:
@@ -105,20 +113,3 @@ def check_choices(choices: Choices, questions: Sequence[Question], marked: Colle
         for subject in (WHOLE,) if question.of == PHOTOGRAPH else marked:
             if not question.optional and question.name not in choices.get(subject, {}):
                 raise UserError(f"{question.name}{f' of {subject}' if subject else ''} is not answered")
-
-
-def median_grade(questions: Sequence[Question], answers: Sequence[Choices]) -> int | None:
-    """The grade 0 … K-1 that readers gave a photograph; None without one.
-
-    Our reading: the median; between two grades, the higher.
-
-    Args:
-        questions: Of the study.
-        answers: The choices of each reading.
-    """
-    question = next((each for each in questions if each.name == GRADE), None)
-    if question is None:
-        return None
-    given = [answer[WHOLE][GRADE] for answer in answers if GRADE in answer.get(WHOLE, {})]
-    places = [question.choices.index(choice) for choice in given if choice in question.choices]
-    return math.floor(median(places) + 0.5) if places else None

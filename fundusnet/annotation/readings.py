@@ -1,25 +1,20 @@
-"""The current answers and decisions of a study, and the readings table made of them (S1.2)."""
+"""The current answers and decisions of a study (S1.2)."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
 
-import pandas as pd
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from fundusnet.annotation.answers import NO_ANSWER
-from fundusnet.annotation.tables import annotators, answers, assignments, decisions, images
+from fundusnet.annotation.tables import annotators, answers, assignments, choice_decisions, decisions, images
 from fundusnet.annotation.tallies import ANSWERED, confirmed
-from fundusnet.data.manifest import READING_COLUMNS
-
-ADJUDICATED = "adjudicated"
 
 Point = tuple[float, float]
-Row = tuple[str, str, str, str]
 
 
 @dataclass(frozen=True)
@@ -51,6 +46,20 @@ class CurrentDecision:
 
 
 @dataclass(frozen=True)
+class CurrentChoice:
+    """The newest decision on a question of an image, or of a finding in it; ``choice`` is None if it was withdrawn."""
+
+    image_id: str
+    finding: str
+    question: str
+    version: int
+    adjudicator: str
+    choice: str | None
+    saved: float
+    change: str | None
+
+
+@dataclass(frozen=True)
 class Readings:
     """All answers and decisions on the images of the study.
 
@@ -59,12 +68,14 @@ class Readings:
         answers: Image id → finished answers, in the order in which annotators were enrolled.
         waiting: Images that an annotator still has to answer.
         decisions: (image id, finding) → decision.
+        choices: (image id, finding or "", question) → decision.
     """
 
     images: Mapping[str, Any]
     answers: Mapping[str, list[CurrentAnswer]]
     waiting: frozenset[str]
     decisions: Mapping[tuple[str, str], CurrentDecision] = field(default_factory=dict)
+    choices: Mapping[tuple[str, str, str], CurrentChoice] = field(default_factory=dict)
 
     def gradable(self, image_id: str) -> list[CurrentAnswer]:
         """The answers for an image that do not call it ungradable, which are its readings."""
@@ -110,7 +121,8 @@ def load_readings(connection: Connection, image_id: str | None = None) -> Readin
             given.setdefault(row.image_id, []).append(answer)
         elif row.shown and row.now not in ANSWERED:
             waiting.add(row.image_id)
-    return Readings(shown, given, frozenset(waiting), load_decisions(connection, image_id))
+    decided = (load_decisions(connection, image_id), load_choices(connection, image_id))
+    return Readings(shown, given, frozenset(waiting), *decided)
 
 
 def current_answer(connection: Connection, annotator_id: int, image_id: str) -> dict[str, Any]:
@@ -124,28 +136,6 @@ def current_answer(connection: Connection, annotator_id: int, image_id: str) -> 
     if row is None:
         return {"version": 0, **NO_ANSWER, "state": "todo", "seconds": 0.0}
     return {"version": row.version, **row.content, "state": row.state, "seconds": row.seconds}
-
-
-def readings_table(readings: Readings, *, adjudicated: bool, present: int = 2) -> pd.DataFrame:
-    """The readings table of a manifest: one row for each finding, one with an empty finding for a normal reading.
-
-    With ``adjudicated``, each decision replaces the annotators' marks of that finding, so that consensus follows it: a
-    present finding is marked by ``adjudicated-1``, ``adjudicated-2`` … (as many as there are readings, at least
-    ``present``), an absent one by nobody. An annotator's name is never used for a mark that the annotator did not make.
-
-    Args:
-        readings: Current answers and decisions.
-        adjudicated: Whether decisions replace marks.
-        present: Readings that make a finding present.
-    """
-    decided: dict[str, list[CurrentDecision]] = {}
-    for decision in readings.decisions.values():
-        if adjudicated and decision.present is not None:
-            decided.setdefault(decision.image_id, []).append(decision)
-    rows: list[Row] = []
-    for image_id in readings.images:
-        rows += _adjudicated(image_id, _rows(readings.gradable(image_id)), decided.get(image_id, []), present)
-    return pd.DataFrame(rows, columns=list(READING_COLUMNS), dtype=str)
 
 
 def reference_points(readings: Readings, image_id: str) -> tuple[Point, Point] | None:
@@ -178,28 +168,6 @@ def origin_of(content: Mapping[str, Any], name: str) -> str | None:
     return (content.get(f"{name}_origin") or "placed") if content.get(name) else None
 
 
-def _rows(given: Iterable[CurrentAnswer]) -> list[Row]:
-    rows: list[Row] = []
-    for answer in given:
-        findings = answer.content["findings"]
-        marked = [(answer.image_id, answer.annotator, name, ";".join(regions)) for name, regions in findings.items()]
-        rows += marked or [(answer.image_id, answer.annotator, "", "")]
-    return rows
-
-
-def _adjudicated(image_id: str, rows: list[Row], decided: Sequence[CurrentDecision], present: int) -> list[Row]:
-    if not decided:
-        return rows
-    replaced = {decision.finding for decision in decided}
-    kept = [row for row in rows if row[2] not in replaced]
-    names = [f"{ADJUDICATED}-{number + 1}" for number in range(max(present, len({row[1] for row in rows})))]
-    for decision in decided:
-        if decision.present:
-            kept += [(image_id, name, decision.finding, ";".join(decision.regions)) for name in names]
-    # The image was read and no mark is left: that is a normal reading.
-    return kept or ([(image_id, names[0], "", "")] if rows else [])
-
-
 def load_decisions(connection: Connection, image_id: str | None = None) -> dict[tuple[str, str], CurrentDecision]:
     """(image id, finding) → newest decision, of all images or one."""
     rows = connection.execute(
@@ -214,3 +182,20 @@ def load_decisions(connection: Connection, image_id: str | None = None) -> dict[
             row.image_id, row.finding, row.version, row.name, row.present, tuple(row.regions), row.saved, row.change
         )
     return newest
+
+
+def load_choices(connection: Connection, image_id: str | None = None) -> dict[tuple[str, str, str], CurrentChoice]:
+    """(image id, finding or "", question) → newest decision, of all images or one."""
+    key = (choice_decisions.c.image_id, choice_decisions.c.finding, choice_decisions.c.question)
+    rows = connection.execute(
+        sa.select(choice_decisions, annotators.c.name)
+        .join(annotators)
+        .where(sa.true() if image_id is None else choice_decisions.c.image_id == image_id)
+        .order_by(*key, choice_decisions.c.version)
+    )
+    return {
+        (row.image_id, row.finding, row.question): CurrentChoice(
+            row.image_id, row.finding, row.question, row.version, row.name, row.choice, row.saved, row.change
+        )
+        for row in rows
+    }

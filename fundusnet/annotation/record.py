@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from fundusnet.annotation.answers import Answer, Decision
+from fundusnet.annotation.answers import Answer, ChoiceDecision, Decision
 from fundusnet.annotation.suggestions import Suggestion
 from fundusnet.errors import UserError
 
@@ -26,6 +26,14 @@ class RecordedAnswer(Answer):
 
 class RecordedDecision(Decision):
     """A decision in ``study.json``."""
+
+    image_id: str
+    adjudicator: str
+    saved: float
+
+
+class RecordedChoice(ChoiceDecision):
+    """A decision on a question in ``study.json``."""
 
     image_id: str
     adjudicator: str
@@ -83,6 +91,7 @@ class Record(BaseModel):
     exported: str
     answers: list[RecordedAnswer]
     decisions: list[RecordedDecision]
+    choice_decisions: list[RecordedChoice] = []
     suggestions: list[RecordedSuggestion] = []
     shown: list[ShownSuggestion] = []
     readers: list[RecordedReader] = []

@@ -88,7 +88,7 @@ def settle(connection: Connection, asked: Settings, given: Collection[str]) -> S
         raise UserError(f"this study has seed={before.seed}; leave seed out, or name another folder")
     if now.findings != before.findings:
         _check_findings(connection, now.findings, before.findings)
-    if now.questions != before.questions and _has_readings(connection):
+    if _asked(now.questions) != _asked(before.questions) and _has_readings(connection):
         asked_before = ", ".join(before.questions) or "nothing besides"
         raise UserError(
             f"this study asks {asked_before}, and readings exist; leave questions out, or start another study with "
@@ -104,6 +104,14 @@ def settle(connection: Connection, asked: Settings, given: Collection[str]) -> S
 def remember(connection: Connection, settings: Settings) -> None:
     """Keep the settings for the next start."""
     set_setting(connection, "settings", json.dumps(asdict(settings)))
+
+
+def _asked(questions: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """What readers are asked, in order; which questions are adjudicated is no part of it."""
+    return [
+        (name, {key: value for key, value in options.items() if key != "adjudicate"})
+        for name, options in questions.items()
+    ]
 
 
 def _is_given(name: str, given: Collection[str]) -> bool:

@@ -6,16 +6,17 @@ import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from fundusnet.annotation.choice_consensus import ChoiceConsensus, choice_consensus, grades
 from fundusnet.annotation.export_folder import earlier_export, replace_export, write_marker
-from fundusnet.annotation.questions import median_grade
-from fundusnet.annotation.readings import Readings, load_readings, origin_of, readings_table, reference_points
+from fundusnet.annotation.readings import Readings, load_readings, origin_of, reference_points
+from fundusnet.annotation.readings_table import ADJUDICATED, readings_table
 from fundusnet.annotation.record import FORMAT, RECORD
 from fundusnet.annotation.roster import recorded_groups
 from fundusnet.annotation.study import Study
@@ -23,7 +24,7 @@ from fundusnet.annotation.suggestion_outcomes import outcomes_table, shown_sugge
 from fundusnet.annotation.suggestions import recorded_shown, recorded_suggestions
 from fundusnet.annotation.tallies import disagreement
 from fundusnet.data.decode import Unreadable
-from fundusnet.data.manifest import COORDINATES, READING_COLUMNS, VISIT, Manifest, images_table, write_manifest
+from fundusnet.data.manifest import COORDINATES, VISIT, Manifest, images_table, write_manifest
 from fundusnet.data.regions import eye_of
 from fundusnet.errors import UserError
 from fundusnet.system.files import write_json
@@ -38,7 +39,8 @@ def export_study(study: Study, folder: Path) -> Path:
     ``images.csv`` lists all photographs of the study, ``readings.csv`` the finished readings, with each decision in
     place of the readings it settles (``readings_blind.csv`` has the readings without decisions, if there are any).
     ``suggestions.csv`` has what became of each suggestion that a reader was shown, ``readers.csv`` the group of each
-    reader, ``choices.csv`` the answers to questions, if there are any.
+    reader, ``choices.csv`` the answers to questions and ``choices_consensus.csv`` what they are together, if there are
+    any. Of the questions, a grade is in ``images.csv`` too, and a finding without a place in ``readings.csv``.
     ``images/`` holds hard links to the photographs, or copies if the file system has no links. An earlier export of
     this study in ``folder`` is replaced; what else lies there stays where it is.
 
@@ -80,22 +82,26 @@ def _write(study: Study, folder: Path, *, photographs: bool) -> None:
             "readers": recorded_groups(connection),
         }
         outcomes = outcomes_table(shown_suggestions_of(connection, readings))
+    together = list(choice_consensus(readings, study.questions, study.present))
     tables = {
         "suggestions.csv": outcomes,
         "readers.csv": _readers_table(more["readers"]),
         "choices.csv": _choices_table(study, readings),
+        "choices_consensus.csv": _consensus_table(study, together),
     }
-    rows = list(_image_rows(study, readings, folder if photographs else None))
+    graded = grades(together, study.questions)
+    rows = list(_image_rows(study, readings, graded, folder if photographs else None))
     exported = {row["image_id"] for row in rows}
 
     def within(table: pd.DataFrame) -> pd.DataFrame:
         return table[table["image_id"].isin(exported)].reset_index(drop=True)
 
-    table = within(readings_table(readings, adjudicated=True, present=study.present))
+    asked = _findings_asked(study)
+    table = within(readings_table(readings, adjudicated=True, present=study.present, asked=asked))
     write_manifest(Manifest(folder, images_table(rows), table), folder)
-    if readings.decisions:
-        blind = within(readings_table(readings, adjudicated=False))
-        blind[list(READING_COLUMNS)].to_csv(folder / "readings_blind.csv", index=False)
+    if readings.decisions or any(question in asked for _, _, question in readings.choices):
+        blind = within(readings_table(readings, adjudicated=False, asked=asked))
+        blind.to_csv(folder / "readings_blind.csv", index=False)
     points = within(_points_table(readings))
     if len(points):
         points.to_csv(folder / "points.csv", index=False, float_format="%.3f")
@@ -120,7 +126,9 @@ def _write(study: Study, folder: Path, *, photographs: bool) -> None:
         log.warning("some images have only %d reading(s): train with data.present=%d", fewest, max(fewest, 1))
 
 
-def _image_rows(study: Study, readings: Readings, folder: Path | None) -> Iterator[dict[str, Any]]:
+def _image_rows(
+    study: Study, readings: Readings, graded: Mapping[str, int], folder: Path | None
+) -> Iterator[dict[str, Any]]:
     """Rows of ``images.csv``; links each photograph into ``folder`` if there is one."""
     if folder is not None:
         (folder / "images").mkdir()
@@ -136,8 +144,6 @@ def _image_rows(study: Study, readings: Readings, folder: Path | None) -> Iterat
             link(file, folder / path)
         points = reference_points(readings, image_id)
         coordinates = dict(zip(COORDINATES, (*points[0], *points[1]), strict=True)) if points else {}
-        chosen = [given.content.get("choices", {}) for given in readings.gradable(image_id)]
-        grade = median_grade(study.questions, chosen)
         eye = row.eye or (eye_of(*points) if points else "")
         yield {
             "image_id": image_id,
@@ -146,7 +152,7 @@ def _image_rows(study: Study, readings: Readings, folder: Path | None) -> Iterat
             "eye": eye,
             "split": row.split,
             VISIT: row.visit or "",
-            "grade": row.grade if grade is None else grade,
+            "grade": graded.get(image_id, row.grade),
             **coordinates,
         }
 
@@ -156,10 +162,19 @@ def _readers_table(groups: list[dict[str, Any]]) -> pd.DataFrame:
     return pd.DataFrame([(each["annotator"], each["group"]) for each in groups], columns=["annotator_id", "group"])
 
 
+def _findings_asked(study: Study) -> list[str]:
+    """Questions whose answers are findings of the manifest."""
+    asked = [question.name for question in study.questions if question.is_finding]
+    for name in asked:
+        if name in study.findings:
+            log.warning("%s is marked and asked: training learns the marks; choices.csv has the answers", name)
+    return [name for name in asked if name not in study.findings]
+
+
 def _choices_table(study: Study, readings: Readings) -> pd.DataFrame:
     """``choices.csv``: what readers answered to each question, ``finding`` "" where it is of the photograph.
 
-    ``number`` is the place of the choice, from 0 on.
+    ``number`` is the place of the choice, from 0 on. What an adjudicator decided is under the name ``adjudicated``.
     """
     known = {question.name: question.choices for question in study.questions}
     rows = [
@@ -170,7 +185,25 @@ def _choices_table(study: Study, readings: Readings) -> pd.DataFrame:
         for question, choice in chosen.items()
         if choice in known.get(question, ())
     ]
+    rows += [
+        (each.image_id, ADJUDICATED, each.question, each.finding, each.choice, known[each.question].index(each.choice))
+        for each in readings.choices.values()
+        if each.choice is not None and each.choice in known.get(each.question, ())
+    ]
     return pd.DataFrame(rows, columns=["image_id", "annotator_id", "question", "finding", "choice", "number"])
+
+
+def _consensus_table(study: Study, found: Sequence[ChoiceConsensus]) -> pd.DataFrame:
+    """``choices_consensus.csv``: of each question the consensus, empty without one; ``by`` readers or adjudicated."""
+    known = {question.name: question.choices for question in study.questions}
+    columns = ["image_id", "question", "finding", "choice", "number", "readings", "by"]
+    rows = [
+        (each.image_id, each.question, each.subject, each.choice,
+         None if each.choice is None else known[each.question].index(each.choice),
+         each.readings, ADJUDICATED if each.adjudicated else "readers")
+        for each in found
+    ]  # fmt: skip
+    return pd.DataFrame(rows, columns=columns).astype({"number": "Int64"})
 
 
 def _points_table(readings: Readings) -> pd.DataFrame:
@@ -205,7 +238,12 @@ def _warn_of_points(readings: Readings, exported: Collection[str]) -> None:
 
 
 def _record(study: Study, readings: Readings) -> dict[str, Any]:
-    return {
+    chosen = [
+        {"image_id": c.image_id, "finding": c.finding, "question": c.question, "version": c.version,
+         "adjudicator": c.adjudicator, "change": c.change, "choice": c.choice, "saved": c.saved}
+        for c in readings.choices.values()
+    ]  # fmt: skip
+    return ({"choice_decisions": chosen} if chosen else {}) | {
         "format": FORMAT,
         "study": study.key,
         "exported": datetime.now(UTC).isoformat(timespec="seconds"),

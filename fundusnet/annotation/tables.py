@@ -128,6 +128,20 @@ decisions = Table(
     Column("saved", Float, nullable=False),
 )
 
+# Decisions of adjudicators on questions; ``choice`` is NULL if withdrawn.
+choice_decisions = Table(
+    "choice_decisions",
+    metadata,
+    Column("image_id", ForeignKey("images.image_id"), primary_key=True),
+    Column("finding", String(255), primary_key=True),  # "" = the image as a whole
+    Column("question", String(80), primary_key=True),
+    Column("version", Integer, primary_key=True),
+    Column("annotator_id", ForeignKey("annotators.id"), nullable=False),
+    Column("change", String(36)),
+    Column("choice", String(80)),
+    Column("saved", Float, nullable=False),
+)
+
 # What trained networks suggest for an image (``fundusnet.annotation.suggestions``); rows are only added.
 suggestions = Table(
     "suggestions",
@@ -193,4 +207,15 @@ patterns = Table(
     Column("question", String(80), primary_key=True),  # "" = whether and where the finding is
     Column("pattern", Text, nullable=False),
     Index("ix_patterns_question", "group_name", "question", "finding", "pattern"),
+)
+
+# Questions that the readers of an image answered differently, once all have answered:
+# ``fundusnet.annotation.disputes`` derives it from the answers.
+disputes = Table(
+    "disputes",
+    metadata,
+    Column("image_id", ForeignKey("images.image_id"), primary_key=True),
+    Column("finding", String(255), primary_key=True),  # "" = the image as a whole
+    Column("question", String(80), primary_key=True),
+    Index("ix_disputes_question", "question", "image_id", "finding"),
 )

@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from fundusnet.annotation.access import Person
+from fundusnet.annotation.disputes import write_disputes
 from fundusnet.annotation.patterns import write_patterns
 from fundusnet.annotation.storage import set_setting, setting
 from fundusnet.annotation.tables import annotators, answers, assignments, images, marks, progress, tallies
@@ -21,7 +22,7 @@ ANSWERED = ("done", "ungradable")
 APART = 0.25
 """Two readers' discs (or foveas) further apart than this share of the distance from disc to fovea are shown to the
 adjudicator. Our choice: a disc is about a third of that distance wide, and careful readers differ by a tenth."""
-VERSION = "3"  # increase it when the same answers add up to something else
+VERSION = "4"  # increase it when the same answers add up to something else
 _AT_ONCE = 400
 
 
@@ -58,6 +59,7 @@ def recount(connection: Connection, image_ids: Collection[str]) -> None:
         if marked := [row for _, found in counted for row in found]:
             connection.execute(sa.insert(marks), marked)
         write_patterns(connection, chunk, of_image)
+        write_disputes(connection, chunk, of_image)
 
 
 def progress_of(connection: Connection, reader: Person) -> dict[str, int]:

@@ -111,8 +111,8 @@ def test_a_decision_is_kept_and_can_be_changed(ada: Page) -> None:
     stored = {"present": True, "regions": ["macula", "temporal"], "version": 1}
     assert ada.get("/api/adjudication/a").json()["decisions"] == {"hemorrhage": stored}
     assert ada.get("/api/adjudication").json() == [
-        {"image_id": "a", "finding": "hemorrhage", "decision": stored},
-        {"image_id": "c", "finding": "hemorrhage", "decision": None},
+        {"image_id": "a", "finding": "hemorrhage", "question": "", "decision": stored},
+        {"image_id": "c", "finding": "hemorrhage", "question": "", "decision": None},
     ]
     assert [row["image_id"] for row in ada.get("/api/overview").json()["undecided"]] == ["c"]
     stale = decide(ada, "a", "hemorrhage")

@@ -858,7 +858,7 @@ def test_an_adjudicator_sees_the_readings_and_decides(browser: Browser, eyes: Pa
             reader.wait_status("saved")
         assert reader.find(".pages").is_hidden()
         reader.tab.goto(server.address + "/overview")
-        reader.find("#message", text="Cannot be shown").wait_for()
+        reader.find("#message", text="This page is for others").wait_for()
         reader.tab.context.close()
 
     ada = new_reader(browser, server)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from browsing import SIZE, Reader, Start, new_reader, points_of
+from browsing import SIZE, Reader, Server, Start, new_reader, points_of
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -85,3 +85,149 @@ def test_readers_whose_points_disagree_are_shown_with_their_own(ada: Reader) -> 
     ada.find(".pane.decision .region.on").wait_for(state="attached")
     assert ada.find(".notice").count() == 0
     assert ada.find("#present").is_visible()
+
+
+# Questions that readers answered differently
+
+ASKED = (
+    "questions={grade:{choices:[none,mild,severe],adjudicate:true},"
+    "severity:{of:finding,choices:[mild,severe],adjudicate:true}}"
+)
+
+
+@pytest.fixture(scope="module")
+def asking(browser: Browser, eyes: Path, start: Start) -> Server:
+    """Two readers disagree about the grade of two photographs, and about how severe the drusen of the first are."""
+    server = start(eyes, "data=csv", "annotators=[anna,ben]", "adjudicators=[ada]", "readings_per_image=2", ASKED)
+    for name, grade, severity in (("anna", "mild", "mild"), ("ben", "severe", "severe")):
+        reader = new_reader(browser, server)
+        reader.tab.goto(server.links[name])
+        points = dict(zip(("disc", "fovea"), map(list, points_of(eyes, UNDECIDED)), strict=True))
+        choices = {"": {"grade": grade}, "drusen": {"severity": severity}}
+        reader.save(UNDECIDED, findings={"drusen": ["macula"]}, **points, choices=choices)
+        reader.save(MIRRORED, choices={"": {"grade": grade}})
+        reader.save(COMMENTED, choices={"": {"grade": "none"}})
+        reader.tab.context.close()
+    return server
+
+
+@pytest.fixture(scope="module")
+def deciding(browser: Browser, asking: Server) -> Iterator[Reader]:
+    page = new_reader(browser, asking)
+    page.tab.goto(asking.links["ada"])
+    page.find("#undecided li").nth(2).wait_for()
+    yield page
+    page.tab.context.close()
+    assert page.problems == []
+
+
+def at_case(page: Reader, title: str, image_id: str) -> None:
+    """Until this case is shown and can be decided."""
+    page.find("#finding", title).wait_for()
+    page.tab.wait_for_function(
+        "([id, title]) => document.getElementById('name').textContent === id"
+        " && document.getElementById('finding').textContent === title"
+        " && document.querySelectorAll('#choices button').length > 0"
+        " && [...document.querySelectorAll('.pane img')].every(one => one.src.includes(id))",
+        arg=[image_id, title],
+    )
+
+
+def decided(page: Reader) -> dict[tuple[str, str], str | None]:
+    cases = page.tab.evaluate("async () => (await (await fetch('/api/adjudication')).json())")
+    return {(one["image_id"], one["question"]): (one["decision"] or {}).get("choice") for one in cases}
+
+
+def test_questions_are_decided_by_click_and_by_key(deciding: Reader) -> None:
+    page = deciding
+    listed = [one.inner_text().split("\n") for one in page.find("#undecided li").all()]
+    assert listed == [
+        [UNDECIDED, "Grade: mild 1, severe 1"],
+        [UNDECIDED, "Drusen, Severity: mild 1, severe 1"],
+        [MIRRORED, "Grade: mild 1, severe 1"],
+    ]  # fmt: skip
+    page.find("#undecided a").nth(1).click()
+    at_case(page, "Drusen, Severity", UNDECIDED)
+    assert page.find(".pane").count() == 3
+    assert sorted(one.inner_text() for one in page.find(".pane:not(.decision) figcaption span").all()) == [
+        "mild",
+        "severe",
+    ]
+    assert page.find(".pane:not(.decision) .region.on").count() == 2, "where each saw it"
+    for hidden in ("#pad", "#present", "#absent", "#open"):
+        assert page.find(hidden).is_hidden()
+    names = [one.inner_text().split() for one in page.find("#choices button").all()]
+    assert sorted(word for name in names for word in name) == ["1", "2", "A", "B", "mild", "severe"]
+    page.press("Enter", "n", "s")  # these decide findings
+    page.find("#toasts", "Press the number").wait_for()
+    assert set(decided(page).values()) == {None}
+
+    page.tab.click("#choices button:has-text('severe')")
+    page.find("#toasts", f"{UNDECIDED}: Drusen, Severity, severe").wait_for()
+    at_case(page, "Grade", MIRRORED)
+    page.press("ArrowLeft", "ArrowLeft")
+    at_case(page, "Grade", UNDECIDED)
+    assert "Drusen: Macula" in page.find("#readings").inner_text(), "a grade is seen beside what was marked"
+    page.press("2")
+    at_case(page, "Grade", MIRRORED)  # the next that is open
+    page.wait_status("saved")
+    expected = {(UNDECIDED, "grade"): "mild", (UNDECIDED, "severity"): "severe", (MIRRORED, "grade"): None}
+    assert decided(page) == expected
+    assert page.find("#progress-text").inner_text() == "2 of 3 done"
+
+    page.press("ArrowLeft")
+    at_case(page, "Drusen, Severity", UNDECIDED)
+    assert page.find("#choices [aria-pressed='true'] span").inner_text() == "severe"
+    page.tab.click("#open")
+    page.wait_status("saved")
+    assert decided(page)[UNDECIDED, "severity"] is None
+    assert page.find("#choices [aria-pressed='true']").count() == 0
+    page.tab.reload()
+    at_case(page, "Drusen, Severity", UNDECIDED)
+
+
+def test_a_second_tab_that_decides_otherwise_is_asked_about(deciding: Reader, asking: Server) -> None:
+    place = f"{asking.address}/adjudicate#{MIRRORED}//grade"
+    tabs = [Reader(deciding.tab.context.new_page(), asking.address) for _ in range(2)]
+    for tab in tabs:
+        tab.tab.goto(place)
+        at_case(tab, "Grade", MIRRORED)
+    first, second = tabs
+    first.press("1")
+    first.wait_status("saved")
+    second.press("3")
+    second.find("#conflict[open]").wait_for()
+    assert f"{MIRRORED}, Grade" in second.find("#conflict").inner_text()
+    assert second.find("#conflict .mine").inner_text() == "severe"
+    assert second.find("#conflict .theirs").inner_text() == "none"
+    second.tab.click("#conflict [value=mine]")
+    second.wait_status("saved")
+    assert decided(second)[MIRRORED, "grade"] == "severe"
+    first.press("ArrowLeft")
+    first.tab.goto(place)
+    first.tab.reload()
+    at_case(first, "Grade", MIRRORED)
+    assert first.find("#choices [aria-pressed='true'] span").inner_text() == "severe"
+    for tab in tabs:
+        tab.tab.close()
+        assert tab.problems == []
+
+
+def test_a_decision_is_kept_while_the_server_is_killed(deciding: Reader, asking: Server) -> None:
+    page = deciding
+    page.tab.goto(f"{asking.address}/adjudicate#{UNDECIDED}//grade")
+    page.tab.reload()
+    at_case(page, "Grade", UNDECIDED)
+    asking.kill()
+    page.press("3")
+    page.wait_status("unreachable")
+    page.tab.close()
+    asking.start()
+    page.tab = deciding.tab.context.new_page()
+    page.tab.goto(f"{asking.address}/adjudicate#{UNDECIDED}//grade")
+    at_case(page, "Grade", UNDECIDED)
+    page.wait_status("saved")
+    page.tab.wait_for_function(
+        "() => document.querySelector('#choices [aria-pressed=true] span')?.textContent === 'severe'"
+    )
+    assert decided(page)[UNDECIDED, "grade"] == "severe"

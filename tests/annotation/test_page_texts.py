@@ -134,7 +134,7 @@ OUTSIDE = """() => {
 @pytest.mark.browser
 def test_all_that_a_german_reader_sees_is_from_the_german_file(browser: Browser, eyes: Path, start: Start) -> None:
     """The file is replaced by one whose texts stand in brackets; no letter may stand outside them."""
-    asked = "questions={grade:{choices:[none,mild,severe]},severity:{of:finding,choices:[mild,severe]}}"
+    asked = "questions={grade:{choices:[none,mild,severe],adjudicate:true},severity:{of:finding,choices:[mild,severe]}}"
     people = ("annotators=[anna,ben,carl]", "adjudicators=[ada]", "administrators=[max]")
     server = start(eyes, "data=csv", *people, asked)
     (server.folder / "guidelines").mkdir()
@@ -183,6 +183,12 @@ def test_all_that_a_german_reader_sees_is_from_the_german_file(browser: Browser,
     ada.find(".pane.decision .region.on").wait_for(state="attached")
     check(ada, image_id)
     ada.press("w", "Enter")
+    check(ada, image_id)
+    ada.find("#choices button").first.wait_for()
+    check(ada, image_id)
+    ada.press("Enter")
+    check(ada, image_id)
+    ada.press("2")
     check(ada, image_id)
     assert ada.problems == []
     ada.tab.context.close()

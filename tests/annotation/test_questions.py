@@ -15,10 +15,11 @@ from sklearn.metrics import cohen_kappa_score
 from studies import Page, answer, client_of, link_of, open_study, write_photographs
 
 from fundusnet.annotation.choice_agreement import choice_agreement
+from fundusnet.annotation.choice_consensus import consensus_choice
 from fundusnet.annotation.manifest_import import import_readings
 from fundusnet.annotation.overview import overview
 from fundusnet.annotation.plan import Group
-from fundusnet.annotation.questions import as_questions, median_grade
+from fundusnet.annotation.questions import as_questions
 from fundusnet.annotation.study import Study
 from fundusnet.annotation.study_export import export_study
 from fundusnet.cli.main import main
@@ -127,12 +128,47 @@ def test_a_wrong_question_is_one_line(given: Any, line: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("grades", "expected"),
-    [(["mild"], 1), (["none", "severe", "mild"], 1), (["mild", "moderate"], 2), (["none", "moderate"], 1), ([], None)],
+    ("given", "median", "most"),
+    [
+        (["mild"], "mild", "mild"),
+        (["none", "severe", "mild"], "mild", None),
+        (["mild", "moderate"], "moderate", None),
+        (["none", "moderate"], "mild", None),
+        (["none", "severe", "severe", "none", "severe"], "severe", "severe"),
+        (["none", "none", "moderate", "severe", "severe"], "moderate", None),
+        ([], None, None),
+        (["no longer a choice"], None, None),
+    ],
 )
-def test_the_grade_of_an_export_is_the_median(grades: list[str], expected: int | None) -> None:
-    assert median_grade(QUESTIONS, [{"": {"grade": grade}} for grade in grades]) == expected
-    assert median_grade(QUESTIONS[1:], [{"": {"grade": grade}} for grade in grades]) is None
+def test_readers_together_choose_the_median_of_a_scale_and_the_most_chosen_name(
+    given: list[str], median: str | None, most: str | None
+) -> None:
+    scale, names = as_questions({"a": {"choices": GRADES}, "b": {"choices": GRADES, "ordered": False}})
+    assert consensus_choice(scale, given, 2) == median
+    assert consensus_choice(names, given, 2) == most
+
+
+@pytest.mark.parametrize(
+    ("given", "present", "expected"),
+    [
+        ("ppa", 2, "present"),
+        ("paa", 2, None),
+        ("aaa", 2, "absent"),
+        ("paa", 1, "present"),
+        ("ppa", 3, None),
+        ("", 2, None),
+    ],
+)
+def test_a_finding_that_is_asked_is_present_by_the_rule_of_findings(
+    given: str, present: int, expected: str | None
+) -> None:
+    words = {"a": "absent", "p": "present"}
+    (question,) = as_questions({"tessellated": {"choices": ["present", "absent"]}})
+    assert question.is_finding
+    assert consensus_choice(question, [words[each] for each in given], present) == expected
+    others = {"grade": {"choices": ["absent", "present"]}, "of": {"choices": ["absent", "present"], "of": "finding"},
+              "a;b": {"choices": ["absent", "present"]}, "yes": {"choices": ["no", "yes"]}}  # fmt: skip
+    assert not any(each.is_finding for each in as_questions(others))
 
 
 def test_an_export_has_the_choices_and_an_import_takes_them_back(tmp_path: Path) -> None:

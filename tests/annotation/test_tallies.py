@@ -15,7 +15,8 @@ from studies import FINDINGS, answer, open_study
 from fundusnet.annotation.adjudication import adjudication_cases, save_decision
 from fundusnet.annotation.answers import Answer, Decision
 from fundusnet.annotation.overview import overview
-from fundusnet.annotation.readings import load_readings, readings_table
+from fundusnet.annotation.readings import load_readings
+from fundusnet.annotation.readings_table import readings_table
 from fundusnet.annotation.saving import save_answer
 from fundusnet.annotation.study import ConflictError, Study
 from fundusnet.annotation.tables import annotators, assignments, marks, tallies

@@ -1,4 +1,4 @@
-"""What adjudicators see and decide: the overview, and findings that are undecided."""
+"""What adjudicators see and decide: the overview, findings that are undecided, and questions that are disputed."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from typing import Any
 from fastapi import APIRouter, Response
 
 from fundusnet.annotation.adjudication import adjudication_cases, image_with_readings, save_decision
-from fundusnet.annotation.answers import Decision
+from fundusnet.annotation.answers import ChoiceDecision, Decision
 from fundusnet.annotation.api.plain_json import as_json
 from fundusnet.annotation.api.senders import Adjudicator, State, Writer
+from fundusnet.annotation.choice_adjudication import save_choice
 from fundusnet.annotation.overview import overview
 
 router = APIRouter()
@@ -23,7 +24,7 @@ def show_overview(state: State, _: Adjudicator) -> Response:
 
 @router.get("/api/adjudication")
 def list_cases(state: State, _: Adjudicator) -> Response:
-    """Findings that are undecided or were decided by an adjudicator."""
+    """Findings and questions that are undecided or were decided by an adjudicator."""
     return as_json(adjudication_cases(state.study))
 
 
@@ -35,5 +36,11 @@ async def show_case(image_id: str, state: State, _: Adjudicator) -> dict[str, An
 
 @router.put("/api/adjudication/{image_id}")
 def put_decision(image_id: str, decision: Decision, state: State, _: Adjudicator, writer: Writer) -> dict[str, Any]:
-    """Save a decision."""
+    """Save a decision on a finding."""
     return {"version": save_decision(state.study, writer, image_id, decision)}
+
+
+@router.put("/api/adjudication/{image_id}/choice")
+def put_choice(image_id: str, decision: ChoiceDecision, state: State, _: Adjudicator, writer: Writer) -> dict[str, Any]:
+    """Save a decision on a question."""
+    return {"version": save_choice(state.study, writer, image_id, decision)}

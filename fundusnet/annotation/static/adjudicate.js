@@ -1,112 +1,88 @@
-/** The adjudication page: the readings of one undecided finding side by side on the photograph, and the decision. */
+/** The adjudication page: the readings of one undecided case side by side on the photograph, and the decision. */
 
 import { get, photographPath, put, session } from "./api.js";
-import { colourOf } from "./colours.js";
+import { ChoiceDecision } from "./choice_decision.js";
 import { VIEW_BUTTONS, connect, viewActions } from "./controls.js";
 import { askConflict } from "./dialogs.js";
 import { $, element } from "./dom.js";
 import { goToPrinted, showElsewhere } from "./elsewhere.js";
-import { DECISIONS, regionOfKey } from "./keys.js";
+import { FindingDecision } from "./finding_decision.js";
+import { DECISIONS } from "./keys.js";
 import { Light } from "./light.js";
-import { Outbox } from "./outbox.js";
-import { Overlay } from "./overlay.js";
-import { Pad, tiles } from "./pad.js";
-import { WHOLE } from "./answer.js";
-import { REGIONS } from "./geometry.js";
 import { showPages } from "./navigation.js";
-import { showNotices, showProgress, showStatus, showZoom, toast } from "./status.js";
-import { nameIn, text } from "./text.js";
+import { Outbox } from "./outbox.js";
+import { tiles } from "./pad.js";
+import { ReadingPanes } from "./reading_panes.js";
+import { Words } from "./reading_words.js";
+import { showNotices, showProgress, showStatus, toast } from "./status.js";
+import { text } from "./text.js";
 import { explain, passes, troubleOf } from "./trouble.js";
-import { View } from "./view.js";
 
 const RETRY = 3_000;
 
-/** One picture in the row: a reading, or the decision. */
-class Pane {
-  constructor(on) {
-    this.element = $("pane").content.cloneNode(true).firstElementChild;
-    $("panes").append(this.element);
-    this.title = this.element.querySelector("b");
-    this.text = this.element.querySelector("figcaption span");
-    this.picture = this.element.querySelector("img");
-    this.overlay = new Overlay(this.element.querySelector(".overlay"));
-    this.view = new View(this.element.querySelector(".stage"), this.picture, {
-      moved: () => {
-        this.overlay.follow(this.view);
-        on.moved(this);
-      },
-      tap: (point) => this.view.holds(point) && on.tap(this, this.overlay.regionAt(point)),
-      hover: (point) => on.hover(point && this.view.holds(point) ? this.overlay.regionAt(point) : null),
-    });
-  }
-}
-
 class Page {
-  #labels;
-  #findings;
-  #questions;
   #cases = [];
   #index = -1;
   #image = null;
-  #panes = [];
-  #decision = null;
-  #draft = { present: null, regions: [] };
-  #pad;
+  #words;
+  #panes;
+  #finding;
+  #choice;
   #owner;
   #address;
   #outbox;
   #light = new Light([]);
+  /** How the case that is shown is decided; null while another one is fetched, so that no key is taken for it. */
+  #decider = null;
 
   constructor(info) {
-    this.#labels = new Map(info.regions.map(({ name, label }) => [name, label]));
-    this.#findings = new Map(info.findings.map((finding, i) => [finding.name, { ...finding, colour: colourOf(i) }]));
-    this.#questions = new Map(info.questions.map(({ name, label }) => [name, label]));
-    this.#pad = new Pad($("pad"), this.#labels, {
-      toggle: (region) => this.toggle(region),
-      all: () => this.#all(),
-      clear: () => this.#set({ ...this.#draft, regions: [] }),
+    this.#words = new Words(info);
+    const on = {
+      record: (decision) => this.#record(decision),
+      decided: (line) => this.#decided(line),
       hover: (region) => this.#pointAt(region),
+    };
+    this.#finding = new FindingDecision(this.#words, on);
+    this.#choice = new ChoiceDecision(this.#words, on);
+    this.#panes = new ReadingPanes(this.#words, this.#light, {
+      tap: (region) => this.#decider?.toggle?.(region),
+      hover: on.hover,
     });
     this.#address = info.address;
     this.#owner = `${info.study ?? ""}.${info.annotator.id}.decisions`;
     this.#outbox = new Outbox(this.#owner, this.#put, {
-      same: (one, other) =>
-        one.present === other.present && String([...one.regions].sort()) === String([...other.regions].sort()),
+      same,
       status: showStatus,
       saved: () => {},
       conflict: async (name, mine, theirs) => {
-        const [imageId, finding] = JSON.parse(name);
-        const title = `${imageId}, ${this.#label(finding)}`;
-        const versions = [mine, theirs].map((one) => [this.#describe(one)]);
-        return (await askConflict(title, photographPath(imageId, "screen"), ...versions)) === "mine";
+        const about = caseOf(name);
+        const title = `${about.image_id}, ${this.#words.title(about)}`;
+        const versions = [mine, theirs].map((one) => [this.#describe(about, one)]);
+        return (await askConflict(title, photographPath(about.image_id, "screen"), ...versions)) === "mine";
       },
       taken: () => this.#index >= 0 && this.turnTo(this.#index),
     });
-    const view = { fit: () => this.#first?.fit(), zoom: (by) => this.#first?.zoom(by), pan: (x, y) => this.#first?.pan(x, y) };
+    const view = {
+      fit: () => this.#panes.view?.fit(),
+      zoom: (by) => this.#panes.view?.zoom(by),
+      pan: (x, y) => this.#panes.view?.pan(x, y),
+    };
     const actions = {
       ...viewActions(view, this.#light),
       previous: () => this.turnTo(this.#index - 1),
       next: () => this.turnTo(this.#index + 1),
-      present: () => this.decide(true),
-      absent: () => this.decide(false),
-      open: () => this.decide(null),
-      all: () => this.#all(),
-      clear: () => this.#set({ ...this.#draft, regions: [] }),
+      present: () => this.#decider === this.#finding && this.#finding.decide(true),
+      absent: () => this.#decider === this.#finding && this.#finding.decide(false),
+      open: () => this.#decider?.decide(null),
+      all: () => this.#decider?.all?.(),
+      clear: () => this.#decider?.clear?.(),
     };
     const buttons = { ...VIEW_BUTTONS, ...Object.fromEntries(["previous", "next", "present", "absent", "open"].map((n) => [n, n])) };
-    connect({ buttons, keys: DECISIONS, actions, first: (event) => this.#regionKey(event) });
+    connect({ buttons, keys: DECISIONS, actions, first: (event) => Boolean(this.#decider?.press(event)) });
   }
 
   get #case() {
     return this.#cases[this.#index];
-  }
-
-  get #first() {
-    return this.#panes[0]?.view;
-  }
-
-  get #temporalLeft() {
-    return this.#image ? this.#image.fovea[0] < this.#image.disc[0] : true;
   }
 
   async start() {
@@ -114,7 +90,7 @@ class Page {
     await this.#outbox.restore();
     if (goToPrinted(this.#address, this.#outbox.waiting)) return;
     this.#cases = await get("/api/adjudication");
-    const [imageId, finding] = location.hash.slice(1).split("/").map(decodeURIComponent);
+    const [imageId, finding, question] = location.hash.slice(1).split("/").map(decodeURIComponent);
     if (this.#cases.length === 0 && !imageId) {
       this.#showMessage(text("decision.none"));
       return;
@@ -124,9 +100,10 @@ class Page {
       await this.#open(imageId, null);
       return;
     }
-    const asked = this.#cases.findIndex((one) => one.image_id === imageId && (!finding || one.finding === finding));
+    const isAsked = (one) => one.image_id === imageId && (finding === undefined || one.finding === finding) && one.question === (question ?? "");
+    const asked = [isAsked, (one) => one.image_id === imageId].map((is) => this.#cases.findIndex(is)).find((index) => index >= 0);
     const open = this.#cases.findIndex((one) => !isDecided(one.decision));
-    await this.turnTo(asked >= 0 ? asked : Math.max(0, open));
+    await this.turnTo(asked ?? Math.max(0, open));
   }
 
   async turnTo(index) {
@@ -135,239 +112,108 @@ class Page {
       return;
     }
     this.#index = index;
-    const { image_id: imageId, finding } = this.#case;
+    const { image_id: imageId, finding, question } = this.#case;
     $("position").textContent = text("place.of", { place: index + 1, count: this.#cases.length });
-    history.replaceState(null, "", `#${encodeURIComponent(imageId)}/${encodeURIComponent(finding)}`);
-    await this.#open(imageId, finding);
+    const place = [imageId, finding, ...(question ? [question] : [])];
+    history.replaceState(null, "", `#${place.map(encodeURIComponent).join("/")}`);
+    await this.#open(imageId, this.#case);
   }
 
-  /** Show the readings of an image, and the decision on a finding; with null, of one that has nothing to decide. */
-  async #open(imageId, finding) {
+  /** Show the readings of an image, and the decision on a case; with null, of one that has nothing to decide. */
+  async #open(imageId, about) {
     const index = this.#index;
-    document.body.classList.toggle("only-readings", finding === null);
+    this.#decider = null;
+    document.body.classList.toggle("only-readings", about === null);
+    document.body.classList.toggle("asks-question", Boolean(about?.question));
     $("name").textContent = imageId;
-    $("finding").textContent = finding === null ? text("decision.no_case") : this.#label(finding);
+    $("finding").textContent = about === null ? text("decision.no_case") : this.#words.title(about);
     try {
       const image = await get(`/api/adjudication/${encodeURIComponent(imageId)}`);
       if (this.#index !== index) return;
-      const before = this.#image;
       this.#image = image;
-      if (finding !== null) this.#draft = this.#decisionOf(image, finding);
-      this.#build(image.readings.length, finding !== null);
-      await this.#show(before?.image_id === imageId);
+      const drawn = this.#panes.show(image, about);
+      $("readings").replaceChildren(...image.readings.map((reading) => this.#reading(reading, about)));
+      const disagreement = image.points_disagree;
+      showNotices(disagreement ? [{ line: text(`decision.points.${disagreement}`), urgent: true }] : []);
+      if (about !== null) {
+        const decider = about.question ? this.#choice : this.#finding;
+        decider.open(image, about, this.#decisionOf(image, about), this.#panes.decision);
+        this.#decider = decider;
+      }
+      await drawn;
       this.#showMessage(null);
     } catch (error) {
       if (this.#index !== index) return;
       this.#showMessage(explain(error));
-      if (passes(troubleOf(error))) setTimeout(() => this.#index === index && this.#open(imageId, finding), RETRY);
+      if (passes(troubleOf(error))) setTimeout(() => this.#index === index && this.#open(imageId, about), RETRY);
     }
   }
 
-  #decisionOf(image, finding) {
-    const stored = image.decisions[finding];
-    const name = JSON.stringify([image.image_id, finding]);
+  /** The decision on a case, or null: the one that waits to be sent, or the one that the server has. */
+  #decisionOf(image, about) {
+    const disputed = image.disputed.find((one) => one.finding === about.finding && one.question === about.question);
+    const stored = about.question ? disputed?.decision : image.decisions[about.finding];
+    const name = nameOf(about);
     const unsent = this.#outbox.unsent(name);
     if (!unsent) this.#outbox.seen(name, Math.max(stored?.version ?? 0, this.#outbox.version(name)));
     const decided = unsent ?? stored;
-    return isDecided(decided)
-      ? { present: decided.present, regions: decided.regions }
-      : { present: null, regions: this.#marked() };
+    return isDecided(decided) ? decided : null;
   }
 
-  #label(finding) {
-    return this.#findings.get(finding)?.label ?? finding;
+  #record(decision) {
+    const { finding, question } = this.#case;
+    this.#case.decision = decision;
+    this.#outbox.record(nameOf(this.#case), { finding, ...(question ? { question } : {}), ...decision });
+    this.#progress();
   }
 
-  /** Record a decision and turn to the next open case. */
-  decide(present) {
-    if (!this.#image || !this.#case) return;
-    if (present && this.#draft.regions.length === 0) {
-      toast(text("decision.needs_regions"));
-      return;
-    }
-    this.#set({ ...this.#draft, present });
-    if (present === null) return;
+  /** Say what was decided, with the text that line(image id) gives, and turn to the next open case. */
+  #decided(line) {
     const order = this.#cases.map((_, step) => (this.#index + 1 + step) % this.#cases.length);
     const next = order.find((index) => !isDecided(this.#cases[index].decision));
     if (next === undefined) toast(text("decision.all"));
     else {
-      toast(text(`decision.made.${present ? "present" : "absent"}`, { image: this.#case.image_id }));
+      toast(line(this.#case.image_id));
       this.turnTo(next);
     }
   }
 
-  toggle(region) {
-    if (!region || !this.#image || !this.#case) return;
-    const { present } = this.#draft;
-    const regions = present === false ? [] : this.#draft.regions;
-    const now = regions.includes(region) ? regions.filter((name) => name !== region) : [...regions, region];
-    // A finding without regions cannot be present, and marking a region withdraws "absent".
-    this.#set({ present: present && now.length ? true : null, regions: now });
+  #put = (name, body) => {
+    const { image_id: imageId, question } = caseOf(name);
+    return put(`/api/adjudication/${encodeURIComponent(imageId)}${question ? "/choice" : ""}`, body);
+  };
+
+  #describe(about, decision) {
+    if (!about.question) return this.#finding.describe(decision);
+    return decision.choice === null ? text("decision.is_open") : this.#words.choice(about.question, decision.choice);
   }
 
-  /** Select all regions; if they are, none. */
-  #all() {
-    if (!this.#case) return;
-    const regions = this.#draft.regions.length === REGIONS.length ? [] : REGIONS;
-    this.#set({ present: this.#draft.present && regions.length ? true : null, regions });
-  }
-
-  #set(draft) {
-    if (!this.#case) return;
-    const before = this.#draft;
-    this.#draft = draft;
-    this.#draw();
-    // A draft stays on this page until it is decided; only a changed or withdrawn decision is sent.
-    if (draft.present === null && before.present === null) return;
-    const { image_id: imageId, finding } = this.#case;
-    const regions = draft.present ? REGIONS.filter((region) => draft.regions.includes(region)) : [];
-    const decision = { present: draft.present, regions };
-    this.#case.decision = decision;
-    this.#outbox.record(JSON.stringify([imageId, finding]), { finding, ...decision });
-    this.#progress();
-  }
-
-  #put = (name, body) => put(`/api/adjudication/${encodeURIComponent(JSON.parse(name)[0])}`, body);
-
-  /** All regions that any reader marked. */
-  #marked() {
-    const { finding } = this.#case;
-    return REGIONS.filter((region) => this.#image.readings.some((one) => one.findings[finding]?.includes(region)));
-  }
-
-  #build(readings, decision) {
-    const count = readings + Number(decision);
-    if (this.#panes.length === count && Boolean(this.#decision) === decision) return;
-    $("panes").replaceChildren();
-    const on = {
-      moved: (from) => {
-        for (const pane of this.#panes) {
-          if (pane === from) continue;
-          pane.view.follow(from.view);
-          pane.overlay.follow(pane.view);
-        }
-        showZoom(from.view);
-      },
-      tap: (pane, region) => pane === this.#decision && this.toggle(region),
-      hover: (region) => this.#pointAt(region),
-    };
-    this.#panes = Array.from({ length: count }, () => new Pane(on));
-    this.#decision = decision ? this.#panes.at(-1) : null;
-    this.#decision?.element.classList.add("decision");
-    this.#light.setPictures(this.#panes.map((pane) => pane.picture));
-  }
-
-  async #show(samePhotograph) {
-    const { image_id: imageId, width, height, disc, fovea, readings, points_disagree: disagreement } = this.#image;
-    const finding = this.#case?.finding ?? null;
-    $("readings").replaceChildren(...readings.map((reading) => this.#reading(reading, finding)));
-    readings.forEach((reading, place) => {
-      const pane = this.#panes[place];
-      pane.title.textContent = text("decision.reader", { letter: reading.annotator });
-      pane.text.textContent = this.#summary(reading, finding);
-      // The regions that a reader clicked are those of the reader's own points.
-      pane.overlay.setPoints(reading.disc ?? disc, reading.fovea ?? fovea, width, height);
-      pane.overlay.show({ ...this.#marks(reading, finding), points: Boolean(reading.disc) });
-    });
-    this.#decision?.overlay.setPoints(disc, fovea, width, height);
-    showNotices(disagreement ? [{ line: text(`decision.points.${disagreement}`), urgent: true }] : []);
-    this.#draw();
-    if (samePhotograph) return;
-    const [screen, full] = ["screen", "full"].map((size) => photographPath(imageId, size));
-    await Promise.all(this.#panes.map((pane) => pane.view.show({ width, height, screen, full })));
-  }
-
-  /** What a pane shows of a reading: the regions of the finding in question, or the marks of all. */
-  #marks({ findings }, finding) {
-    if (finding !== null) return { fill: { regions: findings[finding] ?? [], colour: this.#colour(finding) } };
-    const pips = {};
-    for (const [name, regions] of Object.entries(findings)) {
-      const mark = { colour: this.#colour(name), text: [...this.#findings.keys()].indexOf(name) + 1 };
-      for (const region of regions) (pips[region] ??= []).push(mark);
-    }
-    return { pips };
-  }
-
-  /** A reading in a few words. */
-  #summary(reading, finding) {
-    if (reading.ungradable) return text("answer.ungradable", { reason: nameIn("reason", reading.ungradable) });
-    if (finding !== null) return this.#where(reading.findings[finding] ?? []) || text("reading.not_marked");
-    const marks = Object.entries(reading.findings).map(([name, regions]) =>
-      text("reading.finding", { finding: this.#label(name), regions: this.#where(regions) }),
-    );
-    return marks.join("; ") || text(reading.normal ? "answer.normal" : "answer.nothing");
-  }
-
-  #where(regions) {
-    return regions.map((name) => this.#labels.get(name)).join(", ");
-  }
-
-  #colour(finding) {
-    return this.#findings.get(finding)?.colour ?? colourOf(0);
-  }
-
-  #draw() {
-    if (!this.#case) return;
-    const { present, regions } = this.#draft;
-    const colour = this.#colour(this.#case.finding);
-    this.#decision.title.textContent = text("decision");
-    this.#decision.text.textContent = this.#describe(this.#draft);
-    this.#decision.overlay.show({ fill: { regions: present === false ? [] : regions, colour } });
-    this.#pad.show(present === false ? [] : regions, colour, this.#temporalLeft);
-    $("present").setAttribute("aria-pressed", String(present === true));
-    $("absent").setAttribute("aria-pressed", String(present === false));
-    $("open").hidden = present === null;
-  }
-
-  #reading(reading, finding) {
+  #reading(reading, about) {
     const { annotator, findings, comment } = reading;
-    const regions = findings[finding] ?? [];
     const item = element("li");
-    item.style.setProperty("--finding", this.#colour(finding));
     const plan = element("span", "tiles");
-    if (finding !== null) plan.append(...tiles(regions, this.#temporalLeft));
-    const said = regions.length ? text("decision.is_present") : this.#summary(reading, finding);
+    let said = this.#words.summary(reading, about);
+    if (about !== null && !about.question) {
+      const regions = findings[about.finding] ?? [];
+      item.style.setProperty("--finding", this.#words.colour(about.finding));
+      plan.append(...tiles(regions, this.#image.fovea[0] < this.#image.disc[0]));
+      if (regions.length) said = text("decision.is_present");
+    }
     item.append(element("b", "", annotator), element("span", "", said), plan);
-    const choices = this.#choices(reading, finding);
-    if (choices) item.append(element("p", "", choices));
-    if (comment) item.append(element("p", "", comment));
+    const marks = about?.question && !reading.ungradable ? this.#words.summary(reading, null) : "";
+    const more = [marks, this.#words.answers(reading, about), comment];
+    item.append(...more.filter(Boolean).map((line) => element("p", "", line)));
     return item;
   }
 
-  /** What the reader answered to questions: of the photograph, and of the finding in question or else of all. */
-  #choices({ choices = {} }, finding) {
-    const subjects = Object.entries(choices).filter(([subject]) => subject === WHOLE || finding === null || subject === finding);
-    return subjects
-      .flatMap(([subject, chosen]) => Object.entries(chosen).map(([name, choice]) => ({ subject, name, choice })))
-      .map(({ subject, name, choice }) => {
-        const words = { question: this.#questions.get(name) ?? name, choice: nameIn("choice", choice) };
-        if (subject === WHOLE) return text("answer.choice", words);
-        return text("answer.choice_of", { ...words, finding: this.#label(subject) });
-      })
-      .join("; ");
-  }
-
-  #describe({ present, regions }) {
-    if (present === false) return text("decision.is_absent");
-    const decision = text(present ? "decision.is_present" : "decision.is_open");
-    const where = this.#where(regions);
-    return where ? text("decision.in_regions", { decision, regions: where }) : decision;
-  }
-
   #pointAt(region) {
-    for (const pane of this.#panes) pane.overlay.point(region ?? null);
-    this.#pad.point(region ?? null);
+    this.#panes.point(region ?? null);
+    this.#finding.point(region ?? null);
   }
 
   #progress() {
     const done = this.#cases.filter(({ decision }) => isDecided(decision)).length;
     showProgress({ done, total: this.#cases.length });
-  }
-
-  #regionKey(event) {
-    const region = event.ctrlKey || event.metaKey || event.shiftKey ? null : regionOfKey(event, this.#temporalLeft);
-    if (region && !event.repeat) this.toggle(region);
-    return Boolean(region);
   }
 
   #showMessage(message) {
@@ -377,8 +223,23 @@ class Page {
   }
 }
 
+/** The name of a case in the outbox; those of findings are as they always were, because some may be kept there. */
+function nameOf({ image_id: imageId, finding, question }) {
+  return JSON.stringify(question ? [imageId, finding, question] : [imageId, finding]);
+}
+
+function caseOf(name) {
+  const [imageId, finding, question = ""] = JSON.parse(name);
+  return { image_id: imageId, finding, question };
+}
+
+function same(one, other) {
+  if ("choice" in one) return one.choice === other.choice;
+  return one.present === other.present && String([...one.regions].sort()) === String([...other.regions].sort());
+}
+
 function isDecided(decision) {
-  return typeof decision?.present === "boolean";
+  return typeof decision?.present === "boolean" || typeof decision?.choice === "string";
 }
 
 async function open() {
@@ -387,6 +248,7 @@ async function open() {
     showPages(info);
     await new Page(info).start();
   } catch (error) {
+    document.body.classList.add("closed");
     $("loading").hidden = false;
     $("loading").textContent = explain(error);
     if (passes(troubleOf(error))) setTimeout(() => session().then(() => location.reload(), open), RETRY);

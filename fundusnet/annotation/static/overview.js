@@ -5,6 +5,7 @@ import { $, element } from "./dom.js";
 import { showPages } from "./navigation.js";
 import { heading, kappa, showAgreement } from "./overview_agreement.js";
 import { showSuggestionEffect } from "./suggestion_effect.js";
+import { Words } from "./reading_words.js";
 import { row } from "./table.js";
 import { nameIn, text } from "./text.js";
 import { explain, passes, troubleOf } from "./trouble.js";
@@ -12,21 +13,23 @@ import { explain, passes, troubleOf } from "./trouble.js";
 const INTERVAL = 20_000;
 const RETRY = 3_000;
 
-function show(overview, labels, asked) {
+function show(overview, labels, asked, words) {
   const done = overview.annotators.reduce((sum, { done: own }) => sum + own, 0);
   const total = overview.annotators.reduce((sum, { total: own }) => sum + own, 0);
   const { counts } = overview;
   $("figures").replaceChildren(
     figure(text("overview.photographs"), overview.images),
     figure(text("overview.readings"), done, text("overview.of", { total })),
-    figure(text("overview.undecided"), counts.undecided),
+    figure(text("overview.undecided"), counts.undecided + counts.disputed),
     figure(text("overview.ungradable"), counts.ungradable),
   );
   $("annotators").replaceChildren(...annotators(overview));
   showAgreement(overview, labels, asked);
   showSuggestionEffect(overview.suggestions, labels, { kappa, duration });
-  $("undecided-count").textContent = counts.undecided ? listed(overview.undecided, counts.undecided) : text("overview.none");
-  $("undecided").replaceChildren(...overview.undecided.map((row) => undecided(row, labels)));
+  const cases = [...overview.undecided.map((row) => undecided(row, labels)), ...overview.disputed.map((row) => disputed(row, words))];
+  const open = counts.undecided + counts.disputed;
+  $("undecided-count").textContent = open ? listed(cases, open) : text("overview.none");
+  $("undecided").replaceChildren(...cases);
   section("ungradable", overview.ungradable.map(ungradable), counts.ungradable);
   section("missing", overview.missing.map(missing), counts.missing);
   section("comments", overview.comments.map(comment));
@@ -80,6 +83,15 @@ function undecided({ image_id: imageId, finding, present, readings }, labels) {
   return link([imageId, finding], element("i", "", text("overview.undecided.case", { finding: label, present, readings })));
 }
 
+function disputed({ image_id: imageId, finding, question, given }, words) {
+  const counts = words
+    .choices(question)
+    .filter(({ name }) => given[name])
+    .map(({ name, label }) => text("overview.disputed.given", { choice: label, count: given[name] }));
+  const title = words.title({ finding, question });
+  return link([imageId, finding, question], element("i", "", text("overview.disputed.case", { title, given: counts.join(", ") })));
+}
+
 function ungradable({ image_id: imageId, reasons, readings }) {
   const words = [...new Set(reasons)].map((reason) => nameIn("reason", reason)).join(", ");
   return link([imageId], element("i", "", text("overview.ungradable.case", { reasons: words, count: reasons.length, readings })));
@@ -102,7 +114,7 @@ function points({ image_id: imageId, points: disagreement }) {
   return link([imageId], element("i", "", text(`overview.points.${disagreement}`)));
 }
 
-/** An entry that leads to the readings of an image, or of one finding of it. */
+/** An entry that leads to the readings of an image, or of one case of it. */
 function link(place, beside) {
   const item = element("li");
   const anchor = element("a");
@@ -131,21 +143,21 @@ function duration(seconds) {
     : text("overview.minutes", { minutes: Math.floor(whole / 60), seconds: whole % 60 });
 }
 
-async function refresh(labels, asked) {
+async function refresh(labels, asked, words) {
   try {
-    show(await get("/api/overview"), labels, asked);
+    show(await get("/api/overview"), labels, asked, words);
   } catch (error) {
     $("message").hidden = false;
     $("message").textContent = explain(error);
   }
-  setTimeout(() => refresh(labels, asked), INTERVAL);
+  setTimeout(() => refresh(labels, asked, words), INTERVAL);
 }
 
 async function open() {
   try {
     const info = await session();
     showPages(info);
-    await refresh(new Map(info.findings.map(({ name, label }) => [name, label])), info.questions);
+    await refresh(new Map(info.findings.map(({ name, label }) => [name, label])), info.questions, new Words(info));
   } catch (error) {
     $("message").textContent = explain(error);
     if (passes(troubleOf(error))) setTimeout(open, RETRY);
