@@ -213,6 +213,17 @@ def test_a_second_tab_that_decides_otherwise_is_asked_about(deciding: Reader, as
         assert tab.problems == []
 
 
+def test_a_photograph_that_does_not_come_is_tried_again(deciding: Reader, asking: Server) -> None:
+    page = Reader(deciding.tab.context.new_page(), asking.address)
+    page.tab.route("**/photograph?*", lambda route: route.abort())
+    page.tab.goto(f"{asking.address}/adjudicate#{MIRRORED}//grade")
+    page.find("#loading", "tries again by itself").wait_for()
+    page.tab.unroute_all()
+    at_case(page, "Grade", MIRRORED)
+    page.find("#loading").wait_for(state="hidden")
+    page.tab.close()
+
+
 def test_a_decision_is_kept_while_the_server_is_killed(deciding: Reader, asking: Server) -> None:
     page = deciding
     page.tab.goto(f"{asking.address}/adjudicate#{UNDECIDED}//grade")

@@ -1,6 +1,6 @@
 /** The adjudication page: the readings of one undecided case side by side on the photograph, and the decision. */
 
-import { get, photographPath, put, session } from "./api.js";
+import { Unreachable, get, photographPath, put, session } from "./api.js";
 import { ChoiceDecision } from "./choice_decision.js";
 import { VIEW_BUTTONS, connect, viewActions } from "./controls.js";
 import { askConflict } from "./dialogs.js";
@@ -142,8 +142,10 @@ class Page {
       }
       await drawn;
       this.#showMessage(null);
-    } catch (error) {
+    } catch (refused) {
       if (this.#index !== index) return;
+      // A picture that does not load does not say why.
+      const error = refused instanceof DOMException ? new Unreachable() : refused;
       this.#showMessage(explain(error));
       if (passes(troubleOf(error))) setTimeout(() => this.#index === index && this.#open(imageId, about), RETRY);
     }

@@ -32,7 +32,9 @@ export class ReadingPanes {
   #light;
   #on;
   #panes = [];
+  /** The image whose photograph is in all pictures, or null; and the one that is wanted there. */
   #shown = null;
+  #wanted = null;
 
   /** on: tap(region) in the picture of the decision; hover(region or null) in any. */
   constructor(words, light, on) {
@@ -66,10 +68,12 @@ export class ReadingPanes {
       pane.overlay.show({ ...this.#marks(reading, about), points: Boolean(reading.disc) });
     });
     this.decision?.overlay.setPoints(disc, fovea, width, height);
+    this.#wanted = imageId;
     if (this.#shown === imageId) return;
-    this.#shown = imageId;
+    this.#shown = null; // until it has come; else it would not be fetched again
     const [screen, full] = ["screen", "full"].map((size) => photographPath(imageId, size));
     await Promise.all(this.#panes.map((pane) => pane.view.show({ width, height, screen, full })));
+    if (this.#wanted === imageId) this.#shown = imageId;
   }
 
   /** What a picture shows of a reading: the regions of the finding in question, or the marks of all. */
