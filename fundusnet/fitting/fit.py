@@ -108,6 +108,8 @@ def fit_here(cfg: DictConfig, folder: Path, datamodule: FundusDataModule | None 
     if earlier := select(cfg, "weights"):
         initial = start_from(module, Path(earlier))
     log.info("%s starts from weights: %s", cfg.name, initial)
+    if data.augment is not None and data.augment.batch is not None and not uses_gpu(cfg.trainer.accelerator):
+        log.warning("data.augment_on=device is for a GPU; here it takes nine times as long as data.augment_on=cpu")
     # Masks that a first stage makes of every batch change the picture; stored ones are part of it.
     fixed = getattr(module, "input", "image") == "image" or data.masks is not None
     if getattr(module.network, "frozen", False) and fixed:

@@ -212,11 +212,13 @@ def test_masks_of_a_first_stage_move_with_images_that_are_moved_later(sets: dict
         assert (found["mask"][:, 0] * 255 - found["image"][:, 0]).abs().max() < 2
 
 
-def test_a_training_on_the_device_is_that_on_the_processor(tmp_path: Path) -> None:
+def test_a_training_on_the_device_is_that_on_the_processor(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     place = tiny_place(tmp_path)
     losses = {}
     for name, words in {"cpu": [], "device": ["data.augment_on=device"], "none": ["data.augment=null"]}.items():
         run = fundusnet.train(compose([*tiny_overrides(place), *words, f"run_dir={tmp_path}/{name}"])).run_dir
+        assert ("data.augment_on=device is for a GPU" in caplog.text) == (name == "device")
+        caplog.clear()
         losses[name] = pd.read_csv(run / "history.csv")["train/loss"].iloc[-1]
     assert losses["device"] == pytest.approx(losses["cpu"], rel=1e-4)
     assert losses["device"] != losses["cpu"] and losses["none"] != pytest.approx(losses["cpu"], rel=1e-3)
