@@ -859,6 +859,7 @@ def test_an_adjudicator_sees_the_readings_and_decides(browser: Browser, eyes: Pa
         assert reader.find(".pages").is_hidden()
         reader.tab.goto(server.address + "/overview")
         reader.find("#message", text="This page is for others").wait_for()
+        assert reader.find(".pages a:visible").all_inner_texts() == ["Annotate"], "the way back"
         reader.tab.context.close()
 
     ada = new_reader(browser, server)

@@ -24,6 +24,7 @@ def test_a_second_device_and_signing_out(browser: Browser, server: Server, reade
     other.find("#account").click()
     other.find("#sign-out").click()
     other.find("#loading", text="You are not signed in").wait_for()
+    assert other.find("button:visible").count() == 0, "nothing to press"
     reader.press("Escape", "2", "s")
     reader.wait_status("saved")
     reader.find("#account").click()

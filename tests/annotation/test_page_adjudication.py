@@ -10,7 +10,7 @@ import pytest
 from browsing import SIZE, Reader, Server, Start, new_reader, points_of
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser
+    from playwright.sync_api import Browser, Route
 
 pytestmark = pytest.mark.browser
 NAMES = ("anna", "ben", "carl")
@@ -211,6 +211,24 @@ def test_a_second_tab_that_decides_otherwise_is_asked_about(deciding: Reader, as
     for tab in tabs:
         tab.tab.close()
         assert tab.problems == []
+
+
+def test_a_key_before_the_next_case_is_shown_decides_nothing(deciding: Reader, asking: Server) -> None:
+    page = Reader(deciding.tab.context.new_page(), asking.address)
+    page.tab.goto(f"{asking.address}/adjudicate#{UNDECIDED}//grade")
+    at_case(page, "Grade", UNDECIDED)
+    held: list[Route] = []
+    page.tab.route("**/api/adjudication/*", lambda route: held.append(route))
+    page.press("ArrowRight")
+    page.find("#finding", "Severity").wait_for()
+    before = decided(page)
+    page.press("1", "2", "Enter")
+    for route in held:
+        route.continue_()
+    at_case(page, "Drusen, Severity", UNDECIDED)
+    page.wait_status("saved")
+    assert decided(page) == before
+    page.tab.close()
 
 
 def test_a_photograph_that_does_not_come_is_tried_again(deciding: Reader, asking: Server) -> None:
