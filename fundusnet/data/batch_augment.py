@@ -56,6 +56,7 @@ class BatchAugment:
                 step = _step_of(each)
                 if step is None:
                     raise _refusal(name, each)
+                # albumentations offers no way to leave out the image: without one it draws nothing.
                 each._key2func["image"] = partial(self._note, len(self._steps), each)
                 self._steps.append(step)
         self._notes: dict[int, NDArray[np.float32]] = {}

@@ -107,6 +107,14 @@ def test_an_image_to_which_nothing_was_applied_stays() -> None:
     assert torch.equal(augment.batch(batch_of(pictures), torch.from_numpy(np.stack(drawn))), batch_of(pictures))
 
 
+def test_an_augmentation_of_no_transforms_changes_nothing() -> None:
+    augment = Augment({"warp": None}, "device")
+    picture, _ = augment(images()[0], np.zeros((0, 65, 65), bool), np.random.default_rng(0))
+    assert augment.batch is not None
+    batch = batch_of(images()[:2])
+    assert torch.equal(augment.batch(batch, torch.from_numpy(np.stack([picture["drawn"]] * 2))), batch)
+
+
 def test_workers_of_every_kind_can_be_given_one_and_the_transforms_given_stay_as_they_are() -> None:
     transforms = PIPELINES["default"]()
     sent = pickle.loads(pickle.dumps(Augment(transforms, "device")))
