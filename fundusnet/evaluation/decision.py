@@ -125,8 +125,9 @@ def decision_figure(curves: Mapping[str, Mapping[str, list[Any]]], title: str = 
         if not number:
             axes.plot(x, everyone, color="grey", linewidth=1, linestyle="--", label="treat all")
             axes.axhline(0, color="grey", linewidth=0.8, linestyle=":", label="treat none")
-        axes.plot(x, y, linewidth=1.6, label=name, **style)
-        axes.fill_between(x, low, high, color=style["color"], alpha=0.15, linewidth=0)
+        axes.plot(x, y, linewidth=1.6, label=name if len(curves) > 1 else "network", **style)
+        if len(curves) <= figures.BANDS:
+            axes.fill_between(x, low, high, color=style["color"], alpha=0.15, linewidth=0)
         highest = max(highest, np.nanmax(high, initial=0.0), np.nanmax(everyone, initial=0.0))
     axes.set(
         title=title,

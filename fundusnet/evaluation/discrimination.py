@@ -15,7 +15,6 @@ from fundusnet.evaluation import figures, intervals
 from fundusnet.evaluation.intervals import Floats
 
 GRID = np.linspace(0, 1, 101)
-BANDS = 3  # curves that still have bands; more would hide each other
 RESAMPLES = 500
 
 
@@ -47,14 +46,14 @@ def roc(curves: Mapping[str, Scores], title: str = "") -> Figure:
             continue
         style = figures.line_style(number)
         false_alarms, hits, _ = roc_curve(label, score)
-        axes.plot(false_alarms, hits, linewidth=1.6, label=f"{name}  {roc_auc_score(label, score):.3f}", **style)
-        if who is not None and len(curves) <= BANDS:
+        axes.plot(false_alarms, hits, linewidth=1.6, label=_named(name, roc_auc_score(label, score), curves), **style)
+        if who is not None and len(curves) <= figures.BANDS:
             low, high = bands(label, score, who)[0]
             axes.fill_between(GRID, low, high, color=style["color"], alpha=0.15, linewidth=0)
         if each.point:
-            _dot(axes, 1 - each.point[1], each.point[0], style["color"])
+            _dot(axes, 1 - each.point[1], each.point[0], style["color"], number)
     axes.set(xlabel="1 - specificity", ylabel="sensitivity")
-    _finish(figure, axes, title or "ROC", curves, "lower right")
+    _finish(figure, axes, title or "ROC", curves, "lower right", "AUROC")
     return figure
 
 
@@ -71,14 +70,14 @@ def precision_recall(curves: Mapping[str, Scores], title: str = "") -> Figure:
             axes.text(0.01, label.mean() + 0.01, f"prevalence {label.mean():.2f}", fontsize=7, color="#555")
         precision, recall, _ = precision_recall_curve(label, score)
         area = average_precision_score(label, score)
-        axes.step(recall, precision, where="post", linewidth=1.6, label=f"{name}  {area:.3f}", **style)
-        if who is not None and len(curves) <= BANDS:
+        axes.step(recall, precision, where="post", linewidth=1.6, label=_named(name, area, curves), **style)
+        if who is not None and len(curves) <= figures.BANDS:
             low, high = bands(label, score, who)[1]
             axes.fill_between(GRID, low, high, color=style["color"], alpha=0.15, linewidth=0)
         if each.point and each.point[2] is not None:
-            _dot(axes, each.point[0], each.point[2], style["color"])
+            _dot(axes, each.point[0], each.point[2], style["color"], number)
     axes.set(xlabel="recall (sensitivity)", ylabel="precision (PPV)")
-    _finish(figure, axes, title or "Precision and recall", curves, "lower left")
+    _finish(figure, axes, title or "Precision and recall", curves, "lower left", "average precision")
     return figure
 
 
@@ -136,12 +135,21 @@ def _square() -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def _dot(axes: Axes, x: float, y: float, color: str) -> None:
-    axes.plot(x, y, "o", color=color, markersize=7, markeredgecolor="white")
+def _dot(axes: Axes, x: float, y: float, color: str, number: int) -> None:
+    marker = figures.MARKERS[number % len(figures.MARKERS)]
+    axes.plot(x, y, marker, color=color, markersize=7, markeredgecolor="white")
 
 
-def _finish(figure: Figure, axes: Axes, title: str, curves: Mapping[str, Scores], corner: figures.Corner) -> None:
+def _named(name: str, area: float, curves: Mapping[str, Scores]) -> str:
+    """The entry of a curve in the legend; an only one needs no name."""
+    return f"{name}  {area:.3f}" if len(curves) > 1 else f"{area:.3f}"
+
+
+def _finish(
+    figure: Figure, axes: Axes, title: str, curves: Mapping[str, Scores], corner: figures.Corner, area: str
+) -> None:
     counts = {describe(each.labels) for each in curves.values()}
     axes.set_title(f"{title}\n{counts.pop()}" if len(counts) == 1 else title)
-    figures.legend(axes, corner)
+    dots = "; mark: operating point" if any(each.point for each in curves.values()) else ""
+    figures.legend(axes, corner, title=f"{area}{dots}")
     figures.tidy(figure)

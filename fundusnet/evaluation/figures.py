@@ -6,6 +6,7 @@ time.
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping
 from io import BytesIO
 from typing import Any, Literal
@@ -21,6 +22,9 @@ from fundusnet.evaluation.overlays import Pixels, palette
 # Those of Okabe and Ito, which colour-blind readers tell apart; dashes do so in grey.
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (8, 2)))
+SHORT, WIDEST = 26, 44  # letters of a name that has room in a corner of the axes, and in a line below them
+BANDS = 3  # curves that still have bands; more would hide each other
+MARKERS = ("o", "s", "^", "D", "v", "P")
 Corner = Literal["upper left", "upper right", "lower left", "lower right"]
 OUTLINE_COLORS = ((120, 220, 255), (90, 255, 120))  # blue, green
 
@@ -53,6 +57,8 @@ def encode(figure: Figure, kind: str = "png", *, dpi: int | None = None, tight: 
     """
     stream = BytesIO()
     FigureCanvasAgg(figure)
+    if figure.legends:
+        figure.draw_without_rendering()  # the first layout with a legend below axes of a fixed shape is not the last
     cut: dict[str, Any] = {"bbox_inches": "tight", "pad_inches": 0.05} if tight else {}
     # Without a date, the same figure is the same file.
     undated = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}.get(kind)
@@ -76,18 +82,22 @@ def line_style(number: int) -> dict[str, Any]:
     return {"color": COLORS[number % colors], "linestyle": DASHES[(number + number // colors) % colors]}
 
 
-def legend(axes: Axes, corner: Corner, *, most: int = 4) -> None:
-    """Put a legend into a corner; with more than ``most`` entries below the axes, where it covers nothing."""
-    _, labels = axes.get_legend_handles_labels()
+def legend(axes: Axes, corner: Corner, *, most: int = 4, title: str = "") -> None:
+    """Put a legend into a corner; with long or more than ``most`` entries below the axes, where it covers nothing."""
+    handles, labels = axes.get_legend_handles_labels()
     if not labels:
         return
-    if len(labels) <= most:
-        axes.legend(loc=corner, framealpha=0.8, edgecolor="none", fontsize=8)
+    longest = max(map(len, labels))
+    how: dict[str, Any] = {"fontsize": 8, "title": title or None, "title_fontsize": 8}
+    if len(labels) <= most and longest <= SHORT:
+        axes.legend(loc=corner, framealpha=0.8, edgecolor="none", **how)
         return
     figure = axes.get_figure(root=True)
     assert figure is not None
+    columns = 1 if longest > SHORT else 2
+    # A name that is wider than the figure would make the axes narrower.
+    wrapped = [textwrap.fill(label, WIDEST, subsequent_indent="   ", break_on_hyphens=False) for label in labels]
+    lines = sum(label.count("\n") + 1 for label in wrapped) / columns + bool(title)
     wide, high = figure.get_size_inches()
-    # The figure grows, so that the axes keep their size.
-    columns = 1 if max(map(len, labels)) > 26 else 2
-    figure.set_size_inches(wide, high + 0.19 * -(-len(labels) // columns))
-    axes.legend(loc="upper left", bbox_to_anchor=(0, -0.14), ncols=columns, frameon=False, fontsize=8, borderaxespad=0)
+    figure.set_size_inches(wide, high + 0.18 * lines + 0.2)  # so that the axes keep their size
+    figure.legend(handles, wrapped, loc="outside lower center", ncols=columns, frameon=False, alignment="left", **how)

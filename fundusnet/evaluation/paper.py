@@ -119,9 +119,9 @@ def _fit(figure: Figure) -> None:
         axes.tick_params(labelsize=7)
         for label in (axes.xaxis.label, axes.yaxis.label):
             label.set_fontsize(8)
-        if legend := axes.get_legend():
-            for text in legend.get_texts():
-                text.set_fontsize(6.5)
+    legends = [*figure.legends, *(legend for axes in figure.axes if (legend := axes.get_legend()))]
+    for text in (text for legend in legends for text in (legend.get_title(), *legend.get_texts())):
+        text.set_fontsize(6.5)
 
 
 def _csv(table: Table) -> str:

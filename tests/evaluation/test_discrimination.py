@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from sklearn.metrics import f1_score, precision_score, recall_score
 
 from fundusnet.evaluation.discrimination import GRID, Scores, bands, precision_recall, roc
+from fundusnet.evaluation.figures import encode
 from fundusnet.evaluation.forest import forest
 from fundusnet.evaluation.intervals import predictive_values
+from fundusnet.evaluation.paper import _fit
 
 
 def some_scores(n: int = 60) -> tuple[np.ndarray, np.ndarray]:
@@ -28,6 +31,26 @@ def test_a_figure_says_how_many_images_it_is_drawn_from() -> None:
     label[:6] = np.nan
     title = roc({"a": Scores(label, score)}, "ROC: drusen").axes[0].get_title()
     assert title == "ROC: drusen\nn = 18 with, 36 without"
+
+
+@pytest.mark.parametrize("count", [1, 2, 6])
+def test_long_names_leave_the_axes_their_size_and_lie_below_them(count: int) -> None:
+    """A network's name of 60 letters made the axes of a figure for one column a third as wide."""
+    label, score = some_scores()
+
+    def drawn(name: str) -> Figure:
+        figure = roc({f"{name} {number}": Scores(label, score) for number in range(count)})
+        _fit(figure)
+        encode(figure, tight=False)
+        return figure
+
+    short, long = drawn("a"), drawn("hard_exudate+hemorrhage (tf_efficientnet_lite0, frozen) linear λ=0")
+    widths = [figure.axes[0].get_window_extent().width / figure.bbox.width for figure in (short, long)]
+    assert widths[1] >= 0.95 * widths[0] and long.axes[0].title.get_window_extent().y1 <= long.bbox.height
+    if count > 1:  # an only curve needs no name
+        box = long.legends[0].get_window_extent()
+        assert box.x0 >= 0 and box.x1 <= long.bbox.width and box.y0 >= 0
+        assert box.y1 <= long.axes[0].xaxis.label.get_window_extent().y0
 
 
 def test_chance_is_drawn_at_the_prevalence() -> None:
