@@ -4,9 +4,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-slow bench docs lint clean
+.PHONY: demo test test-slow bench docs publish lint clean
 
 DEMO := outputs/demo
+SITE := outputs/sites
 
 demo: $(READY)  ## train without and with guidance on eyes with a shortcut, and show both side by side
 	rm -rf $(DEMO)
@@ -30,6 +31,9 @@ bench: $(READY)  ## docs/benchmarks.md, in half an hour; ONLY=training_step runs
 docs: $(READY)  ## the site, in outputs/site
 	$(BIN)/python docs/generate.py
 	$(BIN)/zensical build --clean --strict --config-file mkdocs.yml
+
+publish: docs  ## the site as one version of several, in the folder SITE
+	$(BIN)/python docs/publish.py $(SITE)
 
 lint: $(READY)  ## style and types
 	$(BIN)/ruff check .

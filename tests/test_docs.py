@@ -5,17 +5,25 @@ from __future__ import annotations
 import json
 import os
 import re
+import runpy
 import shlex
 import shutil
 import subprocess
 import sys
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
+from typing import TYPE_CHECKING
 
 import pytest
 
 from fundusnet.config.compose import compose
 from fundusnet.config.keys import VERBS
 from fundusnet.errors import UserError
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted(
@@ -85,8 +93,23 @@ def test_the_notebook_runs(tmp_path: Path) -> None:
         compose(json.loads(words), verb or "train")
 
 
+def test_versions_of_the_site_lie_side_by_side(tmp_path: Path) -> None:
+    """The newest release comes first and is where the folder leads to; a version can be replaced."""
+    publish = runpy.run_path(str(ROOT / "docs" / "publish.py"))["publish"]
+    site, sites = tmp_path / "site", tmp_path / "sites"
+    site.mkdir()
+    for version in ("0.9", "1.0rc1", "main", "0.10", "1.0", "0.10"):
+        (site / "index.html").write_text(f"{version}, again" if (sites / version).exists() else version)
+        publish(site, sites, version)
+    listed = json.loads((sites / "versions.json").read_text())
+    assert [each["version"] for each in listed] == ["1.0", "1.0rc1", "0.10", "0.9", "main"]
+    assert [each["version"] for each in listed if each["aliases"] == ["latest"]] == ["1.0"]
+    assert 'url=1.0/"' in (sites / "index.html").read_text()
+    assert (sites / "0.10" / "index.html").read_text() == "0.10, again"
+
+
 @pytest.mark.slow
-def test_the_site_builds_and_breaks_on_a_broken_link(tmp_path: Path) -> None:
+def test_the_site_builds_has_versions_and_breaks_on_a_broken_link(tmp_path: Path, browser: Browser) -> None:
     copy = tmp_path / "checkout"
     shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(".git", ".venv", "outputs", "artefacts"))
     build = [Path(sys.executable).parent / "zensical", "build", "--clean", "--strict", "--config-file", "mkdocs.yml"]
@@ -102,10 +125,32 @@ def test_the_site_builds_and_breaks_on_a_broken_link(tmp_path: Path) -> None:
     reference = (site / "reference" / "python" / "index.html").read_text()
     assert "guidance_loss" in reference
     assert "auto (the first GPU if there is one), cpu, cuda or cuda:1." in reference  # what a parameter is
+    for version in ("0.9", "1.0"):
+        done = subprocess.run([sys.executable, "docs/publish.py", tmp_path / "sites", version], cwd=copy, check=False)
+        assert done.returncode == 0
+    _the_selector_leads_to_each_version(tmp_path / "sites", browser)
     with (copy / "outputs" / "pages" / "tutorial.md").open("a") as page:
         page.write("\n[gone](nowhere.md)\n")
     done = subprocess.run(build, cwd=copy, capture_output=True, text=True, env=environment)
     assert done.returncode != 0 and "page does not exist" in done.stderr
+
+
+def _the_selector_leads_to_each_version(sites: Path, browser: Browser) -> None:
+    handler = partial(SimpleHTTPRequestHandler, directory=str(sites))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        tab = browser.new_page()
+        tab.goto(f"http://127.0.0.1:{server.server_port}/")
+        tab.wait_for_url("**/1.0/")
+        choice = tab.locator(".md-version")
+        choice.wait_for()
+        assert choice.locator("a").all_text_contents() == ["1.0", "0.9"]
+        tab.goto(f"http://127.0.0.1:{server.server_port}/1.0/tutorial/")
+        tab.locator(".md-version__current").hover(force=True)  # the list opens above it
+        tab.locator(".md-version a", has_text="0.9").click()
+        tab.wait_for_url("**/0.9/**")
+        tab.close()
+        server.shutdown()
 
 
 @pytest.mark.slow
