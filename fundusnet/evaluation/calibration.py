@@ -154,8 +154,8 @@ def reliability_figure(curves: Mapping[str, Mapping[str, list[Any]]], title: str
         x, y = np.array(curve["probability"], dtype=float), np.array(curve["observed"], dtype=float)
         low, high = (np.array(curve[edge], dtype=float) for edge in ("low", "high"))
         axes.errorbar(
-            x, y, yerr=(np.maximum(y - low, 0), np.maximum(high - y, 0)),
-            marker="o", markersize=4, linewidth=1.4, elinewidth=0.8, label=name, **figures.line_style(number),
+            x, y, yerr=(np.maximum(y - low, 0), np.maximum(high - y, 0)), marker=figures.marker(number),
+            markersize=4, linewidth=1.4, elinewidth=0.8, label=name, **figures.line_style(number),
         )  # fmt: skip
     axes.set(xlabel="probability", ylabel="observed share", xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
     axes.set_aspect("equal")

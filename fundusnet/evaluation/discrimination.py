@@ -136,8 +136,7 @@ def _square() -> tuple[Figure, Axes]:
 
 
 def _dot(axes: Axes, x: float, y: float, color: str, number: int) -> None:
-    marker = figures.MARKERS[number % len(figures.MARKERS)]
-    axes.plot(x, y, marker, color=color, markersize=7, markeredgecolor="white")
+    axes.plot(x, y, figures.marker(number), color=color, markersize=7, markeredgecolor="white")
 
 
 def _named(name: str, area: float, curves: Mapping[str, Scores]) -> str:

@@ -34,7 +34,8 @@ def panel(tiles: Mapping[str, Pixels], title: str = "", scale: str = "") -> Figu
     figure = Figure(figsize=(2.4 * len(tiles), 2.75 if title else 2.55), dpi=130, layout="constrained")
     for axes, (name, tile) in zip(figure.subplots(1, len(tiles), squeeze=False)[0], tiles.items(), strict=True):
         axes.imshow(tile)
-        axes.set_title(name.replace(": ", "\n", 1), fontsize=9)  # a method, and below it what it says
+        method, _, says = name.partition(": ")
+        axes.set_title(f"{textwrap.fill(method, 24)}\n{says}".strip(), fontsize=9)
         axes.axis("off")
     if scale:
         shades = ListedColormap(palette()[:, :3] / 255)
@@ -80,6 +81,11 @@ def line_style(number: int) -> dict[str, Any]:
     """Return colour and dashes of the n-th curve; a colour that comes again has other dashes."""
     colors = len(COLORS)
     return {"color": COLORS[number % colors], "linestyle": DASHES[(number + number // colors) % colors]}
+
+
+def marker(number: int) -> str:
+    """Return the mark of the n-th curve, which tells it from others in grey."""
+    return MARKERS[number % len(MARKERS)]
 
 
 def legend(axes: Axes, corner: Corner, *, most: int = 4, title: str = "") -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -25,7 +26,8 @@ def forest(methods: Sequence[str], metrics: Mapping[str, Sequence[Entry]], title
     """
     across = min(ACROSS, len(metrics))
     down = -(-len(metrics) // across)
-    high = 0.27 * len(methods) + 0.75
+    names = [textwrap.fill(method, 24, break_on_hyphens=False) for method in methods]
+    high = (0.4 if any("\n" in name for name in names) else 0.27) * len(methods) + 0.75
     figure = Figure(figsize=(1.4 + 2.1 * across, high * down + 0.45), dpi=150)
     grid = figure.subplots(down, across, squeeze=False, sharey=True)
     places = np.arange(len(methods))[::-1]
@@ -43,13 +45,14 @@ def forest(methods: Sequence[str], metrics: Mapping[str, Sequence[Entry]], title
             filled = color if not zero or clear else "white"
             axes.plot(entry["value"], place, "s", color=color, markersize=5, markerfacecolor=filled)
         axes.set_title(name)
-        axes.set_yticks(places, methods)
+        axes.set_yticks(places, names)
         axes.set_ylim(-0.6, len(methods) - 0.4)
-        axes.locator_params(axis="x", nbins=4)
+        axes.locator_params(axis="x", nbins=3)
         axes.grid(axis="y", color="#e4e7ec", linewidth=0.6)
         axes.set_axisbelow(True)
     for axes in grid.ravel()[len(metrics) :]:
         axes.axis("off")
     figures.tidy(figure)
-    figure.suptitle(title, fontsize=10)
+    # 10 letters of this size on an inch, the widest ones too
+    figure.suptitle(textwrap.fill(title, int(10 * figure.get_size_inches()[0])), fontsize=10)
     return figure

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -39,7 +40,8 @@ def name_methods(groups: Sequence[Group], reference: str | None = None) -> Metho
     if len(groups) < 2 or len(set(labels)) < len(labels):
         labels = [group.label for group in groups]
     shared = _shared(labels)
-    short = [label[len(shared) :].strip(" ,") for label in labels]
+    # "(backbone) without guidance" begins with what it is called.
+    short = [re.sub(r"^(\([^)]*\)) (.+)", r"\2 \1", label[len(shared) :].strip(" ,")) for label in labels]
     named = [replace(group, label=label) for group, label in zip(groups, short, strict=True)]
     first = _reference(groups, named, reference)
     return Methods([named[first], *named[:first], *named[first + 1 :]], shared.strip(" ,"))

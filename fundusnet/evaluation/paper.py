@@ -114,8 +114,10 @@ def _fit(figure: Figure) -> None:
     panels = [axes for axes in figure.axes if axes.axison or axes.images]
     target = ONE_COLUMN if len(panels) == 1 else TWO_COLUMNS
     figure.set_size_inches(target, high * target / wide)
+    if figure.get_suptitle():
+        figure.suptitle(figure.get_suptitle(), fontsize=8.5)
     for axes in figure.axes:
-        axes.title.set_fontsize(8)
+        axes.title.set_fontsize(6.5 if axes.images and len(panels) > 3 else 8)
         axes.tick_params(labelsize=7)
         for label in (axes.xaxis.label, axes.yaxis.label):
             label.set_fontsize(8)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
@@ -119,3 +121,22 @@ def test_many_curves_leave_the_axes_their_size() -> None:
 
     few, many = axes_size(2), axes_size(12)
     assert many[0] > 0.85 * few[0] and many[1] > 0.85 * few[1]
+
+
+def test_a_forest_of_long_names_is_whole() -> None:
+    """A title as wide as two columns was cut at both ends, and ticks ran into each other."""
+    names = ["with guidance, λ=10 (tf_efficientnet_lite0)", "Inception-v3"]
+    entry = {"value": -0.2, "ci95": [-0.5, 0.3]}
+    counts = "cotton wool patch (n = 104 with, 1396 without)"
+    title = f"{counts}: difference to without guidance (tf_efficientnet_lite0, frozen), paired, 95 % intervals"
+    figure = forest(names, {f"metric {number}": [entry, entry] for number in range(8)}, title, zero=True)
+    _fit(figure)
+    encode(figure, tight=False)
+    assert figure._suptitle is not None
+    box = figure._suptitle.get_window_extent()
+    assert box.x0 >= 0 and box.x1 <= figure.bbox.width
+    for axes in figure.axes:
+        labels = [label.get_window_extent() for label in axes.get_xticklabels() if label.get_text()]
+        inside = [box for box in labels if axes.bbox.x0 - 1 <= (box.x0 + box.x1) / 2 <= axes.bbox.x1 + 1]
+        assert all(one.x1 < other.x0 for one, other in pairwise(inside))
+        assert axes.bbox.width > 0.15 * figure.bbox.width  # names beside it leave it room

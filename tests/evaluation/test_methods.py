@@ -52,6 +52,22 @@ def test_what_all_names_begin_with_is_said_once(tmp_path: Path) -> None:
     assert [group.label for group in methods.groups] == ["ours", "theirs"]
 
 
+def test_the_methods_of_table_1(tmp_path: Path) -> None:
+    """The network without guidance is what others are compared with, although Inception-v3 hides what names share."""
+    folders = [run_folder(tmp_path, weight=weight) for weight in (10.0, 0.5, 0.0)]
+    names = ("drusen (lite0) λ=10", "drusen Inception-v3", "drusen (lite0) λ=0")
+    for folder, name in zip(folders, names, strict=True):
+        config = yaml.safe_load((folder / "config.yaml").read_text())
+        (folder / "config.yaml").write_text(yaml.safe_dump({**config, "name": name}))
+    methods = name_methods(groups(folders))
+    called = [group.label for group in methods.groups]
+    assert called == ["without guidance (lite0)", "with guidance, λ=10 (lite0)", "Inception-v3"]
+    assert [group.label for group in name_methods(groups([folders[0], folders[2]])).groups] == [
+        "without guidance",
+        "with guidance, λ=10",
+    ]
+
+
 def test_the_reference_is_a_folder_or_a_name(tmp_path: Path) -> None:
     folders = [run_folder(tmp_path, weight=weight) for weight in (0.0, 0.3, 1.0)]
     for reference in (str(folders[2]), "with guidance, λ=1", "drusen λ=1"):
