@@ -32,14 +32,17 @@ def choice_cases(connection: Connection, study: Study, image_id: str | None = No
         study: Says which questions are adjudicated.
         image_id: None = of all images.
     """
-    of_it = sa.true() if image_id is None else disputes.c.image_id == image_id
-    found = connection.execute(sa.select(disputes).where(disputed(study.questions), of_it))
+
+    def of(column: sa.ColumnElement[str]) -> sa.ColumnElement[bool]:
+        return sa.true() if image_id is None else column == image_id
+
+    found = connection.execute(sa.select(disputes).where(disputed(study.questions), of(disputes.c.image_id)))
     keys: set[Key] = {(row.image_id, row.finding, row.question) for row in found}
     newest = load_choices(connection, image_id)
     names = [question.name for question in study.questions]
     decided = {key for key, decision in newest.items() if decision.choice is not None and key[2] in names} - keys
     if decided:
-        listed = set(connection.scalars(sa.select(images.c.image_id).where(images.c.listed)))
+        listed = set(connection.scalars(sa.select(images.c.image_id).where(images.c.listed, of(images.c.image_id))))
         keys |= {key for key in decided if key[0] in listed}
     places = {finding: place for place, finding in enumerate(study.findings)}
     ordered = sorted(keys, key=lambda key: (key[0], names.index(key[2]), places.get(key[1], -1)))
