@@ -385,5 +385,6 @@ TASKS: dict[str, Mapping[str, tuple[str, ...]]] = {
     "landmarks": {
         "data": (f"{__name__}.Data", DATAMODULES["landmarks"], AUGMENT),
         "model": (f"{__name__}.LandmarkModel", "fundusnet.landmarks.module.LandmarkModule"),
+        "model.network.close_up": ("fundusnet.landmarks.close_up.CloseUpHead",),
     },
 }

@@ -33,9 +33,9 @@ from fundusnet.system.workers import cores
 log = logging.getLogger(__name__)
 
 
-def whole_picture(batch: Batch) -> torch.Tensor:
+def whole_picture(batch: Batch) -> tuple[torch.Tensor, ...]:
     """The images of a batch as they are, float ``(B, 3, S, S)`` in [0, 1]."""
-    return batch["image"].float().div(255)
+    return (batch["image"].float().div(255),)
 
 
 class FundusDataModule(LightningDataModule):
@@ -232,7 +232,10 @@ class FundusDataModule(LightningDataModule):
         return self.prepared.folder, ""
 
     def store_features(
-        self, network: FrozenNetwork, device: torch.device, picture_of: Callable[[Batch], torch.Tensor] = whole_picture
+        self,
+        network: FrozenNetwork,
+        device: torch.device,
+        inputs_of: Callable[[Batch], tuple[torch.Tensor, ...]] = whole_picture,
     ) -> None:
         """Compute the features of all images and views once, and load them in place of the images from now on.
 
@@ -241,7 +244,7 @@ class FundusDataModule(LightningDataModule):
         Args:
             network: Whose backbone is frozen, in evaluation mode, on ``device``.
             device: Where it computes.
-            picture_of: What the network sees of a batch on ``device``, float ``(B, 3, S, S)`` in [0, 1].
+            inputs_of: What ``network.extract`` takes of a batch on ``device``.
         """
         if self.augment is not None and self.views is None:
             return
@@ -257,11 +260,11 @@ class FundusDataModule(LightningDataModule):
             train = self.make_dataset(self.rows["train"], self.augment)
             train.views = self.views
             keys = [(position, view) for view in range(views) for position in range(len(train))] if views else []
-            self._fill(store, train, keys, network, device, picture_of)
+            self._fill(store, train, keys, network, device, inputs_of)
             for split in SPLITS if not views else SPLITS[1:]:
                 dataset = self.make_dataset(self.rows[split], None)
                 self._fill(
-                    store, dataset, [(position, 0) for position in range(len(dataset))], network, device, picture_of
+                    store, dataset, [(position, 0) for position in range(len(dataset))], network, device, inputs_of
                 )
         self.features = store
 
@@ -273,7 +276,7 @@ class FundusDataModule(LightningDataModule):
         keys: list[tuple[int, int]],
         network: FrozenNetwork,
         device: torch.device,
-        picture_of: Callable[[Batch], torch.Tensor],
+        inputs_of: Callable[[Batch], tuple[torch.Tensor, ...]],
     ) -> None:
         """Store what is missing of ``keys``, (position, epoch) each."""
         place = {key: (int(dataset.rows[key[0]]), dataset.view(key[1])) for key in keys}
@@ -284,7 +287,7 @@ class FundusDataModule(LightningDataModule):
         loader = Loader(dataset, sampler=cast(Any, keys), batch_size=2, num_workers=self.num_workers)
         start = 0
         for batch in track(loader, "compute features", total=len(loader)):
-            features = network.extract(picture_of(self.transfer_batch_to_device(batch, device, 0)))
+            features = network.extract(*inputs_of(self.transfer_batch_to_device(batch, device, 0)))
             written = [place[key] for key in keys[start : start + len(batch["index"])]]
             store.write(written, features)
             start += len(written)

@@ -27,8 +27,8 @@ class FrozenNetwork(Protocol):
 
     extracted: str
 
-    def extract(self, image: Tensor) -> Sequence[Tensor]:
-        """``(B, 3, S, S)`` in [0, 1] → features ``(B, …)``."""
+    def extract(self, image: Tensor, *more: Tensor) -> Sequence[Tensor]:
+        """``(B, 3, S, S)`` in [0, 1], and what else a task gives, → features ``(B, …)``."""
 
     def state_dict(self) -> dict[str, Tensor]:
         """Its weights, those of backbones under ``backbone.``."""

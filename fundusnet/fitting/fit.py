@@ -114,8 +114,8 @@ def fit_here(cfg: DictConfig, folder: Path, datamodule: FundusDataModule | None 
     fixed = getattr(module, "input", "image") == "image" or data.masks is not None
     if getattr(module.network, "frozen", False) and fixed:
         device = choose_device(cfg.trainer.accelerator, cfg.trainer.devices)
-        picture_of = getattr(module, "batch_picture", whole_picture)
-        data.store_features(module.to(device).eval().network, device, picture_of)
+        inputs_of = getattr(module, "network_inputs", whole_picture)
+        data.store_features(module.to(device).eval().network, device, inputs_of)
         module.train()
     if data.features is None:
         image = torch.zeros(2, 3, data.prepared.size, data.prepared.size)

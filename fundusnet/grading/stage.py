@@ -112,9 +112,9 @@ class RankingStage(pl.LightningModule):
             )
         return batch["mask"]
 
-    def batch_picture(self, batch: Batch) -> Tensor:
+    def network_inputs(self, batch: Batch) -> tuple[Tensor, ...]:
         """The network's input of a batch of images."""
-        return self.picture(batch["image"], self.batch_mask(batch))
+        return (self.picture(batch["image"], self.batch_mask(batch)),)
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         losses, _ = self._losses(batch, "train")
@@ -194,7 +194,9 @@ class RankingStage(pl.LightningModule):
     def _logits(self, batch: Batch) -> Tensor:
         """Logits of a batch of images, or of the features of a frozen backbone."""
         features = stored_features(batch)
-        logits: Tensor = self.network(self.batch_picture(batch)) if features is None else self.network.decide(features)
+        logits: Tensor = (
+            self.network(*self.network_inputs(batch)) if features is None else self.network.decide(features)
+        )
         return logits
 
     def _named(self, losses: Tensor) -> list[tuple[str, Tensor]]:

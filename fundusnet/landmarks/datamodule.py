@@ -18,13 +18,17 @@ from fundusnet.data.prepared import PreparedSet
 from fundusnet.errors import UserError
 from fundusnet.landmarks.points import LANDMARKS
 
+LARGEST_ERROR = 0.6  # of a first look along each axis, in disc radii
+LARGEST_SCALE = 1.25  # and factor by which it mistakes the radius
+
 
 class LandmarkDataModule(FundusDataModule):
     """A prepared set as training, validation and test batches of points.
 
     A batch holds, besides ``image`` and ``index``: ``points`` float (B, 2, 2), disc and fovea, ``(x, y)`` in pixels of
-    the image, NaN = unknown. Augmentation may move a point out of the picture. Only points that the source gives count;
-    images without any are left out. Splits are balanced by the side of the eye.
+    the image, NaN = unknown; ``around`` float (B, 2, 2) and ``radius`` float (B,), points near these and about a disc
+    radius, as a first look would find them. Augmentation may move a point out of the picture. Only points that the
+    source gives count; images without any are left out. Splits are balanced by the side of the eye.
 
     Args:
         folder, batch_size, num_workers, augment, views, fractions, folds, fold, split_by, seed, relabel: As in
@@ -97,7 +101,16 @@ class LandmarkDataset(FundusDataset):
         picture, points = {"image": self.prepared.pixels[row]}, self.points[row]
         if self.augment is not None:
             picture, points = self.augment.with_points(picture["image"], points, self.generator(row, view))
-        return {**picture, "index": row, "points": points}
+        return {**picture, "index": row, "points": points, **first_look(points, (self.seed, view, row))}
+
+
+def first_look(points: NDArray[np.float32], seed: tuple[int, ...]) -> Item:
+    """``around`` and ``radius``: ``points`` (2, 2) and a disc radius with the errors of a first look."""
+    rng = np.random.default_rng((*seed, 1))  # apart from the augmentation of the same view
+    radius = np.linalg.norm(points[0] - points[1]) / 5
+    around = points + rng.uniform(-LARGEST_ERROR, LARGEST_ERROR, points.shape) * radius
+    scale = np.exp(rng.uniform(-1, 1) * np.log(LARGEST_SCALE))
+    return {"around": around.astype(np.float32), "radius": np.float32(radius * scale)}
 
 
 def given_points(prepared: PreparedSet) -> NDArray[np.float32]:

@@ -16,12 +16,14 @@ from fundusnet.data.features import stored_features
 from fundusnet.errors import NotFiniteError
 from fundusnet.fitting.optimizers import MakeOptimizer, build_optimizer
 from fundusnet.fitting.schedules import build_schedule
+from fundusnet.landmarks.close_up import CloseUpHead, disc_radius
 from fundusnet.landmarks.heatmap import cross_entropy, locate, targets
 from fundusnet.landmarks.points import LANDMARKS
 from fundusnet.networks.build import build_network
 from fundusnet.runs.checkpoints import trained_parameters
 
 Batch = dict[str, Tensor]
+LIKELY = 0.5  # confidence in both points from which on they are looked at closely; without both there is no scale
 
 
 class LandmarkModule(pl.LightningModule):
@@ -57,7 +59,7 @@ class LandmarkModule(pl.LightningModule):
         self.errors = nn.ModuleDict({name: MeanMetric(nan_strategy="ignore") for name in LANDMARKS})
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """Locate both points.
+        """Locate both points; each closely, where both are likely and the network can.
 
         Args:
             image: ``(B, 3, S, S)`` uint8 or float in [0, 1].
@@ -65,7 +67,22 @@ class LandmarkModule(pl.LightningModule):
         Returns:
             Points of disc and fovea ``(B, 2, 2)`` in pixels of the image, and their confidence ``(B, 2)``.
         """
-        return self._located(self.network(self._scaled(image)))
+        picture = self._scaled(image)
+        points, confidence = self._located(self.network(picture))
+        if self.close_up is None:
+            return points, confidence
+        radius = disc_radius(points)
+        likely = ((confidence >= LIKELY).all(dim=-1) & (radius >= 1))[:, None, None]
+        maps = self.network.close_maps(picture, points.where(likely, torch.nan), radius)  # type: ignore[operator]
+        logits = self.close_up.decide_close(maps)
+        close, _ = locate(logits.float(), self._close_grid(logits)[1], self.close_up.sigma)
+        return self.close_up.to_picture(close, points, radius).where(likely, points), confidence
+
+    @property
+    def close_up(self) -> CloseUpHead | None:
+        """The part of the network that looks closely, if it has one."""
+        found: CloseUpHead | None = getattr(self.network, "close_up", None)
+        return found
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         loss, _ = self._loss(batch, "train")
@@ -79,10 +96,8 @@ class LandmarkModule(pl.LightningModule):
         loss, logits = self._loss(batch, "val")
         self.loss_mean.update(loss, weight=len(batch["index"]))
         points, known = self._located(logits)[0], batch["points"]
-        # A fifth of the distance between the two points is a disc radius.
-        radius = (known[:, 0] - known[:, 1]).norm(dim=-1) / 5
-        for number, name in enumerate(LANDMARKS):
-            error = (points[:, number] - known[:, number]).norm(dim=-1) / radius
+        for number, name in enumerate(LANDMARKS):  # of the whole picture: close-ups of a batch are around what is known
+            error = (points[:, number] - known[:, number]).norm(dim=-1) / disc_radius(known)
             cast(MeanMetric, self.errors[name]).update(error)
 
     def on_validation_epoch_end(self) -> None:
@@ -94,7 +109,9 @@ class LandmarkModule(pl.LightningModule):
             metric.reset()
 
     def predict_step(self, batch: Batch, batch_index: int) -> dict[str, Tensor]:
-        points, confidence = self._located(self._logits(batch))
+        features = stored_features(batch)  # whose close-ups are around what is known
+        located = self(batch["image"]) if features is None else self._located(self.network.decide(features))  # type: ignore[operator]
+        points, confidence = located
         return {"points": points.float(), "confidence": confidence.float(), "index": batch["index"]}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -108,19 +125,23 @@ class LandmarkModule(pl.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": build_schedule(self.make_schedule, optimizer, self.trainer)}
 
     def _loss(self, batch: Batch, split: str) -> tuple[Tensor, Tensor]:
-        logits = self._logits(batch)
-        cells, stride = self._grid(logits)
-        loss = cross_entropy(logits.float(), targets(batch["points"], cells, stride, self.sigma))
+        features = stored_features(batch)
+        maps = self.network.extract(*self.network_inputs(batch)) if features is None else features  # type: ignore[operator]
+        logits: Tensor = self.network.decide(maps)  # type: ignore[operator]
+        points, (cells, stride) = batch["points"], self._grid(logits)
+        loss = cross_entropy(logits.float(), targets(points, cells, stride, self.sigma))
+        if self.close_up is not None:
+            inside = ((points > -0.5) & (points < self.size - 0.5)).all(dim=-1, keepdim=True)
+            close = self.close_up.from_picture(points.where(inside, torch.nan), batch["around"], batch["radius"])
+            found = self.network.decide_close(maps)  # type: ignore[operator]
+            loss = loss + cross_entropy(found.float(), targets(close, *self._close_grid(found), self.close_up.sigma))
         if not torch.isfinite(loss):
             raise NotFiniteError(split, float(loss.detach()), batch["index"].tolist())
         return loss, logits
 
-    def _logits(self, batch: Batch) -> Tensor:
-        features = stored_features(batch)
-        found: Tensor = (
-            self.network(self._scaled(batch["image"])) if features is None else self.network.decide(features)  # type: ignore[operator]
-        )
-        return found
+    def network_inputs(self, batch: Batch) -> tuple[Tensor, ...]:
+        """What ``LandmarkNetwork.extract`` takes of a batch of images."""
+        return self._scaled(batch["image"]), batch["around"], batch["radius"]
 
     def _located(self, logits: Tensor) -> tuple[Tensor, Tensor]:
         return locate(logits.float(), self._grid(logits)[1])
@@ -129,6 +150,11 @@ class LandmarkModule(pl.LightningModule):
         """Cells on each side of the map, and the pixels that one covers."""
         cells = round((logits.shape[-1] - 1) ** 0.5)
         return cells, self.size / cells
+
+    def _close_grid(self, logits: Tensor) -> tuple[int, float]:
+        assert self.close_up is not None
+        cells = round((logits.shape[-1] - 1) ** 0.5)
+        return cells, self.close_up.side / cells
 
     def _scaled(self, image: Tensor) -> Tensor:
         scaled = image.float().div(255) if image.dtype == torch.uint8 else image

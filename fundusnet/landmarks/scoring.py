@@ -69,7 +69,7 @@ def score(module: LandmarkModule, datamodule: LandmarkDataModule, split: str, de
     module = module.to(device).eval()
     datamodule.setup("test")
     prepared, rows = datamodule.prepared, []
-    loader = datamodule.in_order(datamodule.rows[split])
+    loader = datamodule.in_order(datamodule.rows[split], images=module.close_up is not None)
     for batch in track(loader, f"score {split}", total=len(loader)):
         answer = module.predict_step({name: tensor.to(device) for name, tensor in batch.items()}, 0)
         found, confidence, given = answer["points"].cpu(), answer["confidence"].cpu(), batch["points"]

@@ -180,7 +180,7 @@ def test_stored_features_of_a_second_stage_are_those_of_masked_pictures(prepared
     stage = RankingStage(3, network, input="roi").eval()
     options: dict[str, Any] = {"masks": file, "augment": Augment({"warp": Warp()}), "views": 2}
     plain, stored = make(prepared, **options), make(prepared, **options)
-    stored.store_features(stage.network, torch.device("cpu"), stage.batch_picture)
+    stored.store_features(stage.network, torch.device("cpu"), stage.network_inputs)
     for images, features in (
         (plain.train_dataloader(), stored.train_dataloader()),
         (plain.val_dataloader(), stored.val_dataloader()),
@@ -194,5 +194,5 @@ def test_stored_features_of_a_second_stage_are_those_of_masked_pictures(prepared
     assert not (prepared.folder / "features").exists()
     np.save(file, np.load(file)[::-1])  # another run
     others = make(prepared, **options)
-    others.store_features(stage.network, torch.device("cpu"), stage.batch_picture)
+    others.store_features(stage.network, torch.device("cpu"), stage.network_inputs)
     assert len(list((file.parent / "features").iterdir())) == 2
