@@ -69,10 +69,10 @@ class LandmarkModule(pl.LightningModule):
         """
         picture = self._scaled(image)
         points, confidence = self._located(self.network(picture))
-        if self.close_up is None:
-            return points, confidence
         radius = disc_radius(points)
         likely = ((confidence >= LIKELY).all(dim=-1) & (radius >= 1))[:, None, None]
+        if self.close_up is None or not likely.any():
+            return points, confidence
         maps = self.network.close_maps(picture, points.where(likely, torch.nan), radius)  # type: ignore[operator]
         logits = self.close_up.decide_close(maps)
         close, _ = locate(logits.float(), self._close_grid(logits)[1], self.close_up.sigma)

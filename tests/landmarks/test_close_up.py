@@ -111,7 +111,7 @@ def test_only_likely_points_are_looked_at_closely(confidence: float, monkeypatch
     assert torch.allclose(found, torch.full((1, 2), confidence), atol=1e-4)
     first = torch.tensor([[[19.5, 43.5], [75.5, 51.5]]])
     if confidence < 0.5:
-        assert torch.allclose(points, first, atol=1e-3) and module.network.asked[0].isnan().all()
+        assert torch.allclose(points, first, atol=1e-3) and not hasattr(module.network, "asked")
         return
     radius = float(np.hypot(56, 8)) / 5
     assert torch.allclose(module.network.asked[1], torch.tensor([radius]), atol=1e-3)
