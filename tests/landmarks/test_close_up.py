@@ -129,5 +129,5 @@ def test_a_first_look_is_near_and_always_the_same() -> None:
 
 
 def test_close_ups_that_reach_deeper_than_the_picture_are_refused() -> None:
-    with pytest.raises(UserError, match="model.network.close_up.strides reach deeper"):
+    with pytest.raises(UserError, match=r"close_up\.strides reach deeper"):
         LandmarkNetwork("test_tiny", strides=[4], map_stride=4, close_up={**CLOSE, "strides": [4, 8]})

@@ -20,8 +20,10 @@ from fundusnet.data.regions import region_map
 from fundusnet.errors import UserError
 from fundusnet.landmarks.datamodule import LandmarkDataModule
 from fundusnet.landmarks.localizer import Localizer
-from fundusnet.landmarks.scoring import _same_regions, confidence_thresholds
+from fundusnet.landmarks.module import LandmarkModule
+from fundusnet.landmarks.scoring import _same_regions, confidence_thresholds, score
 from fundusnet.landmarks.statistics import landmark_metrics
+from fundusnet.runs.checkpoints import load_module
 
 
 def overrides(place: Path, images: int = 24) -> list[str]:
@@ -116,6 +118,43 @@ def test_a_run_is_a_localiser(run: Path) -> None:
     )
     localizer.thresholds = [1.1, 1.1]
     assert localizer.in_prepared(np.asarray(prepared.pixels[row])).disc is None
+
+
+def test_points_are_scored_after_a_close_look(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = load_module(run / "checkpoints" / "best.ckpt", LandmarkModule)
+    data = LandmarkDataModule(run.parent / "set")
+    data.setup()
+    data.store_features(module.network, torch.device("cpu"), module.network_inputs)
+    monkeypatch.setattr("fundusnet.landmarks.module.disc_radius", lambda points: torch.full((len(points),), 6.0))
+    tables = {}
+    for likely in (2.0, 0.0):
+        monkeypatch.setattr("fundusnet.landmarks.module.LIKELY", likely)
+        tables[likely] = score(module, data, "test", torch.device("cpu"))[["found_x", "found_y"]].to_numpy()
+    pictures = torch.from_numpy(np.array(data.prepared.pixels[data.rows["test"]])).permute(0, 3, 1, 2)
+    expected = module(pictures)[0].detach().reshape(-1, 2).numpy()
+    assert np.allclose(tables[0.0], expected, atol=0.02)
+    assert np.abs(tables[2.0] - expected).max() > 1
+
+
+@pytest.mark.parametrize("stored", [True, False])
+def test_both_looks_are_learnt(run: Path, stored: bool) -> None:
+    module = load_module(run / "checkpoints" / "best.ckpt", LandmarkModule).train()
+    data = LandmarkDataModule(run.parent / "set")
+    data.setup()
+    if stored:
+        data.store_features(module.network.eval(), torch.device("cpu"), module.network_inputs)
+    batch = next(iter(data.train_dataloader()))
+    assert ("features0" in batch) == stored
+    loss, _ = module._loss(batch, "train")
+    loss.backward()
+    assert module.close_up is not None
+    for head in (module.network, module.close_up):
+        assert head.cells.weight.grad.abs().sum() > 0  # type: ignore[union-attr]
+    # A point elsewhere in its close-up is another answer; one that left the picture is none.
+    moved = {**batch, "around": batch["around"] + 2}
+    assert not torch.isclose(module._loss(moved, "train")[0], loss)
+    gone = {**batch, "points": torch.full_like(batch["points"], -9.0)}
+    assert module._loss(gone, "train")[0].isfinite()
 
 
 def test_points_move_with_the_views_and_localised_points_do_not_count(tmp_path: Path, run: Path) -> None:
