@@ -41,7 +41,7 @@ NAMED = ("callbacks", "logger", "data.augment")
 MONITORS = {
     "findings": ("val/loss", "val/classification", "val/guidance", "val/auroc"),
     "grading": ("val/loss", "val/accuracy"),
-    "landmarks": ("val/loss", "val/error_disc", "val/error_fovea"),
+    "landmarks": ("val/loss", "val/error", "val/error_disc", "val/error_fovea"),
 }
 # Keys with content of any kind: the options of a source, the names of the user's own data.
 FREE = ("data.options", "labels")

@@ -57,6 +57,7 @@ class LandmarkModule(pl.LightningModule):
         self.make_optimizer, self.make_schedule = optimizer, schedule
         self.loss_mean = MeanMetric()
         self.errors = nn.ModuleDict({name: MeanMetric(nan_strategy="ignore") for name in LANDMARKS})
+        self.error = MeanMetric(nan_strategy="ignore")
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """Locate both points; each closely, where both are likely and the network can.
@@ -74,9 +75,8 @@ class LandmarkModule(pl.LightningModule):
         if self.close_up is None or not likely.any():
             return points, confidence
         maps = self.network.close_maps(picture, points.where(likely, torch.nan), radius)  # type: ignore[operator]
-        logits = self.close_up.decide_close(maps)
-        close, _ = locate(logits.float(), self._close_grid(logits)[1], self.close_up.sigma)
-        return self.close_up.to_picture(close, points, radius).where(likely, points), confidence
+        closely = self._from_close_ups(self.close_up.decide_close(maps), points, radius)
+        return closely.where(likely, points), confidence
 
     @property
     def close_up(self) -> CloseUpHead | None:
@@ -85,7 +85,7 @@ class LandmarkModule(pl.LightningModule):
         return found
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
-        loss, _ = self._loss(batch, "train")
+        loss, _, _ = self._loss(batch, "train")
         self.log(
             "train/loss", loss, on_epoch=True, on_step=False, batch_size=len(batch["index"]), prog_bar=True,
             sync_dist=True,
@@ -93,16 +93,23 @@ class LandmarkModule(pl.LightningModule):
         return loss
 
     def validation_step(self, batch: Batch, batch_index: int) -> None:
-        loss, logits = self._loss(batch, "val")
+        loss, logits, closely = self._loss(batch, "val")
         self.loss_mean.update(loss, weight=len(batch["index"]))
         points, known = self._located(logits)[0], batch["points"]
-        for number, name in enumerate(LANDMARKS):  # of the whole picture: close-ups of a batch are around what is known
-            error = (points[:, number] - known[:, number]).norm(dim=-1) / disc_radius(known)
-            cast(MeanMetric, self.errors[name]).update(error)
+        radius = disc_radius(known)[:, None]
+        errors = (points - known).norm(dim=-1) / radius
+        for number, name in enumerate(LANDMARKS):
+            cast(MeanMetric, self.errors[name]).update(errors[:, number])
+        if self.close_up is not None and closely is not None:
+            points = self._from_close_ups(closely, batch["around"], batch["radius"])
+            errors = (points - known).norm(dim=-1) / radius
+        self.error.update(errors.clamp(max=1))  # one that is missed counts as a radius
 
     def on_validation_epoch_end(self) -> None:
         self.log("val/loss", self.loss_mean.compute(), prog_bar=True)
         self.loss_mean.reset()
+        self.log("val/error", self.error.compute())
+        self.error.reset()
         for name in LANDMARKS:
             metric = cast(MeanMetric, self.errors[name])
             self.log(f"val/error_{name}", metric.compute())
@@ -124,20 +131,24 @@ class LandmarkModule(pl.LightningModule):
             return optimizer
         return {"optimizer": optimizer, "lr_scheduler": build_schedule(self.make_schedule, optimizer, self.trainer)}
 
-    def _loss(self, batch: Batch, split: str) -> tuple[Tensor, Tensor]:
+    def _loss(self, batch: Batch, split: str) -> tuple[Tensor, Tensor, Tensor | None]:
+        """The loss of a batch, and the logits of whole pictures and of close-ups."""
         features = stored_features(batch)
         maps = self.network.extract(*self.network_inputs(batch)) if features is None else features  # type: ignore[operator]
         logits: Tensor = self.network.decide(maps)  # type: ignore[operator]
         points, (cells, stride) = batch["points"], self._grid(logits)
         loss = cross_entropy(logits.float(), targets(points, cells, stride, self.sigma))
+        closely: Tensor | None = None
         if self.close_up is not None:
+            closely = self.network.decide_close(maps)  # type: ignore[operator]
             inside = ((points > -0.5) & (points < self.size - 0.5)).all(dim=-1, keepdim=True)
             close = self.close_up.from_picture(points.where(inside, torch.nan), batch["around"], batch["radius"])
-            found = self.network.decide_close(maps)  # type: ignore[operator]
-            loss = loss + cross_entropy(found.float(), targets(close, *self._close_grid(found), self.close_up.sigma))
+            assert closely is not None
+            target = targets(close, *self._close_grid(closely), self.close_up.sigma)
+            loss = loss + cross_entropy(closely.float(), target)
         if not torch.isfinite(loss):
             raise NotFiniteError(split, float(loss.detach()), batch["index"].tolist())
-        return loss, logits
+        return loss, logits, closely
 
     def network_inputs(self, batch: Batch) -> tuple[Tensor, ...]:
         """What ``LandmarkNetwork.extract`` takes of a batch of images."""
@@ -145,6 +156,12 @@ class LandmarkModule(pl.LightningModule):
 
     def _located(self, logits: Tensor) -> tuple[Tensor, Tensor]:
         return locate(logits.float(), self._grid(logits)[1])
+
+    def _from_close_ups(self, logits: Tensor, around: Tensor, radius: Tensor) -> Tensor:
+        """Points ``(B, 2, 2)`` in pixels of the picture, from logits of close-ups ``around`` others."""
+        assert self.close_up is not None
+        points, _ = locate(logits.float(), self._close_grid(logits)[1], self.close_up.sigma)
+        return self.close_up.to_picture(points, around, radius)
 
     def _grid(self, logits: Tensor) -> tuple[int, float]:
         """Cells on each side of the map, and the pixels that one covers."""

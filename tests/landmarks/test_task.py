@@ -48,7 +48,7 @@ def test_a_run_leaves_what_every_run_leaves(run: Path) -> None:
         *("report.html", "splits.csv", "checkpoints/best.ckpt"),
     }
     history = pd.read_csv(run / "history.csv")
-    assert {"train/loss", "val/loss", "val/error_disc", "val/error_fovea"} <= set(history)
+    assert {"train/loss", "val/loss", "val/error", "val/error_disc", "val/error_fovea"} <= set(history)
 
 
 def test_errors_are_distances_in_disc_radii_and_original_pixels(run: Path) -> None:
@@ -145,7 +145,7 @@ def test_both_looks_are_learnt(run: Path, stored: bool) -> None:
         data.store_features(module.network.eval(), torch.device("cpu"), module.network_inputs)
     batch = next(iter(data.train_dataloader()))
     assert ("features0" in batch) == stored
-    loss, _ = module._loss(batch, "train")
+    loss, _, _ = module._loss(batch, "train")
     loss.backward()
     assert module.close_up is not None
     for head in (module.network, module.close_up):
