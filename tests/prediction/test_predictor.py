@@ -185,8 +185,9 @@ def _probabilities(result: Any) -> list[float]:
     return list(result.probability.values()) if hasattr(result, "probability") else list(result.p_gt)
 
 
-def test_points_that_are_not_given_are_found(network: Path, tmp_path: Path) -> None:
+def test_points_that_are_not_given_are_found(tmp_path: Path) -> None:
     """In a drawn eye with a border, whose truth is known; what is given is not looked for."""
+    network = findings_checkpoint(tmp_path / "network.ckpt", ["drusen"], size=192)
     manifest = load_source("synthetic", tmp_path / "eyes", {"images": 4, "size": 384, "seed": 3})
     row = manifest.images.iloc[0]
     disc, fovea = ((row[f"{name}_x"] + 200, row[f"{name}_y"] + 30) for name in ("disc", "fovea"))
