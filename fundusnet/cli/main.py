@@ -80,9 +80,9 @@ def _run(verb: str, rest: list[str]) -> int:
     stub = _train if verb == "train" else _stub(verb)
     sweeps = verb == "train" and not {"-m", "--multirun"}.isdisjoint(rest)
     flags, keys = _flags_and_keys(rest)
-    rest = [*flags, *readable(keys, verb, sweep=sweeps)]
     argv, full_error = sys.argv, os.environ.get("HYDRA_FULL_ERROR")
     try:
+        rest = [*flags, *readable(keys, verb, sweep=sweeps)]
         sys.argv = [argv[0], *rest]
         os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then lets errors through instead of ending the process
         if sweeps:

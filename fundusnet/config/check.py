@@ -45,6 +45,8 @@ MONITORS = {
 }
 # Keys with content of any kind: the options of a source, the names of the user's own data.
 FREE = ("data.options", "labels")
+# Groups that are not a choice of a file, and the verbs that cannot do without them.
+GROUPS_OF_KEYS = {"heatmaps": ("predict",), "report": ("predict",)}
 
 
 def check(
@@ -73,6 +75,7 @@ def check(
     known = _known(verb, task)
     if task == "findings" and select(cfg, "finding") is None:
         raise UserError(f"{select(cfg, 'model.network._target_')} needs findings; choose some, such as finding=drusen")
+    _check_groups(cfg, known, verb)
     given = _given_keys(overrides, own_folders, choices or {})
     _drop_foreign_options(cfg, given)
     for key, node in list(_nodes(cfg)):
@@ -98,6 +101,17 @@ def check(
         _check_source(cfg.data, folders)
     if "finding" in cfg:
         _check_findings(cfg, folders)
+
+
+def _check_groups(cfg: DictConfig, known: Mapping[str, Signature], verb: str) -> None:
+    """Refuse a value in place of a group of keys, as in ``report=false``; some groups may be null."""
+    for group, signature in known.items():
+        value = select(cfg, group)
+        if not group or OmegaConf.is_dict(value) or (value is None and verb not in GROUPS_OF_KEYS.get(group, ())):
+            continue
+        keys = " or ".join(f"{group}.{name}" for name in list(signature.types)[:2])
+        shown = "null" if value is None else str(value).lower() if isinstance(value, bool) else value
+        raise UserError(f"{group}={shown} is not valid: {group} has keys of its own; set {keys}")
 
 
 def _drop_foreign_options(cfg: DictConfig, given: set[str]) -> None:

@@ -23,6 +23,7 @@ from fundusnet.errors import UserError
 
 # What Hydra, OmegaConf and YAML raise where overrides or files do not make a configuration.
 COMPOSITION_ERRORS = (HydraException, OmegaConfBaseException, MarkedYAMLError)
+NEEDED = ("data", "model", "trainer", "evaluation")  # groups of which one file is always chosen
 
 
 def compose(overrides: Sequence[str] = (), verb: str = "train") -> DictConfig:
@@ -59,8 +60,13 @@ def readable(overrides: Sequence[str], verb: str, sweep: bool = False) -> list[s
         key, _, value = override.partition("=")
         if key == "data" and value.startswith("["):
             raise UserError(f"data={value} names several sources; train on one, or join their tables in a manifest")
+        if value == "null" and key in NEEDED:
+            raise UserError(f"{key}=null is not valid: {verb} needs it; choose a file of {key}, or set single keys")
         if value == "null" and key in defaults:
             words += [] if defaults[key] is None else [f"~{key}"]
+        elif (key in defaults or "/" in key) and not key.startswith("~") and value[:1] not in ("[", '"', "'"):
+            swept = sweep and re.search(r"[,(]", value)
+            words.append(f"{key}={value if swept else _as_text(value)}")  # a number, too, is the name of a file
         elif key.lstrip("+") in text_keys(verb) and not re.search(r"""["'\[\]{}()$]""", value):
             words.append(f"{key}={','.join(map(_as_text, value.split(',') if sweep else [value]))}")
         elif not (key.lstrip("+") == "debug" and value.lower() in ("true", "false", "1", "0")):
@@ -121,7 +127,8 @@ def one_line(error: BaseException | None, verb: str) -> str:
         group, _, name = error.missing_cfg_file.rpartition("/")
         if "," in name and verb == "train":
             return f"{group}={name} names several; to train each of them add -m"
-        return f"unknown {group}={name}{nearest(name, sorted({*error.options} - {'default'}), list_all=True)}"
+        others = sorted({*error.options} - {"default"}) or error.options
+        return f"unknown {group}={name}{nearest(name, others, list_all=True)}"
     if found := re.search(r"(?:Could not override|Could not find group) '([^']+)'", text):
         return _not_in_config(found[1], verb)
     if isinstance(error, OverrideParseException):

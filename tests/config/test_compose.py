@@ -118,6 +118,9 @@ def test_a_value_of_a_group_reaches_the_network() -> None:
         ("data.augment.warp.rotate=far", "data.augment.warp.rotate=far is not valid: use a number"),
         ("data.augment_on=gpu", "data.augment_on=gpu is not valid: use cpu or device"),
         ("data.augment.warp=far", "data.augment.warp=far is not valid: use null, or a _target_"),
+        ("trainer=null", "trainer=null is not valid: train needs it; choose a file of trainer, or set single keys"),
+        ("data=7", "unknown data=7; valid names: airogs, aptos"),
+        ("evaluation=false", "unknown evaluation=false; valid names: default"),
         (
             "+data.augment.blur={_target_:albumentations.GaussianBlur,sigma:3}",
             "did you mean data.augment.blur.sigma_limit",
@@ -399,3 +402,18 @@ def test_a_sweep_over_names_keeps_each_as_it_was_typed() -> None:
         "run_dir=null",
         "seed=1_0",
     ]
+
+
+@pytest.mark.parametrize("value", ["true", "null"])
+def test_a_value_in_place_of_a_group_of_keys_is_refused(value: str) -> None:
+    words = ["checkpoint=x", "input=y", "output=z"]
+    for group, keys in (("report", "report.pictures or report.size"), ("heatmaps", "heatmaps.draw or heatmaps.scale")):
+        with pytest.raises(UserError, match=rf"{group}={value} is not valid: {group} has keys of its own; set {keys}"):
+            compose([*words, f"{group}={value}"], "predict")
+
+
+@pytest.mark.parametrize("word", ["trainer=null", "data=[idrid,csv]", "data=7"])
+def test_what_is_refused_before_composing_is_one_line(word: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "experiment=quickstart", word]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and word.partition("=")[0] in error and "Traceback" not in error
