@@ -59,6 +59,7 @@ def write_page(folder: Path, output: Path, pictures: int) -> Path:
     listed = tally.selection() if pictures else []
     embed = len(listed) <= pictures
     shown = _Pictures(folder / PICTURES, embed)
+    photographs = [_photograph(summary, shown) for summary in track(listed, "writing the page", total=len(listed))]
     values = {
         "title": f"{tally.photographs} photograph{'s' if tally.photographs != 1 else ''} "
         + ("graded" if grades else "read"),
@@ -67,6 +68,7 @@ def write_page(folder: Path, output: Path, pictures: int) -> Path:
         "networks": list(_networks(record)),
         "summary": list(_summary(record, tally)),
         "graded": bool(grades),
+        "masked": any(each["layers"].get("mask") for each in photographs),
         "flags": [
             {"name": name, "words": words, "count": tally.flags[name]}
             for name, words in FLAGS.items()
@@ -84,9 +86,7 @@ def write_page(folder: Path, output: Path, pictures: int) -> Path:
                 for each in record.get("findings") or []
             ],
             "flags": {name: words for name, words in FLAGS.items() if tally.flags[name]},
-            "photographs": [
-                _photograph(summary, shown) for summary in track(listed, "writing the page", total=len(listed))
-            ],
+            "photographs": photographs,
         },
     }
     page.write(page.render("fundusnet.prediction", "predictions.html.j2", **values), output)

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 from predicted import HIGH, SIZE, WIDE, found_findings, found_grades, seen_photograph
 
-from fundusnet.prediction.page_pictures import map_layer, regions_layer
+from fundusnet.prediction.page_pictures import PICTURES, map_layer, regions_layer
 from fundusnet.prediction.report_page import write_page
 
 if TYPE_CHECKING:
@@ -174,6 +174,17 @@ def test_grades_are_filtered_and_their_probabilities_shown(tab: Tab, tmp_path: P
     tab.locator(".tile").click()
     said = tab.locator("#viewer aside").inner_text()
     assert "Suspicious" in said and "Above normal: 0.90" in said and "The first stage said normal." in said
+
+
+def test_a_page_says_whether_it_shows_where_the_network_looked(tmp_path: Path) -> None:
+    folder = found_grades(tmp_path / "out", [(0.1, 0.0), (0.9, 0.2)], ["normal", "suspicious", "glaucoma"])
+    with_masks = write_page(folder, folder / "report.html", 100).read_text()
+    for layer in (folder / PICTURES).glob("*.svg"):
+        layer.unlink()
+    without = write_page(folder, folder / "report.html", 100).read_text()
+    for text, masked in ((with_masks, True), (without, False)):
+        assert ("show the network's mask" in text) == masked
+        assert ("This network cannot show where it looked" in text) != masked
 
 
 @pytest.mark.browser
