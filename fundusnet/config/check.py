@@ -45,8 +45,8 @@ MONITORS = {
 }
 # Keys with content of any kind: the options of a source, the names of the user's own data.
 FREE = ("data.options", "labels")
-# Groups that are not a choice of a file, and the verbs that cannot do without them.
-GROUPS_OF_KEYS = {"heatmaps": ("predict",), "report": ("predict",)}
+# Groups of ``predict`` that are not a choice of a file and may not be null.
+GROUPS_OF_KEYS = ("heatmaps", "report")
 
 
 def check(
@@ -75,7 +75,7 @@ def check(
     known = _known(verb, task)
     if task == "findings" and select(cfg, "finding") is None:
         raise UserError(f"{select(cfg, 'model.network._target_')} needs findings; choose some, such as finding=drusen")
-    _check_groups(cfg, known, verb)
+    _check_groups(cfg, known)
     given = _given_keys(overrides, own_folders, choices or {})
     _drop_foreign_options(cfg, given)
     for key, node in list(_nodes(cfg)):
@@ -103,11 +103,11 @@ def check(
         _check_findings(cfg, folders)
 
 
-def _check_groups(cfg: DictConfig, known: Mapping[str, Signature], verb: str) -> None:
+def _check_groups(cfg: DictConfig, known: Mapping[str, Signature]) -> None:
     """Refuse a value in place of a group of keys, as in ``report=false``; some groups may be null."""
     for group, signature in known.items():
         value = select(cfg, group)
-        if not group or OmegaConf.is_dict(value) or (value is None and verb not in GROUPS_OF_KEYS.get(group, ())):
+        if not group or OmegaConf.is_dict(value) or (value is None and group not in GROUPS_OF_KEYS):
             continue
         keys = " or ".join(f"{group}.{name}" for name in list(signature.types)[:2])
         shown = "null" if value is None else str(value).lower() if isinstance(value, bool) else value

@@ -72,6 +72,11 @@ class LandmarkDataModule(FundusDataModule):
             )
         return label
 
+    @property
+    def feature_home(self) -> tuple[Path, str]:
+        """As in ``FundusDataModule``; close-ups depend on the errors of a first look."""
+        return self.prepared.folder, f"first look within {LARGEST_ERROR} radii and a factor of {LARGEST_SCALE}"
+
     def check_split(self, split: str, rows: NDArray[np.int64]) -> None:
         """Any image with a point can be learnt from and scored."""
 
@@ -101,7 +106,7 @@ class LandmarkDataset(FundusDataset):
         picture, points = {"image": self.prepared.pixels[row]}, self.points[row]
         if self.augment is not None:
             picture, points = self.augment.with_points(picture["image"], points, self.generator(row, view))
-        return {**picture, "index": row, "points": points, **first_look(points, (self.seed, view, row))}
+        return {**picture, "index": row, "points": points, **first_look(points, (self.seed if view else 0, view, row))}
 
 
 def first_look(points: NDArray[np.float32], seed: tuple[int, ...]) -> Item:

@@ -134,8 +134,10 @@ class LandmarkModule(pl.LightningModule):
     def _loss(self, batch: Batch, split: str) -> tuple[Tensor, Tensor, Tensor | None]:
         """The loss of a batch, and the logits of whole pictures and of close-ups."""
         features = stored_features(batch)
-        maps = self.network.extract(*self.network_inputs(batch)) if features is None else features  # type: ignore[operator]
-        logits: Tensor = self.network.decide(maps)  # type: ignore[operator]
+        maps = features
+        if maps is None and self.close_up is not None:
+            maps = self.network.extract(*self.network_inputs(batch))  # type: ignore[operator]
+        logits: Tensor = self.network(self._scaled(batch["image"])) if maps is None else self.network.decide(maps)  # type: ignore[operator]
         points, (cells, stride) = batch["points"], self._grid(logits)
         loss = cross_entropy(logits.float(), targets(points, cells, stride, self.sigma))
         closely: Tensor | None = None
@@ -152,7 +154,8 @@ class LandmarkModule(pl.LightningModule):
 
     def network_inputs(self, batch: Batch) -> tuple[Tensor, ...]:
         """What ``LandmarkNetwork.extract`` takes of a batch of images."""
-        return self._scaled(batch["image"]), batch["around"], batch["radius"]
+        picture = self._scaled(batch["image"])
+        return (picture,) if self.close_up is None else (picture, batch["around"], batch["radius"])
 
     def _located(self, logits: Tensor) -> tuple[Tensor, Tensor]:
         return locate(logits.float(), self._grid(logits)[1])

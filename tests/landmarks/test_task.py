@@ -157,6 +157,38 @@ def test_both_looks_are_learnt(run: Path, stored: bool) -> None:
     assert module._loss(gone, "train")[0].isfinite()
 
 
+class Plain(torch.nn.Module):
+    """A network of the user's own, which gives logits and nothing else."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cells = torch.nn.Conv2d(3, 2, kernel_size=8, stride=8)
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.pad(self.cells(image).flatten(2), (0, 1))
+
+
+def test_a_network_of_the_users_own_needs_no_close_look(run: Path) -> None:
+    data = LandmarkDataModule(run.parent / "set")
+    data.setup()
+    module = LandmarkModule(64, {"name": "clinic.Plain"}, network_class=Plain)
+    batch = next(iter(data.train_dataloader()))
+    loss, _, closely = module._loss(batch, "train")
+    loss.backward()
+    assert closely is None and module.network.cells.weight.grad.abs().sum() > 0
+    assert module(batch["image"])[0].shape == (len(batch["index"]), 2, 2)
+
+
+def test_photographs_as_they_are_look_the_same_with_any_seed(run: Path) -> None:
+    """Stored features of unaugmented photographs are shared by seeds."""
+    items = []
+    for seed in (0, 1):
+        data = LandmarkDataModule(run.parent / "set", seed=seed)
+        data.setup()
+        items.append(data.make_dataset(np.arange(4), None)[2])
+    assert np.array_equal(items[0]["around"], items[1]["around"]) and items[0]["radius"] == items[1]["radius"]
+
+
 def test_points_move_with_the_views_and_localised_points_do_not_count(tmp_path: Path, run: Path) -> None:
     prepared = run.parent / "set"
     mirror = Augment({"warp": Warp(hflip=True, scale=(1, 1), rotate=0, translate=0, shear=0)})
