@@ -9,15 +9,13 @@ commands are those of the page; the readers send what the page in a browser send
 from __future__ import annotations
 
 import json
-import os
-import re
 import shutil
 import sqlite3
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from statistics import mean
@@ -25,6 +23,7 @@ from typing import Any
 from uuid import uuid4
 
 import httpx2
+from serving import new_links, served
 from simulated_readers import Habits, SimulatedReader
 
 from fundusnet.data.decode import read_mask
@@ -36,6 +35,7 @@ HERE = Path(__file__).resolve().parent
 NUMBERS = HERE / "first_round.json"
 FINDINGS = ("hard_exudate", "hemorrhage", "drusen", "cotton_wool_patch")
 READERS = ("anna", "ben", "carl")
+PEOPLE = (*READERS, "ada")
 SCORES = ("auroc", "sensitivity", "specificity")
 RUNS = ("round1", "round2")
 ROUND, POOL, TEST, SIZE = 50, 200, 200, 512
@@ -60,21 +60,24 @@ def run_round(folder: Path, pictures: Path | None = None) -> dict[str, Any]:
     people = (f"annotators=[{','.join(READERS)}]", "adjudicators=[ada]", f"finding.names=[{','.join(FINDINGS)}]")
 
     _add(pool, names[:ROUND], photographs)
-    with _served(folder, *study, *people) as (address, links):
+    with served(folder, *study, *people, people=PEOPLE) as (address, links):
         _everybody_reads(address, links, readers, pool, truth)
     fundusnet("annotate", *study, "export=readings1")
     fundusnet("train", *TRAIN, "data.root=readings1", "run_dir=round1")
 
     _add(pool, names[ROUND:], photographs)
-    with _served(folder, *study, "checkpoint=round1", "order=uncertain", "suggest=0.5") as (address, links):
+    with served(folder, *study, "checkpoint=round1", "order=uncertain", "suggest=0.5", people=PEOPLE) as (
+        address,
+        links,
+    ):
         _wait_for_suggestions(folder / "study" / "study.sqlite", POOL)
         had = _everybody_reads(address, links, readers, pool, truth)
         with _signed_in(address, links["ada"]) as ada:
             effect = ada.get("/api/overview").json()["suggestions"]
         if pictures:
-            from page_pictures import take_pictures
+            from suggestion_pages import take_pictures
 
-            take_pictures(address, _new_links(folder, study), folder / "study" / "study.sqlite", pictures)
+            take_pictures(address, new_links(folder, study, PEOPLE), folder / "study" / "study.sqlite", pictures)
     fundusnet("annotate", *study, "export=readings2")
     fundusnet("train", *TRAIN, "data.root=readings2", "run_dir=round2")
     for run in RUNS:
@@ -157,38 +160,6 @@ def _program(folder: Path) -> Callable[..., None]:
         subprocess.run([sys.executable, "-m", "fundusnet", *words], cwd=folder, check=True)
 
     return run
-
-
-@contextmanager
-def _served(folder: Path, *words: str) -> Iterator[tuple[str, dict[str, str]]]:
-    """``fundusnet annotate`` while the block runs: its address, and a new link for each person."""
-    command = [sys.executable, "-m", "fundusnet", "annotate"]
-    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
-    print("fundusnet annotate", *words, flush=True)
-    server = subprocess.Popen(
-        [*command, "port=0", *words], cwd=folder, stdout=subprocess.PIPE, text=True, env=environment
-    )
-    assert server.stdout is not None
-    lines = []
-    for line in server.stdout:
-        lines.append(line)
-        if line.startswith("stop with"):
-            break
-    address = next(found[1] for line in lines if (found := re.match(r"annotate at (\S+)/$", line)))
-    study = [word for word in words if word.startswith(("data.root=", "folder="))]
-    try:
-        yield address, _new_links(folder, study)
-    finally:
-        server.terminate()
-        server.wait()
-
-
-def _new_links(folder: Path, study: Sequence[str]) -> dict[str, str]:
-    """A new link for each person."""
-    everybody = ",".join((*READERS, "ada"))
-    command = [sys.executable, "-m", "fundusnet", "annotate", *study, f"links=[{everybody}]"]
-    printed = subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True).stdout
-    return dict(re.findall(r"^(\w+): (\S+/join/\S+)$", printed, re.MULTILINE))
 
 
 @contextmanager

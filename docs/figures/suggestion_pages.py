@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import shutil
 import sqlite3
 from collections.abc import Mapping
 from pathlib import Path
 
-from playwright.sync_api import Page, sync_playwright
+from serving import chromium, signed_in
 
 SIZE = {"width": 1440, "height": 900}
 
@@ -23,10 +22,8 @@ def take_pictures(address: str, links: Mapping[str, str], database: Path, folder
         database: ``study.sqlite``, to choose a photograph with many suggestions that nobody has read.
         folder: Where the pictures go.
     """
-    chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))))
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
-        anna = _signed_in(browser.new_page(viewport=SIZE, color_scheme="dark"), links["anna"])
+    with chromium() as browser:
+        anna = signed_in(browser.new_page(viewport=SIZE, color_scheme="dark"), links["anna"])
         for image_id in _most_suggested(database):
             anna.goto(f"{address}/#{image_id}")
             anna.reload()
@@ -37,19 +34,12 @@ def take_pictures(address: str, links: Mapping[str, str], database: Path, folder
         anna.wait_for_selector('#status[data-state="saved"]')
         anna.wait_for_timeout(500)
         anna.screenshot(path=folder / "suggestions.jpg", type="jpeg", quality=85)
-        ada = _signed_in(browser.new_page(viewport={"width": 1180, "height": 800}, color_scheme="dark"), links["ada"])
+        ada = signed_in(browser.new_page(viewport={"width": 1180, "height": 800}, color_scheme="dark"), links["ada"])
         ada.goto(f"{address}/overview")
         effect = ada.locator("#effect-section")
         effect.wait_for()
         ada.wait_for_timeout(500)
         effect.screenshot(path=folder / "suggestion-effect.jpg", type="jpeg", quality=85)
-        browser.close()
-
-
-def _signed_in(page: Page, link: str) -> Page:
-    page.goto(link)
-    page.wait_for_load_state("networkidle")
-    return page
 
 
 def _most_suggested(database: Path) -> list[str]:
