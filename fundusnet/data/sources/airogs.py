@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
+from fundusnet.data.fellow_eyes import patients_of
 from fundusnet.data.manifest import Manifest, images_table
-from fundusnet.data.sources import justraigs
 from fundusnet.data.sources.tables import by_stem, find_table, read_table, with_picture
 
 log = logging.getLogger(__name__)
@@ -48,4 +48,5 @@ def _patients(root: Path, file: str) -> dict[str, str]:
             "AIROGS: patients are unknown; JustRAIGS' table of the same eyes knows them: data.options.patients=FILE"
         )
         return {}
-    return justraigs.patients_of(read_table(tables[0], ("Eye ID",), ("Fellow Eye ID",)))
+    rows = read_table(tables[0], ("Eye ID",), ("Fellow Eye ID",))
+    return patients_of([row["Eye ID"] for row in rows], [row["Fellow Eye ID"] for row in rows])

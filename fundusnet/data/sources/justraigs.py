@@ -6,13 +6,13 @@ The photographs are those of AIROGS under the same names: never test a network o
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
 import pandas as pd
 
-from fundusnet.data.duplicates import connected
+from fundusnet.data.fellow_eyes import patients_of
 from fundusnet.data.manifest import READING_COLUMNS, Manifest, empty_table, images_table
 from fundusnet.data.sources.tables import Row, by_stem, find_table, read_table, with_picture
 from fundusnet.errors import UserError
@@ -66,7 +66,7 @@ def load(
         pairs = [(row, file) for row, file in pairs if row["Final Label"] == "RG"]
         if not pairs:
             raise UserError(f"root={root}: no photograph of referable glaucoma (RG) is here; use negatives: both")
-    patients = patients_of([row for row, _ in pairs])
+    patients = patients_of([row["Eye ID"] for row, _ in pairs], [row["Fellow Eye ID"] for row, _ in pairs])
     images: list[dict[str, object]] = [
         {
             "image_id": row["Eye ID"],
@@ -82,14 +82,6 @@ def load(
         cells = [reading for row, _ in pairs for reading in _readings(row, negatives)]
         readings = pd.DataFrame(cells, columns=list(READING_COLUMNS), dtype=str)
     return Manifest(root, images_table(images), readings, classes=CLASSES)
-
-
-def patients_of(rows: Sequence[Row]) -> dict[str, str]:
-    """Eye → its patient, named after the first of the fellow eyes."""
-    place = {row["Eye ID"]: at for at, row in enumerate(rows)}
-    fellows = [(place[row["Fellow Eye ID"]], at) for at, row in enumerate(rows) if row["Fellow Eye ID"] in place]
-    first = connected(len(rows), fellows).tolist()
-    return {row["Eye ID"]: rows[at]["Eye ID"] for row, at in zip(rows, first, strict=True)}
 
 
 def _readings(row: Row, negatives: str) -> Iterator[tuple[str, str, str, str]]:
