@@ -14,11 +14,12 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 
 from fundusnet.data.intake.columns import ROLES, Columns, understand_columns
+from fundusnet.data.intake.joining import read_tables
 from fundusnet.data.intake.photographs import Photographs
 from fundusnet.data.intake.reading import Understood, read_rows
 from fundusnet.data.intake.shapes import is_made
-from fundusnet.data.intake.table import Table, read_any_table
-from fundusnet.data.manifest import COORDINATES, write_manifest
+from fundusnet.data.intake.table import Table
+from fundusnet.data.manifest import COORDINATES, VISIT, write_manifest
 from fundusnet.errors import UserError
 from fundusnet.system.files import write_text
 
@@ -41,40 +42,53 @@ def init(cfg: DictConfig) -> Path:
         UserError: The table cannot be read, no column of it names a photograph, a column is unknown, or the output
             folder holds a manifest that ``init`` did not write.
     """
-    file = Path(cfg.table).expanduser()
-    place = Path(cfg.images).expanduser() if cfg.images else file.parent
+    files = [Path(name).expanduser() for name in ([cfg.table] if isinstance(cfg.table, str) else cfg.table)]
+    if not files:
+        raise UserError("table=[] names no table; give table=labels.csv")
+    place = Path(cfg.images).expanduser() if cfg.images else files[0].parent
     if not place.is_dir():
         raise UserError(f"images={place} is not a folder; give the folder that holds the photographs")
     output = Path(cfg.output).expanduser() if cfg.output else place
-    _check_output(output, file)
+    _check_output(output, files)
     columns_asked: Any = OmegaConf.to_container(cfg.columns, resolve=True)
     given = {role: name for role, name in columns_asked.items() if name is not None}
     pictures = Photographs(place)
-    read = read_any_table(file, pictures)
+    read = read_tables(files, pictures)
     table, columns = understand_columns(read, pictures, given)
     sheet = f" (sheet '{table.sheet}' of {len(read)})" if len(read) > 1 else ""
     understood = read_rows(table, columns, pictures, list(cfg.classes))
-    log.info("%s%s: %d rows, %s", file, sheet, len(set(table.lines)), _columns(table, columns, given))
+    log.info(
+        "%s%s: %d rows, %s",
+        " and ".join(map(str, files)),
+        sheet,
+        len(set(table.lines)),
+        _columns(table, columns, given),
+    )
     for line in _summary(understood):
         log.info("%s", line)
     if sys.stdin.isatty() and sys.stderr.isatty():
         _ask(output)
+    tables = [str(file.resolve()) for file in files]
     _write(
         understood,
         output,
         place,
-        {"table": str(file.resolve()), "columns": _chosen(table, columns, given), **_classes(understood)},
+        {
+            "table": tables[0] if len(tables) == 1 else tables,
+            "columns": _chosen(table, columns, given),
+            **_classes(understood),
+        },
     )
     log.info("next: %s", "\n      ".join(_next_commands(understood, output)))
     return output
 
 
-def _check_output(output: Path, table: Path) -> None:
+def _check_output(output: Path, tables: Sequence[Path]) -> None:
     if (output / RECORD).is_file():
         return  # written by an earlier init, and replaced
     for name in ("images.csv", "readings.csv", "lesions.csv"):
         if (output / name).exists():
-            own = "is your table" if (output / name).resolve() == table.resolve() else "exists"
+            own = "is your table" if (output / name).resolve() in map(Path.resolve, tables) else "exists"
             raise UserError(f"{output / name} {own} and would be replaced; choose another folder with output=FOLDER")
 
 
@@ -111,6 +125,12 @@ def _summary(understood: Understood) -> list[str]:
         counts = images[column].value_counts()
         if set(counts.index) - {""}:
             lines.append(f"{title}: " + ", ".join(f"{count} {name or 'unknown'}" for name, count in counts.items()))
+    if VISIT in images:
+        taken = images[VISIT][images[VISIT] != ""]
+        unknown = _unless_none(len(images) - len(taken), " photographs of unknown ones")
+        # Dates are in order as text, numbers are not.
+        span = sorted(set(taken), key=lambda visit: (len(visit), visit))
+        lines.append(f"visits: {len(span)}, {span[0]} to {span[-1]}{unknown}")
     if grades:
         counted = ", ".join(f"{count} {name}" for name, count in grades.items())
         lines.append(f"grades, lowest first: {counted}{_unless_none(int(images['grade'].isna().sum()), ' without')}")

@@ -133,7 +133,7 @@ class TrainFindings:
 class Init:
     """``fundusnet init``"""
 
-    table: str
+    table: str | list[str]
     images: str | None
     output: str | None
     columns: Any
@@ -146,7 +146,9 @@ class OwnColumns:
 
     image: str | list[str] | None
     patient: str | bool | None
+    fellow: str | bool | None
     eye: str | bool | None
+    visit: str | bool | None
     split: str | bool | None
     grade: str | bool | None
     findings: list[str] | bool | None

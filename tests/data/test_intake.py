@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 
 from fundusnet.data.intake import words
 from fundusnet.data.intake.columns import Columns, understand_columns
+from fundusnet.data.intake.joining import read_tables
 from fundusnet.data.intake.photographs import Photographs
 from fundusnet.data.intake.reading import Understood, read_rows
-from fundusnet.data.intake.table import read_any_table
 from fundusnet.errors import UserError
 
 
@@ -40,7 +40,7 @@ def understood(
     file = root / name
     file.write_bytes(text.encode() if isinstance(text, str) else text)
     pictures = Photographs(root / "photographs")
-    table, found = understand_columns(read_any_table(file, pictures), pictures, columns)
+    table, found = understand_columns(read_tables([file], pictures), pictures, columns)
     return read_rows(table, found, pictures, classes), found
 
 
@@ -417,7 +417,7 @@ def test_the_sheet_that_names_photographs_is_read(tmp_path: Path) -> None:
         pd.DataFrame({"Patient": [1, 2], "Age": [50, 60]}).to_excel(book, sheet_name="Patients", index=False)
         pd.DataFrame({"File": ["a", "b"], "Scar": ["yes", "no"]}).to_excel(book, sheet_name="Labels", index=False)
     pictures = Photographs(tmp_path / "photographs")
-    table, columns = understand_columns(read_any_table(tmp_path / "book.xlsx", pictures), pictures)
+    table, columns = understand_columns(read_tables([tmp_path / "book.xlsx"], pictures), pictures)
     assert table.sheet == "Labels" and columns.one == {"image": "File"} and columns.findings == ("Scar",)
 
 

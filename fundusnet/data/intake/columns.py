@@ -13,30 +13,62 @@ from fundusnet.data.intake.naming import IDS, PATIENT, choose_sheet, eye_column,
 from fundusnet.data.intake.photographs import Photographs
 from fundusnet.data.intake.shapes import READER, one_row_a_reader, reader_in
 from fundusnet.data.intake.table import Table
+from fundusnet.data.intake.visits import are_dates, visits_of
 from fundusnet.data.manifest import COORDINATES
 from fundusnet.errors import UserError
 
 #: what one column can be; ``findings`` are several
-ROLES = ("image", "patient", "eye", "split", "grade", "finding", "present", "annotator", "regions", *COORDINATES)
+ROLES = (
+    *("image", "patient", "fellow", "eye", "visit", "split", "grade", "finding", "present", "annotator", "regions"),
+    *COORDINATES,
+)
 MOST_GRADES = 10
 #: share of the fullest yes-or-no column that another must reach, so that a sparse one does not spoil the rows
 FILLED = 0.9
 _ANNOTATOR = re.compile(
     r"(?:annotator|reader|grader|rater|doctor|expert|observer|physician|ophthalmologist|examiner|untersucher"
-    r"|gutachter|befunder)(?:_?(?:id|no|nr|name|code))?|(?:read|graded|annotated|labell?ed)_by"
+    r"|gutachter|befunder|lector|evaluador|observador|medico)(?:_?(?:id|no|nr|name|code))?|(?:read|graded|annotated|labell?ed)_by"
+)
+_FELLOW = re.compile(
+    r"(?:fellow|partner|contralateral|other)_?(?:eye|auge|image|photo|picture|bild|file)?(?:_?(?:id|no|nr|name|file))*"
+)
+_VISIT = re.compile(r"(?:.*(?:date|datum|fecha)|(?:.*_)?(?:datetime|data|visit|besuch|visita|visite))(?:_.*)?")
+#: dates of something else
+_NO_VISIT = re.compile(
+    r"birth|born|dob|geburt|geb_|nacim|naiss|nascita|death|regist|report|surgery|operation|label|anno"
+)
+_OF_PHOTOGRAPH = re.compile(
+    r"study|exam|visit|acqui|capture|photo|image|taken|scan|untersuch|aufnahme|besuch|estudio|toma|captura|visite"
 )
 _REGIONS = re.compile(r"regions?|locations?|quadrants?|areas?")
-_GRADE = re.compile(r"(?:.*_)?(?:grade|grading|severity|stage|level|icdr|stadium|grad|schweregrad|stade)(?:_.*)?")
-_LABEL = re.compile(r"(?:.*_)?(?:label|class|diagnosis|category|target|dr|dme|amd|dx|diagnose|befund)|column_\d+")
-_PLAIN_LABELS = ("label", "class", "diagnosis", "category", "target", "grade", "dx", "diagnose", "befund")
+_GRADE = re.compile(
+    r"(?:.*_)?(?:grade|grading|severity|stage|level|icdr|stadium|grad|schweregrad|stade|grado|estadio|severidad"
+    r"|gravedad)(?:_.*)?"
+)
+_LABEL = re.compile(
+    r"(?:.*_)?(?:label|class|diagnosis|category|target|dr|dme|amd|dx|diagnose|befund|diagnostico)|column_\d+"
+)
+_PLAIN_LABELS = (
+    "label",
+    "class",
+    "diagnosis",
+    "category",
+    "target",
+    "grade",
+    "dx",
+    "diagnose",
+    "befund",
+    "diagnostico",
+)
 _FINDING = re.compile(
     r"(?:.*_)?(?:findings?|lesions?|diagnos[ei]s|labels?|diseases?|abnormalit(?:y|ies)|conditions?|pathology|category"
-    r"|class|keywords|signs?|dx|diagnosen?|befunde?)"
+    r"|class|keywords|signs?|dx|diagnosen?|befunde?|hallazgos?|diagnosticos?|lesion(?:es)?)"
 )
 _PRESENT = re.compile(r"present|presence|value|positive|is_present|label")
 _NO_FINDING = re.compile(
     r"(?:.*_)?(?:un)?(?:gradable|gradeable|quality|sex|gender|male|female|dilated|mydria\w*|consent|included?"
-    r"|excluded?|usable|adequate|readable|smoker|smoking|normal|healthy|raucher|auswertbar|geschlecht)(?:_.*)?"
+    r"|excluded?|usable|adequate|readable|smoker|smoking|normal|healthy|raucher|auswertbar|geschlecht|sexo"
+    r"|fumador)(?:_.*)?"
 )
 _SITES = {"fovea": re.compile(r"fovea|macula"), "disc": re.compile(r"dis[ck]|onh|papilla|optic")}
 _AXIS = re.compile(r"(?:^|_)([xy])(?:_|$)|([xy])$")
@@ -93,10 +125,12 @@ def understand_columns(
     for role in ROLES[1:]:
         if role in one or role in named or (role == "present" and "finding" not in one):
             continue
+        if role == "fellow" and "patient" in one:
+            continue
         names = [name for name in free if name not in one.values()]
         if role == "finding" and "grade" in one and READER in table.columns:
             names = [name for name in names if name not in table.origins]  # the grades from which the final one is
-        if name := _guess(role, table, names, bool(shared)):
+        if name := _guess(role, table, names, bool(shared), one["image"]):
             one[role] = name
     if "findings" in named:
         findings = list(dict.fromkeys(_now(name, table) for name in named["findings"]))
@@ -127,13 +161,18 @@ def _now(name: str, table: Table) -> str:
     return name if name in table.columns else next(now for now, before in table.origins.items() if name in before)
 
 
-def _guess(role: str, table: Table, names: Sequence[str], by_patient: bool) -> str | None:
+def _guess(role: str, table: Table, names: Sequence[str], by_patient: bool, image: str) -> str | None:
     """The column of ``names`` that is most likely ``role``."""
     if role == "eye":
         return eye_column(table, names)
     if role in COORDINATES:
         return next((name for name in names if _coordinate(name) == role and _numbers(table.column(name))), None)
+    if role == "fellow":
+        return next(
+            (name for name in names if _FELLOW.fullmatch(words.plain(name)) and _of_others(table, name, image)), None
+        )
     tests: dict[str, Callable[[str, list[str]], int]] = {
+        "visit": _visit_score,
         "patient": lambda name, cells: (
             not _yes_no(cells) and bool(PATIENT.fullmatch(name) or (by_patient and name in IDS))
         ),
@@ -153,6 +192,19 @@ def _guess(role: str, table: Table, names: Sequence[str], by_patient: bool) -> s
             scores[name] = int(tests[role](words.plain(name), cells))
     best = max(scores, key=lambda name: scores[name], default=None)
     return best if best is not None and scores[best] else None
+
+
+def _visit_score(name: str, cells: list[str]) -> int:
+    """How likely a column says when photographs were taken; dates of something else are left out."""
+    if not _VISIT.fullmatch(name) or _NO_VISIT.search(name) or not (are_dates(cells) or visits_of(cells)):
+        return 0
+    return 2 if _OF_PHOTOGRAPH.search(name) else 1
+
+
+def _of_others(table: Table, name: str, image: str) -> bool:
+    """Whether a column names photographs or eyes of other rows, some of them here."""
+    here = set(table.column(image))
+    return any(cell in here for cell in table.column(name) if not words.is_unknown(cell))
 
 
 def _grade_score(name: str, cells: list[str]) -> int:

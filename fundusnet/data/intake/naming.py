@@ -23,10 +23,10 @@ _IMAGE = re.compile(r"image|photo|picture|file|path|fundus|img|bild|scan|eye_id|
 PATIENT = re.compile(
     r"(?:patient(?:en|e)?|subject|participant|person|proband(?:en)?|case|pat|pt|fall|paciente|paziente)"
     r"(?:_?(?:id|no|nr|num|number|nummer|code|key|kennung|identifier|name))?|pid|mrn|uhid|hn|record_id|nhs_(?:no|number)"
-    r"|(?:medical_record|hospital|chart)_(?:no|nr|number|id)"
+    r"|(?:medical_record|hospital|chart)_(?:no|nr|number|id)|(?:(?:no|n_o|num|numero|nro|n)_)?(?:de_)?historia(?:_clinica)?|nhc"
 )
 IDS = ("id", "no", "nr")  # of the patient where a row is
-_EYE = re.compile(r"eye|laterality|side|auge|seite|od_os")
+_EYE = re.compile(r"eye|laterality|side|auge|seite|od_os|ojo|lado|lateralidad")
 SAMPLE = 2000  # rows that are tried for the column of photographs
 
 
@@ -93,7 +93,7 @@ def _by_patient(
     if eye is None and has_columns_of_eyes(table):
         table = one_row_an_eye(table)
         shared, eye = {name for name in table.columns if name not in table.origins}, EYE
-    elif eye is None and not (side := words.side_in(table.file.stem)[0] or words.side_in(table.sheet)[0]):
+    elif eye is None and not (side := table.side):
         example = next(file for file in pictures.files if patient_and_eye(file.stem))
         raise UserError(
             f"column '{patient}' of {table.file.name} names the patients of photographs such as {example.name}, and no "

@@ -11,12 +11,14 @@ from pathlib import Path
 import pandas as pd
 
 from fundusnet.data.delimiters import number_from
+from fundusnet.data.fellow_eyes import patients_of
 from fundusnet.data.intake import words
 from fundusnet.data.intake.columns import Columns
 from fundusnet.data.intake.photographs import Photographs, is_mangled, patient_and_eye
 from fundusnet.data.intake.table import Table
+from fundusnet.data.intake.visits import are_dates, visits_of
 from fundusnet.data.listing import relative_path, unique_ids
-from fundusnet.data.manifest import COORDINATES, READING_COLUMNS, Manifest, images_table
+from fundusnet.data.manifest import COORDINATES, READING_COLUMNS, VISIT, Manifest, images_table
 from fundusnet.data.regions import REGIONS
 from fundusnet.data.sources.csv import PLACEHOLDERS
 from fundusnet.errors import UserError
@@ -57,7 +59,7 @@ class Understood:
 class _Row:
     """What one row says; ``marked`` is None where it does not say what was seen."""
 
-    line: int
+    line: str
     about: dict[str, str | float]
     grade: str
     reader: str
@@ -93,15 +95,16 @@ def read_rows(table: Table, columns: Columns, pictures: Photographs, classes: Se
             f"each photograph that column '{image}' of {table.file} names is in several folders of {pictures.folder}; "
             "choose one with images=FOLDER"
         )
-    _say_missing(table.column(image), files, pictures, remarks)
+    _say_missing(table, image, files, pictures, remarks)
     grade_of, names = _grades(table, columns, classes, remarks)
     findings = _finding_names(columns, remarks)
+    visits = _visits(table, columns["visit"], remarks)
     strange = _Strange()
     groups: dict[Path, list[_Row]] = defaultdict(list)
     for cells, line, file in zip(table.rows, table.lines, files, strict=True):
         if file is not None:
             row = dict(zip(table.columns, cells, strict=True))
-            groups[file].append(_read_row(row, line, columns, findings, strange))
+            groups[file].append(_read_row(row, line, columns, findings, visits, strange))
     if not (columns["finding"] or columns["annotator"]):
         _drop_repeated(groups, remarks)
     _say_strange(strange, remarks)
@@ -111,13 +114,19 @@ def read_rows(table: Table, columns: Columns, pictures: Photographs, classes: Se
             f"column '{columns.unordered}' may hold grades, {', '.join(values)}; to use it say columns.grade="
             f"'{columns.unordered}' and their order, lowest first: classes=[…]"
         )
-    images, readings = _tables(groups, grade_of, pictures.folder, remarks, columns.without)
+    patients = _patients(table.column(columns.one["fellow"]), files, pictures) if columns["fellow"] else {}
+    images, readings = _tables(groups, grade_of, patients, pictures.folder, remarks, columns.without)
     manifest = Manifest(pictures.folder, images, readings, classes=tuple(names))
     return Understood(manifest, _count(readings), _grade_counts(images, names), _readers(readings), remarks)
 
 
 def _read_row(
-    row: Mapping[str, str], line: int, columns: Columns, findings: Mapping[str, str], strange: _Strange
+    row: Mapping[str, str],
+    line: str,
+    columns: Columns,
+    findings: Mapping[str, str],
+    visits: Mapping[str, str],
+    strange: _Strange,
 ) -> _Row:
     def cell(role: str) -> str:
         name = columns[role]
@@ -127,6 +136,7 @@ def _read_row(
     about: dict[str, str | float] = {
         "patient_id": "" if patient.lower() in PLACEHOLDERS - {"0"} else patient,
         "eye": words.eye_of(cell("eye")),
+        VISIT: visits.get(cell("visit"), ""),
         "split": words.split_of(cell("split")) or "",
     }
     for role in COORDINATES:
@@ -182,6 +192,27 @@ def _regions(cell: str, strange: _Strange) -> set[str]:
     return found
 
 
+def _visits(table: Table, column: str | None, remarks: list[str]) -> Mapping[str, str]:
+    """When a photograph was taken, for each cell of the column that says it."""
+    if column is None:
+        return {}
+    visits = visits_of(table.column(column))
+    if visits is None and are_dates(table.column(column)):
+        example = next(cell for cell in table.column(column) if not words.is_unknown(cell))
+        remarks.append(
+            f"visits are left out: nothing tells whether day or month is first in '{column}', such as {example}; write "
+            "dates as 2024-01-31"
+        )
+    return visits or {}
+
+
+def _patients(fellows: Sequence[str], files: Sequence[Path | None], pictures: Photographs) -> dict[Path, str]:
+    """Photograph → its patient, named after the first of the fellow eyes."""
+    pairs = zip(files, pictures.match(fellows), strict=True)
+    known = [(str(file), str(fellow or "")) for file, fellow in pairs if file is not None]
+    return {Path(eye): Path(patient).stem for eye, patient in patients_of(*zip(*known, strict=True)).items()}
+
+
 def _grades(
     table: Table, columns: Columns, classes: Sequence[str], remarks: list[str]
 ) -> tuple[dict[str, int], list[str]]:
@@ -228,7 +259,7 @@ def _drop_repeated(groups: dict[Path, list[_Row]], remarks: list[str]) -> None:
     for file, rows in list(groups.items()):
         first = rows[0]
         if any((row.about, row.grade, row.marked) != (first.about, first.grade, first.marked) for row in rows):
-            different.append(f"{file.name} (lines {', '.join(str(row.line) for row in rows[:4])})")
+            different.append(f"{file.name} (lines {', '.join(row.line for row in rows[:4])})")
             del groups[file]
         else:
             repeated += len(rows) - 1
@@ -242,6 +273,7 @@ def _drop_repeated(groups: dict[Path, list[_Row]], remarks: list[str]) -> None:
 def _tables(
     groups: Mapping[Path, Sequence[_Row]],
     grade_of: Mapping[str, int],
+    patients: Mapping[Path, str],
     folder: Path,
     remarks: list[str],
     without: Collection[str],
@@ -255,7 +287,7 @@ def _tables(
     readings: list[tuple[str, str, str, str]] = []
     ungraded = []
     for file, name, path in zip(files, names, paths, strict=True):
-        about: dict[str, object] = {}
+        about: dict[str, object] = {"patient_id": patients.get(file, "")}
         for row in groups[file]:
             about |= {key: value for key, value in row.about.items() if value != "" or key not in about}
         grades = {grade_of[row.grade] for row in groups[file] if row.grade in grade_of}
@@ -294,7 +326,10 @@ def _from_names(
                 image[role] = found[stem][at]
 
 
-def _say_missing(cells: Sequence[str], files: Sequence[Path | None], pictures: Photographs, remarks: list[str]) -> None:
+def _say_missing(
+    table: Table, image: str, files: Sequence[Path | None], pictures: Photographs, remarks: list[str]
+) -> None:
+    cells = table.column(image)
     missing = list(dict.fromkeys(cell for cell, file in zip(cells, files, strict=True) if file is None))
     twice = [cell for cell in missing if len(pictures.candidates(cell)) > 1]
     mangled = [cell for cell in missing if is_mangled(cell)]
@@ -306,7 +341,8 @@ def _say_missing(cells: Sequence[str], files: Sequence[Path | None], pictures: P
     if twice:
         remarks.append(f"rows whose photograph is in several folders; choose one with images=FOLDER: {_some(twice)}")
     if rest := len(pictures.files) - len({file for file in files if file}):
-        remarks.append(f"photographs without a row, left out: {rest}")
+        other = " (the table is of one eye; table=[RIGHT,LEFT] reads those of both)" if table.side else ""
+        remarks.append(f"photographs without a row, left out: {rest}{other}")
 
 
 def _say_strange(strange: _Strange, remarks: list[str]) -> None:

@@ -25,16 +25,19 @@ class Table:
         file: Where it is from.
         columns: Names, each different.
         rows: The cells of each row, as many as there are columns.
-        lines: The line of each row in the file; several rows may share one.
+        lines: Where each row is in the file, after the name of its table where several were joined; several rows may
+            be in one place.
         sheet: The sheet of a workbook of several, else "".
+        side: The eye in the name of the file or the sheet: "left", "right", or "" for none.
         origins: Columns that were made from others → these, in the file.
     """
 
     file: Path
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
-    lines: tuple[int, ...]
+    lines: tuple[str, ...]
     sheet: str = ""
+    side: str = ""
     origins: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def column(self, name: str) -> list[str]:
@@ -100,8 +103,9 @@ def _table(file: Path, sheet: str, every: Lines, pictures: Photographs) -> Table
         file,
         tuple(names[at] for at in kept),
         tuple(tuple(row[at] for at in kept) for row in rows),
-        tuple(line for line, _ in body),
+        tuple(str(line) for line, _ in body),
         sheet,
+        words.side_in(file.stem)[0] or words.side_in(sheet)[0],
     )
 
 

@@ -12,8 +12,9 @@ UNKNOWN = frozenset(
 _YES = frozenset(("1", "yes", "y", "true", "present", "positive", "pos", "+", "x", "ja", "oui", "si", "sim", "✓"))
 _NO = frozenset(("0", "no", "n", "false", "absent", "negative", "neg", "nein", "non", "nao"))
 #: how much there is of a finding, where somebody says more than yes
-_SOME = frozenset(("mild", "moderate", "severe", "few", "some", "many", "++", "+++", "leicht", "mittel", "schwer"))
-_NONE = frozenset(("none", "nil", "keine", "nothing"))
+_SOME = frozenset(("mild", "moderate", "severe", "few", "some", "many", "++", "+++", "leicht", "mittel", "schwer",
+                   "leve", "moderado", "moderada", "severo", "severa", "grave"))  # fmt: skip
+_NONE = frozenset(("none", "nil", "keine", "nothing", "ninguno", "ninguna", "ausente"))
 _RIGHT = frozenset(("right", "r", "od", "re", "dx", "dex", "dexter", "rechts", "rechtes", "droite", "droit", "derecho",
                     "destra"))  # fmt: skip
 _LEFT = frozenset(("left", "l", "os", "le", "sx", "sin", "sinister", "links", "linkes", "gauche", "izquierdo",
@@ -27,14 +28,17 @@ _SPLITS = {
 # Words of grades, lowest first; those in a row are never in one scale together, so their order is of no matter.
 _GRADES = (
     ("normal", "healthy", "none", "no", "negative", "control", "nrg", "norm", "no_dr", "nodr", "non_glaucoma",
-     "no_glaucoma", "absent", "normal_control", "no_retinopathy", "kein", "keine", "gesund", "unauffallig"),
+     "no_glaucoma", "absent", "normal_control", "no_retinopathy", "kein", "keine", "gesund", "unauffallig",
+     "sano", "sin_rd", "sin_retinopatia", "ninguna", "ninguno"),
     ("suspect", "suspicious", "suspected", "borderline", "questionable", "possible", "glaucoma_suspect",
-     "suspected_glaucoma", "verdacht", "glaukomverdacht", "v_a_glaukom"),
-    ("mild", "early", "mild_npdr", "early_glaucoma", "low", "leicht", "gering"),
-    ("moderate", "intermediate", "moderate_npdr", "medium", "moderate_glaucoma", "mittel", "massig", "moderat"),
+     "suspected_glaucoma", "verdacht", "glaukomverdacht", "v_a_glaukom", "sospecha", "sospechoso"),
+    ("mild", "early", "mild_npdr", "early_glaucoma", "low", "leicht", "gering", "leve", "rdnp_leve"),
+    ("moderate", "intermediate", "moderate_npdr", "medium", "moderate_glaucoma", "mittel", "massig", "moderat",
+     "moderado", "moderada", "rdnp_moderada"),
     ("severe", "advanced", "severe_npdr", "late", "high", "advanced_glaucoma", "severe_glaucoma", "schwer",
-     "fortgeschritten"),
-    ("proliferative", "pdr", "proliferate_dr", "proliferative_dr", "end_stage"),
+     "fortgeschritten", "severo", "severa", "grave", "avanzado", "rdnp_severa"),
+    ("proliferative", "pdr", "proliferate_dr", "proliferative_dr", "end_stage",
+     "proliferativa", "rdp"),
     ("glaucoma", "glaucomatous", "glaukoma", "glaukom", "rg", "referable", "abnormal", "diseased", "positive", "dr",
      "present"),
 )  # fmt: skip
@@ -44,7 +48,7 @@ _GRADED = re.compile(r"(?:grade|stage|level|class|icdr|dr|r|g)?[\s_.:-]*(\d)(?:\
 _NOTHING = frozenset(("normal", "normal_fundus", "healthy", "none", "no", "nothing", "no_finding", "no_findings",
                       "negative", "control", "unremarkable", "within_normal_limits", "wnl", "nad",
                       "no_abnormality_detected", "unauffallig", "o_b", "ohne_befund", "gesund",
-                      "kein_befund"))  # fmt: skip
+                      "kein_befund", "sin_hallazgos", "sano", "ninguno"))  # fmt: skip
 # Other spellings of the findings that fundusnet has files for. No abbreviations: MH is macular hole or media haze.
 _FINDINGS = {
     "haemorrhage": "hemorrhage", "hemorrhages": "hemorrhage", "haemorrhages": "hemorrhage",
@@ -79,14 +83,14 @@ def is_unknown(cell: str) -> bool:
 
 def yes_or_no(cell: str) -> bool | None:
     """Whether a cell says yes; None if it says neither."""
-    word = re.sub(r"^([01])[.,]0+$", r"\1", _ascii(cell))
+    word = re.sub(r"^([01])[.,]0+$", r"\1", lower_ascii(cell))
     return True if word in _YES else False if word in _NO else None
 
 
 def presence(cell: str, counts: bool = False) -> bool | None:
     """Whether a cell says that something is there: yes, "mild", with ``counts`` also a number above 0."""
     answer = yes_or_no(cell)
-    word = _ascii(cell)
+    word = lower_ascii(cell)
     if answer is not None:
         return answer
     if word in _SOME or word in _NONE:
@@ -96,7 +100,7 @@ def presence(cell: str, counts: bool = False) -> bool | None:
 
 def eye_of(cell: str) -> str:
     """ "left" or "right", "" for neither or both: R, OD, o.d., "right eye (OD)", rechts."""
-    text = _ascii(cell).replace(".", "")
+    text = lower_ascii(cell).replace(".", "")
     if text in _EYES:
         return _EYES[text]
     words = set(re.findall(r"[a-z]+", text))
@@ -121,7 +125,7 @@ def split_of(cell: str) -> str | None:
 
 def grade_number(cell: str) -> int | None:
     """The digit of a grade: 2, "2.0", "2,0", "grade 2", "2 - moderate"; None if there is none."""
-    found = _GRADED.fullmatch(_ascii(cell))
+    found = _GRADED.fullmatch(lower_ascii(cell))
     return int(found[1]) if found else None
 
 
@@ -150,6 +154,7 @@ def finding_name(text: str) -> str:
     return _FINDINGS.get(name, name)
 
 
-def _ascii(cell: str) -> str:
+def lower_ascii(cell: str) -> str:
+    """A cell without accents, in lower case."""
     text = cell.strip().lower()
     return unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode() or text
