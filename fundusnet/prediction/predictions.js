@@ -78,11 +78,13 @@
   };
   new IntersectionObserver((seen) => seen.some((one) => one.isIntersecting) && grow(), { rootMargin: "800px" }).observe(more);
 
-  const compare = (one, other) => one.localeCompare(other, undefined, { numeric: true });
+  // One collator for all: localeCompare makes one for each comparison, which takes seconds with ten thousand photographs.
+  const { compare } = new Intl.Collator(undefined, { numeric: true });
+  photographs.sort((a, b) => compare(a.path, b.path)); // sorting is stable: what is equal stays in this order
   const ORDERS = {
     highest: ["highest first", (a, b) => score(b) - score(a)],
     nearest: ["least certain first", (a, b) => doubt(a) - doubt(b)],
-    name: ["name", (a, b) => compare(a.path, b.path)],
+    name: ["name", () => 0],
     patient: ["patient", (a, b) => compare(a.patient ?? "\uffff", b.patient ?? "\uffff") || compare(a.eye ?? "", b.eye ?? "")],
   };
   /** How near a decision was to falling the other way. */
@@ -120,7 +122,7 @@
     finding = form.finding?.value ?? finding;
     const wanted = Object.entries(FILTERS).filter(([name]) => form[name].value.trim());
     shown = photographs.filter((photo) => wanted.every(([name, keep]) => keep(photo, form[name].value)));
-    shown.sort((a, b) => ORDERS[form.sort.value][1](a, b) || compare(a.path, b.path));
+    shown.sort(ORDERS[form.sort.value][1]);
     count.textContent = `${shown.length} of ${photographs.length}`;
     grid.classList.toggle("plain", !maps.checked);
     grid.replaceChildren();
@@ -269,8 +271,13 @@
   // --- a sheet of paper a patient
   const sheets = document.getElementById("sheets");
   const eyeOf = (photo) => {
-    const main = graded ? undefined : leading(photo);
+    const present = findings.filter(({ name }) => photo.findings[name].present).map(({ name }) => name);
+    const mapped = (graded ? [undefined] : present.length ? present : [leading(photo)]).filter((name) => layerOf(photo, name));
+    const titled = (box, title) => element("figure", "", box, element("figcaption", "", title));
     const plain = element("span", "photo", ...(photo.photograph ? [picture(photo.photograph, "", photo.id)] : []));
+    const pictures = element("div", "pictures", titled(plain, "photograph"), ...mapped.map((name) =>
+      titled(layered(photo, name, "photograph"), graded ? "mask" : `${byName.get(name).title}: ${number(photo.findings[name].p)}`)));
+    pictures.style.setProperty("--columns", Math.min(4, Math.max(2, mapped.length + 1)));
     const head = element("p", "", element("strong", "", [photo.id, photo.eye && `${photo.eye} eye`].filter(Boolean).join(", ")), ` — ${verdict(photo)}`);
     const rows = graded
       ? photo.grade.p.map((p, k) => [`Above ${grades[k].toLowerCase()}`, number(p), "0.500", p > 0.5 ? "yes" : "no", ""])
@@ -282,9 +289,9 @@
     const titles = [graded ? "Grade" : "Finding", "Probability", "Counts from", "Prediction", ...(where ? ["Where"] : [])];
     const table = element("table", "", element("thead", "", element("tr", "", ...titles.map((title) => element("th", "", title)))),
       element("tbody", "", ...rows.map((row) => element("tr", "", ...row.slice(0, titles.length).map((cell) => element("td", "", cell))))));
-    const map = layerOf(photo, main) && !graded ? `Right: map of ${byName.get(main).title.toLowerCase()}, from 0 (transparent) to 1; the line is the operating point.` : "";
+    const map = mapped.length && !graded ? "Maps show the activation from 0 (transparent) to 1; the line is the operating point." : "";
     const flagged = unusual(photo).map((flag) => `${flag.replaceAll("_", " ")}: ${flags[flag]}`).join("; ");
-    return element("div", "eye", head, element("div", "pair", plain, layered(photo, main, "photograph")), element("p", "soft", map), table,
+    return element("div", "eye", head, pictures, element("p", "soft", map), table,
       ...(flagged ? [element("p", "", `Flags: ${flagged}.`)] : []));
   };
   const lay = () => {
@@ -295,7 +302,8 @@
       ...photos.sort((a, b) => compare(b.eye ?? "", a.eye ?? "")).map(eyeOf), element("p", "", "For research, not for diagnosis."))));
     return Promise.all([...sheets.querySelectorAll("img")].map((image) => image.decode().catch(() => {})));
   };
-  print.addEventListener("click", () => lay().then(() => window.print()));
+  const isFew = () => shown.length <= 200 || confirm(`Print all ${shown.length} photographs? The filters leave fewer.`);
+  print.addEventListener("click", () => isFew() && lay().then(() => window.print()));
   addEventListener("afterprint", () => sheets.replaceChildren());
 
   update();

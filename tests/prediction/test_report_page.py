@@ -159,6 +159,9 @@ def test_each_patient_is_a_sheet_of_paper(tab: Tab, tmp_path: Path) -> None:
     assert tab.locator(".sheet h2").all_inner_texts() == ["Patient P0", "Patient P1", "Patient P2"]
     sheet = tab.locator(".sheet").first.inner_text()
     assert sheet.index("eye00, right eye") < sheet.index("eye01, left eye") and "not for diagnosis" in sheet
+    both = tab.locator(".eye", has_text="eye03").locator("figcaption").all_inner_texts()
+    assert both == ["photograph", "Drusen: 0.60", "Hemorrhage: 0.90"]  # a map of each finding that is present
+    assert tab.locator(".eye", has_text="eye03").locator(".heat").count() == 2
     assert not tab.locator("#tiles").is_visible()
     pdf = tab.pdf(format="A4")
     assert len(re.findall(rb"/Type\s*/Page\b", pdf)) == 3
