@@ -70,6 +70,8 @@ def read_status(run: Run) -> dict[str, Any]:
 def _facts(run: Run, group: Group, counts_of: Counter) -> Iterator[tuple[str, str]]:
     data, trainer = run.config.get("data") or {}, run.config.get("trainer") or {}
     part = run.parts[0] if run.parts else run  # of a cross-validation: its first fold
+    if run.parts:
+        yield "Folds", f"{len(run.parts)}, joined; what follows is of the first"
     yield "Data", str(data.get("source") or UNKNOWN)
     for split, counts in split_counts(part, counts_of).items():
         classes = ", ".join(f"{count} {name}" for name, count in counts.items() if name != "images")
@@ -88,7 +90,8 @@ def _facts(run: Run, group: Group, counts_of: Counter) -> Iterator[tuple[str, st
     yield "Versions", versions or UNKNOWN
     yield "Commit", str(status["git"])[:12] if status.get("git") else UNKNOWN
     yield "Command", str(status.get("command") or UNKNOWN)
-    yield "Folder", str(group.runs[0].folder) + (f" and {len(group.runs) - 1} more" if len(group.runs) > 1 else "")
+    folder = part.folder.parent if run.parts else run.folder
+    yield "Folder", str(folder) + (f" and {len(group.runs) - 1} more" if len(group.runs) > 1 else "")
 
 
 def _split_ids(run: Run) -> dict[str, list[str]]:

@@ -39,18 +39,32 @@ def name_methods(groups: Sequence[Group], reference: str | None = None) -> Metho
     labels = [_name(group) for group in groups]
     if len(groups) < 2 or len(set(labels)) < len(labels):
         labels = [group.label for group in groups]
+    labels, brackets = _without_shared_brackets(labels)
     shared = _shared(labels)
     # "(backbone) without guidance" begins with what it is called.
     short = [re.sub(r"^(\([^)]*\)) (.+)", r"\2 \1", label[len(shared) :].strip(" ,")) for label in labels]
     named = [replace(group, label=label) for group, label in zip(groups, short, strict=True)]
     first = _reference(groups, named, reference)
-    return Methods([named[first], *named[:first], *named[first + 1 :]], shared.strip(" ,"))
+    together = [shared.strip(" ,"), *(each.strip("()") for each in brackets)]
+    return Methods([named[first], *named[:first], *named[first + 1 :]], ", ".join(filter(None, together)))
 
 
 def _name(group: Group) -> str:
     """The name that all runs of a group have but for their targets; the group's own label where they differ."""
     names = {run.system.method(str(run.config["name"]), run.targets) for run in group.runs if run.config.get("name")}
     return names.pop() if len(names) == 1 and all(run.config.get("name") for run in group.runs) else group.label
+
+
+def _without_shared_brackets(labels: list[str]) -> tuple[list[str], list[str]]:
+    """The labels without what stands in brackets in all of them, such as the backbone, and what that is."""
+    found = [re.findall(r"\([^)]*\)", label) for label in labels]
+    brackets = [each for each in found[0] if all(each in others for others in found)] if len(labels) > 1 else []
+    rest = labels
+    for each in brackets:
+        rest = [" ".join(label.replace(each, "", 1).split()) for label in rest]
+    if not all(rest) or len(set(rest)) < len(rest):
+        return labels, []
+    return rest, brackets
 
 
 def _shared(labels: Sequence[str]) -> str:

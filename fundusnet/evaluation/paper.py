@@ -98,13 +98,13 @@ def plain_cell(cell: Mapping[str, Any] | None) -> str:
     """Return what ``tables.cell`` returned on one line: value and interval; † marks an unreliable one.
 
     Examples:
-        >>> plain_cell({"value": "0.912", "interval": "0.72 to 1.00", "remarks": []})
+        >>> plain_cell({"value": "0.912", "interval": "0.72 to 1.00", "remarks": [], "unreliable": False})
         '0.912 (0.72 to 1.00)'
     """
     if cell is None:
         return "–"
     interval = f" ({cell['interval']})" if cell["interval"] else ""
-    mark = " †" if any("unreliable" in remark for remark in cell["remarks"]) else ""
+    mark = " †" if cell["unreliable"] else ""
     return f"{cell['value']}{interval}{mark}"
 
 

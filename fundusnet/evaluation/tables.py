@@ -15,15 +15,14 @@ def cell(metric: Mapping[str, Any], *, signed: bool = False) -> dict[str, Any]:
     remarks = []
     if metric["value"] is None or low is None:
         remarks.append(str(metric.get("reason", "undefined")))
-    if metric.get("unreliable"):
-        remarks.append("fewer than 10 patients: unreliable")
-    if metric.get("redrawn"):
-        remarks.append(f"{metric['redrawn']} resample{'s' if metric['redrawn'] > 1 else ''} redrawn")
+    redrawn = metric.get("redrawn") or 0
     seeds = metric.get("seeds") or []
     return {
         "value": "–" if metric["value"] is None else format(metric["value"], style),
         "interval": "" if low is None else f"{low:{style}} to {high:{style}}",
         "remarks": remarks,
+        "unreliable": bool(metric.get("unreliable")),
+        "redrawn": f"{redrawn} resample{'s' if redrawn > 1 else ''} redrawn" if redrawn else "",
         "seeds": [format(value, style) for value in seeds if value is not None],
         # A difference whose interval excludes zero is what the reader looks for.
         "clear": signed and low is not None and not metric.get("unreliable") and (low > 0 or high < 0),
@@ -41,7 +40,7 @@ def markdown_cell(one: Mapping[str, Any] | None) -> str:
         return "–"
     value = f"**{one['value']}**" if one["clear"] else one["value"]
     interval = f" [{one['interval']}]" if one["interval"] else ""
-    mark = " †" if any("unreliable" in remark for remark in one["remarks"]) else ""
+    mark = " †" if one["unreliable"] else ""
     reason = "" if one["interval"] or not one["remarks"] else f" ({one['remarks'][0]})"
     return f"{value}{interval}{mark}{reason}"
 

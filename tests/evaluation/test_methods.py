@@ -52,6 +52,16 @@ def test_what_all_names_begin_with_is_said_once(tmp_path: Path) -> None:
     assert [group.label for group in methods.groups] == ["ours", "theirs"]
 
 
+def test_a_backbone_that_all_names_have_in_brackets_is_said_once(tmp_path: Path) -> None:
+    folders = [run_folder(tmp_path, weight=weight) for weight in (0.1, 0.2)]
+    for folder, name in zip(folders, ("ranking (lite0)", "linear multiclass (lite0)"), strict=True):
+        config = yaml.safe_load((folder / "config.yaml").read_text())
+        (folder / "config.yaml").write_text(yaml.safe_dump({**config, "name": name}))
+    methods = name_methods(groups(folders))
+    assert methods.shared == "lite0"
+    assert [group.label for group in methods.groups] == ["ranking", "linear multiclass"]
+
+
 def test_the_methods_of_table_1(tmp_path: Path) -> None:
     """The network without guidance is what others are compared with, although Inception-v3 hides what names share."""
     folders = [run_folder(tmp_path, weight=weight) for weight in (10.0, 0.5, 0.0)]
