@@ -117,6 +117,21 @@ def test_trouble_of_the_server(troubled: Reader, code: str, status: int, words: 
     assert troubled.stored(here)["findings"] == {"hard_exudate": ["macula"]}
 
 
+def test_an_error_of_the_server_is_told_in_the_readers_language(browser: Browser, study: Server) -> None:
+    """What fails in the server is answered with English text that is not for readers."""
+    reader = new_reader(browser, study, locale="de").open(study.links.pop(min(study.links)))
+    reader.tab.route(
+        "**/api/images/**",
+        lambda route: route.fulfill(status=500, content_type="text/plain", body="Internal Server Error"),
+    )
+    reader.press("2", "s")
+    reader.wait_status("failing")
+    assert "Nicht gespeichert: der Server antwortete mit 500" in reader.find("#status").inner_text()
+    turn(reader, far(reader))
+    told(reader, "(der Server antwortete mit 500)")
+    reader.tab.context.close()
+
+
 def test_a_picture_that_does_not_load_is_asked_why(troubled: Reader) -> None:
     """The description came in advance, the picture does not come at all."""
     there = far(troubled)

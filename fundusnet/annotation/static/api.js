@@ -1,6 +1,6 @@
 /** Requests to the server: JSON in both directions, the CSRF token, and errors by how to handle them. */
 
-import { nameIn } from "./text.js";
+import { nameIn, text } from "./text.js";
 
 const TIMEOUT = 10_000;
 
@@ -10,7 +10,7 @@ export class Unreachable extends Error {}
 /** The server refused the request, with `status` and `body`; `message` is its error line, `code` what it calls it. */
 export class Refused extends Error {
   constructor(status, body) {
-    super(body?.error ?? `the server answered ${status}`);
+    super(body?.error ?? text("trouble.answered", { status }));
     this.status = status;
     this.body = body;
     this.code = body?.code ?? null;
