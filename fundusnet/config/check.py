@@ -6,6 +6,7 @@ What a key may be is written once: in the signature of the constructor that take
 from __future__ import annotations
 
 import collections.abc
+import csv
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -385,8 +386,24 @@ def _check_findings(cfg: DictConfig, folders: Sequence[Path]) -> None:
     names = select(cfg, "finding.names") or []
     if not names and not select(cfg, "questions"):  # readers may be asked for a grade only
         raise UserError(f"finding.names is empty; name one or more of {', '.join(known)}")
+    if not set(map(str, names)) <= set(known):
+        known = sorted({*known, *_findings_of_tables(cfg)})
     for name in names:
         if list(names).count(name) > 1:
             raise UserError(f"finding.names lists {name} twice; list it once")
         if name not in known:
             raise UserError(f"unknown finding {name}{nearest(name, known, list_all=True)}")
+
+
+def _findings_of_tables(cfg: DictConfig) -> set[str]:
+    """The findings that a manifest of the user's own names, which may be called as he likes."""
+    found: set[str] = set()
+    if select(cfg, "data.source") != "csv" or not select(cfg, "data.root"):
+        return found
+    for file in (Path(cfg.data.root).expanduser() / name for name in ("readings.csv", "lesions.csv")):
+        if file.is_file():
+            lines = file.read_text(encoding="utf-8-sig", errors="replace").splitlines()
+            lines = lines[1:] if lines and lines[0].lower().startswith("sep=") else lines
+            delimiter = max(",;\t|", key=lines[0].count) if lines else ","
+            found |= {(row.get("finding") or "").strip() for row in csv.DictReader(lines, delimiter=delimiter)}
+    return found - {""}

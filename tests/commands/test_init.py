@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shlex
 import sys
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from fundusnet.cli.main import main
 from fundusnet.commands.prepare import prepare_once
 from fundusnet.config.compose import compose
 from fundusnet.data.labels import finding_labels
+from fundusnet.errors import UserError
 
 TABLE = "Datei;MRN;Drusen\n{0}1.png;A;ja\n{0}2.png;B;nein\n"
 
@@ -48,6 +50,20 @@ def test_it_says_what_it_understood_and_what_to_do_next(
     assert said[-1] == f"next: fundusnet annotate data=csv data.root={place}/photos"
     record = yaml.safe_load((place / "photos" / "init.yaml").read_text())
     assert record["columns"] == {"image": "Datei", "patient": "MRN", "findings": ["Drusen"]}
+
+
+def test_the_command_that_it_ends_with_is_accepted(place: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A finding is called as its column is, whether fundusnet has a file for it or not."""
+    for number in range(3, 21):
+        (place / "photos" / f"{number}.png").touch()
+    rows = "".join(f"{number}.png;{number};{'ja' if number % 2 else 'nein'}\n" for number in range(1, 21))
+    (place / "labels.csv").write_text(f"Datei;MRN;Cotton-Wool-Herde\n{rows}")
+    assert init(place) == 0
+    command = shlex.split(caplog.messages[-1].removeprefix("next: "))
+    assert "finding.names=[cotton_wool_herde]" in command
+    assert list(compose(command[2:]).finding.names) == ["cotton_wool_herde"]
+    with pytest.raises(UserError, match="unknown finding cotton_wool_herd; did you mean cotton_wool_herde"):
+        compose([word.replace("_herde", "_herd") for word in command[2:]])
 
 
 @pytest.mark.parametrize("elsewhere", [False, True])
