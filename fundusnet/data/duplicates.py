@@ -131,9 +131,8 @@ def duplicate_groups(
     pairs = [(one, other) for one, other in compared if same_photograph(pixels[one], pixels[other])]
     component = connected(len(hashes), pairs)
     groups = np.full(len(hashes), -1, dtype=np.int64)
-    sizes = np.bincount(component, minlength=len(hashes)) if len(hashes) else component
-    for number, root in enumerate(dict.fromkeys(c for c in component.tolist() if sizes[c] > 1)):
-        groups[component == root] = number
+    shared = np.bincount(component)[component] > 1
+    groups[shared] = np.unique(component[shared], return_inverse=True)[1]  # a component is its first member
     return groups
 
 
