@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import resource
 import statistics
 import subprocess
@@ -11,6 +12,8 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from threading import Event, Thread
+from typing import Any, Self
 
 Clock = Callable[[], float]
 Seconds = dict[str, list[float]]
@@ -99,11 +102,45 @@ def peak_mib() -> float:
     return int(status.split("VmHWM:")[1].split()[0]) / 1024
 
 
-def in_process(module: str, *words: object) -> dict[str, float]:
-    """The JSON that ``python -m module words…`` prints last: what must not be measured in this process."""
+class PeakMemory:
+    """The most memory that this process holds itself meanwhile, MiB: without the pages of files that it has mapped.
+
+    Read every 10 ms, so that what is held for less may be missed.
+    """
+
+    mib = 0.0
+
+    def __enter__(self) -> Self:
+        self._done = Event()
+        self._thread = Thread(target=self._watch, daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._done.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while True:
+            status = Path("/proc/self/status").read_text(encoding="utf-8")
+            self.mib = max(self.mib, int(status.split("RssAnon:")[1].split()[0]) / 1024)
+            if self._done.wait(0.01):
+                return
+
+
+def in_process(module: str, *words: object, path: Path | None = None) -> dict[str, Any]:
+    """The JSON that ``python -m module words…`` prints last: what must not be measured in this process.
+
+    Args:
+        module: A module of ``benchmarks``.
+        words: Its arguments.
+        path: A folder of modules that it imports beside the installed ones.
+    """
     command = [sys.executable, "-m", module, *map(str, words)]
-    answer = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-    found: dict[str, float] = json.loads(answer.stdout.strip().splitlines()[-1])
+    paths = [str(path or ""), os.environ.get("PYTHONPATH", "")]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
+    answer = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment)
+    found: dict[str, Any] = json.loads(answer.stdout.strip().splitlines()[-1])
     return found
 
 
