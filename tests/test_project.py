@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import subprocess
 import tomllib
 from pathlib import Path
@@ -34,6 +35,13 @@ def test_actions_are_pinned_by_commit() -> None:
 def test_every_supported_python_is_tested() -> None:
     claimed = [line.rpartition(" ")[2] for line in PROJECT["classifiers"] if re.search(r":: 3\.\d+$", line)]
     assert WORKFLOW["jobs"]["tests"]["strategy"]["matrix"]["python"] == claimed
+
+
+def test_what_is_installed_at_its_lowest_version_has_a_lower_bound() -> None:
+    steps = [str(step.get("run", "")) for step in WORKFLOW["jobs"]["lowest"]["steps"]]
+    words = shlex.split(next(step for step in steps if "--resolution lowest-direct" in step))
+    named = words[words.index("--editable") + 2 :]
+    assert named and all(">=" in word for word in named), named
 
 
 def test_make_has_what_the_workflow_calls() -> None:
