@@ -52,7 +52,8 @@ def measure() -> Iterator[Figure]:
                    miss="timm, albumentations, scipy and pandas are imported too")  # fmt: skip
         for what, wrong in REFUSED.items():
             seconds = min(_fundusnet(Path(folder), *wrong) for _ in range(ROUNDS))
-            yield once(what, "a limit", seconds, goal=1.0, limit=True, unit=" s")
+            yield once(what, "a limit", seconds, goal=1.0, limit=True, unit=" s",
+                       miss="half of it is Hydra, which composes the settings twice")  # fmt: skip
 
 
 def _fundusnet(folder: Path, *words: str) -> float:
