@@ -159,7 +159,7 @@ def _drawn(cfg: DictConfig, predictor: Predictor[Any, Any]) -> tuple[HeatmapStyl
         levels=levels,
     )
     page = PagePictures(levels, cfg.report.size) if cfg.report.pictures else None
-    return style if heatmaps.draw else None, page
+    return style if heatmaps.draw and predictor.networks[0].task != "landmarks" else None, page
 
 
 def _objects(folder: Path, predictor: Predictor[Any, Any], root: Path, entries: Sequence[Entry]) -> DicomWriter:
@@ -167,6 +167,8 @@ def _objects(folder: Path, predictor: Predictor[Any, Any], root: Path, entries: 
     from fundusnet.prediction.dicom_objects import FOLDER, DicomWriter
     from fundusnet.prediction.trained_network import sha256_of
 
+    if predictor.networks[0].task == "landmarks":
+        raise UserError("dicom=true writes findings and grades, and this network finds disc and fovea; leave it out")
     if find_spec("highdicom") is None:
         raise UserError("dicom=true needs highdicom; pip install 'fundusnet[dicom]'")
     if others := sum(not dicom.looks_like_dicom(root / entry.path) for entry in entries):

@@ -16,13 +16,10 @@ from fundusnet.data.crop import crop_square, find_field
 from fundusnet.data.decode import Photograph, Pixels, Unreadable
 from fundusnet.errors import UserError
 from fundusnet.landmarks.module import LandmarkModule
-from fundusnet.landmarks.points import LANDMARKS, Landmarks, Point
+from fundusnet.landmarks.points import LANDMARKS, SHIPPED, Landmarks, Point
 from fundusnet.networks.fusing import fuse_batch_norms
 from fundusnet.runs.checkpoints import KEY, best_checkpoint, load_checkpoint, load_module
 from fundusnet.system.files import write_json
-
-#: trained on IDRiD (CC BY 4.0); ``MODEL_CARD.md`` beside it says how, and how good it is
-SHIPPED = Path(__file__).with_name("localizer.safetensors")
 
 
 class Localizer:

@@ -14,6 +14,7 @@ from fundusnet.data.manifest import COORDINATES, read_manifest
 from fundusnet.data.regions import Point
 from fundusnet.data.sources import listing
 from fundusnet.errors import UserError
+from fundusnet.landmarks.points import SHIPPED
 from fundusnet.prediction.preparation import Points
 
 
@@ -62,10 +63,14 @@ def find_inputs(given: Path) -> tuple[Path, list[Entry]]:
 def find_checkpoint(path: Path) -> Path:
     """The checkpoint file: ``path`` itself, or the best one of a run folder.
 
+    "landmarks" is the network that comes with the package, unless there is a file or folder of this name.
+
     Raises:
         UserError: There is no such file.
     """
     file = path / "checkpoints" / "best.ckpt" if path.is_dir() else path
+    if str(path) == "landmarks" and not path.exists():
+        return SHIPPED
     if not file.is_file():
         raise UserError(f"checkpoint {file} does not exist; give a run folder or a .ckpt file that a training wrote")
     return file

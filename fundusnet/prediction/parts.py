@@ -27,7 +27,7 @@ from fundusnet.prediction.page_pictures import PICTURES
 from fundusnet.system.progress import track
 from fundusnet.system.shard import Shard, find_parts, in_order, link
 
-COMMON_KEYS = ("digest", "task", "findings", "classes", "points", "precision", "heatmaps")
+COMMON_KEYS = ("digest", "task", "findings", "landmarks", "classes", "points", "precision", "heatmaps")
 DEFAULTS = {"precision": "32-true"}  # of records that were written before there was a choice
 
 

@@ -1,7 +1,7 @@
 /* The photographs of a page of predictions: a grid to sort and filter, a viewer, and sheets to print. */
 (() => {
   const LISTED = JSON.parse(document.getElementById("listed").textContent);
-  const { graded, grades, findings, flags, photographs } = LISTED;
+  const { graded, located, grades, findings, flags, photographs } = LISTED;
   const AT_ONCE = 60; // tiles that are added as the reader scrolls down
   const form = document.getElementById("controls"), grid = document.getElementById("tiles");
   const more = document.getElementById("more"), viewer = document.getElementById("viewer");
@@ -41,8 +41,8 @@
   const layered = (photo, name, size = "small") => {
     const box = element("span", "photo");
     if (photo[size]) box.append(picture(photo[size], "", photo.id));
-    const layer = layerOf(photo, name);
-    if (layer) box.append(picture(layer, "heat", ""));
+    const layer = located ? photo.layers.regions : layerOf(photo, name);
+    if (layer) box.append(picture(layer, located ? "regions" : "heat", ""));
     return box;
   };
   /** What the network says of a photograph, in words. */
@@ -103,7 +103,7 @@
     for (const [value, words] of options) select.append(new Option(words, value));
     form.append(element("label", "", label, select));
   };
-  if (findings.length > 1) field("Finding", "finding", findings.map(({ name, title }) => [name, title]));
+  if (findings.length > 1) field(located ? "Point" : "Finding", "finding", findings.map(({ name, title }) => [name, title]));
   const choices = graded ? grades.map((name, grade) => [String(grade), name]) : [["present", "present"], ["absent", "absent"]];
   field(graded ? "Grade" : "Predicted", "show", [["", "all"], ...choices]);
   const spoken = Object.keys(flags).map((name) => [name, name.replaceAll("_", " ")]);
@@ -274,7 +274,8 @@
     const present = findings.filter(({ name }) => photo.findings[name].present).map(({ name }) => name);
     const mapped = (graded ? [undefined] : present.length ? present : [leading(photo)]).filter((name) => layerOf(photo, name));
     const titled = (box, title) => element("figure", "", box, element("figcaption", "", title));
-    const plain = element("span", "photo", ...(photo.photograph ? [picture(photo.photograph, "", photo.id)] : []));
+    const plain = located ? layered(photo, "", "photograph")
+      : element("span", "photo", ...(photo.photograph ? [picture(photo.photograph, "", photo.id)] : []));
     const pictures = element("div", "pictures", titled(plain, "photograph"), ...mapped.map((name) =>
       titled(layered(photo, name, "photograph"), graded ? "mask" : `${byName.get(name).title}: ${number(photo.findings[name].p)}`)));
     pictures.style.setProperty("--columns", Math.min(4, Math.max(2, mapped.length + 1)));
@@ -286,7 +287,7 @@
         return [title, number(p), level.toFixed(3), present ? "present" : "absent", (regions ?? []).join(", ")];
       });
     const where = rows.some((row) => row[4]);
-    const titles = [graded ? "Grade" : "Finding", "Probability", "Counts from", "Prediction", ...(where ? ["Where"] : [])];
+    const titles = [graded ? "Grade" : located ? "Point" : "Finding", "Probability", "Counts from", "Prediction", ...(where ? ["Where"] : [])];
     const table = element("table", "", element("thead", "", element("tr", "", ...titles.map((title) => element("th", "", title)))),
       element("tbody", "", ...rows.map((row) => element("tr", "", ...row.slice(0, titles.length).map((cell) => element("td", "", cell))))));
     const map = mapped.length && !graded ? "Maps show the activation from 0 (transparent) to 1; the line is the operating point." : "";

@@ -19,6 +19,7 @@ from zipfile import ZIP_STORED, ZipFile
 
 from fundusnet.data.appearance import FLAGS
 from fundusnet.evaluation import page, tables
+from fundusnet.landmarks.points import SHIPPED
 from fundusnet.prediction.output_files import PREDICTIONS, REJECTED, read_record, read_rows
 from fundusnet.prediction.page_pictures import (
     MASK,
@@ -30,7 +31,7 @@ from fundusnet.prediction.page_pictures import (
     small_name,
     whole_name,
 )
-from fundusnet.prediction.tally import BINS, Summary, Tally, summary_of
+from fundusnet.prediction.tally import BINS, Summary, Tally, kind_of, summary_of
 from fundusnet.system.files import replacing
 from fundusnet.system.progress import track
 
@@ -68,6 +69,7 @@ def write_page(folder: Path, output: Path, pictures: int) -> Path:
         "networks": list(_networks(record)),
         "summary": list(_summary(record, tally)),
         "graded": bool(grades),
+        "located": record.get("task") == "landmarks",
         "masked": any(each["layers"].get("mask") for each in photographs),
         "flags": [
             {"name": name, "words": words, "count": tally.flags[name]}
@@ -80,10 +82,11 @@ def write_page(folder: Path, output: Path, pictures: int) -> Path:
         "colors": page.gradient(),
         "listed": {
             "graded": bool(grades),
+            "located": record.get("task") == "landmarks",
             "grades": [_spoken(name) for name in grades],
             "findings": [
                 {"name": each["name"], "title": _spoken(each["name"]), "level": each["operating_point"]}
-                for each in record.get("findings") or []
+                for each in _found(record)
             ],
             "flags": {name: words for name, words in FLAGS.items() if tally.flags[name]},
             "photographs": photographs,
@@ -122,9 +125,9 @@ def _photograph(summary: Summary, pictures: _Pictures) -> dict[str, Any]:
     row: dict[str, Any] = {"id": summary.image_id, "path": summary.path, "flags": summary.flags}
     row |= {name: first[column] for name, column in (("patient", "patient_id"), ("eye", "eye")) if first[column]}
     names = [MASK]
-    if "finding" in first:
-        names = [each["finding"] for each in summary.rows]
-        row["findings"] = {each["finding"]: _finding(each) for each in summary.rows}
+    if kind := kind_of(first):
+        names = [each[kind] for each in summary.rows]
+        row["findings"] = {each[kind]: _finding(each) for each in summary.rows}
     else:
         row["grade"] = {
             "grade": int(first["predicted"]),
@@ -144,11 +147,16 @@ def _photograph(summary: Summary, pictures: _Pictures) -> dict[str, Any]:
 def _finding(row: Mapping[str, str]) -> dict[str, Any]:
     """What the page says of one finding in a photograph."""
     found: dict[str, Any] = {"p": _number(row["probability"]), "present": row["predicted"] == "1"}
-    if row["calibrated"]:
+    if row.get("calibrated"):
         found["calibrated"] = _number(row["calibrated"])
     if where := row.get("regions"):
         found["regions"] = [name.replace("_", " ") for name in where.split(";")]
     return found
+
+
+def _found(record: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """What is present or absent in a photograph, findings or landmarks, with operating points."""
+    return list(record.get("findings") or record.get("landmarks") or [])
 
 
 def _networks(record: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
@@ -160,6 +168,7 @@ def _networks(record: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
             "file": each["file"],
             "name": run.get("name") or Path(each["file"]).name,
             "names": [_spoken(name) for name in each["names"]],
+            "shipped": Path(each["file"]).name == SHIPPED.name,
             "sha256": each["sha256"][:12],
             "trained": ", ".join(
                 filter(None, (run.get("source"), f"seed {run['seed']}" if run.get("seed") is not None else ""))
@@ -181,7 +190,7 @@ def _summary(record: dict[str, Any], tally: Tally) -> Iterator[dict[str, Any]]:
     total = max(tally.photographs, 1)
     for name in record.get("classes") or []:
         yield {"name": name, "count": tally.present[name], "share": tally.present[name] / total}
-    for each in record.get("findings") or []:
+    for each in _found(record):
         counts = tally.bins.get(each["name"], [0] * BINS)
         yield {
             "name": each["name"],

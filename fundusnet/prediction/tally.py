@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, zip_longest
 
@@ -20,8 +20,8 @@ class Summary:
     Attributes:
         image_id: As in ``predictions.csv``.
         path: As in ``predictions.csv``.
-        scores: Finding → probability, or "grade" → expected grade.
-        predicted: Finding or class → whether it is predicted.
+        scores: Finding or landmark → probability, or "grade" → expected grade.
+        predicted: Finding, landmark or class → whether it is predicted.
         flags: As in ``predictions.csv``.
         rows: Its rows of ``predictions.csv``.
     """
@@ -40,17 +40,22 @@ class Summary:
 
 
 def summary_of(rows: Sequence[dict[str, str]]) -> Summary:
-    """From the rows of one photograph: one for each finding, or the one with its grade."""
-    first = rows[0]
+    """From the rows of one photograph: one for each finding or landmark, or the one with its grade."""
+    first, kind = rows[0], kind_of(rows[0])
     flags = tuple(filter(None, first["flags"].split(";")))
-    if "finding" in first:
-        scores = {row["finding"]: float(row["probability"]) for row in rows}
-        predicted = {row["finding"]: row["predicted"] == "1" for row in rows}
+    if kind is not None:
+        scores = {row[kind]: float(row["probability"]) for row in rows}
+        predicted = {row[kind]: row["predicted"] == "1" for row in rows}
     else:
         # The sum is the expected grade, which also sorts photographs of the same predicted grade.
         scores = {"grade": sum(float(value) for name, value in first.items() if name.startswith("p_gt_"))}
         predicted = {first["class"]: True}
     return Summary(first["image_id"], first["path"], scores, predicted, flags, tuple(rows))
+
+
+def kind_of(row: Mapping[str, str]) -> str | None:
+    """The column that names what a row is about; None for one with a grade."""
+    return next((name for name in ("finding", "landmark") if name in row), None)
 
 
 @dataclass

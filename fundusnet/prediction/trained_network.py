@@ -13,6 +13,7 @@ from torch import nn
 
 from fundusnet.data.appearance import Appearance
 from fundusnet.errors import UserError
+from fundusnet.landmarks.points import LANDMARKS
 from fundusnet.prediction.inputs import find_checkpoint
 from fundusnet.prediction.preparation import InputSpec
 from fundusnet.runs.checkpoints import KEY, load_checkpoint, load_module
@@ -24,10 +25,10 @@ class TrainedNetwork:
 
     Attributes:
         file: The checkpoint.
-        task: "findings" or "grading".
+        task: "findings", "grading" or "landmarks".
         module: In evaluation mode, on the CPU.
-        names: Findings in the order of the network's maps, or class names of the grades 0 … K-1.
-        thresholds: Finding → operating point; empty for grading.
+        names: Findings in the order of the network's maps, class names of the grades 0 … K-1, or disc and fovea.
+        thresholds: Finding → operating point, or point → confidence from which on it is sure; empty for grading.
         temperatures: Finding, or ``gt_k`` for "grade > k" → temperature; None if validation gave none.
         spec: What the network expects of a photograph.
     """
@@ -63,6 +64,8 @@ def open_networks(
             raise UserError(
                 f"{first.file} is for {first.task} and {other.file} for {other.task}; predict with one task at a time"
             )
+        if other.task == "landmarks":
+            raise UserError(f"{first.file} and {other.file} find disc and fovea; predict with one of them")
         if other.task == "grading" and other.names != first.names:
             raise UserError(
                 f"{first.file} predicts the grades {', '.join(first.names)} and {other.file} {', '.join(other.names)}; "
@@ -99,14 +102,14 @@ def open_network(path: Path, network: type[nn.Module] | None = None) -> TrainedN
         module = _load_grading(file, content, parameters, network)
         names, thresholds = tuple(_stored(stored, "classes", file)), {}
     elif task == "landmarks":
-        raise UserError(
-            f"checkpoint {file} finds disc and fovea and neither findings nor grades; load it with "
-            "fundusnet.landmarks.localizer.Localizer.from_run"
-        )
+        from fundusnet.landmarks.module import LandmarkModule
+
+        module, names = load_module(file, LandmarkModule, content, network), LANDMARKS
+        thresholds = {name: float(_stored(stored, "thresholds", file)[name]) for name in names}
     else:
         raise UserError(f"checkpoint {file} is of the task {task}, which is unknown here; use a newer fundusnet")
     validation = stored.get("validation") or {}
-    questions = names if task == "findings" else [f"gt_{k}" for k in range(len(names) - 1)]
+    questions = [f"gt_{k}" for k in range(len(names) - 1)] if task == "grading" else names
     temperatures = {name: (validation.get(name) or {}).get("temperature") for name in questions}
     spec = InputSpec(int(_stored(stored, "size", file)), Appearance.stored(stored.get("appearance")))
     return TrainedNetwork(file, task, module, names, thresholds, temperatures, spec)
