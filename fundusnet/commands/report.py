@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from glob import glob
 from pathlib import Path
 
@@ -49,16 +50,22 @@ def _finished(folder: Path) -> bool:
     return (folder / "metrics.json").is_file()
 
 
+def _natural(path: Path) -> list[str | float]:
+    """Sorts names by the numbers in them: text and numbers alternate, so that like is compared with like."""
+    parts = re.split(r"(\d+(?:\.\d+)?)", str(path))
+    return [float(part) if place % 2 else part for place, part in enumerate(parts)]
+
+
 def find_runs(patterns: list[str]) -> list[Path]:
-    """Return the finished run folders of ``patterns``, in order.
+    """Return the finished run folders of ``patterns``, in order; numbers in names count as such, so 2 is before 10.
 
     A pattern is a run folder, the folder of a sweep, or a glob such as ``outputs/findings/*``. Unfinished runs are
     skipped, unless a pattern has no finished one.
     """
     runs: dict[Path, None] = {}
     for pattern in patterns:
-        found = [Path(path) for path in sorted(glob(pattern))]  # noqa: PTH207 - the pattern may be absolute
-        jobs = [job for path in found for job in ([path] if _finished(path) else sorted(path.glob("*/")))]
+        found = sorted((Path(path) for path in glob(pattern)), key=_natural)  # noqa: PTH207 - may be absolute
+        jobs = [job for path in found for job in ([path] if _finished(path) else sorted(path.glob("*/"), key=_natural))]
         finished = [path for path in jobs if _finished(path)]
         if not finished:
             raise UserError(f"runs={pattern} matches no finished run (a folder with metrics.json); check the path")

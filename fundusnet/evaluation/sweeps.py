@@ -169,7 +169,8 @@ def _line_plot(
     axes.set_xticks(range(len(values)), [_text(value) for value in values])
     axes.set_xlim(-0.5, len(values) - 0.5)
     if len(joined) > 1 and colored:
-        axes.legend(frameon=False, fontsize=7)
+        # Above the panel, where it covers no interval.
+        axes.legend(frameon=False, fontsize=7, ncols=2, loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0)
 
 
 def _values(runs: Sequence[Run], key: str) -> list[Any]:

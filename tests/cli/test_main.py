@@ -236,6 +236,15 @@ def test_runs_are_found_once_and_only_when_finished(tmp_path: Path) -> None:
         find_runs([str(tmp_path / "broken")])
 
 
+def test_runs_of_a_sweep_are_in_the_order_of_its_numbers(tmp_path: Path) -> None:
+    names = ["weight=0_99ab", "weight=0.5_1c", "weight=2_07", "weight=10_e1"]
+    for name in names:
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "metrics.json").write_text("{}")
+    assert [run.name for run in find_runs([str(tmp_path)])] == names
+    assert [run.name for run in find_runs([str(tmp_path / "weight*")])] == names
+
+
 def test_keys_may_stand_on_both_sides_of_a_flag(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["seed=3", "--config-dir", str(tmp_path), "data.root=elsewhere", "--cfg", "job", "name=one"]
     assert main(["train", "experiment=quickstart", *words]) == 0
