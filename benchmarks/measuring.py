@@ -105,7 +105,7 @@ def peak_mib() -> float:
 class PeakMemory:
     """The most memory that this process holds itself meanwhile, MiB: without the pages of files that it has mapped.
 
-    Read every 10 ms, so that what is held for less may be missed.
+    Read every 10 ms and at the end, so that what is held for less may be missed.
     """
 
     mib = 0.0
@@ -121,11 +121,11 @@ class PeakMemory:
         self._thread.join()
 
     def _watch(self) -> None:
-        while True:
+        over = False
+        while not over:
+            over = self._done.wait(0.01)
             status = Path("/proc/self/status").read_text(encoding="utf-8")
             self.mib = max(self.mib, int(status.split("RssAnon:")[1].split()[0]) / 1024)
-            if self._done.wait(0.01):
-                return
 
 
 def in_process(module: str, *words: object, path: Path | None = None) -> dict[str, Any]:

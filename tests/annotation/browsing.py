@@ -66,7 +66,8 @@ class Server:
         with log.open("wb") as output:
             self._process = subprocess.Popen([*command, *self.overrides], stdout=output, stderr=subprocess.STDOUT)
         deadline = time.monotonic() + 180
-        while not self._answers():
+        # It answers before it has said everything, such as the links.
+        while not (self._answers() and "stop with" in log.read_text()):
             if self._process.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(f"the server does not start:\n{log.read_text()}")
             time.sleep(0.05)

@@ -26,8 +26,8 @@ def root(eyes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def study(root: Path, start: Start) -> Server:
-    names = ",".join(f"reader{number}" for number in range(8))
-    return start(root, "data=folder", f"annotators=[{names}]", "readings_per_image=8")
+    names = ",".join(f"reader{number}" for number in range(9))
+    return start(root, "data=folder", f"annotators=[{names}]", "readings_per_image=9")
 
 
 @pytest.fixture

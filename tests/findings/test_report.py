@@ -171,7 +171,7 @@ def test_pictures_of_every_outcome_come_from_the_prepared_set(tmp_path: Path) ->
     shown = 0
     for title, label, predicted in (("True positives", 1, 1), ("False positives", 0, 1), ("True negatives", 0, 0)):
         count = int(((table["label"] == label) & (table["predicted"] == predicted)).sum())
-        assert f"{title} <small>({count} of guided)" in page
+        assert f"{title} <small>({count})</small>" in page
         shown += min(count, 3)
     shown += min(int(((table["label"] == 1) & (table["predicted"] == 0)).sum()), 3)
     # Nobody said where the finding lies, so each picture has two tiles: the photograph and the map.
