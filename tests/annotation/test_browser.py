@@ -53,7 +53,7 @@ def test_two_annotators_read_a_study_and_a_network_trains_on_it(
     for name in ("anna", "ben"):
         reader = new_reader(browser, server).open(server.links[name])
         reader.tab.goto(server.links[name])
-        assert "used before" in reader.tab.inner_text("body"), "a link signs in once"
+        reader.find("main", "used before").wait_for()  # a link signs in once
         reader.open()
         assert reader.find("#progress-text").inner_text() == f"0 of {IMAGES} done"
         seen = []

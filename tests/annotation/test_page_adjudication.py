@@ -242,21 +242,37 @@ def test_a_photograph_that_does_not_come_is_tried_again(deciding: Reader, asking
     page.tab.close()
 
 
-def test_a_decision_is_kept_while_the_server_is_killed(deciding: Reader, asking: Server) -> None:
+# A decision is stored while the reply that does not have it yet is under way.
+LATE_REPLIES = """
+const send = window.fetch;
+const wait = (ms) => new Promise((done) => setTimeout(done, ms));
+window.fetch = async (address, options = {}) => {
+    const of_a_case = String(address).includes("/api/adjudication/");
+    if (options.method === "PUT") await wait(500);
+    const reply = await send(address, options);
+    if (of_a_case && options.method !== "PUT") await wait(1500);
+    return reply;
+};
+"""
+
+
+@pytest.mark.parametrize(("key", "choice", "late"), [("3", "severe", ""), ("1", "none", LATE_REPLIES)])
+def test_a_decision_is_kept_while_the_server_is_killed(
+    deciding: Reader, asking: Server, key: str, choice: str, late: str
+) -> None:
     page = deciding
     page.tab.goto(f"{asking.address}/adjudicate#{UNDECIDED}//grade")
     page.tab.reload()
     at_case(page, "Grade", UNDECIDED)
     asking.kill()
-    page.press("3")
+    page.press(key)
     page.wait_status("unreachable")
     page.tab.close()
     asking.start()
     page.tab = deciding.tab.context.new_page()
+    page.tab.add_init_script(late)
     page.tab.goto(f"{asking.address}/adjudicate#{UNDECIDED}//grade")
     at_case(page, "Grade", UNDECIDED)
     page.wait_status("saved")
-    page.tab.wait_for_function(
-        "() => document.querySelector('#choices [aria-pressed=true] span')?.textContent === 'severe'"
-    )
-    assert decided(page)[UNDECIDED, "grade"] == "severe"
+    page.find("#choices [aria-pressed=true]", choice).wait_for()
+    assert decided(page)[UNDECIDED, "grade"] == choice

@@ -155,10 +155,7 @@ class Page {
   #decisionOf(image, about) {
     const disputed = image.disputed.find((one) => one.finding === about.finding && one.question === about.question);
     const stored = about.question ? disputed?.decision : image.decisions[about.finding];
-    const name = nameOf(about);
-    const unsent = this.#outbox.unsent(name);
-    if (!unsent) this.#outbox.seen(name, Math.max(stored?.version ?? 0, this.#outbox.version(name)));
-    const decided = unsent ?? stored;
+    const decided = this.#outbox.latest(nameOf(about), stored);
     return isDecided(decided) ? decided : null;
   }
 

@@ -23,6 +23,8 @@ export class Outbox {
   /** Key in the storage → entry { name, version, sending, next, busy, stopped }. */
   #entries = new Map();
   #versions = new Map();
+  /** Name → what this page was last told is stored, as `put` sent it. */
+  #confirmed = new Map();
   #retry = FIRST_RETRY;
   #timer = null;
   #problem = null;
@@ -74,6 +76,19 @@ export class Outbox {
   unsent(name) {
     const entry = [...this.#entries.values()].findLast((one) => one.name === name);
     return entry ? (entry.next ?? entry.sending) : null;
+  }
+
+  /**
+   * The newest state of a name: the unconfirmed one, or else the newer of `stored`, which the server gave (null: nothing
+   * yet), and what it has confirmed. A reply that was under way while a change was stored does not have that change.
+   */
+  latest(name, stored) {
+    const unsent = this.unsent(name);
+    if (unsent) return unsent;
+    const version = stored?.version ?? 0;
+    if (version < this.version(name)) return this.#confirmed.get(name) ?? stored;
+    this.seen(name, version);
+    return stored;
   }
 
   /** Store a new state and send it now. */
@@ -131,6 +146,7 @@ export class Outbox {
     }
     this.#retry = FIRST_RETRY;
     this.#problem = null;
+    this.#confirmed.set(entry.name, entry.sending);
     entry.version = reply.version;
     entry.sending = null;
     this.#versions.set(entry.name, reply.version);
@@ -147,6 +163,7 @@ export class Outbox {
     entry.version = theirs.version;
     entry.sending = null;
     entry.next = keepMine ? latest : null;
+    this.#confirmed.set(entry.name, theirs);
     this.#versions.set(entry.name, theirs.version);
     this.#store(key, entry);
     if (!keepMine) this.#on.taken(entry.name, theirs);

@@ -195,18 +195,15 @@ export class Worklist {
   /** Take over the server's answer, unless this page has a newer one. */
   #receive(image) {
     const imageId = image.image_id;
-    const unsent = this.#outbox.unsent(imageId);
     const before = this.#outbox.version(imageId);
-    // The reply is older than a change of ours that has been stored since.
-    if (!unsent && image.answer.version < before) return;
+    const latest = this.#outbox.latest(imageId, image.answer);
     // Keep the initial points, because undo returns to them.
     const known = this.#images.get(imageId);
     if (!known) this.#images.set(imageId, { ...image, ...initialOrigins(image) });
     else this.#images.set(imageId, { ...image, ...pointsOf(known) });
-    if (!unsent) this.#outbox.seen(imageId, image.answer.version);
-    const now = content(unsent ?? image.answer);
+    const now = content(latest);
     if (!this.#histories.has(imageId)) this.#histories.set(imageId, new History(now));
-    else if (!unsent && image.answer.version > before) this.#takeOver(imageId, now);
+    else if (latest === image.answer && latest.version > before) this.#takeOver(imageId, now);
   }
 
   /** Ask whether to keep mine or theirs; undo restores the other one. */
