@@ -17,18 +17,14 @@ def run_of(checkpoint: Path) -> dict[str, Any] | None:
 
     Returns:
         ``folder``, ``name``, ``source``, ``seed``; of the images it was scored on ``split``, ``images``,
-        ``patients`` and ``without_patient``; and ``metrics``: name → ``value`` and ``ci95``.
+        ``patients`` and ``without_patient``; and ``metrics``: name → its entry in ``metrics.json``.
     """
     folder = checkpoint.resolve().parent.parent
     try:
         config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
         results = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
         wanted = GRADING if results["task"] == "grading" else FINDINGS
-        metrics = {
-            name: {"value": entry["value"], "ci95": entry["ci95"]}
-            for name, entry in results["metrics"].items()
-            if name.rpartition("/")[2] in wanted
-        }
+        metrics = {name: entry for name, entry in results["metrics"].items() if name.rpartition("/")[2] in wanted}
     except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError):
         return None
     return {

@@ -174,16 +174,23 @@ def _networks(record: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
                 filter(None, (run.get("source"), f"seed {run['seed']}" if run.get("seed") is not None else ""))
             ),
             "scored": f"{run['split']} split, {tables.describe_images(scored)}" if run else "",
-            "metrics": [
-                {"name": _metric_title(key), **tables.cell(entry)} for key, entry in (run.get("metrics") or {}).items()
-            ],
+            "scores": _scores(run.get("metrics") or {}),
         }
 
 
-def _metric_title(key: str) -> str:
-    target, _, name = key.rpartition("/")
-    title = {"auroc": "AUROC", "kappa_quadratic": "Kappa"}.get(name, _spoken(name))
-    return f"{title}, {target.replace('_', ' ')}" if target else title
+def _scores(metrics: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Metrics as a table: their names, and a row of cells for each finding; for grades one row without a title."""
+    rows: dict[str, dict[str, dict[str, Any]]] = {}
+    for key, entry in metrics.items():
+        target, _, name = key.rpartition("/")
+        rows.setdefault(target, {})[name] = tables.cell(entry)
+    names = list(dict.fromkeys(name for row in rows.values() for name in row))
+    return {
+        "head": [{"auroc": "AUROC", "kappa_quadratic": "Kappa"}.get(name, _spoken(name)) for name in names],
+        "rows": [
+            {"title": _spoken(target), "cells": [row.get(name) for name in names]} for target, row in rows.items()
+        ],
+    }
 
 
 def _summary(record: dict[str, Any], tally: Tally) -> Iterator[dict[str, Any]]:
