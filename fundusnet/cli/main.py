@@ -121,13 +121,13 @@ def _sweep(rest: list[str], debugging: bool) -> int:
     import hydra
 
     from fundusnet.cli import sweeps
-    from fundusnet.config.compose import COMPOSITION_ERRORS, conf_folder
+    from fundusnet.config.compose import COMPOSITION_ERRORS, conf_folder, for_each_job
 
     global _leads_jobs
     _leads_jobs = True
     before = sweeps.unfinished
-    words = [word for word in rest if word not in ("-m", "--multirun")]
-    sys.argv = [sys.argv[0], "--multirun", *words, *sweeps.name_override(words)]
+    flags, keys = _flags_and_keys([word for word in rest if word not in ("-m", "--multirun")])
+    sys.argv = [sys.argv[0], "--multirun", *flags, *for_each_job(keys), *sweeps.name_override(keys)]
     try:
         hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name="train")(_train)()
     except (UserError, *COMPOSITION_ERRORS):

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from itertools import product
 from typing import Any
 
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import OverrideType
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -72,6 +74,53 @@ def readable(overrides: Sequence[str], verb: str, sweep: bool = False) -> list[s
         elif not (key.lstrip("+") == "debug" and value.lower() in ("true", "false", "1", "0")):
             words.append(quoted(override, sweep))
     return words
+
+
+def for_each_job(overrides: Sequence[str]) -> list[str]:
+    """Overrides of a sweep, with those of keys that only its swept choices have as sweeps over one value.
+
+    Hydra composes a sweep once without what it sweeps over, and would refuse these keys there.
+
+    Raises:
+        UserError: Only some of the choices that the sweep trains have such a key.
+    """
+    parsed = OverridesParser.create().parse_overrides(list(overrides))
+    fixed = {
+        each.key_or_group: each for each in parsed if "." in each.key_or_group and each.type == OverrideType.CHANGE
+    }
+    fixed = {key: each for key, each in fixed.items() if not (each.is_sweep_override() or each.is_hydra_override())}
+    frame = [str(each.input_line) for each in parsed if each not in fixed.values() and not each.is_sweep_override()]
+    with initialize_config_dir(str(conf_folder()), version_base="1.3"):
+        once = hydra_compose("train", frame, return_hydra_config=True)
+        missing = [key for key in fixed if not _has(once, key)]
+        if not missing:
+            return list(overrides)
+        params = OmegaConf.to_container(once.hydra.sweeper.get("params") or OmegaConf.create(), resolve=False)
+        swept = [*(f"{key}={value}" for key, value in dict(params).items()), *overrides]
+        groups = default_groups("train")
+        choices = [
+            [f"{each.key_or_group}={value}" for value in each.sweep_string_iterator()]
+            for each in OverridesParser.create().parse_overrides(swept)
+            if each.key_or_group in groups and each.is_sweep_override()
+        ]
+        jobs = {words: hydra_compose("train", [*frame, *words]) for words in product(*choices)} if choices else {}
+    for key in missing:
+        without = [words for words, cfg in jobs.items() if not _has(cfg, key)]
+        if len(without) == len(jobs):
+            return list(overrides)  # Hydra says what is wrong with it
+        if without:
+            raise UserError(f"{key} is not a key of {' '.join(without[0])}, which this sweep trains too")
+    lines = {fixed[key].input_line: f"{key}=choice({fixed[key].input_line.partition('=')[2]})" for key in missing}
+    return [lines.get(word, word) for word in overrides]
+
+
+def _has(cfg: DictConfig, key: str) -> bool:
+    node: Any = cfg
+    for part in key.split("."):
+        if not OmegaConf.is_dict(node) or part not in node:
+            return False
+        node = node[part]
+    return True
 
 
 def _as_text(value: str) -> str:

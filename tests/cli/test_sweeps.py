@@ -57,6 +57,22 @@ def jobs(folder: str) -> set[str]:
     return {each.name for each in Path(folder).iterdir() if each.is_dir() and each.name[0] != "."}
 
 
+def test_a_key_that_only_swept_choices_have_is_set_in_every_job(
+    trained: list[Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Hydra composes a sweep once without its choices; ``model.network.pretrained`` is no key of that composition."""
+    line = ["train", "-m", "sweep=table1", "finding=drusen,membrane", "model.network.pretrained=false"]
+    assert main([*line, "hydra.sweep.dir=sweep"]) == 0, capsys.readouterr().err
+    configs = [yaml.safe_load((folder / "config.yaml").read_text()) for folder in trained]
+    assert len(configs) == 6 and {one["model"]["network"]["pretrained"] for one in configs} == {False}
+    assert not any("pretrained" in folder.name for folder in trained)
+    assert main([*line[:2], "model=guided,inception", line[-1]]) == 2
+    assert "pretrained is not a key of model=guided, which this sweep trains too" in capsys.readouterr().err
+    assert main([*line[:3], "model.network.pretraned=false"]) == 2
+    assert "unknown key model.network.pretraned; did you mean" in capsys.readouterr().err
+    assert len(trained) == 6
+
+
 def test_a_job_is_named_by_what_it_differs_in(trained: list[Path]) -> None:
     assert main(["train", "-m", "experiment=quickstart", "model.loss.weight=0,0.3", "hydra.sweep.dir=s"]) == 0
     names = sorted(name.rpartition("_")[0] for name in jobs("s"))
