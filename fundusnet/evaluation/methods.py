@@ -30,11 +30,11 @@ def name_methods(groups: Sequence[Group], reference: str | None = None) -> Metho
 
     Args:
         groups: The methods, in order of appearance.
-        reference: A run folder or the name of a method; None is the method that its system compares with, else the
-            first.
+        reference: The name of a method, the folder of a run or of a sweep of one method; None is the method that its
+            system compares with, else the first.
 
     Raises:
-        UserError: No method is called so or has such a run.
+        UserError: No method is called so or has a run there, or several methods have.
     """
     labels = [_name(group) for group in groups]
     if len(groups) < 2 or len(set(labels)) < len(labels):
@@ -84,12 +84,16 @@ def _reference(groups: Sequence[Group], named: Sequence[Group], reference: str |
         return next(
             (place for place, group in enumerate(named) if groups[0].runs[0].system.is_baseline(group.label)), 0
         )
-    folder = Path(reference).resolve()
-    for place, group in enumerate(groups):
-        runs: list[Run] = [part for run in group.runs for part in (run.parts or (run,))]
-        if reference in (group.label, named[place].label) or any(run.folder.resolve() == folder for run in runs):
-            return place
+    called = [place for place, group in enumerate(groups) if reference in (group.label, named[place].label)]
+    found = called or [place for place, group in enumerate(groups) if _lies_in(group, Path(reference).resolve())]
+    if len(found) == 1:
+        return found[0]
     known = ", ".join(group.label for group in named)
-    raise UserError(
-        f"reference={reference} is none of the runs on this page; give the folder of one, or a name: {known}"
-    )
+    problem = "has runs of several methods" if found else "is none of the runs on this page"
+    raise UserError(f"reference={reference} {problem}; give the folder of one, or a name: {known}")
+
+
+def _lies_in(group: Group, folder: Path) -> bool:
+    """Whether a run of the group is this folder, or lies in it."""
+    runs: list[Run] = [part for run in group.runs for part in (run.parts or (run,))]
+    return any(folder in (place, *place.parents) for place in (run.folder.resolve() for run in runs))

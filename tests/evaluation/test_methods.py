@@ -83,6 +83,12 @@ def test_the_reference_is_a_folder_or_a_name(tmp_path: Path) -> None:
     for reference in (str(folders[2]), "with guidance, λ=1", "drusen λ=1"):
         labels = [group.label for group in name_methods(groups(folders), reference).groups]
         assert labels == ["with guidance, λ=1", "without guidance", "with guidance, λ=0.3"]
+    sweeps = {w: [run_folder(tmp_path / f"λ={w}", weight=w, seed=seed) for seed in (1, 2)] for w in (0.0, 1.0)}
+    both = groups([*sweeps[0.0], *sweeps[1.0]])
+    chosen = name_methods(both, str(tmp_path / "λ=1.0"))
+    assert [group.label for group in chosen.groups] == ["with guidance, λ=1", "without guidance"]
+    with pytest.raises(UserError, match="has runs of several methods; give the folder of one, or a name"):
+        name_methods(both, str(tmp_path))
     with pytest.raises(UserError, match="reference=elsewhere is none of the runs on this page"):
         name_methods(groups(folders), "elsewhere")
 
