@@ -36,8 +36,10 @@ def best_on_validation(groups: Sequence[Group], score: Callable[[pd.DataFrame], 
     """Return the group with the highest ``score`` on ``predictions_val.csv``, the mean over its runs.
 
     Never chosen on the test split, where the best of many is too good by chance. None where a run has no predictions
-    on validation.
+    on validation, or where groups predict different findings: their scores do not compare.
     """
+    if len({frozenset(target for run in group.runs for target in run.targets) for group in groups}) > 1:
+        return None
     found = []
     for group in groups:
         files = [run.folder / "predictions_val.csv" for run in group.runs]

@@ -57,6 +57,15 @@ def test_without_validation_there_is_no_best(tmp_path: Path) -> None:
     assert best_on_validation(group_runs(read_runs(folders, FINDINGS)), accuracy) is None
 
 
+def test_methods_that_find_different_things_have_no_best(tmp_path: Path) -> None:
+    folders = [run_folder(tmp_path, finding=name, weight=weight) for name, weight in (("drusen", 0), ("bleeding", 1))]
+    for folder in folders:
+        pd.read_csv(folder / "predictions.csv").to_csv(folder / "predictions_val.csv", index=False)
+    groups = group_runs(read_runs(folders, FINDINGS))
+    assert len(groups) == 2 and best_on_validation(groups, accuracy) is None
+    assert best_on_validation(groups[:1], accuracy) is not None
+
+
 def entries(folders: list[Path]) -> tuple[list, dict]:
     groups = group_runs(read_runs(folders, FINDINGS))
     return groups, {"AUROC": {group.label: group.metric("drusen", "auroc", n=20) for group in groups}}
