@@ -13,12 +13,15 @@ NAMES = {"train": "training", "val": "validation", "test": "test", "all": "evalu
 
 
 def paper_facts(groups: Sequence[Group], counts_of: Counter) -> dict[str, Any]:
-    """Return the values of ``methods.md.j2`` and ``checklist.md.j2``, from the first run of the first method."""
+    """Return the values of ``methods.md.j2`` and ``checklist.md.j2``.
+
+    ``systems`` has the network, its training and its operating points for each method, from its first run; the rest is
+    from the first run of the first method.
+    """
     run = groups[0].runs[0]
     part = run.parts[0] if run.parts else run
     config = run.config
-    data, model, trainer = (config.get(name) or {} for name in ("data", "model", "trainer"))
-    evaluation, network = config.get("evaluation") or {}, model.get("network") or {}
+    data, evaluation = (config.get(name) or {} for name in ("data", "evaluation"))
     splits = [
         {
             "name": NAMES.get(split, split),
@@ -42,6 +45,27 @@ def paper_facts(groups: Sequence[Group], counts_of: Counter) -> dict[str, Any]:
         "splits": splits,
         "scored": describe_images({"n_images": len(run.image_ids), **run.results}),
         "external": config.get("evaluated"),
+        "systems": [_system_facts(group) for group in groups],
+        "seeds": sorted({str(one.config.get("seed")) for group in groups for one in group.runs}),
+        "threshold_from": evaluation.get("operating_point"),
+        "resamples": evaluation.get("bootstrap"),
+        "faithfulness": bool(run.results.get("faithfulness")),
+        "subgroups": bool(run.results.get("subgroups")),
+        "seconds": status.get("seconds"),
+        "versions": status.get("versions") or {},
+        "commit": status.get("git"),
+        "command": status.get("command"),
+    }
+
+
+def _system_facts(group: Group) -> dict[str, Any]:
+    """The network of a method and how it was trained, from its first run."""
+    run = group.runs[0]
+    part = run.parts[0] if run.parts else run
+    data, model, trainer = (run.config.get(name) or {} for name in ("data", "model", "trainer"))
+    network, optimizer = (model.get(name) or {} for name in ("network", "optimizer"))
+    return {
+        "label": group.label,
         "network": _called(network),
         "backbone": network.get("backbone"),
         "pretrained": bool(network.get("pretrained")),
@@ -50,8 +74,8 @@ def paper_facts(groups: Sequence[Group], counts_of: Counter) -> dict[str, Any]:
         "head": model.get("head"),
         "two_stage": bool(model.get("stage1")),
         "guidance": (model.get("loss") or {}).get("weight"),
-        "optimizer": (model.get("optimizer") or {}).get("name") or _called(model.get("optimizer")),
-        "lr": (model.get("optimizer") or {}).get("lr"),
+        "optimizer": optimizer.get("name") or _called(optimizer),
+        "lr": optimizer.get("lr"),
         "schedule": _called(model.get("schedule")),
         "batch_size": data.get("batch_size"),
         "augment": [_called(one) for one in (data.get("augment") or {}).values() if isinstance(one, Mapping)],
@@ -59,17 +83,8 @@ def paper_facts(groups: Sequence[Group], counts_of: Counter) -> dict[str, Any]:
         "patience": trainer.get("patience"),
         "monitor": trainer.get("monitor"),
         "epochs": epochs(part),
-        "seeds": sorted({str(one.config.get("seed")) for group in groups for one in group.runs}),
         "thresholds": run.results.get("operating_points") or {},
-        "threshold_from": evaluation.get("operating_point"),
-        "resamples": evaluation.get("bootstrap"),
         "calibrated": any((one or {}).get("temperature") for one in (run.results.get("validation") or {}).values()),
-        "faithfulness": bool(run.results.get("faithfulness")),
-        "subgroups": bool(run.results.get("subgroups")),
-        "seconds": status.get("seconds"),
-        "versions": status.get("versions") or {},
-        "commit": status.get("git"),
-        "command": status.get("command"),
     }
 
 

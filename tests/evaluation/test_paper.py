@@ -15,16 +15,18 @@ from fundusnet.evaluation.figures import COLORS
 from fundusnet.evaluation.paper import DPI, ONE_COLUMN, TWO_COLUMNS, Paper, Table, latex, write_paper
 from fundusnet.findings.paper import write_paper as write_findings
 
+SYSTEM = {
+    "label": "guided", "network": "GuidedCAM", "backbone": None, "pretrained": False, "frozen": None, "dilations": [1],
+    "head": None, "two_stage": False, "guidance": 1.0, "optimizer": "SGD", "lr": 0.1, "schedule": "cosine",
+    "batch_size": 8, "augment": ["Warp"], "max_epochs": 40, "patience": 5, "monitor": "val/loss", "epochs": "17",
+    "thresholds": {"drusen": 0.25}, "calibrated": True,
+}  # fmt: skip
 FACTS = {
     "task": "findings", "targets": ["drusen"], "classes": [], "methods": ["a"], "source": "idrid", "size": 512,
     "split_by": "patient", "folds": None, "present": 2, "cue": "regions", "scored": "30 images", "external": None,
-    "splits": [{"name": "test", "images": 30, "classes": "15 with, 15 without"}], "network": "GuidedCAM",
-    "backbone": None, "pretrained": False, "frozen": None, "dilations": [1], "head": None, "two_stage": False,
-    "guidance": 1.0, "optimizer": "SGD", "lr": 0.1, "schedule": "cosine", "batch_size": 8, "augment": ["Warp"],
-    "max_epochs": 40, "patience": 5, "monitor": "val/loss", "epochs": "17", "seeds": ["3"],
-    "thresholds": {"drusen": 0.25}, "threshold_from": "val", "resamples": 500, "calibrated": True,
-    "faithfulness": False, "subgroups": False, "seconds": 1.0, "versions": {"fundusnet": "1.2.3"}, "commit": None,
-    "command": "fundusnet train seed=3",
+    "splits": [{"name": "test", "images": 30, "classes": "15 with, 15 without"}], "systems": [SYSTEM], "seeds": ["3"],
+    "threshold_from": "val", "resamples": 500, "faithfulness": False, "subgroups": False, "seconds": 1.0,
+    "versions": {"fundusnet": "1.2.3"}, "commit": None, "command": "fundusnet train seed=3",
 }  # fmt: skip
 
 
@@ -58,6 +60,22 @@ def test_every_table_and_figure_has_every_format(tmp_path: Path) -> None:
     assert "TRIPOD+AI" in checklist and "CLAIM" in checklist
     assert "| 17 | Ethical approval | *to be written by the authors* |" in checklist
     assert "| 10 | Sample size | test 30 (15 with, 15 without) |" in checklist
+
+
+def test_methods_are_described_one_by_one_where_they_differ(tmp_path: Path) -> None:
+    inception = SYSTEM | {"label": "Inception-v3", "network": "PooledCAM", "backbone": "inception_v3", "guidance": None}
+    inception |= {"pretrained": True, "thresholds": {"drusen": 0.75}, "calibrated": False}
+    write_paper(tmp_path, Paper({}, {}, FACTS | {"systems": [SYSTEM, inception]}))
+    methods = (tmp_path / "methods.md").read_text()
+    network = methods[methods.index("**Network.**") : methods.index("**Training.**")]
+    guided, other = re.findall(r"^- \*(.+)", network, re.MULTILINE)
+    assert guided.startswith("guided:* The network (GuidedCAM)") and "λ = 1.0" in guided and "ImageNet" not in guided
+    assert other.startswith("Inception-v3:* The network (PooledCAM with inception_v3)")
+    assert "guidance" not in other and "ImageNet weights" in other
+    assert methods.count("learning rate 0.1") == 1, "both were trained in the same way"
+    assert "guided, drusen: 0.2500; Inception-v3, drusen: 0.7500" in methods and "by a temperature" in methods
+    checklist = (tmp_path / "checklist.md").read_text()
+    assert "| GuidedCAM; PooledCAM (inception_v3) |" in checklist and "| Random; ImageNet weights |" in checklist
 
 
 def test_latex_escapes_what_it_would_read_as_commands() -> None:
