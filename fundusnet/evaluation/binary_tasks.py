@@ -30,7 +30,6 @@ class BinaryTask:
     Attributes:
         target: What it belongs to, as in ``fundusnet.evaluation.runs.System``.
         name: Its name in files: that of the target where it is the target's only task.
-        title: Its name in charts.
         label: ``(N,)``: 1, 0, or NaN where undecided.
         probability: ``(N,)``, as the network gave it.
         patients: ``(N,)``, what the bootstrap draws.
@@ -39,7 +38,6 @@ class BinaryTask:
 
     target: str
     name: str
-    title: str
     label: Floats
     probability: Floats
     patients: np.ndarray

@@ -38,10 +38,11 @@ TITLES = {
 }
 
 
-def task_section(groups: Sequence[Group], target: str, task: str) -> dict[str, Any] | None:
-    """Return what the template shows of one task; None where no run has curves of it (runs of an earlier version).
+def task_section(groups: Sequence[Group], target: str, task: str, title: str) -> dict[str, Any] | None:
+    """Return what the template shows of one task, which pages call ``title``; None where no run has curves of it.
 
     Curves are those of each group's first seed, for as many groups as there are colours; metrics are means over seeds.
+    Runs of an earlier version have no curves.
     """
     shown = [group for group in groups if (runs := group.runs_of(target)) and all(_curves(run, task) for run in runs)]
     if not shown:
@@ -50,9 +51,9 @@ def task_section(groups: Sequence[Group], target: str, task: str) -> dict[str, A
     curves = _shown_curves(first, task)
     used = {curve["decision_of"] for curve in curves.values()}
     each = [_entries(group, target, task) for group in shown]
-    drawn = task_figures(groups, target, task)
+    drawn = task_figures(groups, target, task, title)
     return {
-        "title": _title(first, target, task),
+        "title": title,
         "labels": [group.label for group in shown],
         "reliability": page.picture(drawn["reliability"]),
         "decision": page.picture(drawn["decision"]),
@@ -65,7 +66,7 @@ def task_section(groups: Sequence[Group], target: str, task: str) -> dict[str, A
     }
 
 
-def task_figures(groups: Sequence[Group], target: str, task: str) -> dict[str, Figure]:
+def task_figures(groups: Sequence[Group], target: str, task: str, title: str) -> dict[str, Figure]:
     """Return the ``reliability`` and ``decision`` curves of one task; none where no run has them."""
     shown = [group for group in groups if (runs := group.runs_of(target)) and all(_curves(run, task) for run in runs)]
     if not shown:
@@ -80,7 +81,6 @@ def task_figures(groups: Sequence[Group], target: str, task: str) -> dict[str, F
             label: curve["reliability"].get("calibrated", curve["reliability"]["raw"])
             for label, curve in curves.items()
         }
-    title = _title(first, target, task)
     counted = " or ".join(sorted({describe(run.binary_tasks(target)[task].label) for run in first.values()}))
     decisions = {label: curve["decision"] for label, curve in curves.items()}
     return {
@@ -141,10 +141,6 @@ def _curves(run: Run, task: str) -> dict[str, Any]:
 def _shown_curves(first: Mapping[str, Run], task: str) -> dict[str, dict[str, Any]]:
     """The curves of as many methods as there are colours."""
     return {label: _curves(run, task) for label, run in list(first.items())[: len(COLORS)]}
-
-
-def _title(first: Mapping[str, Run], target: str, task: str) -> str:
-    return next(iter(first.values())).binary_tasks(target)[task].title.replace("_", " ")
 
 
 def _temperature(label: str, run: Run, task: str, several: bool) -> str:

@@ -162,7 +162,6 @@ def finding_tasks(predictions: pd.DataFrame, chosen: Mapping[str, Any] | None = 
         BinaryTask(
             target=finding,
             name=finding,
-            title=finding,
             label=column(rows, "label"),
             probability=column(rows, "probability"),
             patients=patient_clusters(rows),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -40,10 +40,11 @@ def confusion_matrices(matrices: Mapping[str, NDArray[np.floating]], classes: li
     return figure
 
 
-def losses(history: pd.DataFrame) -> Figure:
+def losses(history: pd.DataFrame, classes: Sequence[str]) -> Figure:
     """Draw the loss curves of ``history.csv``, one panel per stage: training thin, validation thick.
 
-    Each sub-classifier has a curve; a dot marks the epoch whose weights were kept. Folds share a panel.
+    Each sub-classifier has a curve, called by the grade of ``classes`` that it separates from those above; a dot marks
+    the epoch whose weights were kept. Folds share a panel.
     """
     stages = history["stage"] if "stage" in history else pd.Series("training", index=history.index)
     panels: dict[str, list[pd.DataFrame]] = {}
@@ -55,7 +56,7 @@ def losses(history: pd.DataFrame) -> Figure:
             parts = [str(key) for key in rows if str(key).startswith("val/loss_gt_")] or ["val/loss"]
             for part, color in zip(parts, COLORS, strict=False):
                 train, label = part.replace("val/", "train/"), part.removeprefix("val/loss_gt_")
-                called = "loss" if part == "val/loss" else f"grade > {label}"
+                called = "loss" if part == "val/loss" else f"above {classes[int(label)]}".replace("_", " ")
                 axes.plot(rows["epoch"], rows[train], color=color, linewidth=0.7, alpha=0.7)
                 thick = 1.5 if len(fits) == 1 else 0.9
                 axes.plot(rows["epoch"], rows[part], color=color, linewidth=thick, label=None if number else called)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 from matplotlib.figure import Figure
@@ -30,6 +31,7 @@ from fundusnet.grading.report import (
     method_table,
     table1_names,
     two_stage_groups,
+    yes_no_questions,
 )
 from fundusnet.grading.statistics import GRADE, GRADING, OF_GRADE, title
 
@@ -76,15 +78,15 @@ def _figures(
                 yield name, panel(image["tiles"], image["text"])
     yield "fig3_confusion_matrices", figures.confusion_matrices(confusions(groups), classes)
     for number, group in enumerate(groups, 1):
-        if drawn := report.loss_curves(group.runs[0], figures.losses):
+        if drawn := report.loss_curves(group.runs[0], partial(figures.losses, classes=classes)):
             yield f"fig4_losses_{number}", drawn
     titles = {name: title(name) for name in names}
     said = f"Grades (n = {len(groups[0].runs[0].image_ids)})"
     for name, figure in report.forests(groups, GRADE, titles, entries, differences, said).items():
         yield f"forest_{name}", figure
-    for k, name in enumerate(classes[:-1]):
-        task = f"gt_{k}"
-        curves = discrimination_figures(groups, task, f"above {name}")
-        yield from zip((f"roc_above_{name}", f"precision_recall_above_{name}"), curves, strict=True)
-        for kind, figure in task_figures(groups, GRADE, task).items():
-            yield f"{kind}_above_{name}", figure
+    for task, above in yes_no_questions(classes):
+        name = above.replace(" ", "_")
+        curves = discrimination_figures(groups, task, above)
+        yield from zip((f"roc_{name}", f"precision_recall_{name}"), curves, strict=True)
+        for kind, figure in task_figures(groups, GRADE, task, above).items():
+            yield f"{kind}_{name}", figure

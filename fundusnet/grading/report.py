@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +66,11 @@ def write_report(runs: list[Path], output: Path, reference: str | None = None) -
         "fundusnet.grading",
         "report_grading.html.j2",
         **report.shared_values(
-            methods, _scores(groups, entries), _validation_accuracy, figures.losses, class_counter(classes)
+            methods,
+            _scores(groups, entries),
+            _validation_accuracy,
+            partial(figures.losses, classes=classes),
+            class_counter(classes),
         ),
         by_grade=list(grade_table(groups, classes, entries)),
         by_grade_titles=list(OF_GRADE.values()),
@@ -86,13 +91,13 @@ def write_report(runs: list[Path], output: Path, reference: str | None = None) -
         confusion=page.picture(figures.confusion_matrices(confusions(groups), classes)),
         tasks=[
             {
-                "title": f"Above {name.replace('_', ' ')}",
+                "title": above.capitalize(),
                 "task": section,
-                "curves": [page.picture(figure) for figure in discrimination_figures(groups, task, f"above {name}")],
+                "curves": [page.picture(figure) for figure in discrimination_figures(groups, task, above)],
                 "delong": list(delong_rows(groups, GRADE, task)),
             }
-            for task, name in ((f"gt_{k}", name) for k, name in enumerate(classes[:-1]))
-            if (section := task_section(groups, GRADE, task))
+            for task, above in yes_no_questions(classes)
+            if (section := task_section(groups, GRADE, task, above))
         ],
         subgroups=subgroup_tables(first, GRADE),
         faithfulness=faithfulness_sections(first, GRADE),
@@ -165,13 +170,17 @@ def grade_table(groups: Sequence[Group], classes: Sequence[str], entries: Entrie
             yield {"grade": name, "label": group.label, "cells": [cell(one or NOT_MEASURED) for one in found]}
 
 
+def yes_no_questions(classes: Sequence[str]) -> list[tuple[str, str]]:
+    """The binary tasks of grades, each with what pages call it: "above normal"."""
+    return [(f"gt_{k}", f"above {name.replace('_', ' ')}") for k, name in enumerate(classes[:-1])]
+
+
 def discrimination_figures(groups: Sequence[Group], task: str, what: str) -> list[Figure]:
     """Return ROC and precision-recall curves of the question "is the grade above k?", of each method's first seed."""
     curves: dict[str, Scores] = {}
     for group in groups:
         one = group.runs[0].binary_tasks(GRADE)[task]
         curves[group.label] = Scores(one.label, one.probability, one.patients)
-    what = what.replace("_", " ")
     return [roc(curves, f"ROC: {what}"), precision_recall(curves, f"Precision: {what}")]
 
 

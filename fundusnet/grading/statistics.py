@@ -98,7 +98,6 @@ def grading_tasks(predictions: pd.DataFrame, chosen: Mapping[str, Any] | None = 
         BinaryTask(
             target=GRADE,
             name=name,
-            title=f"grade > {k}",
             label=np.where(np.isnan(grade), np.nan, grade > k).astype(np.float64),
             probability=column(predictions, f"p_{name}"),
             patients=patient_clusters(predictions),

@@ -195,7 +195,8 @@ def test_figures_show_what_they_are_given() -> None:
         {"stage": ["stage1", "stage1", "fold_0", "fold_1"], "epoch": [0, 1, 0, 0],
          "train/loss_gt_0": 1.0, "val/loss_gt_0": [0.3, 0.5, 0.1, 0.2], "val/loss": 1.0}
     )  # fmt: skip
-    drawn = losses(history)
+    drawn = losses(history, ["no_signs", "yes"])
     assert [axes.get_title() for axes in drawn.axes] == ["stage1", "folds"]
+    assert "above no signs" in {line.get_label() for line in drawn.axes[0].lines}
     dots = [line for line in drawn.axes[0].lines if line.get_marker() == "o"]
     assert [list(dot.get_xydata()[0]) for dot in dots] == [[0, 0.3]]
