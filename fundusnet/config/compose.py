@@ -95,8 +95,7 @@ def for_each_job(overrides: Sequence[str]) -> list[str]:
         missing = [key for key in fixed if not _has(once, key)]
         if not missing:
             return list(overrides)
-        params = OmegaConf.to_container(once.hydra.sweeper.get("params") or OmegaConf.create(), resolve=False)
-        swept = [*(f"{key}={value}" for key, value in dict(params).items()), *overrides]
+        swept = [*(f"{key}={value}" for key, value in (once.hydra.sweeper.get("params") or {}).items()), *overrides]
         groups = default_groups("train")
         choices = [
             [f"{each.key_or_group}={value}" for value in each.sweep_string_iterator()]
@@ -110,8 +109,8 @@ def for_each_job(overrides: Sequence[str]) -> list[str]:
             return list(overrides)  # Hydra says what is wrong with it
         if without:
             raise UserError(f"{key} is not a key of {' '.join(without[0])}, which this sweep trains too")
-    lines = {fixed[key].input_line: f"{key}=choice({fixed[key].input_line.partition('=')[2]})" for key in missing}
-    return [lines.get(word, word) for word in overrides]
+    over_one = {str(fixed[key].input_line): key for key in missing}
+    return [f"{over_one[word]}=choice({word.partition('=')[2]})" if word in over_one else word for word in overrides]
 
 
 def _has(cfg: DictConfig, key: str) -> bool:

@@ -38,8 +38,8 @@ TITLES = {
 }
 
 
-def task_section(groups: Sequence[Group], target: str, task: str, title: str) -> dict[str, Any] | None:
-    """Return what the template shows of one task, which pages call ``title``; None where no run has curves of it.
+def task_section(groups: Sequence[Group], target: str, task: str) -> dict[str, Any] | None:
+    """Return what the template shows of one task; None where no run has curves of it.
 
     Curves are those of each group's first seed, for as many groups as there are colours; metrics are means over seeds.
     Runs of an earlier version have no curves.
@@ -51,9 +51,9 @@ def task_section(groups: Sequence[Group], target: str, task: str, title: str) ->
     curves = _shown_curves(first, task)
     used = {curve["decision_of"] for curve in curves.values()}
     each = [_entries(group, target, task) for group in shown]
-    drawn = task_figures(groups, target, task, title)
+    drawn = task_figures(groups, target, task)
     return {
-        "title": title,
+        "title": next(iter(first.values())).question(task),
         "labels": [group.label for group in shown],
         "reliability": page.picture(drawn["reliability"]),
         "decision": page.picture(drawn["decision"]),
@@ -66,7 +66,7 @@ def task_section(groups: Sequence[Group], target: str, task: str, title: str) ->
     }
 
 
-def task_figures(groups: Sequence[Group], target: str, task: str, title: str) -> dict[str, Figure]:
+def task_figures(groups: Sequence[Group], target: str, task: str) -> dict[str, Figure]:
     """Return the ``reliability`` and ``decision`` curves of one task; none where no run has them."""
     shown = [group for group in groups if (runs := group.runs_of(target)) and all(_curves(run, task) for run in runs)]
     if not shown:
@@ -81,6 +81,7 @@ def task_figures(groups: Sequence[Group], target: str, task: str, title: str) ->
             label: curve["reliability"].get("calibrated", curve["reliability"]["raw"])
             for label, curve in curves.items()
         }
+    title = next(iter(first.values())).question(task)
     counted = " or ".join(sorted({describe(run.binary_tasks(target)[task].label) for run in first.values()}))
     decisions = {label: curve["decision"] for label, curve in curves.items()}
     return {

@@ -28,6 +28,7 @@ class System:
         statistics: Maps the rows of a target and the run's ``metrics.json`` to its metrics by name.
         subgroup_statistics: Likewise, those of them that subgroups have.
         binary_tasks: Maps the rows of a target and the choices made on validation to its yes-or-no tasks.
+        question: Maps the name of such a task and the names of the classes to what charts call it.
         results: Maps all predictions, the run's ``metrics.json``, the split and the number of resamples to the content
             of another ``metrics.json``, without the metrics of the yes-or-no tasks.
         title: Maps a metric's name to its title in tables.
@@ -47,6 +48,7 @@ class System:
     title: Callable[[str], str]
     truth: str
     class_names: Callable[[Mapping[str, Any]], list[str]]
+    question: Callable[[str, Sequence[str]], str] = lambda task, classes: task.replace("_", " ")
     method: Callable[[str, Sequence[str]], str] = lambda name, targets: name
     is_baseline: Callable[[str], bool] = lambda name: False
     own_keys: tuple[str, ...] = ()
@@ -102,6 +104,10 @@ class Run:
         """Return the yes-or-no tasks of a target by name."""
         tasks = self.system.binary_tasks(self.predictions[target], self.results.get("validation") or {})
         return {task.name: task for task in tasks}
+
+    def question(self, task: str) -> str:
+        """What charts call a yes-or-no task."""
+        return self.system.question(task, self.system.class_names(self.results))
 
     def stored_maps(self, file: str, array: str) -> dict[str, np.ndarray]:
         """Return an array of an ``.npz`` file by image id, as float32; empty where the run kept none."""

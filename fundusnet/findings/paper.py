@@ -79,7 +79,7 @@ def _figures(
     for name, figure in report.forests(groups, finding, FOREST, entries, differences, said).items():
         yield f"forest_{name}", figure
     yield from zip(("roc", "precision_recall"), discrimination_figures(groups, finding), strict=False)
-    yield from task_figures(groups, finding, finding, finding.replace("_", " ")).items()
+    yield from task_figures(groups, finding, finding).items()
     first = next(iter(report.first_runs(groups, finding).values()))
     prepared, _ = report.prepared_set(first)
     if prepared is None:

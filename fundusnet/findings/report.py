@@ -93,7 +93,7 @@ def _page(methods: Methods, findings: Sequence[str], entries: Entries, differenc
                 "curves": [page.picture(figure) for figure in discrimination_figures(groups, finding)],
                 "one_cell": _one_cell(shown, finding),
                 "delong": list(delong_rows(groups, finding, finding)),
-                "task": task_section(groups, finding, finding, finding.replace("_", " ")),
+                "task": task_section(groups, finding, finding),
                 "faithfulness": faithfulness_sections(shown, finding),
                 "regions": tables.region_tables(shown, finding),
                 "subgroups": subgroup_tables(shown, finding),

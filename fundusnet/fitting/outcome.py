@@ -68,7 +68,7 @@ def _charts(run: Run) -> dict[str, Any]:
     charts: dict[str, Any] = {}
     for target, rows in run.predictions.items():
         for task in run.binary_tasks(target).values():
-            charts.update(_curves(task))
+            charts.update(_curves(task, run.question(task.name)))
         decided = rows.dropna(subset=[run.system.truth])
         charts[f"confusion/{target}"] = wandb.plot.confusion_matrix(
             y_true=decided[run.system.truth].astype(int).tolist(),
@@ -79,7 +79,7 @@ def _charts(run: Run) -> dict[str, Any]:
     return charts
 
 
-def _curves(task: BinaryTask) -> dict[str, Any]:
+def _curves(task: BinaryTask, title: str) -> dict[str, Any]:
     import wandb
 
     decided = ~np.isnan(task.label)
@@ -89,8 +89,8 @@ def _curves(task: BinaryTask) -> dict[str, Any]:
     both = np.stack([1 - score, score], axis=1).tolist()
     shared: Any = {"y_true": truth, "y_probas": both, "classes_to_plot": [1], "labels": ["no", "yes"]}
     return {
-        f"roc/{task.title}": wandb.plot.roc_curve(**shared, title=f"ROC, {task.title}"),
-        f"pr/{task.title}": wandb.plot.pr_curve(**shared, title=f"Precision and recall, {task.title}"),
+        f"roc/{title}": wandb.plot.roc_curve(**shared, title=f"ROC, {title}"),
+        f"pr/{title}": wandb.plot.pr_curve(**shared, title=f"Precision and recall, {title}"),
     }
 
 

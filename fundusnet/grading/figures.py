@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from fundusnet.evaluation.figures import COLORS, OUTLINE_COLORS, tidy
 from fundusnet.evaluation.overlays import Mask, Pixels, outlined
+from fundusnet.grading.statistics import question
 
 DISC_COLOR, CUP_COLOR = OUTLINE_COLORS
 
@@ -55,8 +56,8 @@ def losses(history: pd.DataFrame, classes: Sequence[str]) -> Figure:
         for number, rows in enumerate(fits):
             parts = [str(key) for key in rows if str(key).startswith("val/loss_gt_")] or ["val/loss"]
             for part, color in zip(parts, COLORS, strict=False):
-                train, label = part.replace("val/", "train/"), part.removeprefix("val/loss_gt_")
-                called = "loss" if part == "val/loss" else f"above {classes[int(label)]}".replace("_", " ")
+                train = part.replace("val/", "train/")
+                called = "loss" if part == "val/loss" else question(part.removeprefix("val/loss_"), classes)
                 axes.plot(rows["epoch"], rows[train], color=color, linewidth=0.7, alpha=0.7)
                 thick = 1.5 if len(fits) == 1 else 0.9
                 axes.plot(rows["epoch"], rows[part], color=color, linewidth=thick, label=None if number else called)

@@ -31,9 +31,8 @@ from fundusnet.grading.report import (
     method_table,
     table1_names,
     two_stage_groups,
-    yes_no_questions,
 )
-from fundusnet.grading.statistics import GRADE, GRADING, OF_GRADE, title
+from fundusnet.grading.statistics import GRADE, GRADING, OF_GRADE, question, tasks_of, title
 
 
 def write_paper(runs: list[Path], folder: Path, reference: str | None = None) -> Path:
@@ -84,9 +83,9 @@ def _figures(
     said = f"Grades (n = {len(groups[0].runs[0].image_ids)})"
     for name, figure in report.forests(groups, GRADE, titles, entries, differences, said).items():
         yield f"forest_{name}", figure
-    for task, above in yes_no_questions(classes):
-        name = above.replace(" ", "_")
-        curves = discrimination_figures(groups, task, above)
+    for task in tasks_of(classes):
+        name = question(task, classes).replace(" ", "_")
+        curves = discrimination_figures(groups, task)
         yield from zip((f"roc_{name}", f"precision_recall_{name}"), curves, strict=True)
-        for kind, figure in task_figures(groups, GRADE, task, above).items():
+        for kind, figure in task_figures(groups, GRADE, task).items():
             yield f"{kind}_{name}", figure

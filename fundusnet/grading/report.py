@@ -29,7 +29,7 @@ from fundusnet.evaluation.subgroups import subgroup_tables
 from fundusnet.evaluation.tables import NOT_MEASURED, cell, markdown_cell, markdown_table
 from fundusnet.grading import figures
 from fundusnet.grading.datamodule import upsampled
-from fundusnet.grading.statistics import GRADE, GRADING, OF_GRADE, TITLES, title
+from fundusnet.grading.statistics import GRADE, GRADING, OF_GRADE, TITLES, tasks_of, title
 
 DISC, CUP = "optic_disc", "optic_cup"
 
@@ -91,13 +91,13 @@ def write_report(runs: list[Path], output: Path, reference: str | None = None) -
         confusion=page.picture(figures.confusion_matrices(confusions(groups), classes)),
         tasks=[
             {
-                "title": above.capitalize(),
+                "title": section["title"][:1].upper() + section["title"][1:],
                 "task": section,
-                "curves": [page.picture(figure) for figure in discrimination_figures(groups, task, above)],
+                "curves": [page.picture(figure) for figure in discrimination_figures(groups, task)],
                 "delong": list(delong_rows(groups, GRADE, task)),
             }
-            for task, above in yes_no_questions(classes)
-            if (section := task_section(groups, GRADE, task, above))
+            for task in tasks_of(classes)
+            if (section := task_section(groups, GRADE, task))
         ],
         subgroups=subgroup_tables(first, GRADE),
         faithfulness=faithfulness_sections(first, GRADE),
@@ -170,17 +170,13 @@ def grade_table(groups: Sequence[Group], classes: Sequence[str], entries: Entrie
             yield {"grade": name, "label": group.label, "cells": [cell(one or NOT_MEASURED) for one in found]}
 
 
-def yes_no_questions(classes: Sequence[str]) -> list[tuple[str, str]]:
-    """The binary tasks of grades, each with what pages call it: "above normal"."""
-    return [(f"gt_{k}", f"above {name.replace('_', ' ')}") for k, name in enumerate(classes[:-1])]
-
-
-def discrimination_figures(groups: Sequence[Group], task: str, what: str) -> list[Figure]:
+def discrimination_figures(groups: Sequence[Group], task: str) -> list[Figure]:
     """Return ROC and precision-recall curves of the question "is the grade above k?", of each method's first seed."""
     curves: dict[str, Scores] = {}
     for group in groups:
         one = group.runs[0].binary_tasks(GRADE)[task]
         curves[group.label] = Scores(one.label, one.probability, one.patients)
+    what = groups[0].runs[0].question(task)
     return [roc(curves, f"ROC: {what}"), precision_recall(curves, f"Precision: {what}")]
 
 

@@ -107,6 +107,21 @@ def grading_tasks(predictions: pd.DataFrame, chosen: Mapping[str, Any] | None = 
     ]
 
 
+def tasks_of(classes: Sequence[str]) -> list[str]:
+    """The names of the tasks of ``grading_tasks``."""
+    return [f"gt_{k}" for k in range(len(classes) - 1)]
+
+
+def question(task: str, classes: Sequence[str]) -> str:
+    """What charts call a task of ``grading_tasks``.
+
+    Examples:
+        >>> question("gt_0", ["normal", "suspicious", "glaucoma"])
+        'above normal'
+    """
+    return f"above {classes[int(task.removeprefix('gt_'))].replace('_', ' ')}"
+
+
 def read_grades(path: Path) -> dict[str, pd.DataFrame]:
     """Read a grading run's ``predictions.csv``; an empty ``stage1_predicted`` becomes NaN."""
     return {GRADE: read_predictions(path, COLUMNS, ("image_id", "patient_id"))}
@@ -123,6 +138,7 @@ GRADING = System(
     statistics=lambda rows, results: run_statistics(rows, results.get("classes", [])),
     subgroup_statistics=lambda rows, results: subgroup_statistics(rows, results["classes"]),
     binary_tasks=grading_tasks,
+    question=question,
     results=lambda rows, results, split, n: grading_metrics(rows, results["classes"], split=split, n=n),
     title=title,
     truth="grade",
