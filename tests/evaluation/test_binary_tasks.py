@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -15,6 +16,9 @@ from fundusnet.evaluation.binary_tasks import fit_on_validation, task_metrics
 from fundusnet.findings.report import write_report
 from fundusnet.findings.statistics import finding_tasks
 from fundusnet.grading.statistics import grading_tasks
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 TABLE = "Calibration, and sensitivity at high specificity"
 
@@ -60,6 +64,17 @@ def test_a_task_for_each_threshold_between_grades() -> None:
     assert high.metric_name("brier") == "brier_gt_1"
     assert low.label.tolist() == [0, 1, 1] and high.label.tolist() == [0, 0, 1]
     assert high.probability.tolist() == [0.0, 0.3, 0.8]
+
+
+@pytest.mark.browser
+def test_what_is_folded_up_on_the_screen_is_printed(browser: Browser, tmp_path: Path) -> None:
+    tab = browser.new_page()
+    tab.goto(write_report([run(tmp_path / "a", 0)], tmp_path / "report.html").as_uri())
+    cell = tab.locator("details td", has_text=".").first
+    assert not cell.is_visible()
+    tab.emulate_media(media="print")
+    assert cell.is_visible()
+    tab.close()
 
 
 def test_the_page_shows_one_run_and_two_and_means_over_seeds(tmp_path: Path) -> None:
