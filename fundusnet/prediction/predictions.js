@@ -14,7 +14,8 @@
     made.append(...children);
     return made;
   };
-  const number = (value) => value.toFixed(value >= 0.995 && value < 1 || value < 0.005 && value > 0 ? 3 : 2);
+  /** A probability in as many digits as its operating point has; it is never quite 0 or 1. */
+  const number = (value) => value >= 0.9995 ? "> 0.999" : value < 0.0005 ? "< 0.001" : value.toFixed(3);
   const score = (photo, name = finding) => graded ? photo.grade.expected : photo.findings[name].p;
   const layerOf = (photo, name = finding) => photo.layers[graded ? "mask" : name];
   const unusual = (photo) => photo.flags.filter((flag) => flag !== "unchecked");
@@ -49,7 +50,7 @@
   const verdict = (photo) => {
     if (graded) return grades[photo.grade.grade];
     const present = findings.filter(({ name }) => photo.findings[name].present);
-    return present.map(({ title }) => title).join(", ") || "nothing found";
+    return present.map(({ title }) => title).join(", ") || (located ? "nothing found" : findings.length > 1 ? `none of the ${findings.length} findings` : `no ${findings[0].title.toLowerCase()}`);
   };
 
   // --- the grid
@@ -63,7 +64,7 @@
     } else {
       const { p, regions } = photo.findings[finding], { level, title } = byName.get(finding);
       caption.append(meter(p, level), `${title}: ${number(p)}`);
-      if (regions?.length) caption.append(element("span", "soft", `in ${regions.join(", ")}`));
+      if (regions?.length) caption.append(element("span", "soft", `mostly in ${regions.join(", ")}`));
     }
     caption.append(...unusual(photo).map((flag) => element("span", "flag", flag.replaceAll("_", " "))));
     const button = element("button", "tile", layered(photo), caption);
@@ -82,7 +83,7 @@
   const { compare } = new Intl.Collator(undefined, { numeric: true });
   photographs.sort((a, b) => compare(a.path, b.path)); // sorting is stable: what is equal stays in this order
   const ORDERS = {
-    highest: ["highest first", (a, b) => score(b) - score(a)],
+    highest: [graded ? "grade, highest first" : "probability, highest first", (a, b) => score(b) - score(a)],
     nearest: ["least certain first", (a, b) => doubt(a) - doubt(b)],
     name: ["name", () => 0],
     patient: ["patient", (a, b) => compare(a.patient ?? "\uffff", b.patient ?? "\uffff") || compare(a.eye ?? "", b.eye ?? "")],
@@ -114,7 +115,7 @@
     .map(([value, [words]]) => [value, words]));
   const maps = Object.assign(element("input"), { type: "checkbox", name: "maps", checked: true });
   if (photographs.some((photo) => layerOf(photo))) form.append(element("label", "check", maps, "maps"));
-  const print = Object.assign(element("button", "button", "Print, a page a patient"), { type: "button" });
+  const print = Object.assign(element("button", "button", "Print, one page per patient"), { type: "button" });
   const count = element("output");
   form.append(print, count);
 
@@ -138,8 +139,9 @@
 
   const open = (place) => {
     Object.assign(state, { place, zoom: 1 });
-    // The map that the grid shows; of all findings the leading one, if that is absent here.
-    state.finding = graded || shown[place].findings[finding].present ? finding : leading(shown[place]);
+    // The map that the grid shows; if that finding is absent here and another is present, the leading one.
+    const found = graded ? {} : shown[place].findings, first = leading(shown[place]);
+    state.finding = !graded && !found[finding].present && found[first].present ? first : finding;
     if (!viewer.open) viewer.showModal();
     draw();
   };
@@ -206,7 +208,7 @@
     const line = element("button", "line",
       element("span", `verdict ${present ? "yes" : "no"}`, `${title}: ${present ? "present" : "absent"}`), meter(p, level),
       element("small", "", `Probability ${number(p)}${sure}. Counts as present from ${level.toFixed(3)}.`));
-    if (regions?.length) line.append(element("small", "", `Activation in: ${regions.join(", ")}.`));
+    if (regions?.length) line.append(element("small", "", `Activation mostly in: ${regions.join(", ")}.`));
     line.type = "button";
     line.setAttribute("aria-pressed", name === state.finding);
     line.addEventListener("click", () => { state.finding = name; draw(); });
@@ -241,7 +243,7 @@
     if (layerOf(photo, state.finding)) {
       const range = Object.assign(element("input"), { type: "range", min: 0, max: 100, value: state.fade });
       range.addEventListener("input", () => { state.fade = Number(range.value); fade(); });
-      panel.append(element("label", "", "Map", range));
+      panel.append(element("label", "", "Map", range), document.getElementById("legend").content.cloneNode(true));
     }
     if (photo.layers.regions) {
       const box = Object.assign(element("input"), { type: "checkbox", checked: state.regions });

@@ -80,6 +80,9 @@ def write_page(folder: Path, output: Path, pictures: int) -> Path:
         "rejected": sum(reasons.values()),
         "reasons": reasons.most_common(REASONS),
         "colors": page.gradient(),
+        "calibrated": any(
+            each.get("calibrated") is not None for photo in photographs for each in photo.get("findings", {}).values()
+        ),
         "listed": {
             "graded": bool(grades),
             "located": record.get("task") == "landmarks",

@@ -53,7 +53,7 @@ def test_photographs_are_sorted_and_filtered_by_finding_flag_and_patient(tab: Ta
     assert (
         "patient P0, right eye" in first
         and "Drusen\n" in first
-        and "Drusen: 0.90" in first
+        and "Drusen: 0.900" in first
         and "in macula, disc superior" in first
     )
     assert "Hemorrhage\n" in third and "Drusen: 0.40" in third and "blurred" in third
@@ -77,8 +77,9 @@ def test_a_photograph_opens_large_with_its_map_and_keys_lead_on(tab: Tab, tmp_pa
     tab.locator(".tile").first.click()
     said = tab.locator("#viewer aside").inner_text()
     assert "eye00" in said and "patient P0, right eye · eye00.jpg" in said
-    assert "Drusen: present" in said and "Probability 0.90. Counts as present from 0.500." in said
-    assert "Hemorrhage: absent" in said and "Activation in: macula, disc superior." in said
+    assert "Drusen: present" in said and "Probability 0.900. Counts as present from 0.500." in said
+    assert "Hemorrhage: absent" in said and "Activation mostly in: macula, disc superior." in said
+    assert "within the white line it reaches the operating point" in said
     assert tab.locator("#viewer .regions").is_visible()
     tab.keyboard.press("r")
     assert not tab.locator("#viewer .regions").is_visible()
@@ -98,6 +99,17 @@ def test_a_photograph_opens_large_with_its_map_and_keys_lead_on(tab: Tab, tmp_pa
     assert larger is not None and larger["width"] == pytest.approx(1.5 * box["width"], rel=0.01)
     tab.keyboard.press("Escape")
     assert not tab.locator("#viewer").is_visible()
+
+
+@pytest.mark.browser
+def test_a_photograph_opens_with_the_chosen_finding_unless_only_another_is_present(tab: Tab, tmp_path: Path) -> None:
+    tab.goto(written(found_findings(tmp_path / "out", [(0.99996, 0.9), (0.0, 0.1), (0.1, 0.6)])))
+    texts = tab.locator(".tile").all_inner_texts()
+    assert "Drusen: > 0.999" in texts[0] and "none of the 2 findings" in texts[2] and "Drusen: < 0.001" in texts[2]
+    for place, finding in ((0, "drusen"), (1, "hemorrhage"), (2, "drusen")):
+        tab.locator(".tile").nth(place).click()
+        assert tab.locator("#viewer .heat").get_attribute("alt") == f"Map of {finding}"
+        tab.keyboard.press("Escape")
 
 
 @pytest.mark.browser
@@ -160,7 +172,7 @@ def test_each_patient_is_a_sheet_of_paper(tab: Tab, tmp_path: Path) -> None:
     sheet = tab.locator(".sheet").first.inner_text()
     assert sheet.index("eye00, right eye") < sheet.index("eye01, left eye") and "not for diagnosis" in sheet
     both = tab.locator(".eye", has_text="eye03").locator("figcaption").all_inner_texts()
-    assert both == ["photograph", "Drusen: 0.60", "Hemorrhage: 0.90"]  # a map of each finding that is present
+    assert both == ["photograph", "Drusen: 0.600", "Hemorrhage: 0.900"]  # a map of each finding that is present
     assert tab.locator(".eye", has_text="eye03").locator(".heat").count() == 2
     assert not tab.locator("#tiles").is_visible()
     pdf = tab.pdf(format="A4")
@@ -176,7 +188,7 @@ def test_grades_are_filtered_and_their_probabilities_shown(tab: Tab, tmp_path: P
     assert names(tab) == ["eye01"]
     tab.locator(".tile").click()
     said = tab.locator("#viewer aside").inner_text()
-    assert "Suspicious" in said and "Above normal: 0.90" in said and "The first stage said normal." in said
+    assert "Suspicious" in said and "Above normal: 0.900" in said and "The first stage said normal." in said
 
 
 def test_a_page_says_whether_it_shows_where_the_network_looked(tmp_path: Path) -> None:
