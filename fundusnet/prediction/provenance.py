@@ -17,7 +17,8 @@ def run_of(checkpoint: Path) -> dict[str, Any] | None:
 
     Returns:
         ``folder``, ``name``, ``source``, ``seed``; of the images it was scored on ``split``, ``images``,
-        ``patients`` and ``without_patient``; and ``metrics``: name → its entry in ``metrics.json``.
+        ``patients``, ``without_patient`` and ``counts`` by class; and ``metrics``: name → its entry in
+        ``metrics.json``.
     """
     folder = checkpoint.resolve().parent.parent
     try:
@@ -36,5 +37,6 @@ def run_of(checkpoint: Path) -> dict[str, Any] | None:
         "images": results.get("n_images"),
         "patients": results.get("n_patients"),
         "without_patient": results.get("n_without_patient"),
+        "counts": results.get("counts"),
         "metrics": metrics,
     }

@@ -177,12 +177,14 @@ def _networks(record: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
                 filter(None, (run.get("source"), f"seed {run['seed']}" if run.get("seed") is not None else ""))
             ),
             "scored": f"{run['split']} split, {tables.describe_images(scored)}" if run else "",
-            "scores": _scores(run.get("metrics") or {}),
+            "scores": _scores(run.get("metrics") or {}, run.get("counts") or {}),
         }
 
 
-def _scores(metrics: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+def _scores(metrics: Mapping[str, Mapping[str, Any]], counts: Mapping[str, Any]) -> dict[str, Any]:
     """Metrics as a table: their names, and a row of cells for each finding; for grades one row without a title."""
+    # A run of one finding does not name it in its metrics.
+    (only,) = counts if len(counts) == 1 else ("",)
     rows: dict[str, dict[str, dict[str, Any]]] = {}
     for key, entry in metrics.items():
         target, _, name = key.rpartition("/")
@@ -191,9 +193,21 @@ def _scores(metrics: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     return {
         "head": [{"auroc": "AUROC", "kappa_quadratic": "Kappa"}.get(name, _spoken(name)) for name in names],
         "rows": [
-            {"title": _spoken(target), "cells": [row.get(name) for name in names]} for target, row in rows.items()
+            {
+                "title": _spoken(name or only),
+                "present": _present(counts.get(name or only)),
+                "cells": [row.get(one) for one in names],
+            }
+            for name, row in rows.items()
         ],
     }
+
+
+def _present(counts: Any) -> str:
+    """In how many of the images a finding is; "" for grades, and for records that do not know it."""
+    if not isinstance(counts, Mapping):
+        return ""
+    return f"in {counts['n_present']} of {counts['n_present'] + counts['n_absent']} images"
 
 
 def _summary(record: dict[str, Any], tally: Tally) -> Iterator[dict[str, Any]]:
