@@ -416,6 +416,27 @@ def _note(acknowledged: list[dict[str, Any]], answer: Any) -> None:
         acknowledged.append({"version": json.loads(answer.request.post_data)["version"] + 1})
 
 
+def test_an_answer_kept_by_a_page_that_closes_later_is_shown(server: Server, reader: Reader) -> None:
+    """A second page opens while the first, which cannot send, is still there; it takes the answer over at its end."""
+    first = reader.image_id
+    reader.tab.route("**/answer", lambda route: route.abort())
+    reader.press("2", "s", "w")
+    reader.wait_status("unreachable")
+    second = Reader(reader.tab.context.new_page(), server.address).open(image_id=first)
+    second.press("2")
+    assert second.lit() == set() and second.stored(first)["version"] == 0
+    reader.tab.close()
+    second.find(".overlay .region.on").nth(1).wait_for(state="attached")
+    assert second.lit() == {"macula", "disc_superior"}
+    second.press("e")
+    second.tab.wait_for_function(
+        "async id => (await (await fetch(`/api/images/${id}`)).json()).answer.findings.hard_exudate?.length === 3",
+        arg=first,
+    )
+    assert second.problems == []
+    reader.tab = second.tab
+
+
 def test_answers_kept_by_a_closed_page_are_sent_by_the_next(server: Server, reader: Reader) -> None:
     first = reader.image_id
     reader.press("2", "s")

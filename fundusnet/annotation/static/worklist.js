@@ -203,7 +203,8 @@ export class Worklist {
     else this.#images.set(imageId, { ...image, ...pointsOf(known) });
     const now = content(latest);
     if (!this.#histories.has(imageId)) this.#histories.set(imageId, new History(now));
-    else if (latest === image.answer && latest.version > before) this.#takeOver(imageId, now);
+    // What this page has recorded is its own history already; what a closed page left, or another stored, is not.
+    else if (latest !== image.answer || latest.version > before) this.#takeOver(imageId, now);
   }
 
   /** Ask whether to keep mine or theirs; undo restores the other one. */
