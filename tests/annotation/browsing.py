@@ -55,6 +55,7 @@ class Server:
         self.overrides = overrides
         self.move(free_port())
         self.links: dict[str, str] = {}
+        self._came: set[str] = set()
         self._process: subprocess.Popen[bytes] | None = None
         self.start()
 
@@ -72,6 +73,12 @@ class Server:
                 raise RuntimeError(f"the server does not start:\n{log.read_text()}")
             time.sleep(0.05)
         self.links |= dict(re.findall(r"^(\S+): (http\S+)$", log.read_text(), re.MULTILINE))
+
+    def newcomer(self) -> str:
+        """The link of an annotator who has read nothing yet; one who has signed out gets a new link at a restart."""
+        name = min(self.links.keys() - self._came)
+        self._came.add(name)
+        return self.links.pop(name)
 
     def move(self, port: int) -> None:
         """Use another port from the next start on."""

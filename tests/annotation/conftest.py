@@ -74,7 +74,7 @@ def link(server: Server) -> str:
     """The link of an annotator who has read nothing yet."""
     if not server.runs:
         server.start()
-    return server.links.pop(min(server.links))
+    return server.newcomer()
 
 
 @pytest.fixture

@@ -582,7 +582,7 @@ def test_answers_are_kept_after_being_signed_out(reader: Reader) -> None:
 
 def test_answers_are_never_sent_in_another_persons_name(server: Server, reader: Reader) -> None:
     image_id = reader.image_id
-    other = Reader(reader.tab.context.new_page(), reader.address).open(server.links.pop(min(server.links)))
+    other = Reader(reader.tab.context.new_page(), reader.address).open(server.newcomer())
     reader.press("2", "s")
     reader.wait_status("other_person")
     assert other.stored(image_id)["version"] == 0

@@ -29,7 +29,7 @@ def unknown(eyes: Path, start: Start, tmp_path_factory: pytest.TempPathFactory) 
 @pytest.fixture
 def guessed(browser: Browser, unknown: Server) -> Iterator[Reader]:
     """A reader of them, at the first photograph."""
-    reader = new_reader(browser, unknown).open(unknown.links.pop(min(unknown.links)))
+    reader = new_reader(browser, unknown).open(unknown.newcomer())
     yield reader
     reader.tab.context.close()
     assert reader.problems == []

@@ -33,7 +33,7 @@ def study(root: Path, start: Start) -> Server:
 @pytest.fixture
 def troubled(browser: Browser, study: Server) -> Iterator[Reader]:
     """A reader at the first photograph; ``far`` is one that the page has not loaded in advance."""
-    reader = new_reader(browser, study).open(study.links.pop(min(study.links)))
+    reader = new_reader(browser, study).open(study.newcomer())
     yield reader
     reader.tab.context.close()
     assert reader.problems == []
@@ -119,7 +119,7 @@ def test_trouble_of_the_server(troubled: Reader, code: str, status: int, words: 
 
 def test_an_error_of_the_server_is_told_in_the_readers_language(browser: Browser, study: Server) -> None:
     """What fails in the server is answered with English text that is not for readers."""
-    reader = new_reader(browser, study, locale="de").open(study.links.pop(min(study.links)))
+    reader = new_reader(browser, study, locale="de").open(study.newcomer())
     reader.tab.route(
         "**/api/images/**",
         lambda route: route.fulfill(status=500, content_type="text/plain", body="Internal Server Error"),
@@ -145,7 +145,7 @@ def test_a_picture_that_does_not_load_is_asked_why(troubled: Reader) -> None:
 
 def test_answers_kept_at_another_port_are_found(browser: Browser, study: Server) -> None:
     before = study.port
-    reader = new_reader(browser, study).open(study.links.pop(min(study.links)))
+    reader = new_reader(browser, study).open(study.newcomer())
     image_id = reader.image_id
     study.kill()
     reader.press("2", "s")
