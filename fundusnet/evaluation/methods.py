@@ -41,8 +41,9 @@ def name_methods(groups: Sequence[Group], reference: str | None = None) -> Metho
         labels = [group.label for group in groups]
     labels, brackets = _without_shared_brackets(labels)
     shared = _shared(labels)
-    # "(backbone) without guidance" begins with what it is called.
+    # "(backbone) without guidance" begins with what it is called; "(backbone)" alone needs no brackets.
     short = [re.sub(r"^(\([^)]*\)) (.+)", r"\2 \1", label[len(shared) :].strip(" ,")) for label in labels]
+    short = [re.sub(r"^\(([^()]*)\)$", r"\1", label) for label in short]
     named = [replace(group, label=label) for group, label in zip(groups, short, strict=True)]
     first = _reference(groups, named, reference)
     together = [shared.strip(" ,"), *(each.strip("()") for each in brackets)]

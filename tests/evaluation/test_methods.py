@@ -62,6 +62,15 @@ def test_a_backbone_that_all_names_have_in_brackets_is_said_once(tmp_path: Path)
     assert [group.label for group in methods.groups] == ["ranking", "linear multiclass"]
 
 
+def test_a_backbone_that_is_all_methods_differ_in_is_named_without_brackets(tmp_path: Path) -> None:
+    folders = [run_folder(tmp_path, weight=weight) for weight in (0.1, 0.2)]
+    for folder, name in zip(folders, ("ranking (lite0)", "ranking (lite1)"), strict=True):
+        config = yaml.safe_load((folder / "config.yaml").read_text())
+        (folder / "config.yaml").write_text(yaml.safe_dump({**config, "name": name}))
+    methods = name_methods(groups(folders))
+    assert methods.shared == "ranking" and [group.label for group in methods.groups] == ["lite0", "lite1"]
+
+
 def test_the_methods_of_table_1(tmp_path: Path) -> None:
     """The network without guidance is what others are compared with, although Inception-v3 hides what names share."""
     folders = [run_folder(tmp_path, weight=weight) for weight in (10.0, 0.5, 0.0)]
