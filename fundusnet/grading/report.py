@@ -29,7 +29,7 @@ from fundusnet.evaluation.subgroups import subgroup_tables
 from fundusnet.evaluation.tables import NOT_MEASURED, cell, markdown_cell, markdown_table
 from fundusnet.grading import figures
 from fundusnet.grading.datamodule import upsampled
-from fundusnet.grading.statistics import GRADE, GRADING, OF_GRADE, TITLES, tasks_of, title
+from fundusnet.grading.statistics import GRADE, GRADING, OF_GRADE, TITLES, question, tasks_of, title
 
 DISC, CUP = "optic_disc", "optic_cup"
 
@@ -91,13 +91,12 @@ def write_report(runs: list[Path], output: Path, reference: str | None = None) -
         confusion=page.picture(figures.confusion_matrices(confusions(groups), classes)),
         tasks=[
             {
-                "title": section["title"][:1].upper() + section["title"][1:],
-                "task": section,
+                "title": question(task, classes).replace("above", "Above", 1),
+                "task": task_section(groups, GRADE, task),
                 "curves": [page.picture(figure) for figure in discrimination_figures(groups, task)],
                 "delong": list(delong_rows(groups, GRADE, task)),
             }
             for task in tasks_of(classes)
-            if (section := task_section(groups, GRADE, task))
         ],
         subgroups=subgroup_tables(first, GRADE),
         faithfulness=faithfulness_sections(first, GRADE),

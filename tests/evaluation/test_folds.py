@@ -91,3 +91,7 @@ def test_grades_of_all_folds(tmp_path: Path) -> None:
     assert whole.results["metrics"]["accuracy"]["value"] == accuracy_score(rows["grade"], rows["predicted"])
     np.testing.assert_array_equal(whole.results["confusion"], confusion_matrix(rows["grade"], rows["predicted"]))
     assert main(["report", f"runs={tmp_path}/sweep", f"output={tmp_path}/page.html"]) == 0
+    page = (tmp_path / "page.html").read_text()
+    assert "<h2>Discrimination</h2>" in page, "all folds have curves, though none is calibrated with the others"
+    for above in whole.results["classes"][:-1]:
+        assert f'alt="ROC curve of Above {above}"' in page and f'alt="Precision-recall curve of Above {above}"' in page
