@@ -85,11 +85,15 @@ def for_each_job(overrides: Sequence[str]) -> list[str]:
         UserError: Only some of the choices that the sweep trains have such a key.
     """
     parsed = OverridesParser.create().parse_overrides(list(overrides))
+    together = [each for each in parsed if not each.is_sweep_override()]
     fixed = {
-        each.key_or_group: each for each in parsed if "." in each.key_or_group and each.type == OverrideType.CHANGE
+        each.key_or_group: str(each.input_line)
+        for each in together
+        if "." in each.key_or_group and each.type == OverrideType.CHANGE and not each.is_hydra_override()
     }
-    fixed = {key: each for key, each in fixed.items() if not (each.is_sweep_override() or each.is_hydra_override())}
-    frame = [str(each.input_line) for each in parsed if each not in fixed.values() and not each.is_sweep_override()]
+    if not fixed:
+        return list(overrides)
+    frame = [line for each in together if (line := str(each.input_line)) not in fixed.values()]
     with initialize_config_dir(str(conf_folder()), version_base="1.3"):
         once = hydra_compose("train", frame, return_hydra_config=True)
         missing = [key for key in fixed if not _has(once, key)]
@@ -109,11 +113,12 @@ def for_each_job(overrides: Sequence[str]) -> list[str]:
             return list(overrides)  # Hydra says what is wrong with it
         if without:
             raise UserError(f"{key} is not a key of {' '.join(without[0])}, which this sweep trains too")
-    over_one = {str(fixed[key].input_line): key for key in missing}
+    over_one = {fixed[key]: key for key in missing}
     return [f"{over_one[word]}=choice({word.partition('=')[2]})" if word in over_one else word for word in overrides]
 
 
 def _has(cfg: DictConfig, key: str) -> bool:
+    """Whether a configuration has a dotted key, be its value null."""
     node: Any = cfg
     for part in key.split("."):
         if not OmegaConf.is_dict(node) or part not in node:

@@ -42,33 +42,22 @@ def test_names(name: str, targets: list[str], called: str) -> None:
     assert method_name(name, targets) == called
 
 
-def test_what_all_names_begin_with_is_said_once(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("names", "shared", "labels"),
+    [
+        (["ranking (lite0)", "linear multiclass (lite0)"], "lite0", ["ranking", "linear multiclass"]),
+        (["ranking (lite0)", "ranking (lite1)"], "ranking", ["lite0", "lite1"]),
+        (["large network, ours", "large network, theirs"], "large network", ["ours", "theirs"]),
+    ],
+)
+def test_what_all_names_share_is_said_once(tmp_path: Path, names: list[str], shared: str, labels: list[str]) -> None:
+    """Words that they begin with, or a backbone in brackets, which needs no brackets where it stands alone."""
     folders = [run_folder(tmp_path, weight=weight) for weight in (0.1, 0.2)]
-    for folder, name in zip(folders, ("large network, ours", "large network, theirs"), strict=True):
+    for folder, name in zip(folders, names, strict=True):
         config = yaml.safe_load((folder / "config.yaml").read_text())
         (folder / "config.yaml").write_text(yaml.safe_dump({**config, "name": name}))
     methods = name_methods(groups(folders))
-    assert methods.shared == "large network"
-    assert [group.label for group in methods.groups] == ["ours", "theirs"]
-
-
-def test_a_backbone_that_all_names_have_in_brackets_is_said_once(tmp_path: Path) -> None:
-    folders = [run_folder(tmp_path, weight=weight) for weight in (0.1, 0.2)]
-    for folder, name in zip(folders, ("ranking (lite0)", "linear multiclass (lite0)"), strict=True):
-        config = yaml.safe_load((folder / "config.yaml").read_text())
-        (folder / "config.yaml").write_text(yaml.safe_dump({**config, "name": name}))
-    methods = name_methods(groups(folders))
-    assert methods.shared == "lite0"
-    assert [group.label for group in methods.groups] == ["ranking", "linear multiclass"]
-
-
-def test_a_backbone_that_is_all_methods_differ_in_is_named_without_brackets(tmp_path: Path) -> None:
-    folders = [run_folder(tmp_path, weight=weight) for weight in (0.1, 0.2)]
-    for folder, name in zip(folders, ("ranking (lite0)", "ranking (lite1)"), strict=True):
-        config = yaml.safe_load((folder / "config.yaml").read_text())
-        (folder / "config.yaml").write_text(yaml.safe_dump({**config, "name": name}))
-    methods = name_methods(groups(folders))
-    assert methods.shared == "ranking" and [group.label for group in methods.groups] == ["lite0", "lite1"]
+    assert (methods.shared, [group.label for group in methods.groups]) == (shared, labels)
 
 
 def test_the_methods_of_table_1(tmp_path: Path) -> None:
