@@ -89,6 +89,20 @@ def test_the_visit_is_the_day_of_the_photograph_and_no_other(tmp_path: Path) -> 
     assert columns["visit"] is None and "visit" not in none.manifest.images
 
 
+@pytest.mark.parametrize("head", ["Harte Exsudate", "Exudate", "Update"])
+def test_a_finding_that_ends_with_date_is_no_visit(tmp_path: Path, head: str) -> None:
+    photographs(tmp_path, "a.jpg", "b.jpg")
+    understood, columns = read(tmp_path, written(tmp_path, "t.csv", f"Bild;{head};Blutungen\na;1;ja\nb;0;nein\n"))
+    assert columns["visit"] is None and "visit" not in understood.manifest.images
+    assert columns.findings == (head, "Blutungen")
+
+
+def test_visits_are_numbered_by_name_only(tmp_path: Path) -> None:
+    photographs(tmp_path, "a.jpg", "b.jpg")
+    _, columns = read(tmp_path, written(tmp_path, "t.csv", "image,patient,Visit,scar\na,p,1,1\nb,p,2,0\n"))
+    assert columns["visit"] == "Visit"
+
+
 def test_dates_that_may_be_read_in_two_ways_are_left_out_and_said(tmp_path: Path) -> None:
     photographs(tmp_path, "a.jpg", "b.jpg")
     understood, _ = read(tmp_path, written(tmp_path, "t.csv", "image,date,scar\na,03/04/2024,1\nb,05/06/2024,0\n"))

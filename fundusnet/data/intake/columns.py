@@ -32,7 +32,8 @@ _ANNOTATOR = re.compile(
 _FELLOW = re.compile(
     r"(?:fellow|partner|contralateral|other)_?(?:eye|auge|image|photo|picture|bild|file)?(?:_?(?:id|no|nr|name|file))*"
 )
-_VISIT = re.compile(r"(?:.*(?:date|datum|fecha)|(?:.*_)?(?:datetime|data|visit|besuch|visita|visite))(?:_.*)?")
+_DATE = re.compile(r"(?:.*(?:date|datum|fecha)|(?:.*_)?(?:datetime|data))(?:_.*)?")
+_VISIT = re.compile(r"(?:.*_)?(?:visit|besuch|visita|visite)(?:_.*)?")
 #: dates of something else
 _NO_VISIT = re.compile(
     r"birth|born|dob|geburt|geb_|nacim|naiss|nascita|death|regist|report|surgery|operation|label|anno"
@@ -196,7 +197,10 @@ def _guess(role: str, table: Table, names: Sequence[str], by_patient: bool, imag
 
 def _visit_score(name: str, cells: list[str]) -> int:
     """How likely a column says when photographs were taken; dates of something else are left out."""
-    if not _VISIT.fullmatch(name) or _NO_VISIT.search(name) or not (are_dates(cells) or visits_of(cells)):
+    # Numbers are visits only by name: "Harte Exsudate" ends with "date", and holds 0 and 1.
+    numbered = _VISIT.fullmatch(name) and visits_of(cells)
+    dated = (_VISIT.fullmatch(name) or _DATE.fullmatch(name)) and are_dates(cells)
+    if _NO_VISIT.search(name) or not (numbered or dated):
         return 0
     return 2 if _OF_PHOTOGRAPH.search(name) else 1
 
