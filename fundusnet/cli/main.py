@@ -46,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one verb; 0 when done, 2 after an error that the user can correct, 1 if a job or a rank failed."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     if not words or words[0] in ("-h", "--help", "help"):
-        print(usage())
+        _show(usage())
         return 0 if words else USAGE_ERROR
     if words[0] == "--version":
         from fundusnet import __version__
@@ -61,13 +61,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         meant = f"did you mean {close[0]}?" if close else f"the verbs are {', '.join(VERBS)}"
         return _complain(f"unknown verb {verb}; {meant}")
     if not {"-h", "--help"}.isdisjoint(rest):
-        print(verb_usage(verb))
+        _show(verb_usage(verb))
         return 0
     for word in rest:
         flag = word.partition("=")[0]
         if flag.startswith("--") and not any(known.startswith(flag) for known in FLAGS):
             return _complain(f"{flag} is not a flag; keys have no dashes: {flag.lstrip('-').replace('-', '_')}=VALUE")
     return _run(verb, rest)
+
+
+def _show(text: str) -> None:
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:  # who reads it, such as head, has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _run(verb: str, rest: list[str]) -> int:

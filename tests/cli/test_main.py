@@ -185,6 +185,15 @@ def test_misspelt_key_in_a_users_experiment_file(capsys: pytest.CaptureFixture[s
     assert line == "fundusnet: unknown key trainer.max_epocs; did you mean trainer.max_epochs?"
 
 
+@pytest.mark.parametrize("words", [["--help"], ["init", "--help"]])
+def test_help_whose_reader_has_enough_ends_quietly(words: list[str]) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    with os.fdopen(write, "wb") as closed:
+        shown = subprocess.run([sys.executable, "-m", "fundusnet", *words], stdout=closed, stderr=subprocess.PIPE)
+    assert (shown.returncode, shown.stderr) == (0, b"")
+
+
 def test_debug_brings_the_traceback_back(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", "model.loss.weight=-1", "debug=true"]) == 2
     assert "Traceback" in capsys.readouterr().err
