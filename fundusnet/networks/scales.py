@@ -57,7 +57,7 @@ class Scales(nn.Module):
     def forward(self, backbone: Any, image: Tensor) -> list[Tensor]:
         """Normalised ``(B, 3, H, W)`` → maps ``(B, C_i, h_i, w_i)`` in the order of ``strides``."""
         maps = backbone.forward_intermediates(
-            image, indices=self.levels, intermediates_only=True, output_fmt="NCHW", norm=False
+            image, indices=self.levels, intermediates_only=True, output_fmt="NCHW", norm=False, stop_early=True
         )
         # timm returns them from the first layer to the last.
         by_level = dict(zip(sorted(self.levels), maps, strict=True))

@@ -51,6 +51,17 @@ def test_layers_after_the_last_map_are_removed() -> None:
     assert all(p.grad is not None for p in backbone.parameters())
 
 
+@torch.no_grad()
+def test_layers_after_the_last_map_are_not_computed() -> None:
+    """A close-up needs less of the backbone than the whole picture, so nothing of it is removed."""
+    backbone = bare_backbone("tf_efficientnet_lite0").eval()
+    computed = set[int]()
+    for number, block in enumerate(backbone.blocks):
+        block.register_forward_hook(lambda *_, number=number: computed.add(number))
+    Scales(backbone, "tf_efficientnet_lite0", [4, 8])(backbone, torch.rand(1, 3, 64, 64))
+    assert computed == {0, 1, 2}
+
+
 def test_networks_keep_no_weights_that_take_no_part() -> None:
     networks: list[Any] = [
         GuidedTimm(TINY, pyramid_width=4, strides=[8, 16]),
