@@ -99,7 +99,7 @@ def _weights(cfg: DictConfig) -> Line | None:
     if not network.get("pretrained") or network.get("weights"):
         return None
     name = str(network.backbone).removesuffix(".in1k")
-    if name in PACKAGES:
+    if all(part in PACKAGES for part in name.split("+")):
         return Line("weights", f"{name}, from fundusnet[weights] or timm's hub")
     return Line("weights", f"{name}, from timm's hub or its cache", "without a connection use tf_efficientnet_lite0")
 

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from fundusnet.config.nearest import nearest
 from fundusnet.errors import UserError
+from fundusnet.networks.joint import JointBackbone
 from fundusnet.system.log_level import log_level
 
 log = logging.getLogger(__name__)
@@ -31,13 +32,16 @@ def bare_backbone(name: str, **options: Any) -> Any:
     """A network of timm without pooling and classifier, with random weights; ``options`` are timm's.
 
     A transformer takes images of any size that its patches divide, where timm can resample its position embedding.
+    ``NAME+NAME`` is several as one, see ``fundusnet.networks.joint``.
 
     Raises:
-        UserError: timm has no such network.
+        UserError: timm has no such network, or several do not go together.
     """
     import timm
 
     check_backbone(name)
+    if "+" in name:
+        return JointBackbone(name, [bare_backbone(part, **options) for part in name.split("+")])
     options = {"pretrained": False, "num_classes": 0, "global_pool": "", **options}
     any_sizes: tuple[dict[str, Any], ...] = ({"dynamic_img_size": True}, {"strict_img_size": False})
     for any_size in any_sizes:
@@ -49,14 +53,15 @@ def bare_backbone(name: str, **options: Any) -> Any:
 
 
 def check_backbone(name: str, key: str = "model.network.backbone") -> None:
-    """Raise UserError if timm has no network of this name; ``key`` is where it was given."""
+    """Raise UserError if timm has no network of this name, or one of several; ``key`` is where it was given."""
     import timm
 
     import fundusnet.networks.colors  # noqa: F401  # registers its network
 
-    if not timm.is_model(name):
-        near = nearest(name, timm.list_models())
-        raise UserError(f"{key}={name} is unknown to timm{near}; timm.list_models() names those it has")
+    for part in name.split("+"):
+        if not timm.is_model(part):
+            near = nearest(part, timm.list_models())
+            raise UserError(f"{key}={part} is unknown to timm{near}; timm.list_models() names those it has")
 
 
 def last_map(backbone: Any, image: Tensor) -> Tensor:
@@ -97,8 +102,13 @@ def load_weights(backbones: Sequence[Any], name: str, pretrained: bool, weights:
     Raises:
         UserError: The file ``weights`` is missing, damaged, or of another network; an installed package does not fit.
     """
+    if "+" in name and weights is None:
+        of_parts = zip(name.split("+"), *(backbone.parts for backbone in backbones), strict=True)
+        return ", ".join(dict.fromkeys(load_weights(parts, part, pretrained, None) for part, *parts in of_parts))
     state, source = None, "random"
     if weights is not None:
+        if "+" in name:
+            raise UserError(f"model.network.weights={weights} is of one network; leave it out with {name}")
         if not Path(weights).is_file():
             raise UserError(f"model.network.weights={weights} does not exist; give a file or null")
         state, source = _file_state(name, weights), f"file {weights}"
@@ -178,7 +188,7 @@ def _package_state(name: str) -> tuple[dict[str, Tensor], str] | None:
     return state, source
 
 
-@lru_cache(maxsize=1)
+@lru_cache(maxsize=8)
 def _timm_state(name: str) -> dict[str, Tensor] | None:
     """timm's weights, or None. Cached: without a connection each try takes most of a minute."""
     log.info("fetching timm's weights of %s; without a connection it retries for most of a minute", name)

@@ -9,6 +9,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from fundusnet.errors import UserError
+from fundusnet.networks.joint import JointBackbone
 
 Freeze = int | Literal["all"]
 
@@ -28,6 +29,10 @@ def freeze_layers(backbone: Any, layers: Freeze) -> None:
     if isinstance(layers, str) and layers != "all":
         raise UserError(f"model.network.freeze={layers} is not possible; use a number of layers, or all")
     if layers == 0:
+        return
+    if isinstance(backbone, JointBackbone):
+        for part in backbone.parts:
+            freeze_layers(part, layers)
         return
     layer_of = group_parameters(backbone, backbone.group_matcher(coarse=True), reverse=True)
     last = max(layer_of.values(), default=0)
