@@ -84,7 +84,7 @@ class GuidedTimm(nn.Module):
     """The same guided head over feature maps of any timm backbone: the last one, or several joined as in S1.3.
 
     Args:
-        backbone: Name of a timm network, a convolutional one or a transformer.
+        backbone: Name of a timm network, a convolutional one or a transformer, or of several, joined by ``+``.
         findings: As in ``GuidedCAM``; so are ``pool``, ``pyramid_width`` and ``top_share``.
         dilations: As in ``GuidedCAM``; none = no pyramid, so that a cell's value depends on the features of this cell
             alone: a hidden layer of ``reduction`` channels, or without it a linear layer.

@@ -24,6 +24,7 @@ from fundusnet.fitting.module_arguments import module_arguments
 from fundusnet.fitting.needs import PlannedFit
 from fundusnet.fitting.processes import Fit
 from fundusnet.networks.build import network_spec
+from fundusnet.networks.joint import short_name
 from fundusnet.runs.checkpoints import load_module, read_metadata, update_metadata
 from fundusnet.system.devices import choose_device
 
@@ -86,7 +87,8 @@ def score_again(
 def run_name(cfg: DictConfig) -> str:
     """What tables call a run: its findings, its network and lambda."""
     name = str(cfg.model.network._target_).rpartition(".")[2]
-    names = {"GuidedCAM": "", "InceptionCAM": " Inception-v3", "GuidedTimm": f" ({cfg.model.network.get('backbone')})"}
+    backbone = short_name(cfg.model.network.get("backbone", ""))
+    names = {"GuidedCAM": "", "InceptionCAM": " Inception-v3", "GuidedTimm": f" ({backbone})"}
     weight = cfg.model.loss.get("weight")
     guidance = f" λ={weight:g}" if weight is not None and name != "InceptionCAM" else ""
     guidance += " pixels" if weight and cfg.data.get("cue") == "pixels" else ""

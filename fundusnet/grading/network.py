@@ -29,7 +29,7 @@ class GradingNetwork(nn.Module):
     Args:
         classes: Number K of ordered grades.
         head: ``ranking`` (the paper's), ``multiclass``, ``coral`` or ``corn``; see ``fundusnet.grading.ranking``.
-        backbone: Name of a convolutional network of timm.
+        backbone: Name of a convolutional network of timm, or of several, joined by ``+``.
         cam_stride: Pixels that a cell of the last features covers, 16 or 32. At 16 the last halving is left out and
             what follows is dilated by 2; the parameters stay the same. Our reading: the paper's maps are 32x32 at 512
             pixels. With ``strides`` it is the one of them that activation maps have, and nothing is dilated.
@@ -263,7 +263,7 @@ def make_backbone(name: str, cam_stride: int = 32) -> nn.Module:
     # Some have channels last, or a single size of image.
     try:
         with torch.no_grad():
-            shape = backbone.eval().forward_features(torch.zeros(1, 3, 128, 128)).shape
+            shape = last_map(backbone.eval(), torch.zeros(1, 3, 128, 128)).shape
     except (RuntimeError, AssertionError) as error:
         raise unfit from error
     if len(shape) != 4 or shape[1] != backbone.num_features or backbone.feature_info[-1]["reduction"] != cam_stride:

@@ -38,6 +38,7 @@ from fundusnet.grading.stage import RankingStage, load_stage
 from fundusnet.grading.statistics import GRADING, grading_tasks
 from fundusnet.grading.two_stage import TwoStage
 from fundusnet.networks.build import network_spec
+from fundusnet.networks.joint import short_name
 from fundusnet.runs.checkpoints import load_checkpoint, load_module, read_metadata, update_metadata, write_checkpoint
 from fundusnet.system.devices import choose_device
 
@@ -108,7 +109,7 @@ def run_name(cfg: DictConfig) -> str:
     """What tables call a run: its head and backbone, and how the masks it was trained with were made."""
     model = cfg.model
     name = str(model.network._target_).rpartition(".")[2]
-    network = model.network.get("backbone") if name == "GradingNetwork" else name
+    network = short_name(model.network.backbone) if name == "GradingNetwork" else name
     backbone = "" if network == "densenet121" else f" ({network})"
     if model.stage1 is None:
         linear = model.network.get("freeze") == "all" and model.network.get("hidden") is None

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from fundusnet.config.nearest import nearest
 from fundusnet.errors import UserError
-from fundusnet.networks.joint import JointBackbone
+from fundusnet.networks.joint import JointBackbone, side_by_side
 from fundusnet.system.log_level import log_level
 
 log = logging.getLogger(__name__)
@@ -71,6 +71,8 @@ def last_map(backbone: Any, image: Tensor) -> Tensor:
         backbone: Network of timm.
         image: Normalised ``(B, 3, H, W)``.
     """
+    if isinstance(backbone, JointBackbone):
+        return side_by_side([last_map(part, image) for part in backbone.parts])
     if not is_transformer(backbone):
         features: Tensor = backbone.forward_features(image)
         return features

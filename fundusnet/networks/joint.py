@@ -6,8 +6,8 @@ classifier that learns from the frozen features of several does better than from
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -50,33 +50,39 @@ class JointBackbone(nn.Module):
         self.feature_info = [
             {
                 "reduction": stride,
-                "num_chs": sum(
-                    part.feature_info[own[number]]["num_chs"] for part, own in zip(parts, self._levels, strict=True)
-                ),
+                "num_chs": sum(part.feature_info[own[number]]["num_chs"] for part, own in self._with_levels()),
             }
             for number, stride in enumerate(strides)
         ]
         self.num_features = sum(int(part.num_features) for part in parts)
         self.pretrained_cfg = dict(parts[0].pretrained_cfg)
 
-    def forward_features(self, image: Tensor) -> Tensor:
-        """Normalised ``(B, 3, H, W)`` → the last maps side by side, ``(B, num_features, h, w)``."""
-        return _side_by_side([part.forward_features(image) for part in self.parts])
-
     def forward_intermediates(self, image: Tensor, indices: Sequence[int], **options: Any) -> list[Tensor]:
         """Maps of some levels of ``feature_info``, the first layer first; ``options`` are timm's."""
         of_parts = [
             part.forward_intermediates(image, indices=[own[index] for index in indices], **options)
-            for part, own in zip(self.parts, self._levels, strict=True)
+            for part, own in self._with_levels()
         ]
-        return [_side_by_side(maps) for maps in zip(*of_parts, strict=True)]
+        return [side_by_side(maps) for maps in zip(*of_parts, strict=True)]
 
     def prune_intermediate_layers(self, indices: Sequence[int], **options: Any) -> None:
         """Remove what comes after the last of some levels; ``options`` are timm's."""
-        for part, own in zip(self.parts, self._levels, strict=True):
+        for part, own in self._with_levels():
             part.prune_intermediate_layers([own[index] for index in indices], **options)
 
+    def _with_levels(self) -> Iterator[tuple[Any, list[int]]]:
+        """Each network, and which of its levels those of ``feature_info`` are."""
+        return zip(cast(Sequence[Any], self.parts), self._levels, strict=True)
 
-def _side_by_side(maps: Sequence[Tensor]) -> Tensor:
+
+def short_name(name: str) -> str:
+    """What tables call ``name``: ``net_lite0+net_lite1`` is ``net_lite0+1``."""
+    first, *others = name.split("+")
+    stem = first.rstrip("0123456789")
+    return "+".join([first, *(end if (end := other.removeprefix(stem)).isdigit() else other for other in others)])
+
+
+def side_by_side(maps: Sequence[Tensor]) -> Tensor:
+    """Maps ``(B, C_i, h_i, w_i)`` → ``(B, C_1 + C_2 + …, h_1, w_1)``."""
     size = (int(maps[0].shape[-2]), int(maps[0].shape[-1]))
     return torch.cat([resize(each, size) for each in maps], dim=1)

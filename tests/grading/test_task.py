@@ -254,8 +254,8 @@ def test_a_checkpoint_is_scored_on_its_own_grades_alone(run: Path, tmp_path: Pat
     ("overrides", "name"),
     [
         (["experiment=paper_grading_multiclass"], "multiclass"),
-        (["experiment=grading_multiclass"], "multiclass (tf_efficientnet_lite0)"),
-        (["experiment=probe_grading"], "linear multiclass (tf_efficientnet_lite0)"),
+        (["experiment=grading_multiclass"], "multiclass (tf_efficientnet_lite0+1+2)"),
+        (["experiment=probe_grading"], "linear multiclass (tf_efficientnet_lite0+1+2)"),
         (["experiment=colors_grading"], "linear multiclass (color_statistics)"),
         (["experiment=paper_grading_two_stage"], "two-stage ranking"),
         (["experiment=paper_grading_two_stage", "model.stage1.folds=5"], "two-stage ranking, 5 folds"),

@@ -14,7 +14,7 @@ from fundusnet.fitting.optimizers import fine_tuning
 from fundusnet.grading.network import GradingNetwork
 from fundusnet.networks.backbones import bare_backbone, last_map, load_weights
 from fundusnet.networks.freezing import freeze_layers
-from fundusnet.networks.joint import JointBackbone
+from fundusnet.networks.joint import JointBackbone, short_name
 from fundusnet.networks.scales import Scales
 
 TINY = ("test_resnet", "test_convnext")
@@ -50,6 +50,18 @@ def test_a_map_holds_the_channels_of_every_network() -> None:
     last = last_map(made, IMAGES)
     assert torch.equal(last, torch.cat([part.forward_features(IMAGES) for part in made.parts], dim=1))
     assert last.shape[1] == made.num_features
+
+
+@torch.no_grad()
+def test_transformers_join_too() -> None:
+    names = ("test_vit", "test_vit2")
+    made = joint(names)
+    size = made.pretrained_cfg["input_size"][-1]
+    images = torch.rand(1, 3, size, size)
+    last = last_map(made, images)
+    assert torch.equal(last, torch.cat([last_map(part, images) for part in made.parts], dim=1))
+    (found,) = Scales(made, "", [16])(made, images)
+    assert torch.equal(found, maps_of_parts(made, names, [16], images)[0])
 
 
 @torch.no_grad()
@@ -107,6 +119,12 @@ def test_both_methods_take_several() -> None:
     findings = GuidedTimm(name, strides=[8, 16], map_stride=8, pyramid_width=4).eval()
     activation, _ = findings(IMAGES)
     assert activation.shape[-2:] == (8, 8)
+
+
+def test_tables_call_them_in_short() -> None:
+    assert short_name("net_lite0+net_lite1+net_lite2") == "net_lite0+1+2"
+    assert short_name("resnet50+resnext50") == "resnet50+resnext50"
+    assert short_name("densenet121") == "densenet121"
 
 
 @pytest.mark.parametrize(
