@@ -98,8 +98,8 @@ def _weights(cfg: DictConfig) -> Line | None:
     network = cfg.model.network
     if not network.get("pretrained") or network.get("weights"):
         return None
-    name = str(network.backbone).removesuffix(".in1k")
-    if all(part in PACKAGES for part in name.split("+")):
+    name = str(network.backbone)
+    if all(part.removesuffix(".in1k") in PACKAGES for part in name.split("+")):
         return Line("weights", f"{name}, from fundusnet[weights] or timm's hub")
     return Line("weights", f"{name}, from timm's hub or its cache", "without a connection use tf_efficientnet_lite0")
 

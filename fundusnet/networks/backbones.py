@@ -39,9 +39,9 @@ def bare_backbone(name: str, **options: Any) -> Any:
     """
     import timm
 
-    check_backbone(name)
     if "+" in name:
         return JointBackbone(name, [bare_backbone(part, **options) for part in name.split("+")])
+    check_backbone(name)
     options = {"pretrained": False, "num_classes": 0, "global_pool": "", **options}
     any_sizes: tuple[dict[str, Any], ...] = ({"dynamic_img_size": True}, {"strict_img_size": False})
     for any_size in any_sizes:
@@ -53,7 +53,7 @@ def bare_backbone(name: str, **options: Any) -> Any:
 
 
 def check_backbone(name: str, key: str = "model.network.backbone") -> None:
-    """Raise UserError if timm has no network of this name, or one of several; ``key`` is where it was given."""
+    """Raise UserError if timm lacks a network of this name, or several do not go together; ``key`` held it."""
     import timm
 
     import fundusnet.networks.colors  # noqa: F401  # registers its network
@@ -62,6 +62,9 @@ def check_backbone(name: str, key: str = "model.network.backbone") -> None:
         if not timm.is_model(part):
             near = nearest(part, timm.list_models())
             raise UserError(f"{key}={part} is unknown to timm{near}; timm.list_models() names those it has")
+    if "+" in name:
+        with torch.device("meta"):  # no weights
+            bare_backbone(name)
 
 
 def last_map(backbone: Any, image: Tensor) -> Tensor:

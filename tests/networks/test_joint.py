@@ -44,9 +44,6 @@ def test_a_map_holds_the_channels_of_every_network() -> None:
     found = scales(made, IMAGES)
     for one, other, channels in zip(found, expected, scales.channels, strict=True):
         assert torch.equal(one, other) and one.shape[1] == channels
-    # Each shows what the image shows in its own channels.
-    with_other_first = joint(TINY[::-1])
-    assert scales.channels == Scales(with_other_first, "", [32, 8, 16]).channels
     last = last_map(made, IMAGES)
     assert torch.equal(last, torch.cat([part.forward_features(IMAGES) for part in made.parts], dim=1))
     assert last.shape[1] == made.num_features
@@ -138,6 +135,10 @@ def test_tables_call_them_in_short() -> None:
 def test_those_that_do_not_go_together_are_refused(name: str, said: str) -> None:
     with pytest.raises(UserError, match=said):
         bare_backbone(name)
+    with pytest.raises(UserError, match=said):  # before photographs are prepared
+        check_objects(
+            fundusnet.compose(["experiment=grading", "data=keh", "data.root=.", f"model.network.backbone={name}"])
+        )
 
 
 def test_a_file_holds_the_weights_of_one(tmp_path: object) -> None:
