@@ -5,23 +5,21 @@ What a key may be is written once: in the signature of the constructor that take
 
 from __future__ import annotations
 
-import collections.abc
 import csv
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from pkgutil import resolve_name
-from types import UnionType
-from typing import Any, Union, get_args, get_origin
+from typing import Any, get_args
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf, open_dict
-from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from fundusnet.config.conf import conf_folder, flat_keys, keys_of, places_of_keys, select, values_in_files
 from fundusnet.config.keys import TASKS, TRAINING, VERBS
 from fundusnet.config.nearest import nearest
 from fundusnet.config.signatures import Signature, is_defined, signature_of
+from fundusnet.config.values import check_value, kinds_of
 from fundusnet.errors import UserError
 
 # Constructor arguments that are not config keys of their groups, because code passes them.
@@ -202,7 +200,7 @@ def text_keys(verb: str) -> frozenset[str]:
         for layout in groups
         for group, targets in layout.items()
         for name, kind in _joined(targets, group).types.items()
-        if str in _kinds(kind) and not {int, float, bool} & {*_kinds(kind)}
+        if str in kinds_of(kind) and not {int, float, bool} & {*kinds_of(kind)}
     )
 
 
@@ -215,7 +213,7 @@ def _restore_text(cfg: DictConfig, overrides: Sequence[str], known: Mapping[str,
         if not isinstance(node, DictConfig) or name not in node or OmegaConf.is_interpolation(node, name):
             continue
         signature = _option_types(cfg) if group == "data.options" else _signature(group, node, known)
-        kinds = _kinds(signature.types.get(name)) if signature else []
+        kinds = kinds_of(signature.types.get(name)) if signature else []
         value: Any = None if OmegaConf.is_missing(node, name) else node[name]
         if OmegaConf.is_list(value) and any(get_args(kind)[:1] == (str,) for kind in kinds):
             items = [item.strip() for item in typed[1:-1].split(",")]
@@ -231,11 +229,6 @@ def _option_types(cfg: DictConfig) -> Signature | None:
     return signature_of(source if "." in source else f"fundusnet.data.sources.{source}.load")
 
 
-def _kinds(kind: Any) -> list[Any]:
-    """The members of a union, or the type itself."""
-    return list(get_args(kind)) if get_origin(kind) in (Union, UnionType) else [kind]
-
-
 def _check_node(key: str, node: DictConfig, known: Mapping[str, Signature], verb: str) -> None:
     """Check the values of a group."""
     if key in NAMED:
@@ -248,7 +241,7 @@ def _check_node(key: str, node: DictConfig, known: Mapping[str, Signature], verb
         return
     for name in map(str, node):
         if name in signature.types and not OmegaConf.is_missing(node, name):
-            _check_value(f"{key}.{name}" if key else name, node[name], signature.types[name], verb)
+            check_value(f"{key}.{name}" if key else name, node[name], signature.types[name], verb)
 
 
 def _check_named(key: str, node: DictConfig) -> None:
@@ -283,53 +276,6 @@ def unknown_key(key: str, known: Sequence[str], verb: str) -> str:
     """The line about a key that nothing reads."""
     known = [each for each in known if each != key]
     return f"unknown key {key}{nearest(key, known) or f'; fundusnet {verb} --help lists the keys'}"
-
-
-def _check_value(key: str, value: Any, kind: Any, verb: str) -> None:
-    if kind is Any:
-        return
-    plain = OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
-    try:
-        read = TypeAdapter(kind, config=ConfigDict(arbitrary_types_allowed=True)).validate_python(plain)
-    except ValidationError as error:
-        sweep = verb == "train" and isinstance(plain, str) and ("," in plain or plain.endswith(")"))
-        several = "; to train with each of several values add -m" if sweep else ""
-        if isinstance(plain, str) and any(
-            get_origin(each) in (list, collections.abc.Sequence) for each in _kinds(kind)
-        ):
-            several = f", such as {key}=[{plain}]"
-        raise UserError(f"{key}={plain} is not valid: use {_allowed(error, kind)}{several}") from error
-    if isinstance(plain, bool | str) and type(read) is not type(plain) and not isinstance(read, Path):
-        raise UserError(f"{key}={plain} is not valid: use {_NAMES.get(type(read), type(read).__name__)}")
-
-
-PYDANTIC = {
-    "a valid boolean": "true or false",
-    "a valid integer": "an integer",
-    "a valid number": "a number",
-    "a valid string": "a string",
-    "a valid list": "a list",
-    "a valid dictionary": "a mapping {name: value}",
-}
-ORDER = list(PYDANTIC.values())
-_NAMES = {int: "an integer", float: "a number", str: "a string", bool: "true or false"}
-
-
-def _allowed(error: ValidationError, kind: Any) -> str:
-    """What a value should be, in words."""
-    allowed = []
-    for each in error.errors():
-        text = each["msg"].removeprefix("Input should be ").partition(",")[0]
-        if each["type"] == "literal_error":
-            allowed.append(str(each["ctx"]["expected"]).replace("'", ""))
-        elif each["type"] in ("missing", "too_long") and get_origin(kind) is tuple:
-            allowed.append(f"a list of {len(get_args(kind))} values")
-        else:
-            allowed.append(PYDANTIC.get(text, f"a value {text}"))
-    # Unions are cached by typing in the order of their first use, which is no order to show.
-    return " or ".join(
-        sorted(set(allowed), key=lambda text: (ORDER.index(text) if text in ORDER else len(ORDER), text))
-    )
 
 
 def _check_relations(cfg: DictConfig, task: str | None) -> None:
