@@ -7,6 +7,7 @@ import logging
 import math
 from abc import abstractmethod
 from collections.abc import Callable
+from operator import methodcaller
 from pathlib import Path
 from typing import Any, Literal, Self, cast
 
@@ -26,6 +27,7 @@ from fundusnet.data.prepared import PreparedSet, open_prepared
 from fundusnet.data.relabel import relabelling
 from fundusnet.data.splits import make_folds, make_splits
 from fundusnet.errors import UserError
+from fundusnet.networks.fusing import fused
 from fundusnet.system.locks import folder_lock
 from fundusnet.system.progress import track
 from fundusnet.system.workers import cores
@@ -287,7 +289,10 @@ class FundusDataModule(LightningDataModule):
         loader = Loader(dataset, sampler=cast(Any, keys), batch_size=2, num_workers=self.num_workers)
         start = 0
         for batch in track(loader, "compute features", total=len(loader)):
-            features = network.extract(*inputs_of(self.transfer_batch_to_device(batch, device, 0)))
+            extract = methodcaller("extract", *inputs_of(self.transfer_batch_to_device(batch, device, 0)))
+            if start == 0:
+                network = fused(network, extract)
+            features = extract(network)
             written = [place[key] for key in keys[start : start + len(batch["index"])]]
             store.write(written, features)
             start += len(written)

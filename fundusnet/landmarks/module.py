@@ -177,5 +177,5 @@ class LandmarkModule(pl.LightningModule):
         return cells, self.close_up.side / cells
 
     def _scaled(self, image: Tensor) -> Tensor:
-        scaled = image.float().div(255) if image.dtype == torch.uint8 else image
+        scaled = image.float().div_(255) if image.dtype == torch.uint8 else image
         return scaled.contiguous(memory_format=self.memory_format)

@@ -12,7 +12,6 @@ from fundusnet.data.regions import Point
 from fundusnet.landmarks import points
 from fundusnet.landmarks.module import LandmarkModule
 from fundusnet.landmarks.points import LANDMARKS, Landmarks
-from fundusnet.networks.fusing import fuse_batch_norms
 from fundusnet.prediction.dicom_objects import Statement
 from fundusnet.prediction.map_geometry import Map
 from fundusnet.prediction.output_files import format_number
@@ -52,7 +51,6 @@ class LandmarksPredictor(Predictor[LandmarksAnswer, LandmarksResult]):
     ) -> None:
         super().__init__(networks[:1], device, precision)
         self.module = cast(LandmarkModule, networks[0].module)
-        fuse_batch_norms(self.module.network)
         self.thresholds = networks[0].thresholds
 
     def describe(self) -> dict[str, object]:

@@ -17,6 +17,7 @@ from torch import Tensor
 from fundusnet.data.decode import Unreadable
 from fundusnet.data.regions import Point
 from fundusnet.errors import UserError
+from fundusnet.networks.fusing import fused
 from fundusnet.prediction.dicom_objects import Statement
 from fundusnet.prediction.inputs import Entry
 from fundusnet.prediction.map_geometry import Map
@@ -24,6 +25,8 @@ from fundusnet.prediction.preparation import InputSpec, PhotographSource, Prepar
 from fundusnet.prediction.trained_network import TrainedNetwork
 
 PredictionPrecision = Literal["32-true", "bf16-mixed"]
+#: attributes of a module that are networks
+NETWORKS = ("network", "stage1")
 Answer = TypeVar("Answer")
 Result = TypeVar("Result")
 
@@ -47,6 +50,7 @@ class Predictor(ABC, Generic[Answer, Result]):
         self.precision = precision
         for network in networks:
             network.module.to(device).eval()
+            self._fuse(network)
 
     @overload
     def predict(self, images: PhotographSource, *, maps: bool = False, batch_size: int = 16) -> Result: ...  # type: ignore[overload-overlap]  # a str
@@ -166,6 +170,12 @@ class Predictor(ABC, Generic[Answer, Result]):
 
     @abstractmethod
     def _result(self, answer: Answer, picture: PreparedPhotograph, maps: bool) -> Result: ...
+
+    def _fuse(self, network: TrainedNetwork) -> None:
+        picture = torch.rand(1, 3, network.spec.size, network.spec.size, device=self.device)
+        for name, part in network.module.named_children():
+            if name in NETWORKS:
+                setattr(network.module, name, fused(part, lambda one: one(picture)))
 
     def _prepare(self, number: int, source: PhotographSource) -> PreparedPhotograph:
         try:

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from tiny import tiny_prepared
+from torch import nn
 
 from fundusnet.config.compose import compose
 from fundusnet.data.augment import build_augment
@@ -49,16 +50,23 @@ def datamodule(place: Path, views: int | None = 2, augment: bool = True, **optio
     return found
 
 
-class Counting:
-    """A network that counts the images it was given."""
+class Counting(nn.Module):
+    """A network that counts the images it was given itself, and those that copies of it were given."""
 
     def __init__(self, network: GuidedTimm) -> None:
-        self.network, self.images = network, 0
-        self.extracted, self.state_dict = network.extracted, network.state_dict
+        super().__init__()
+        self.network, self.extracted, self.images = network, network.extracted, 0
+        self.copied: list[int] = []
+        self.note = self.copied.append  # which a copy shares
 
     def extract(self, image: torch.Tensor) -> Any:
         self.images += len(image)
+        self.note(len(image))
         return self.network.extract(image)
+
+    @property
+    def by_copies(self) -> int:
+        return sum(self.copied) - self.images
 
 
 def test_stored_features_are_those_of_the_augmented_images(place: Path) -> None:
@@ -105,8 +113,10 @@ def test_each_image_and_view_is_computed_once_for_all_runs_on_a_set(place: Path)
     extract, data = Counting(network()), datamodule(place)
     rows = {split: len(rows) for split, rows in data.rows.items()}
     data.store_features(extract, CPU)
-    once = 2 * rows["train"] + rows["val"] + rows["test"] + 1  # the one that names the store
-    assert extract.images == once
+    once = 2 * rows["train"] + rows["val"] + rows["test"]
+    compared = sum(min(2, count) for count in rows.values())  # a batch of each split, to see that the copy can be used
+    assert extract.by_copies == once + compared, "a faster copy computes"
+    assert extract.images == compared + 1, "the one that names the store"
     again = Counting(network())
     datamodule(place).store_features(again, CPU)
     assert again.images == 1
@@ -121,7 +131,7 @@ def test_each_image_and_view_is_computed_once_for_all_runs_on_a_set(place: Path)
     other = datamodule(place, folds=2, fold=1)
     third = Counting(network())
     other.store_features(third, CPU)
-    assert 1 < third.images < once
+    assert 0 < third.by_copies < once
 
 
 @pytest.mark.parametrize("change", ["weights", "seed", "augment", "layers"])
@@ -144,7 +154,7 @@ def test_what_features_depend_on_has_a_store_of_its_own(change: str, place: Path
 def test_without_augmentation_there_is_one_view(place: Path) -> None:
     extract, data = Counting(network()), datamodule(place, views=None, augment=False)
     data.store_features(extract, CPU)
-    assert extract.images == 1 + sum(len(rows) for rows in data.rows.values())
+    assert extract.by_copies == sum(len(rows) + min(2, len(rows)) for rows in data.rows.values())
     assert stored_features(next(iter(data.train_dataloader()))) is not None
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import cv2
 import numpy as np
@@ -30,6 +30,7 @@ from fundusnet.networks.build import import_network
 from fundusnet.prediction.eye_points import EyePoints
 from fundusnet.prediction.findings import FindingsPredictor
 from fundusnet.prediction.preparation import Points, prepare_photograph
+from fundusnet.prediction.trained_network import open_network
 from fundusnet.runs.checkpoints import KEY, load_checkpoint, load_module, write_checkpoint
 
 
@@ -87,6 +88,17 @@ def test_arrays_images_paths_and_one_or_many_agree(network: Path, eyes: Prepared
     for result in [*same, predictor.predict(array), predictor.predict(array[None])[0]]:
         assert result.probability == pytest.approx(one.probability, abs=1e-6)
     assert [r.probability for r in predictor.stream(iter([file]))] == [one.probability]
+
+
+def norms(module: nn.Module) -> int:
+    return sum(isinstance(part, nn.BatchNorm2d) for part in module.modules())
+
+
+def test_every_network_of_a_checkpoint_is_fused(place: Path, graded: PreparedSet) -> None:
+    file = grading_checkpoint(place / "fused" / "checkpoints" / "best.ckpt", CLASSES, stages=2)
+    faster, plain = (cast(TwoStage, one.module) for one in (fundusnet.load(file).networks[0], open_network(file)))
+    for name in ("stage1", "network"):
+        assert norms(getattr(faster, name)) < norms(getattr(plain, name))
 
 
 def test_a_map_is_in_the_frame_of_the_photograph(network: Path, eyes: PreparedSet) -> None:
