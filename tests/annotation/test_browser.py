@@ -892,7 +892,7 @@ def test_an_adjudicator_sees_the_readings_and_decides(browser: Browser, eyes: Pa
     assert "Drusen: 1 of 3" in ada.find("#undecided").inner_text()
     ada.find("#undecided a").first.click()
     ada.tab.wait_for_function("() => document.querySelectorAll('.pane').length === 4")
-    ada.tab.wait_for_function("() => [...document.querySelectorAll('.pane img')].every(img => img.src)")
+    ada.find("body:not(.turning)").wait_for()
     captions = [one.inner_text() for one in ada.find(".pane figcaption").all()]
     assert sum("not marked" in caption for caption in captions) == 2
     assert "anna" not in ada.find("body").inner_text(), "readers are letters, so that no name decides"
@@ -905,6 +905,7 @@ def test_an_adjudicator_sees_the_readings_and_decides(browser: Browser, eyes: Pa
     ada.press("Enter")
     ada.wait_status("saved")
     ada.tab.wait_for_function("() => document.getElementById('progress').value === 1")
+    ada.find("body:not(.turning)").wait_for()
     ada.press("n")
     ada.wait_status("saved")
     decided = ada.tab.evaluate("async () => (await (await fetch('/api/adjudication')).json())")

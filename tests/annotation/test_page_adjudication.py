@@ -127,10 +127,11 @@ def at_case(page: Reader, title: str, image_id: str) -> None:
     page.tab.wait_for_function(
         "([id, title]) => document.getElementById('name').textContent === id"
         " && document.getElementById('finding').textContent === title"
-        " && document.querySelectorAll('#choices button').length > 0"
-        " && [...document.querySelectorAll('.pane img')].every(one => one.src.includes(id))",
+        " && !document.body.matches('.turning, .broken')",
         arg=[image_id, title],
     )
+    assert page.find("#choices button").count() > 0
+    assert all(image_id in (one.get_attribute("src") or "") for one in page.find(".pane img").all())
 
 
 def decided(page: Reader) -> dict[tuple[str, str], str | None]:
@@ -213,7 +214,7 @@ def test_a_second_tab_that_decides_otherwise_is_asked_about(deciding: Reader, as
         assert tab.problems == []
 
 
-def test_a_key_before_the_next_case_is_shown_decides_nothing(deciding: Reader, asking: Server) -> None:
+def test_a_key_or_click_before_the_next_case_is_shown_decides_nothing(deciding: Reader, asking: Server) -> None:
     page = Reader(deciding.tab.context.new_page(), asking.address)
     page.tab.goto(f"{asking.address}/adjudicate#{UNDECIDED}//grade")
     at_case(page, "Grade", UNDECIDED)
@@ -223,6 +224,8 @@ def test_a_key_before_the_next_case_is_shown_decides_nothing(deciding: Reader, a
     page.find("#finding", "Severity").wait_for()
     before = decided(page)
     page.press("1", "2", "Enter")
+    page.tab.click("#choices button:has-text('severe')")  # of the case before
+    assert page.find("body.turning").count() == 1
     for route in held:
         route.continue_()
     at_case(page, "Drusen, Severity", UNDECIDED)

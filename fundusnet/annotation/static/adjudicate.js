@@ -32,14 +32,14 @@ class Page {
   #address;
   #outbox;
   #light = new Light([]);
-  /** How the case that is shown is decided; null while another one is fetched, so that no key is taken for it. */
+  /** How the case that is shown is decided; null until another one is shown, so that no key or click is taken for it. */
   #decider = null;
 
   constructor(info) {
     this.#words = new Words(info);
     const on = {
-      record: (decision) => this.#record(decision),
-      decided: (line) => this.#decided(line),
+      record: (decision) => this.#decider && this.#record(decision),
+      decided: (line) => this.#decider && this.#decided(line),
       hover: (region) => this.#pointAt(region),
     };
     this.#finding = new FindingDecision(this.#words, on);
@@ -123,6 +123,7 @@ class Page {
   async #open(imageId, about) {
     const index = this.#index;
     this.#decider = null;
+    document.body.classList.add("turning");
     document.body.classList.toggle("only-readings", about === null);
     document.body.classList.toggle("asks-question", Boolean(about?.question));
     $("name").textContent = imageId;
@@ -135,15 +136,16 @@ class Page {
       $("readings").replaceChildren(...image.readings.map((reading) => this.#reading(reading, about)));
       const disagreement = image.points_disagree;
       showNotices(disagreement ? [{ line: text(`decision.points.${disagreement}`), urgent: true }] : []);
-      if (about !== null) {
-        const decider = about.question ? this.#choice : this.#finding;
-        decider.open(image, about, this.#decisionOf(image, about), this.#panes.decision);
-        this.#decider = decider;
-      }
+      const decider = about && (about.question ? this.#choice : this.#finding);
+      decider?.open(image, about, this.#decisionOf(image, about), this.#panes.decision);
       await drawn;
+      if (this.#index !== index) return;
+      this.#decider = decider;
+      document.body.classList.remove("turning");
       this.#showMessage(null);
     } catch (refused) {
       if (this.#index !== index) return;
+      document.body.classList.remove("turning");
       // A picture that does not load does not say why.
       const error = refused instanceof DOMException ? new Unreachable() : refused;
       this.#showMessage(explain(error));
