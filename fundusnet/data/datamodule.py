@@ -6,7 +6,7 @@ import inspect
 import logging
 import math
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from operator import methodcaller
 from pathlib import Path
 from typing import Any, Literal, Self, cast
@@ -255,20 +255,27 @@ class FundusDataModule(LightningDataModule):
         folder, besides = self.feature_home
         augmented = (self.augment, self.seed) if views else None
         depends = (augmented, besides) if besides else augmented
-        store = open_store(folder, network, picture, len(self.prepared), views, depends)
+        wanted = self._views(views)
+        keys = [key for dataset, each in wanted for key in places(dataset, each).values()]
+        store = open_store(folder, network, picture, len(self.prepared), views, depends, keys)
         if store is None:
             return
         with folder_lock(store.folder, patience=math.inf):  # of several processes one computes
-            train = self.make_dataset(self.rows["train"], self.augment)
-            train.views = self.views
-            keys = [(position, view) for view in range(views) for position in range(len(train))] if views else []
-            self._fill(store, train, keys, network, device, inputs_of)
-            for split in SPLITS if not views else SPLITS[1:]:
-                dataset = self.make_dataset(self.rows[split], None)
-                self._fill(
-                    store, dataset, [(position, 0) for position in range(len(dataset))], network, device, inputs_of
-                )
+            for dataset, each in wanted:
+                self._fill(store, dataset, each, network, device, inputs_of)
         self.features = store
+
+    def _views(self, views: int) -> list[tuple[FundusDataset, list[tuple[int, int]]]]:
+        """The images of each split, and (position, epoch) of every view of them; only training has augmented ones."""
+        found = []
+        for split in SPLITS:
+            augmented = bool(views) and split == "train"
+            dataset = self.make_dataset(self.rows[split], self.augment if augmented else None)
+            if augmented:
+                dataset.views = self.views
+            epochs = range(views if augmented else 1)
+            found.append((dataset, [(position, epoch) for epoch in epochs for position in range(len(dataset))]))
+        return found
 
     @torch.inference_mode()
     def _fill(
@@ -281,7 +288,7 @@ class FundusDataModule(LightningDataModule):
         inputs_of: Callable[[Batch], tuple[torch.Tensor, ...]],
     ) -> None:
         """Store what is missing of ``keys``, (position, epoch) each."""
-        place = {key: (int(dataset.rows[key[0]]), dataset.view(key[1])) for key in keys}
+        place = places(dataset, keys)
         missing = set(store.missing(place.values()))
         keys = [key for key in keys if place[key] in missing]
         if not keys:
@@ -304,6 +311,11 @@ class FundusDataModule(LightningDataModule):
             if not self.features.missing((int(row), view) for row in dataset.rows for view in views):
                 dataset.features = self.features
         return make_loader(dataset, self.batch_size, self.num_workers, self.seed, train=train, trainer=self.trainer)
+
+
+def places(dataset: FundusDataset, keys: Sequence[tuple[int, int]]) -> dict[tuple[int, int], tuple[int, int]]:
+    """Where a store of features has each of ``keys``, (position, epoch): its row and view."""
+    return {key: (int(dataset.rows[key[0]]), dataset.view(key[1])) for key in keys}
 
 
 class FundusDataset(Dataset[Item]):

@@ -78,7 +78,13 @@ class FeatureStore:
 
 
 def open_store(
-    folder: Path, network: FrozenNetwork, picture: Tensor, images: int, views: int, augmented: object
+    folder: Path,
+    network: FrozenNetwork,
+    picture: Tensor,
+    images: int,
+    views: int,
+    augmented: object,
+    keys: Sequence[tuple[int, int]],
 ) -> FeatureStore | None:
     """The store in ``folder`` for what ``network`` extracts.
 
@@ -92,6 +98,7 @@ def open_store(
         images: Number of images of the set.
         views: Number of augmented views.
         augmented: What the augmented views depend on.
+        keys: (row, view) of what will be stored, if it is not there yet.
 
     Returns:
         None, with a warning, where the disk has no room for it or may not be written to.
@@ -103,12 +110,12 @@ def open_store(
         if "backbone." in name:
             digest.update(value.cpu().contiguous().numpy().tobytes())
     place = folder / "features" / digest.hexdigest()[:16]
-    size = 2 * images * (1 + views) * sum(math.prod(shape) for shape in shapes)
     try:
-        if not place.exists():
-            place.parent.mkdir(exist_ok=True)
-            if shutil.disk_usage(place.parent).free < 1.05 * size:
-                raise OSError(f"they need {math.ceil(size / 1e9)} GB")
+        place.parent.mkdir(exist_ok=True)
+        missing = FeatureStore(place, images, views, shapes).missing(keys) if place.exists() else keys
+        size = 2 * len(missing) * sum(math.prod(shape) for shape in shapes)
+        if shutil.disk_usage(place.parent).free < 1.05 * size:
+            raise OSError(f"they need {math.ceil(size / 1e9)} GB")
         return FeatureStore(place, images, views, shapes)
     except OSError as error:
         log.warning("features of the frozen backbone cannot be kept in %s, every epoch computes them: %s", place, error)

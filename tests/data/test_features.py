@@ -171,6 +171,22 @@ def test_images_on_request_and_where_features_are_missing(place: Path) -> None:
     assert "image" in next(iter(data.in_order(data.rows["train"])))  # stored augmented only
 
 
+@pytest.mark.parametrize("kept", [True, False])
+def test_room_is_needed_only_for_what_is_missing(kept: bool, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    net, one, other = network(), datamodule(place, folds=2, fold=0), datamodule(place, folds=2, fold=1)
+    one.store_features(net, CPU)
+    assert one.features is not None
+    keys = [(int(row), view) for row in other.rows["train"] for view in (1, 2)]
+    keys += [(int(row), 0) for split in ("val", "test") for row in other.rows[split]]
+    missing = one.features.missing(keys)
+    assert 0 < len(missing) < len(keys)
+    values = sum(each.numel() for each in net.extract(torch.rand(1, 3, 64, 64)))
+    free = 1.05 * 2 * values * len(missing) + (1 if kept else -1)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=free))
+    other.store_features(net, CPU)
+    assert (other.features is not None) == kept
+
+
 @pytest.mark.parametrize("trouble", ["full", "read-only"])
 def test_without_room_training_goes_on_with_images(
     trouble: str, place: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
