@@ -21,7 +21,7 @@ from typing import Any
 from benchmarks.measuring import Figure
 
 NAMES = (
-    *("training_step", "precision", "frozen", "epochs", "pipeline", "region_map", "prepare"),
+    *("training_step", "precision", "frozen", "fusing", "epochs", "pipeline", "region_map", "prepare"),
     *("localizer", "two_stage", "cam_masks", "bootstrap", "predict", "startup", "growth"),
 )
 HERE = Path(__file__).parent

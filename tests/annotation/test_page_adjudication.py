@@ -182,7 +182,7 @@ def test_questions_are_decided_by_click_and_by_key(deciding: Reader) -> None:
     page.tab.click("#open")
     page.wait_status("saved")
     assert decided(page)[UNDECIDED, "severity"] is None
-    assert page.find("#choices [aria-pressed='true']").count() == 0
+    assert page.find("#choices [aria-pressed='true']", "severe").count() == 0
     page.tab.reload()
     at_case(page, "Drusen, Severity", UNDECIDED)
 
@@ -226,6 +226,7 @@ def test_a_key_or_click_before_the_next_case_is_shown_decides_nothing(deciding: 
     page.press("1", "2", "Enter")
     page.tab.click("#choices button:has-text('severe')")  # of the case before
     assert page.find("body.turning").count() == 1
+    assert page.find("#choices [aria-pressed='true']", "severe").count() == 0
     for route in held:
         route.continue_()
     at_case(page, "Drusen, Severity", UNDECIDED)

@@ -38,8 +38,9 @@ class Page {
   constructor(info) {
     this.#words = new Words(info);
     const on = {
-      record: (decision) => this.#decider && this.#record(decision),
-      decided: (line) => this.#decider && this.#decided(line),
+      isShown: () => this.#decider !== null,
+      record: (decision) => this.#record(decision),
+      decided: (line) => this.#decided(line),
       hover: (region) => this.#pointAt(region),
     };
     this.#finding = new FindingDecision(this.#words, on);

@@ -12,7 +12,7 @@ export class ChoiceDecision {
   #pane = null;
   #buttons = new Map();
 
-  /** on: record(decision); decided(line): it is final, and this says so. */
+  /** on: isShown(): whether it can be decided; record(decision); decided(line): it is final, and this says so. */
   constructor(words, on) {
     this.#words = words;
     this.#on = on;
@@ -30,6 +30,7 @@ export class ChoiceDecision {
 
   /** Decide for a choice, or with null for none. */
   decide(choice) {
+    if (!this.#on.isShown()) return;
     this.#choice = choice;
     this.#draw();
     this.#on.record({ choice });

@@ -16,7 +16,10 @@ export class FindingDecision {
   #temporalLeft = true;
   #pane = null;
 
-  /** on: record(decision); decided(line): it is final, and this says so; hover(region or null). */
+  /**
+   * on: isShown(): whether it can be decided; record(decision); decided(line): it is final, and this says so; hover(region
+   * or null).
+   */
   constructor(words, on) {
     this.#words = words;
     this.#on = on;
@@ -40,6 +43,7 @@ export class FindingDecision {
   }
 
   decide(present) {
+    if (!this.#on.isShown()) return;
     if (present && this.#draft.regions.length === 0) {
       toast(text("decision.needs_regions"));
       return;
@@ -86,6 +90,7 @@ export class FindingDecision {
   }
 
   #set(draft) {
+    if (!this.#on.isShown()) return;
     const before = this.#draft;
     this.#draft = draft;
     this.#draw();
