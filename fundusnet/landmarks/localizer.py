@@ -114,7 +114,7 @@ def write_weights(run: Path, file: Path) -> None:
 def shipped(device: str = "cpu") -> Localizer:
     """The localiser that comes with the package, loaded once for each device."""
     localizer = Localizer.from_run(SHIPPED, device)
-    fuse(localizer.module.network)  # a fifth of the time
+    fuse(localizer.module.network)
     return localizer
 
 

@@ -13,26 +13,30 @@ from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 Network = TypeVar("Network")
-TOLERANCE = 0.01  # of the largest value; half precision in convolutions of a GPU stays below
+TOLERANCE = 1e-3  # of the largest value
 
 
 def fused(network: Network, ask: Callable[[Network], Tensor | Sequence[Tensor]]) -> Network:
-    """A copy of a network after ``fuse``, or the network itself if the copy answers otherwise.
+    """A copy of a network after ``fuse``; the network itself if there is nothing to fuse or the copy answers otherwise.
 
     Args:
         network: A module in evaluation mode. Networks that anybody may bring need not compute in the order of their
             children, as ``fuse`` supposes.
         ask: Gives what a network answers to some picture.
     """
-    faster = copy.deepcopy(network)
+    try:
+        faster = copy.deepcopy(network)
+    except RuntimeError:  # of a weight that is computed from others, as by torch.nn.utils.weight_norm
+        return network
     assert isinstance(faster, nn.Module)
-    fuse(faster)
+    if not fuse(faster):
+        return network
     with torch.inference_mode():
         answers = [[given] if isinstance(given, Tensor) else given for given in (ask(network), ask(faster))]
     return faster if all(_close(*pair) for pair in zip(*answers, strict=True)) else network
 
 
-def fuse(module: nn.Module) -> None:
+def fuse(module: nn.Module) -> int:
     """Fold each batch norm that follows a convolution into it, and padding that TensorFlow calls "same", in place.
 
     In the order of a module's children, which has to be that of computation, as in EfficientNets. An activation that is
@@ -40,15 +44,23 @@ def fuse(module: nn.Module) -> None:
 
     Args:
         module: In evaluation mode; it cannot be trained any more.
+
+    Returns:
+        Number of norms that were folded.
     """
-    previous, conv = "", None
+    conv: nn.Conv2d | None
+    folded, previous, conv = 0, "", None
     for name, child in list(module.named_children()):
         if isinstance(child, nn.BatchNorm2d) and conv is not None and _fit(conv, child):
             setattr(module, previous, _without_copy(fuse_conv_bn_eval(conv, child)))
             setattr(module, name, getattr(child, "act", nn.Identity()))
+            folded += 1
         else:
-            fuse(child)
-        previous, conv = name, child if isinstance(child, nn.Conv2d) else None
+            folded += fuse(child)
+        # Other kinds of convolutions may change their weights on the way.
+        known = type(child) in (nn.Conv2d, Conv2dSame)
+        previous, conv = name, child if isinstance(child, nn.Conv2d) and known else None
+    return folded
 
 
 class HalvingConv2d(nn.Conv2d):

@@ -172,7 +172,8 @@ class Predictor(ABC, Generic[Answer, Result]):
     def _result(self, answer: Answer, picture: PreparedPhotograph, maps: bool) -> Result: ...
 
     def _fuse(self, network: TrainedNetwork) -> None:
-        picture = torch.rand(1, 3, network.spec.size, network.spec.size, device=self.device)
+        noise = torch.Generator().manual_seed(0)  # of its own: the caller's random numbers stay as they are
+        picture = torch.rand(1, 3, network.spec.size, network.spec.size, generator=noise).to(self.device)
         for name, part in network.module.named_children():
             if name in NETWORKS:
                 setattr(network.module, name, fused(part, lambda one: one(picture)))

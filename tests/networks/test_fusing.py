@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import timm
 import torch
@@ -92,6 +94,19 @@ def test_a_copy_is_fused_and_the_original_stays() -> None:
 def test_a_network_that_would_answer_otherwise_is_left_alone(kind: type[nn.Module]) -> None:
     network = with_statistics(kind())
     assert fused(network, lambda one: one(torch.ones(1, 3, 8, 8))) is network
+
+
+@pytest.mark.parametrize("normed", [torch.nn.utils.weight_norm, torch.nn.utils.parametrizations.spectral_norm])
+def test_convolutions_that_compute_their_weights_stay(normed: Any) -> None:
+    network = with_statistics(nn.Sequential(normed(nn.Conv2d(3, 4, 1)), nn.BatchNorm2d(4)))
+    assert fused(network, lambda one: one(torch.rand(1, 3, 8, 8))) is network
+
+
+def test_without_norms_there_is_no_copy() -> None:
+    network = nn.Sequential(nn.Conv2d(3, 4, 1), nn.ReLU()).eval()
+    asked: list[nn.Module] = []
+    assert fused(network, lambda one: asked.append(one) or torch.zeros(1)) is network  # type: ignore[func-returns-value]
+    assert not asked
 
 
 def with_statistics(network: nn.Module) -> nn.Module:

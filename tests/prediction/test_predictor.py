@@ -29,6 +29,7 @@ from fundusnet.grading.two_stage import TwoStage
 from fundusnet.networks.build import import_network
 from fundusnet.prediction.eye_points import EyePoints
 from fundusnet.prediction.findings import FindingsPredictor
+from fundusnet.prediction.grading import GradingPredictor
 from fundusnet.prediction.preparation import Points, prepare_photograph
 from fundusnet.prediction.trained_network import open_network
 from fundusnet.runs.checkpoints import KEY, load_checkpoint, load_module, write_checkpoint
@@ -96,7 +97,10 @@ def norms(module: nn.Module) -> int:
 
 def test_every_network_of_a_checkpoint_is_fused(place: Path, graded: PreparedSet) -> None:
     file = grading_checkpoint(place / "fused" / "checkpoints" / "best.ckpt", CLASSES, stages=2)
-    faster, plain = (cast(TwoStage, one.module) for one in (fundusnet.load(file).networks[0], open_network(file)))
+    opened, plain = open_network(file), cast(TwoStage, open_network(file).module)
+    before = torch.get_rng_state()
+    faster = cast(TwoStage, GradingPredictor([opened], torch.device("cpu")).networks[0].module)
+    assert torch.equal(torch.get_rng_state(), before), "the caller's random numbers stay as they are"
     for name in ("stage1", "network"):
         assert norms(getattr(faster, name)) < norms(getattr(plain, name))
 
