@@ -63,6 +63,8 @@ class _Module:
     is_package: bool
 
 
+# What evaluating an annotation raises whose names only an import tells.
+UNKNOWN = (NameError, AttributeError, TypeError)
 _Definition = ast.ClassDef | ast.FunctionDef
 
 
@@ -169,11 +171,11 @@ def _type(annotation: ast.expr | None, module: _Module) -> Any:
         if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and _is_alias(node.value):
             try:
                 scope[node.targets[0].id] = eval(ast.unparse(node.value), dict(scope))
-            except Exception:  # an alias of what only an import tells
+            except UNKNOWN:  # an alias of what only an import tells
                 continue
     try:
         return eval(ast.unparse(annotation), scope)
-    except Exception:  # a type of another package
+    except UNKNOWN:  # a type of another package
         return Any
 
 
