@@ -6,7 +6,8 @@ import inspect
 import logging
 import math
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from itertools import islice
 from operator import methodcaller
 from pathlib import Path
 from typing import Any, Literal, Self, cast
@@ -255,54 +256,45 @@ class FundusDataModule(LightningDataModule):
         folder, besides = self.feature_home
         augmented = (self.augment, self.seed) if views else None
         depends = (augmented, besides) if besides else augmented
-        wanted = self._views(views)
-        keys = [key for dataset, each in wanted for key in places(dataset, each).values()]
+        wanted = self._wanted(views)
+        keys = [key for _, places in wanted for key in places.values()]
         store = open_store(folder, network, picture, len(self.prepared), views, depends, keys)
         if store is None:
             return
-        with folder_lock(store.folder, patience=math.inf):  # of several processes one computes
-            for dataset, each in wanted:
-                self._fill(store, dataset, each, network, device, inputs_of)
+        faster = None
+        with folder_lock(store.folder, patience=math.inf), torch.inference_mode():  # of several processes one computes
+            for dataset, places in wanted:
+                missing = set(store.missing(places.values()))
+                positions = [position for position, key in places.items() if key in missing]
+                if not positions:
+                    continue
+                loader = Loader(dataset, sampler=cast(Any, positions), batch_size=2, num_workers=self.num_workers)
+                ahead = iter(places[position] for position in positions)
+                for batch in track(loader, "compute features", total=len(loader)):
+                    extract = methodcaller("extract", *inputs_of(self.transfer_batch_to_device(batch, device, 0)))
+                    if faster is None:
+                        faster = fused(network, extract)
+                    store.write(list(islice(ahead, len(batch["index"]))), extract(faster))
         self.features = store
 
-    def _views(self, views: int) -> list[tuple[FundusDataset, list[tuple[int, int]]]]:
-        """The images of each split, and (position, epoch) of every view of them; only training has augmented ones."""
+    def _wanted(self, views: int) -> list[tuple[FundusDataset, dict[tuple[int, int], tuple[int, int]]]]:
+        """The images of each split, and where a store has their features: (position, epoch) → (row, view).
+
+        Only training images are seen augmented, in ``views`` views.
+        """
         found = []
         for split in SPLITS:
             augmented = bool(views) and split == "train"
             dataset = self.make_dataset(self.rows[split], self.augment if augmented else None)
             if augmented:
                 dataset.views = self.views
-            epochs = range(views if augmented else 1)
-            found.append((dataset, [(position, epoch) for epoch in epochs for position in range(len(dataset))]))
+            places = {
+                (position, epoch): (int(row), dataset.view(epoch))
+                for epoch in range(views if augmented else 1)
+                for position, row in enumerate(dataset.rows)
+            }
+            found.append((dataset, places))
         return found
-
-    @torch.inference_mode()
-    def _fill(
-        self,
-        store: FeatureStore,
-        dataset: FundusDataset,
-        keys: list[tuple[int, int]],
-        network: FrozenNetwork,
-        device: torch.device,
-        inputs_of: Callable[[Batch], tuple[torch.Tensor, ...]],
-    ) -> None:
-        """Store what is missing of ``keys``, (position, epoch) each."""
-        place = places(dataset, keys)
-        missing = set(store.missing(place.values()))
-        keys = [key for key in keys if place[key] in missing]
-        if not keys:
-            return
-        loader = Loader(dataset, sampler=cast(Any, keys), batch_size=2, num_workers=self.num_workers)
-        start = 0
-        for batch in track(loader, "compute features", total=len(loader)):
-            extract = methodcaller("extract", *inputs_of(self.transfer_batch_to_device(batch, device, 0)))
-            if start == 0:
-                network = fused(network, extract)
-            features = extract(network)
-            written = [place[key] for key in keys[start : start + len(batch["index"])]]
-            store.write(written, features)
-            start += len(written)
 
     def _make_loader(self, dataset: FundusDataset, train: bool = False, images: bool = False) -> DataLoader[Item]:
         dataset.views = self.views
@@ -311,11 +303,6 @@ class FundusDataModule(LightningDataModule):
             if not self.features.missing((int(row), view) for row in dataset.rows for view in views):
                 dataset.features = self.features
         return make_loader(dataset, self.batch_size, self.num_workers, self.seed, train=train, trainer=self.trainer)
-
-
-def places(dataset: FundusDataset, keys: Sequence[tuple[int, int]]) -> dict[tuple[int, int], tuple[int, int]]:
-    """Where a store of features has each of ``keys``, (position, epoch): its row and view."""
-    return {key: (int(dataset.rows[key[0]]), dataset.view(key[1])) for key in keys}
 
 
 class FundusDataset(Dataset[Item]):

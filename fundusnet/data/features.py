@@ -112,11 +112,11 @@ def open_store(
     place = folder / "features" / digest.hexdigest()[:16]
     try:
         place.parent.mkdir(exist_ok=True)
-        missing = FeatureStore(place, images, views, shapes).missing(keys) if place.exists() else keys
-        size = 2 * len(missing) * sum(math.prod(shape) for shape in shapes)
+        store = FeatureStore(place, images, views, shapes) if place.exists() else None
+        size = 2 * len(store.missing(keys) if store else keys) * sum(math.prod(shape) for shape in shapes)
         if shutil.disk_usage(place.parent).free < 1.05 * size:
             raise OSError(f"they need {math.ceil(size / 1e9)} GB")
-        return FeatureStore(place, images, views, shapes)
+        return store or FeatureStore(place, images, views, shapes)
     except OSError as error:
         log.warning("features of the frozen backbone cannot be kept in %s, every epoch computes them: %s", place, error)
         return None
