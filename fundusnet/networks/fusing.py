@@ -19,6 +19,8 @@ TOLERANCE = 1e-3  # of the largest value
 def fused(network: Network, ask: Callable[[Network], Tensor | Sequence[Tensor]]) -> Network:
     """A copy of a network after ``fuse``; the network itself if there is nothing to fuse or the copy answers otherwise.
 
+    It is the network itself, too, if it cannot be copied or cannot answer.
+
     Args:
         network: A module in evaluation mode. Networks that anybody may bring need not compute in the order of their
             children, as ``fuse`` supposes.
@@ -26,13 +28,13 @@ def fused(network: Network, ask: Callable[[Network], Tensor | Sequence[Tensor]])
     """
     try:
         faster = copy.deepcopy(network)
-    except RuntimeError:  # of a weight that is computed from others, as by torch.nn.utils.weight_norm
+        assert isinstance(faster, nn.Module)
+        if not fuse(faster):
+            return network
+        with torch.inference_mode():
+            answers = [[given] if isinstance(given, Tensor) else given for given in (ask(network), ask(faster))]
+    except RuntimeError:  # weights computed from others cannot be copied, and some networks take pictures of one size
         return network
-    assert isinstance(faster, nn.Module)
-    if not fuse(faster):
-        return network
-    with torch.inference_mode():
-        answers = [[given] if isinstance(given, Tensor) else given for given in (ask(network), ask(faster))]
     return faster if all(_close(*pair) for pair in zip(*answers, strict=True)) else network
 
 

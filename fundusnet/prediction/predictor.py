@@ -27,6 +27,9 @@ from fundusnet.prediction.trained_network import TrainedNetwork
 PredictionPrecision = Literal["32-true", "bf16-mixed"]
 #: attributes of a module that are networks
 NETWORKS = ("network", "stage1")
+TRIED = (
+    128  # side of the picture on which a fused network is compared; a whole one would take as long as predicting two
+)
 Answer = TypeVar("Answer")
 Result = TypeVar("Result")
 
@@ -172,8 +175,9 @@ class Predictor(ABC, Generic[Answer, Result]):
     def _result(self, answer: Answer, picture: PreparedPhotograph, maps: bool) -> Result: ...
 
     def _fuse(self, network: TrainedNetwork) -> None:
+        side = min(network.spec.size, TRIED)
         noise = torch.Generator().manual_seed(0)  # of its own: the caller's random numbers stay as they are
-        picture = torch.rand(1, 3, network.spec.size, network.spec.size, generator=noise).to(self.device)
+        picture = torch.rand(1, 3, side, side, generator=noise).to(self.device)
         for name, part in network.module.named_children():
             if name in NETWORKS:
                 setattr(network.module, name, fused(part, lambda one: one(picture)))

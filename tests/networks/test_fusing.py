@@ -99,7 +99,17 @@ def test_a_network_that_would_answer_otherwise_is_left_alone(kind: type[nn.Modul
 @pytest.mark.parametrize("normed", [torch.nn.utils.weight_norm, torch.nn.utils.parametrizations.spectral_norm])
 def test_convolutions_that_compute_their_weights_stay(normed: Any) -> None:
     network = with_statistics(nn.Sequential(normed(nn.Conv2d(3, 4, 1)), nn.BatchNorm2d(4)))
-    assert fused(network, lambda one: one(torch.rand(1, 3, 8, 8))) is network
+    picture = torch.rand(1, 3, 8, 8)
+    assert fused(network, lambda one: one(picture)) is network
+
+
+def test_a_network_that_cannot_take_the_picture_stays() -> None:
+    network = with_statistics(
+        nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(4 * 64**2, 2))
+    )
+    for side, stays in ((32, True), (64, False)):
+        picture = torch.rand(1, 3, side, side)
+        assert (fused(network, lambda one, picture=picture: one(picture)) is network) == stays
 
 
 def test_without_norms_there_is_no_copy() -> None:
