@@ -92,6 +92,8 @@ class GuidedTimm(nn.Module):
         weights: File with weights of the backbone; takes precedence over ``pretrained``.
         strides: Strides of the feature maps that are joined, for example ``[8, 16, 32]``; None = the last map only.
         map_stride: The one of ``strides`` that the activation map has; None = the largest.
+        shrink: The backbone sees the picture averaged down by each of these factors, and the maps of all are joined.
+            The activation map has the size that ``map_stride`` has with the first one.
         downsampling: How larger maps are brought to its size: ``average`` or ``max`` pooling. Smaller ones are
             upsampled bilinearly.
         reduction: Channels that a 1x1 convolution with a ReLU brings the features to before the pyramid; None = none.
@@ -119,6 +121,7 @@ class GuidedTimm(nn.Module):
         weights: str | None = None,
         strides: Sequence[Count] | None = None,
         map_stride: Count | None = None,
+        shrink: Sequence[Count] = (1,),
         downsampling: Literal["average", "max"] = "average",
         reduction: Count | None = None,
         top_share: Share | None = None,
@@ -129,10 +132,12 @@ class GuidedTimm(nn.Module):
         super().__init__()
         if strides is None and map_stride is not None:
             raise UserError(f"model.network.map_stride={map_stride} needs model.network.strides; name them")
+        if strides is None and list(shrink) != [1]:
+            raise UserError(f"model.network.shrink={list(shrink)} needs model.network.strides; name them")
         self.backbone = bare_backbone(backbone)
         self.normalize = Normalize(self.backbone, mean_std)
         self.initial_weights = load_weights([self.backbone], backbone, pretrained, weights)
-        self.scales = None if strides is None else Scales(self.backbone, backbone, strides, map_stride)
+        self.scales = None if strides is None else Scales(self.backbone, backbone, strides, map_stride, shrink)
         self.downsampling: Downsampling = downsampling
         channels = [int(self.backbone.num_features)]
         if self.scales is not None:
@@ -141,6 +146,8 @@ class GuidedTimm(nn.Module):
         freeze_layers(self.backbone, freeze)
         self.frozen, self.freeze_batch_norm = freeze == "all", freeze_batch_norm
         self.extracted = repr((backbone, strides and list(strides), map_stride, downsampling, mean_std))
+        if list(shrink) != [1]:
+            self.extracted += f", shrunk by {list(shrink)}"
         self.join = None
         if reduction is not None or self.scales is not None:
             self.join = JoinedMaps(channels, reduction)

@@ -20,7 +20,7 @@ from fundusnet.networks.scales import Scales, resize_keeping_mean
 
 class _Pooling(NamedTuple):
     deviation: bool
-    standardize: bool
+    standardize: bool | Literal["maps"]
 
 
 class GradingNetwork(nn.Module):
@@ -42,7 +42,9 @@ class GradingNetwork(nn.Module):
             ``[8, 16, 32]``; None = the last map only.
         pooling: ``mean`` over the cells of a map, or ``mean_std``, their deviation too; then there are no activation
             maps.
-        standardize: Bring the pooled features to zero mean and unit deviation over the training images.
+        standardize: Bring the pooled features to zero mean and unit deviation over the training images. ``maps``: and
+            then weight them so that each map counts the same, however many channels it has. Early layers have few.
+        shrink: The backbone sees the picture averaged down by each of these factors, and all features are concatenated.
         freeze, freeze_batch_norm: As in ``fundusnet.findings.network.GuidedTimm``.
 
     Attributes:
@@ -67,7 +69,8 @@ class GradingNetwork(nn.Module):
         weights: str | None = None,
         strides: Sequence[Count] | None = None,
         pooling: Literal["mean", "mean_std"] = "mean",
-        standardize: bool = False,
+        standardize: bool | Literal["maps"] = False,
+        shrink: Sequence[Count] = (1,),
         freeze: NonNegativeInt | Literal["all"] = 0,
         freeze_batch_norm: bool = False,
     ) -> None:
@@ -76,6 +79,8 @@ class GradingNetwork(nn.Module):
             raise UserError(f"grading needs at least 2 grades, not {classes}; give the data more")
         if head not in HEADS:
             raise UserError(f"unknown model.network.head={head}; choose one of {', '.join(HEADS)}")
+        if strides is None and list(shrink) != [1]:
+            raise UserError(f"model.network.shrink={list(shrink)} needs model.network.strides; name them")
         self.classes, self.head = classes, head
         self.has_maps = hidden is None and pooling == "mean"
         outputs = {"ranking": 2, "multiclass": classes}.get(head, classes - 1)
@@ -89,7 +94,7 @@ class GradingNetwork(nn.Module):
             else:
                 net = bare_backbone(backbone)
                 # Which map the others are brought to matters for activation maps only.
-                scales = Scales(net, backbone, strides, None if hidden or pooling != "mean" else cam_stride)
+                scales = Scales(net, backbone, strides, None if hidden or pooling != "mean" else cam_stride, shrink)
             pool = _Pooling(deviation=pooling == "mean_std", standardize=standardize)
             members.append(SubClassifier(net, scales, pool, outputs, hidden, dropout, shared=head == "coral"))
         self.members = nn.ModuleList(members)
@@ -101,6 +106,8 @@ class GradingNetwork(nn.Module):
             freeze_layers(member.backbone, freeze)
         self.frozen, self.freeze_batch_norm = freeze == "all", freeze_batch_norm
         self.extracted = repr((backbone, strides and list(strides), None if strides else cam_stride, pooling))
+        if list(shrink) != [1]:
+            self.extracted += f", shrunk by {list(shrink)}"
 
     def train(self, mode: bool = True) -> GradingNetwork:
         """What is frozen stays in evaluation mode."""
@@ -165,8 +172,10 @@ class GradingNetwork(nn.Module):
 class SubClassifier(nn.Module):
     """Backbone → global average pooling → linear layer, or → hidden layer, batch-norm, ReLU, dropout → linear layer.
 
-    With ``scales`` the pooled features of several strides are concatenated before the first linear layer.
+    With ``scales`` the pooled features of several maps are concatenated before the first linear layer.
     """
+
+    shares: Tensor | None
 
     def __init__(
         self,
@@ -183,8 +192,11 @@ class SubClassifier(nn.Module):
         self.scales = scales
         self.channels = [int(backbone.num_features)] if scales is None else scales.channels  # type: ignore[arg-type]
         self.deviation = pooling.deviation
-        width = sum(self.channels) * (2 if pooling.deviation else 1)
+        pooled = self.channels * (2 if pooling.deviation else 1)
+        width = sum(pooled)
         self.standardize = nn.BatchNorm1d(width, affine=False) if pooling.standardize else None
+        shares = torch.cat([torch.full((each,), (width / len(pooled) / each) ** 0.5) for each in pooled])
+        self.register_buffer("shares", shares if pooling.standardize == "maps" else None, persistent=False)
         self.hidden: nn.Module = nn.Identity()
         if hidden is not None:
             self.hidden = nn.Sequential(
@@ -195,7 +207,7 @@ class SubClassifier(nn.Module):
         self.thresholds = nn.Parameter(torch.linspace(1, 1 / outputs, outputs)) if shared else None
 
     def features(self, normalised: Tensor) -> list[Tensor]:
-        """Normalised ``(B, 3, H, W)`` → features ``(B, C, h, w)``: the last ones, or one for each stride."""
+        """Normalised ``(B, 3, H, W)`` → features ``(B, C, h, w)``: the last ones, or those of ``scales``."""
         if self.scales is None:
             return [last_map(self.backbone, normalised)]
         maps: list[Tensor] = self.scales(self.backbone, normalised)
@@ -212,17 +224,21 @@ class SubClassifier(nn.Module):
         """``(B, D)`` of ``pool`` → logits ``(B, outputs)``."""
         if self.standardize is not None:
             pooled = self.standardize(pooled)
+        if self.shares is not None:
+            pooled = pooled * self.shares
         logits: Tensor = self.classifier(self.hidden(pooled))
         return logits if self.thresholds is None else logits + self.thresholds
 
     def class_maps(self, features: Sequence[Tensor]) -> Tensor:
         """``features`` → class activation maps ``(B, outputs, h, w)``, ``(B, 1, h, w)`` of CORAL.
 
-        The logit is linear in the pooled features of each stride, so the map is the sum of a map for each, brought to
-        one size. The mean of the sum differs from the logit by a constant: the bias, and what is subtracted from
-        standardised features.
+        The logit is linear in the pooled features of each map, so the activation map is the sum of one for each,
+        brought to one size. The mean of the sum differs from the logit by a constant: the bias, and what is subtracted
+        from standardised features.
         """
         weight = self.classifier.weight
+        if self.shares is not None:
+            weight = weight * self.shares
         if self.standardize is not None:
             variance = cast(Tensor, self.standardize.running_var)
             weight = weight / (variance + self.standardize.eps).sqrt()

@@ -1,4 +1,4 @@
-"""Feature maps of a backbone at several strides, and bringing them to one size."""
+"""Feature maps of a backbone at several strides, of the picture at several sizes, and bringing them to one size."""
 
 from __future__ import annotations
 
@@ -25,15 +25,25 @@ class Scales(nn.Module):
         name: Its name, for messages.
         strides: Pixels that a cell of each map covers, in any order.
         map_stride: The one of them whose map gives the common size; None = the largest.
+        shrink: The backbone sees the picture averaged down by each of these factors. Maps of the first one give the
+            common size.
 
     Attributes:
         channels: Channels of each map.
 
     Raises:
-        UserError: The backbone has no map of such a stride, or ``map_stride`` is not among ``strides``.
+        UserError: The backbone has no map of such a stride, ``map_stride`` is not among ``strides``, or ``shrink`` is
+            empty.
     """
 
-    def __init__(self, backbone: Any, name: str, strides: Sequence[int], map_stride: int | None = None) -> None:
+    def __init__(
+        self,
+        backbone: Any,
+        name: str,
+        strides: Sequence[int],
+        map_stride: int | None = None,
+        shrink: Sequence[int] = (1,),
+    ) -> None:
         super().__init__()
         # Of several maps of one stride the last is taken.
         levels = {level["reduction"]: number for number, level in enumerate(backbone.feature_info)}
@@ -43,9 +53,11 @@ class Scales(nn.Module):
             )
         if map_stride is not None and map_stride not in strides:
             raise UserError(f"the map's stride {map_stride} is not in model.network.strides={list(strides)}; add it")
-        self.levels = [levels[stride] for stride in strides]
+        if not shrink:
+            raise UserError("model.network.shrink=[] leaves no picture; use [1] for the picture as it is")
+        self.levels, self.shrink = [levels[stride] for stride in strides], [int(factor) for factor in shrink]
         self.common = list(strides).index(map_stride or max(strides))
-        self.channels = [int(backbone.feature_info[level]["num_chs"]) for level in self.levels]
+        self.channels = [int(backbone.feature_info[level]["num_chs"]) for level in self.levels] * len(self.shrink)
 
     def prune(self, backbone: Any) -> None:
         """Remove the layers after the last map. Their weights would get no gradient, which DDP refuses.
@@ -55,13 +67,17 @@ class Scales(nn.Module):
         backbone.prune_intermediate_layers(self.levels, prune_norm=True, prune_head=True)
 
     def forward(self, backbone: Any, image: Tensor) -> list[Tensor]:
-        """Normalised ``(B, 3, H, W)`` → maps ``(B, C_i, h_i, w_i)`` in the order of ``strides``."""
-        maps = backbone.forward_intermediates(
-            image, indices=self.levels, intermediates_only=True, output_fmt="NCHW", norm=False, stop_early=True
-        )
-        # timm returns them from the first layer to the last.
-        by_level = dict(zip(sorted(self.levels), maps, strict=True))
-        return [by_level[level] for level in self.levels]
+        """Normalised ``(B, 3, H, W)`` → maps ``(B, C_i, h_i, w_i)``: those of ``strides``, for each factor."""
+        maps: list[Tensor] = []
+        for factor in self.shrink:
+            picture = functional.avg_pool2d(image, factor) if factor > 1 else image
+            found = backbone.forward_intermediates(
+                picture, indices=self.levels, intermediates_only=True, output_fmt="NCHW", norm=False, stop_early=True
+            )
+            # timm returns them from the first layer to the last.
+            by_level = dict(zip(sorted(self.levels), found, strict=True))
+            maps += [by_level[level] for level in self.levels]
+        return maps
 
     def pooled(self, maps: Sequence[Tensor], downsampling: Downsampling) -> list[Tensor]:
         """``maps``, those pooled that are larger than the common size."""

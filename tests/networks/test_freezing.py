@@ -88,8 +88,17 @@ def test_sub_classifiers_share_a_frozen_backbone() -> None:
     assert len({id(member.backbone) for member in GradingNetwork(4, "ranking", TINY, freeze=2).members}) == 3
 
 
-def test_maps_over_standardised_features_differ_from_the_logits_by_a_constant() -> None:
-    network = GradingNetwork(3, "multiclass", TINY, 16, strides=[16, 32], standardize=True)
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"strides": [16, 32], "standardize": True},
+        {"strides": [16, 32], "standardize": "maps"},
+        {"strides": [16, 32], "standardize": "maps", "shrink": [1, 2]},
+        {"standardize": "maps"},
+    ],
+)
+def test_maps_over_standardised_features_differ_from_the_logits_by_a_constant(options: dict[str, Any]) -> None:
+    network = GradingNetwork(3, "multiclass", TINY, 16, **options)
     for _ in range(3):
         network(torch.rand(8, 3, 64, 64))  # statistics that are not 0 and 1
     network.eval()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -172,6 +173,63 @@ def test_class_activation_maps_over_strides_belong_to_the_logits(head: Any, stri
         torch.testing.assert_close(means + bias, logits)
     else:
         torch.testing.assert_close(means[..., 1] - means[..., 0] + bias, logits)
+
+
+def test_each_map_counts_the_same_however_many_channels_it_has() -> None:
+    network = GradingNetwork(3, backbone=TINY, hidden=8, strides=[8, 16, 32], pooling="mean_std", standardize="maps")
+    member: Any = network.members[0]
+    seen: list[torch.Tensor] = []
+    member.hidden.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    member.train()
+    with torch.no_grad():
+        member.classify(torch.randn(5000, sum(member.channels) * 2) * 3 + 1)
+    variances = [part.var(dim=0).sum().item() for part in seen[0].split([48, 192, 96] * 2, dim=1)]
+    # The total is that of features of unit deviation, so that the same learning rate fits.
+    assert variances == pytest.approx([(48 + 192 + 96) * 2 / 6] * 6, rel=0.01)
+
+
+def test_a_backbone_sees_the_picture_at_several_sizes() -> None:
+    small, both = (
+        GradingNetwork(3, backbone=TINY, hidden=8, strides=[16, 32], pooling="mean_std", shrink=shrink).eval()
+        for shrink in ([4], [1, 4])
+    )
+    both.load_state_dict(small.state_dict() | {k: v for k, v in both.state_dict().items() if "backbone" not in k})
+    image = torch.rand(2, 3, 128, 128)
+    as_it_is = GradingNetwork(3, backbone=TINY, hidden=8, strides=[16, 32], pooling="mean_std").eval()
+    for own, of in zip(as_it_is.members, small.members, strict=True):
+        own.backbone.load_state_dict(of.backbone.state_dict())  # type: ignore[union-attr, operator]
+    # Means come first, then deviations: of the whole picture, of the shrunken one.
+    expected = [as_it_is.extract(image)[0], as_it_is.extract(functional.avg_pool2d(image, 4))[0]]
+    (large_mean, large_std), (small_mean, small_std) = (each.chunk(2, dim=1) for each in expected)
+    torch.testing.assert_close(small.extract(image)[0], expected[1])
+    torch.testing.assert_close(both.extract(image)[0], torch.cat([large_mean, small_mean, large_std, small_std], dim=1))
+    names = {network.extracted for network in (small, both, as_it_is)}
+    assert len(names) == 3  # each has stored features of its own
+
+
+def test_guided_maps_of_a_smaller_picture_are_joined_at_the_size_of_the_first() -> None:
+    network = GuidedTimm(TINY, strides=[8, 16], map_stride=8, shrink=[1, 2], reduction=4, downsampling="max").eval()
+    as_it_is = GuidedTimm(TINY, strides=[8, 16], map_stride=8, reduction=4, downsampling="max").eval()
+    as_it_is.backbone.load_state_dict(network.backbone.state_dict())
+    image = torch.rand(2, 3, 128, 128)
+    maps = network.extract(image)
+    expected = [*as_it_is.extract(image), *as_it_is.extract(functional.avg_pool2d(image, 2))]
+    for one, other in zip(maps, expected, strict=True):
+        torch.testing.assert_close(one, other)
+    assert network(image)[0].shape == as_it_is(image)[0].shape == (2, 1, 16, 16)
+    assert network.extracted != as_it_is.extracted
+
+
+@pytest.mark.parametrize(("options", "message"), [
+    ({"shrink": [], "strides": [16]}, "model.network.shrink=[] leaves no picture"),
+    ({"shrink": [1, 2]}, "model.network.shrink=[1, 2] needs model.network.strides"),
+])  # fmt: skip
+@pytest.mark.parametrize(
+    "network", [GuidedTimm, lambda backbone, **options: GradingNetwork(3, backbone=backbone, **options)]
+)
+def test_sizes_of_the_picture_that_cannot_be_are_refused(network: Any, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=re.escape(message)):
+        network(TINY, **options)
 
 
 def test_a_hidden_layer_takes_the_joined_features() -> None:
