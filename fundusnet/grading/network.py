@@ -120,13 +120,16 @@ class GradingNetwork(nn.Module):
         return self.decide(self.extract(image))
 
     def extract(self, image: Tensor) -> list[Tensor]:
-        """``(B, 3, H, W)`` in [0, 1] → pooled features ``(B, D)`` of each member."""
+        """``(B, 3, H, W)`` in [0, 1] → pooled features ``(B, D)`` of each member, or once if all share a backbone."""
         normalised = self.normalize(image)
-        return [member.pool(features) for member, features in self._features(normalised)]
+        own = self._members()[:1] if self.frozen else self._members()
+        return [member.pool(member.features(normalised)) for member in own]
 
     def decide(self, pooled: Sequence[Tensor]) -> Tensor:
         """What ``extract`` returned → logits as of ``forward``."""
-        return self._join([member.classify(each) for member, each in zip(self._members(), pooled, strict=True)])
+        members = self._members()
+        each = pooled if len(pooled) == len(members) else [pooled[0]] * len(members)
+        return self._join([member.classify(own) for member, own in zip(members, each, strict=True)])
 
     def with_maps(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """Logits and class activation maps of ``(B, 3, H, W)`` in [0, 1], from one pass.

@@ -80,11 +80,13 @@ def test_sub_classifiers_share_a_frozen_backbone() -> None:
     network.members[0].backbone.conv1.register_forward_hook(lambda *_: seen.append(1))  # type: ignore[union-attr, operator]
     network.eval()(images)
     assert seen == [1]
-    # What each pools is mean and deviation of the maps, the deviations behind the means.
+    # What they share is mean and deviation of the maps, the deviations behind the means.
     maps = network.members[0].features(network.normalize(images))  # type: ignore[operator]
     expected = torch.cat([*(m.mean((2, 3)) for m in maps), *(m.var((2, 3), correction=0).sqrt() for m in maps)], dim=1)
-    for pooled in network.extract(images):
-        torch.testing.assert_close(pooled, expected, rtol=1e-4, atol=1e-4)
+    (pooled,) = network.extract(images)
+    torch.testing.assert_close(pooled, expected, rtol=1e-4, atol=1e-4)
+    each = torch.stack([member.classify(pooled) for member in network.members], dim=1)  # type: ignore[operator]
+    torch.testing.assert_close(network(images), each)
     assert len({id(member.backbone) for member in GradingNetwork(4, "ranking", TINY, freeze=2).members}) == 3
 
 
