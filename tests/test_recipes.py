@@ -79,8 +79,11 @@ def test_recipes_of_grading(experiment: str, place: Path) -> None:
     run = train(place, experiment)
     parameters = load_checkpoint(run / "checkpoints" / "best.ckpt")["hyper_parameters"]
     assert parameters["network"]["freeze"] == "all" and not parameters["flips"]
+    sizes, standardize = ([1, 2], "maps") if experiment == "grading" else ([1], True)  # a baseline stays what it is
+    assert (parameters["network"]["shrink"], parameters["network"]["standardize"]) == (sizes, standardize)
     assert len(pd.read_csv(run / "predictions.csv")) > 0
     (store,) = (place / "prepared" / "features").iterdir()
+    assert {file.name for file in store.iterdir()} == {"0.npy", "filled.npy"}  # once for all sub-classifiers
     views = np.load(store / "filled.npy").sum(axis=0)
     assert (views > 0).tolist() == [True] + [True] * 4 * (experiment == "grading")
 
