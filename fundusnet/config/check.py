@@ -298,6 +298,11 @@ def _check_relations(cfg: DictConfig, task: str | None) -> None:
             f"data.size={size} is not a multiple of {stride}, the stride of "
             f"model.network.reductions={reductions}; use data.size={fits} or fewer reductions"
         )
+    for key in ("model.network.shrink", "model.stage1.network.shrink"):
+        shrink = select(cfg, key)  # a single factor for landmarks
+        factors = list(shrink or [1]) if OmegaConf.is_list(shrink) else [shrink or 1]
+        if size is not None and max(factors) > size:
+            raise UserError(f"{key}={shrink} leaves nothing of data.size={size}; use smaller factors")
 
 
 def _check_batch_norm(cfg: DictConfig, task: str | None) -> None:

@@ -154,6 +154,18 @@ def test_a_value_of_a_group_reaches_the_network() -> None:
             "data.size=32 model.network.reductions=5 data.batch_size=1",
             "leaves one cell, and data.batch_size=1 one image, which batch normalisation cannot normalise",
         ),
+        (
+            "experiment=grading data=keh data.root=. data.size=64 model.network.shrink=[1,65]",
+            "model.network.shrink=[1, 65] leaves nothing of data.size=64; use smaller factors",
+        ),
+        (
+            "experiment=grading_two_stage data=keh data.root=. model.stage1.network.shrink=[400]",
+            "model.stage1.network.shrink=[400] leaves nothing of data.size=384",
+        ),
+        (
+            "experiment=landmarks data=csv data.root=. data.size=64 model.network.shrink=65",
+            "model.network.shrink=65 leaves nothing of data.size=64",
+        ),
         ("finding.names=drusen", "finding.names=drusen is not valid: use a list, such as finding.names=[drusen]"),
         ("data=[idrid,keh]", "data=[idrid,keh] names several sources; train on one"),
         ("model=guided,inception", "model=guided,inception names several; to train each of them add -m"),
