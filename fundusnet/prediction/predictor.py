@@ -27,9 +27,8 @@ from fundusnet.prediction.trained_network import TrainedNetwork
 PredictionPrecision = Literal["32-true", "bf16-mixed"]
 #: attributes of a module that are networks
 NETWORKS = ("network", "stage1")
-TRIED = (
-    128  # side of the picture on which a fused network is compared; a whole one would take as long as predicting two
-)
+# Side of the picture on which a fused network is compared; a whole one would take as long as predicting two.
+TRIED = 128
 Answer = TypeVar("Answer")
 Result = TypeVar("Result")
 
