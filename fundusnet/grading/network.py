@@ -17,9 +17,13 @@ from fundusnet.networks.freezing import freeze_layers, frozen_to_eval
 from fundusnet.networks.normalize import Normalize
 from fundusnet.networks.scales import Scales, resize_keeping_mean
 
+Pooled = Literal["mean", "mean_std", "mean_std_correlation"]
+
+_MOST_CORRELATED = 128  # C channels have C (C - 1) / 2 correlations
+
 
 class _Pooling(NamedTuple):
-    deviation: bool
+    what: Pooled
     standardize: bool | Literal["maps"]
 
 
@@ -40,8 +44,9 @@ class GradingNetwork(nn.Module):
         weights: File with weights of the backbone to start from; takes precedence over ``pretrained``.
         strides: Strides of the feature maps that are pooled and concatenated before the classifier, for example
             ``[8, 16, 32]``; None = the last map only.
-        pooling: ``mean`` over the cells of a map, or ``mean_std``, their deviation too; then there are no activation
-            maps.
+        pooling: ``mean`` over the cells of a map; ``mean_std``, their deviation too; ``mean_std_correlation``, and for
+            maps of at most 128 channels how each two of them correlate over the cells, which describes texture. There
+            are activation maps of the mean only.
         standardize: Bring the pooled features to zero mean and unit deviation over the training images. ``maps``: and
             then weight them so that each map counts the same, however many channels it has. Early layers have few.
         shrink: The backbone sees the picture averaged down by each of these factors, and all features are concatenated.
@@ -68,7 +73,7 @@ class GradingNetwork(nn.Module):
         pretrained: bool = False,
         weights: str | None = None,
         strides: Sequence[Count] | None = None,
-        pooling: Literal["mean", "mean_std"] = "mean",
+        pooling: Pooled = "mean",
         standardize: bool | Literal["maps"] = False,
         shrink: Sequence[Count] = (1,),
         freeze: NonNegativeInt | Literal["all"] = 0,
@@ -81,7 +86,7 @@ class GradingNetwork(nn.Module):
             raise UserError(f"unknown model.network.head={head}; choose one of {', '.join(HEADS)}")
         if strides is None and list(shrink) != [1]:
             raise UserError(f"model.network.shrink={list(shrink)} needs model.network.strides; name them")
-        self.classes, self.head = classes, head
+        self.classes, self.head, self.pooling = classes, head, pooling
         self.has_maps = hidden is None and pooling == "mean"
         outputs = {"ranking": 2, "multiclass": classes}.get(head, classes - 1)
         count = classes - 1 if head == "ranking" else 1
@@ -95,7 +100,7 @@ class GradingNetwork(nn.Module):
                 net = bare_backbone(backbone)
                 # Which map the others are brought to matters for activation maps only.
                 scales = Scales(net, backbone, strides, None if hidden or pooling != "mean" else cam_stride, shrink)
-            pool = _Pooling(deviation=pooling == "mean_std", standardize=standardize)
+            pool = _Pooling(pooling, standardize)
             members.append(SubClassifier(net, scales, pool, outputs, hidden, dropout, shared=head == "coral"))
         self.members = nn.ModuleList(members)
         self.normalize = Normalize(members[0].backbone)
@@ -141,7 +146,8 @@ class GradingNetwork(nn.Module):
         """
         if not self.has_maps:
             raise UserError(
-                "a network with a hidden layer or pooling=mean_std has no activation maps; use hidden=null pooling=mean"
+                f"a network with a hidden layer or pooling={self.pooling} has no activation maps; "
+                "use hidden=null pooling=mean"
             )
         normalised = self.normalize(image)
         logits, maps = [], []
@@ -194,8 +200,10 @@ class SubClassifier(nn.Module):
         self.backbone = backbone
         self.scales = scales
         self.channels = [int(backbone.num_features)] if scales is None else scales.channels  # type: ignore[arg-type]
-        self.deviation = pooling.deviation
-        pooled = self.channels * (2 if pooling.deviation else 1)
+        self.pooling = pooling.what
+        pooled = self.channels * (1 if pooling.what == "mean" else 2)
+        if pooling.what == "mean_std_correlation":
+            pooled += [each * (each - 1) // 2 for each in self.channels if each <= _MOST_CORRELATED]
         width = sum(pooled)
         self.standardize = nn.BatchNorm1d(width, affine=False) if pooling.standardize else None
         shares = torch.cat([torch.full((each,), (width / len(pooled) / each) ** 0.5) for each in pooled])
@@ -217,10 +225,12 @@ class SubClassifier(nn.Module):
         return maps
 
     def pool(self, features: Sequence[Tensor]) -> Tensor:
-        """``features`` → ``(B, D)``: the mean of each channel, then the deviations if they are asked for."""
+        """``features`` → ``(B, D)``: the means of all channels, then deviations and correlations if asked for."""
         pooled = [each.mean(dim=(2, 3)) for each in features]
-        if self.deviation:
+        if self.pooling != "mean":
             pooled += [each.flatten(2).std(dim=2, correction=0) for each in features]
+        if self.pooling == "mean_std_correlation":
+            pooled += [correlations(each) for each in features if each.shape[1] <= _MOST_CORRELATED]
         return torch.cat(pooled, dim=1)
 
     def classify(self, pooled: Tensor) -> Tensor:
@@ -251,6 +261,19 @@ class SubClassifier(nn.Module):
             return maps[0]
         size = self.scales.size(maps)
         return torch.stack([resize_keeping_mean(each, size) for each in maps]).sum(dim=0)
+
+
+def correlations(features: Tensor) -> Tensor:
+    """``(B, C, h, w)`` → ``(B, C (C - 1) / 2)``: correlation over the cells of channels 0 and 1, 0 and 2, …
+
+    A channel that is the same everywhere correlates with none.
+    """
+    cells = features.flatten(2)
+    centred = cells - cells.mean(dim=2, keepdim=True)
+    scaled = centred / (cells.std(dim=2, correction=0, keepdim=True) + 1e-3)
+    matrix = scaled @ scaled.transpose(1, 2) / cells.shape[2]
+    first, second = torch.triu_indices(cells.shape[1], cells.shape[1], offset=1, device=cells.device)
+    return matrix[:, first, second]
 
 
 def make_backbone(name: str, cam_stride: int = 32) -> nn.Module:

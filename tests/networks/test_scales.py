@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
+import numpy as np
 import pytest
 import timm
 import torch
@@ -13,7 +14,7 @@ from torch.nn import functional
 
 from fundusnet.errors import UserError
 from fundusnet.findings.network import GuidedTimm
-from fundusnet.grading.network import GradingNetwork
+from fundusnet.grading.network import GradingNetwork, correlations
 from fundusnet.networks.backbones import bare_backbone
 from fundusnet.networks.scales import JoinedMaps, Scales, resize, resize_keeping_mean
 
@@ -188,6 +189,39 @@ def test_each_map_counts_the_same_however_many_channels_it_has() -> None:
     assert variances == pytest.approx([(48 + 192 + 96) * 2 / 6] * 6, rel=0.01)
 
 
+def test_correlations_are_those_of_numpy_over_the_cells() -> None:
+    maps = torch.randn(2, 5, 6, 7) * torch.tensor([1.0, 3, 0.5, 2, 1]).view(5, 1, 1) + 4
+    maps[:, 3] = maps[:, 0] * -2 + maps[:, 3] * 0.1  # nearly opposed
+    maps[:, 4] = 7.0
+    found = correlations(maps)
+    with np.errstate(invalid="ignore"):
+        expected = np.stack([np.corrcoef(each.flatten(1).double())[np.triu_indices(5, 1)] for each in maps])
+    np.testing.assert_allclose(found, np.nan_to_num(expected), atol=4e-3)  # nan: the constant channel
+    assert found[:, 2].max() < -0.98 and found.abs().max() <= 1
+    maps.requires_grad_()
+    correlations(maps).square().sum().backward()
+    assert maps.grad is not None and maps.grad.isfinite().all()
+
+
+def test_correlations_are_pooled_of_maps_with_few_channels_alone() -> None:
+    network = GradingNetwork(
+        3, backbone=TINY, hidden=8, strides=[8, 16, 32], pooling="mean_std_correlation", standardize="maps"
+    )
+    member: Any = network.members[0]
+    features = [torch.randn(4, channels, 4, 4) for channels in (48, 192, 96)]
+    pooled = member.pool(features)
+    expected = [correlations(features[0]), correlations(features[2])]
+    sizes = [48 + 192 + 96, 48 + 192 + 96, 48 * 47 // 2, 96 * 95 // 2]
+    assert pooled.shape[1] == sum(sizes)
+    torch.testing.assert_close(pooled[:, sum(sizes[:2]) :], torch.cat(expected, dim=1))
+    # Eight kinds of features, which count the same.
+    per_kind = [48, 192, 96] * 2 + sizes[2:]
+    shares = [part.square().sum().item() for part in member.shares.split(per_kind)]
+    assert shares == pytest.approx([sum(per_kind) / 8] * 8, rel=1e-4)
+    plain = GradingNetwork(3, backbone=TINY, hidden=8, strides=[8, 16, 32], pooling="mean_std")
+    assert plain.extracted != network.extracted  # each has stored features of its own
+
+
 def test_a_backbone_sees_the_picture_at_several_sizes() -> None:
     small, both = (
         GradingNetwork(3, backbone=TINY, hidden=8, strides=[16, 32], pooling="mean_std", shrink=shrink).eval()
@@ -245,11 +279,11 @@ def test_a_hidden_layer_takes_the_joined_features() -> None:
         GuidedTimm(TINY, 2, strides=[8, 16, 32], map_stride=16, downsampling="max", top_share=0.05),
         GuidedTimm(TINY, 2, strides=[8, 16, 32], map_stride=16),
         GradingNetwork(3, backbone=TINY, strides=[8, 16, 32]),
+        GradingNetwork(3, backbone=TINY, strides=[8, 16, 32], hidden=8, pooling="mean_std_correlation"),
     ],
-    ids=["max", "average", "grading"],
+    ids=["max", "average", "grading", "correlations"],
 )
 def test_networks_over_strides_export_to_onnx(network: torch.nn.Module) -> None:
-    import numpy as np
     import onnxruntime
 
     images = torch.rand(3, 3, 64, 64)
