@@ -269,9 +269,10 @@ def correlations(features: Tensor) -> Tensor:
     A channel that is the same everywhere correlates with none.
     """
     cells = features.flatten(2)
-    centred = cells - cells.mean(dim=2, keepdim=True)
-    scaled = centred / (cells.std(dim=2, correction=0, keepdim=True) + 1e-3)
-    matrix = scaled @ scaled.transpose(1, 2) / cells.shape[2]
+    # Divided before they are multiplied: the sum over the cells of a large map overflows float16.
+    length = (cells.std(dim=2, correction=0, keepdim=True) + 1e-3) * cells.shape[2] ** 0.5
+    unit = (cells - cells.mean(dim=2, keepdim=True)) / length
+    matrix: Tensor = unit @ unit.transpose(1, 2)
     first, second = torch.triu_indices(cells.shape[1], cells.shape[1], offset=1, device=cells.device)
     return matrix[:, first, second]
 

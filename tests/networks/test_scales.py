@@ -203,6 +203,11 @@ def test_correlations_are_those_of_numpy_over_the_cells() -> None:
     assert maps.grad is not None and maps.grad.isfinite().all()
 
 
+def test_correlations_over_many_cells_fit_into_16_bits() -> None:
+    maps = torch.randn(1, 1, 300, 300).repeat(1, 2, 1, 1)
+    assert correlations(maps.half()).item() == pytest.approx(1, abs=0.01)
+
+
 def test_correlations_are_pooled_of_maps_with_few_channels_alone() -> None:
     network = GradingNetwork(
         3, backbone=TINY, hidden=8, strides=[8, 16, 32], pooling="mean_std_correlation", standardize="maps"
