@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal, NamedTuple, cast
 
@@ -17,13 +18,15 @@ from fundusnet.networks.freezing import freeze_layers, frozen_to_eval
 from fundusnet.networks.normalize import Normalize
 from fundusnet.networks.scales import Scales, resize_keeping_mean
 
+log = logging.getLogger(__name__)
+
 Pooled = Literal["mean", "mean_std", "mean_std_correlation"]
 
-_MOST_CORRELATED = 128  # C channels have C (C - 1) / 2 correlations
+_CORRELATED_CHANNELS = 128  # at most; C channels have C (C - 1) / 2 correlations
 
 
 class _Pooling(NamedTuple):
-    what: Pooled
+    statistics: Pooled
     standardize: bool | Literal["maps"]
 
 
@@ -45,8 +48,8 @@ class GradingNetwork(nn.Module):
         strides: Strides of the feature maps that are pooled and concatenated before the classifier, for example
             ``[8, 16, 32]``; None = the last map only.
         pooling: ``mean`` over the cells of a map; ``mean_std``, their deviation too; ``mean_std_correlation``, and for
-            maps of at most 128 channels how each two of them correlate over the cells, which describes texture. There
-            are activation maps of the mean only.
+            maps of at most 128 channels how each two of them correlate over the cells, which describes texture (a
+            warning where no map has so few). There are activation maps of the mean only.
         standardize: Bring the pooled features to zero mean and unit deviation over the training images. ``maps``: and
             then weight them so that each map counts the same, however many channels it has. Early layers have few.
         shrink: The backbone sees the picture averaged down by each of these factors, and all features are concatenated.
@@ -86,7 +89,7 @@ class GradingNetwork(nn.Module):
             raise UserError(f"unknown model.network.head={head}; choose one of {', '.join(HEADS)}")
         if strides is None and list(shrink) != [1]:
             raise UserError(f"model.network.shrink={list(shrink)} needs model.network.strides; name them")
-        self.classes, self.head, self.pooling = classes, head, pooling
+        self.classes, self.head = classes, head
         self.has_maps = hidden is None and pooling == "mean"
         outputs = {"ranking": 2, "multiclass": classes}.get(head, classes - 1)
         count = classes - 1 if head == "ranking" else 1
@@ -102,6 +105,12 @@ class GradingNetwork(nn.Module):
                 scales = Scales(net, backbone, strides, None if hidden or pooling != "mean" else cam_stride, shrink)
             pool = _Pooling(pooling, standardize)
             members.append(SubClassifier(net, scales, pool, outputs, hidden, dropout, shared=head == "coral"))
+        if pooling == "mean_std_correlation" and min(members[0].channels) > _CORRELATED_CHANNELS:
+            log.warning(
+                "%s has no map of at most %d channels in model.network.strides: no correlations",
+                backbone,
+                _CORRELATED_CHANNELS,
+            )
         self.members = nn.ModuleList(members)
         self.normalize = Normalize(members[0].backbone)
         self.initial_weights = load_weights([member.backbone for member in members], backbone, pretrained, weights)
@@ -146,7 +155,7 @@ class GradingNetwork(nn.Module):
         """
         if not self.has_maps:
             raise UserError(
-                f"a network with a hidden layer or pooling={self.pooling} has no activation maps; "
+                "a network with a hidden layer or another pooling than the mean has no activation maps; "
                 "use hidden=null pooling=mean"
             )
         normalised = self.normalize(image)
@@ -200,10 +209,10 @@ class SubClassifier(nn.Module):
         self.backbone = backbone
         self.scales = scales
         self.channels = [int(backbone.num_features)] if scales is None else scales.channels  # type: ignore[arg-type]
-        self.pooling = pooling.what
-        pooled = self.channels * (1 if pooling.what == "mean" else 2)
-        if pooling.what == "mean_std_correlation":
-            pooled += [each * (each - 1) // 2 for each in self.channels if each <= _MOST_CORRELATED]
+        self.statistics = pooling.statistics
+        pooled = self.channels * (1 if self.statistics == "mean" else 2)
+        if self.statistics == "mean_std_correlation":
+            pooled += [each * (each - 1) // 2 for each in self.channels if each <= _CORRELATED_CHANNELS]
         width = sum(pooled)
         self.standardize = nn.BatchNorm1d(width, affine=False) if pooling.standardize else None
         shares = torch.cat([torch.full((each,), (width / len(pooled) / each) ** 0.5) for each in pooled])
@@ -227,10 +236,10 @@ class SubClassifier(nn.Module):
     def pool(self, features: Sequence[Tensor]) -> Tensor:
         """``features`` → ``(B, D)``: the means of all channels, then deviations and correlations if asked for."""
         pooled = [each.mean(dim=(2, 3)) for each in features]
-        if self.pooling != "mean":
+        if self.statistics != "mean":
             pooled += [each.flatten(2).std(dim=2, correction=0) for each in features]
-        if self.pooling == "mean_std_correlation":
-            pooled += [correlations(each) for each in features if each.shape[1] <= _MOST_CORRELATED]
+        if self.statistics == "mean_std_correlation":
+            pooled += [correlations(each) for each in features if each.shape[1] <= _CORRELATED_CHANNELS]
         return torch.cat(pooled, dim=1)
 
     def classify(self, pooled: Tensor) -> Tensor:

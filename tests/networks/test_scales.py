@@ -227,6 +227,16 @@ def test_correlations_are_pooled_of_maps_with_few_channels_alone() -> None:
     assert plain.extracted != network.extracted  # each has stored features of its own
 
 
+@pytest.mark.parametrize(("strides", "warned"), [([16], True), ([16, 32], False)])  # 192 and 96 channels
+def test_correlations_that_no_map_has_are_said_to_be_missing(
+    strides: list[int], warned: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    network = GradingNetwork(3, backbone=TINY, hidden=8, strides=strides, pooling="mean_std_correlation").eval()
+    expected = ["test_resnet has no map of at most 128 channels in model.network.strides: no correlations"]
+    assert caplog.messages == expected * warned
+    assert network(torch.rand(2, 3, 64, 64)).shape == (2, 2, 2)
+
+
 def test_a_backbone_sees_the_picture_at_several_sizes() -> None:
     small, both = (
         GradingNetwork(3, backbone=TINY, hidden=8, strides=[16, 32], pooling="mean_std", shrink=shrink).eval()
