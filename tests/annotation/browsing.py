@@ -222,6 +222,16 @@ class Reader:
         self.tab.wait_for_function("id => document.getElementById('name').textContent !== id", arg=image_id)
         self.wait_ready()
 
+    def wait_ahead(self) -> None:
+        """Until the photograph to read next is loaded in advance, so that it can be shown without the server."""
+        queue = self.queue()
+        now = [each["image_id"] for each in queue].index(self.image_id)
+        following = next(each["image_id"] for each in queue[now + 1 :] + queue[:now] if each["state"] == "todo")
+        self.tab.wait_for_function(
+            "path => performance.getEntriesByType('resource').some(each => each.name.endsWith(path) && each.responseEnd)",
+            arg=f"/api/images/{following}/photograph?size=screen",
+        )
+
     def _note(self, kind: str, text: str) -> None:
         # A killed server's refused connections are no fault of the page.
         if kind == "error" and "Failed to load resource" not in text:

@@ -441,6 +441,7 @@ def test_answers_kept_by_a_closed_page_are_sent_by_the_next(server: Server, read
     first = reader.image_id
     reader.press("2", "s")
     reader.wait_status("saved")
+    reader.wait_ahead()
     server.kill()
     reader.press("w", "Enter")
     reader.wait_ready()

@@ -56,6 +56,7 @@ def test_networks_suggest_readers_decide_and_the_next_network_learns_from_it(
             if image_id in WITH:
                 reader.find("#suggested").wait_for()
             if count == IMAGES // 2:
+                reader.wait_ahead()
                 server.kill()
             for finding in [finding for finding, fate in fates(reader).items() if fate == "open"]:
                 expected[image_id, name, finding] = decide(reader, finding, next(decisions))
