@@ -88,6 +88,11 @@ def marker(number: int) -> str:
     return MARKERS[number % len(MARKERS)]
 
 
+def wrap_name(name: str, widest: int = WIDEST) -> str:
+    """Break a name of a legend into lines of at most ``widest`` letters."""
+    return textwrap.fill(name, widest, subsequent_indent="   ", break_on_hyphens=False)
+
+
 def legend(axes: Axes, corner: Corner, *, most: int = 4, title: str = "") -> None:
     """Put a legend into a corner; with long or more than ``most`` entries below the axes, where it covers nothing."""
     handles, labels = axes.get_legend_handles_labels()
@@ -102,7 +107,7 @@ def legend(axes: Axes, corner: Corner, *, most: int = 4, title: str = "") -> Non
     assert figure is not None
     columns = 1 if longest > SHORT else 2
     # A name that is wider than the figure would make the axes narrower.
-    wrapped = [textwrap.fill(label, WIDEST, subsequent_indent="   ", break_on_hyphens=False) for label in labels]
+    wrapped = [wrap_name(label) for label in labels]
     lines = sum(label.count("\n") + 1 for label in wrapped) / columns + bool(title)
     wide, high = figure.get_size_inches()
     figure.set_size_inches(wide, high + 0.18 * lines + 0.2)  # so that the axes keep their size

@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from fundusnet.evaluation import page
-from fundusnet.evaluation.figures import COLORS, tidy
+from fundusnet.evaluation.figures import COLORS, SHORT, tidy, wrap_name
 from fundusnet.evaluation.groups import Group, setting, short_key, swept_keys
 from fundusnet.evaluation.runs import Run
 from fundusnet.runs.folder import command_of
@@ -102,6 +102,8 @@ def line_plots(
             _line_plot(axes, groups, every or keys, key, entries, _values(runs, key))
             axes.set(xlabel=short_key(key, keys))
         row[0].set(ylabel=title)
+    for axes in grid[0]:
+        _legend_above(axes)
     tidy(figure)
     figure.suptitle(f"Scores against swept values, 95 % intervals ({len(runs)} runs)", fontsize=10)
     return figure
@@ -170,9 +172,16 @@ def _line_plot(
         )
     axes.set_xticks(range(len(values)), [_text(value) for value in values])
     axes.set_xlim(-0.5, len(values) - 0.5)
-    if len(joined) > 1 and colored:
-        # Above the panel, where it covers no interval.
-        axes.legend(frameon=False, fontsize=7, ncols=2, loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0)
+
+
+def _legend_above(axes: Axes) -> None:
+    """Name the lines of a panel above it, where the names cover no interval, unless there are more than colours."""
+    handles, labels = axes.get_legend_handles_labels()
+    if 1 < len(labels) <= len(COLORS):
+        columns = 2 if max(map(len, labels)) <= SHORT else 1  # side by side, long names leave no room for the panel
+        wrapped = [wrap_name(label, 60) for label in labels]
+        how = {"frameon": False, "fontsize": 7, "borderaxespad": 0}
+        axes.legend(handles, wrapped, ncols=columns, loc="lower left", bbox_to_anchor=(0, 1), **how)
 
 
 def _values(runs: Sequence[Run], key: str) -> list[Any]:

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from finished_runs import run_folder
 
+from fundusnet.evaluation.figures import encode
 from fundusnet.evaluation.groups import group_runs, swept_keys
 from fundusnet.evaluation.runs import read_runs
 from fundusnet.evaluation.sweeps import (
@@ -81,6 +82,19 @@ def test_lines_join_settings_that_differ_in_one_value(tmp_path: Path) -> None:
     expected = [scores["AUROC"][f"loss.weight={w:g}, data.size=128"]["value"] for w in (0.0, 0.3, 1.0)]
     assert drawn["data.size=128"] == pytest.approx(expected)
     assert len(size.containers) == 3
+
+
+def test_long_names_leave_the_panels_their_width(tmp_path: Path) -> None:
+    groups, scores = entries(sweep(tmp_path, seeds=(0,)))
+    for group in groups:
+        size = group.runs[0].config["data"]["size"]
+        group.runs[0].config["model"]["network"]["dilations"] = f"[1, 2, 4, 8, 16, {size}]"
+    every = ["model.loss.weight", "model.network.dilations", "data.size"]
+    figure = line_plots(groups, every[:1], scores | {"again": scores["AUROC"]}, every)
+    encode(figure)
+    first, second = figure.axes
+    assert min(axes.get_position().width for axes in figure.axes) > 0.7
+    assert len(first.get_legend().get_texts()) == 2 and second.get_legend() is None, "named once for a column"
 
 
 def test_parallel_coordinates_have_a_line_for_each_setting(tmp_path: Path) -> None:
