@@ -228,7 +228,8 @@ class Reader:
         now = [each["image_id"] for each in queue].index(self.image_id)
         following = next(each["image_id"] for each in queue[now + 1 :] + queue[:now] if each["state"] == "todo")
         self.tab.wait_for_function(
-            "path => performance.getEntriesByType('resource').some(each => each.name.endsWith(path) && each.responseEnd)",
+            "path => performance.getEntriesByType('resource').some(each => each.name.endsWith(path)"
+            " && each.responseEnd > 0)",
             arg=f"/api/images/{following}/photograph?size=screen",
         )
 
