@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 import tiny_backbone  # noqa: F401  # timm then knows test_tiny
 import torch
+from torch import nn
 
 import fundusnet
 from fundusnet.commands.report import report
@@ -116,8 +117,14 @@ def test_a_run_is_a_localiser(run: Path) -> None:
     assert (found.disc.x, found.disc.y) == pytest.approx(
         tuple(rows.loc[(image_id, "disc"), ["found_x", "found_y"]]), abs=0.01
     )
+    module = load_module(run / "checkpoints" / "best.ckpt", LandmarkModule)
+    assert batch_norms(localizer.module) < batch_norms(module), "folded into convolutions"
     localizer.thresholds = [1.1, 1.1]
     assert localizer.in_prepared(np.asarray(prepared.pixels[row])).disc is None
+
+
+def batch_norms(module: nn.Module) -> int:
+    return sum(isinstance(each, nn.BatchNorm2d) for each in module.modules())
 
 
 def test_points_are_scored_after_a_close_look(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
