@@ -17,7 +17,7 @@ from fundusnet.data.decode import Photograph, Pixels, Unreadable
 from fundusnet.errors import UserError
 from fundusnet.landmarks.module import LandmarkModule
 from fundusnet.landmarks.points import LANDMARKS, SHIPPED, Landmarks, Point
-from fundusnet.networks.fusing import fused
+from fundusnet.networks.fusing import fuse, fused
 from fundusnet.runs.checkpoints import KEY, best_checkpoint, load_checkpoint, load_module
 from fundusnet.system.files import write_json
 
@@ -46,16 +46,20 @@ class Localizer:
         Raises:
             UserError: There is none, or it is unfinished or damaged.
         """
+        localizer = cls._load(place, device)
+        noise = torch.Generator().manual_seed(0)  # of its own: the caller's random numbers stay as they are
+        picture = torch.rand(1, 3, localizer.size, localizer.size, generator=noise).to(localizer.device)
+        localizer.module.network = fused(localizer.module.network, lambda network: network(picture))
+        return localizer
+
+    @classmethod
+    def _load(cls, place: Path | str, device: torch.device | str) -> Localizer:
         file = best_checkpoint(Path(place))
         content = load_checkpoint(file)
         stored = content.get(KEY) or {}
         if stored.get("task") != "landmarks":
             raise UserError(f"{file} is not a localiser of disc and fovea; train one with experiment=landmarks")
-        localizer = cls(load_module(file, LandmarkModule, content), stored["thresholds"], device)
-        noise = torch.Generator().manual_seed(0)  # of its own: the caller's random numbers stay as they are
-        picture = torch.rand(1, 3, localizer.size, localizer.size, generator=noise).to(localizer.device)
-        localizer.module.network = fused(localizer.module.network, lambda network: network(picture))
-        return localizer
+        return cls(load_module(file, LandmarkModule, content), stored["thresholds"], device)
 
     def __call__(self, image: Pixels) -> Landmarks:
         """Locate both points in a photograph.
@@ -117,7 +121,9 @@ def write_weights(run: Path, file: Path) -> None:
 @lru_cache(maxsize=4)
 def shipped(device: str = "cpu") -> Localizer:
     """The localiser that comes with the package, loaded once for each device."""
-    return Localizer.from_run(SHIPPED, device)
+    localizer = Localizer._load(SHIPPED, device)
+    fuse(localizer.module.network)  # known to fit, so that nothing has to be tried
+    return localizer
 
 
 def locate_in_prepared(pixels: Pixels) -> tuple[float, float, float, float]:
