@@ -84,6 +84,7 @@ class RankingStage(pl.LightningModule):
         self.best_loss: list[float] = [math.inf] * members
         self.best_epoch: list[int] = [-1] * members
         self._best_weights: list[dict[str, Tensor]] = [{} for _ in range(members)]
+        self._judged: list[dict[str, Tensor]] = []
         self.member_losses = nn.ModuleList(MeanMetric() for _ in range(members))
         self.accuracy = MeanMetric()
 
@@ -123,6 +124,10 @@ class RankingStage(pl.LightningModule):
             self.log(f"train/{name}", value, on_step=False, on_epoch=True, batch_size=size, prog_bar=name == "loss")
         return losses.sum()
 
+    def on_validation_epoch_start(self) -> None:
+        # A callback that averages weights lends the averages for the validation, and takes them back before its end.
+        self._judged = [copied(member) for member in self.network.members] if self._chooses_epochs else []
+
     def validation_step(self, batch: Batch, batch_index: int) -> None:
         losses, logits = self._losses(batch, "val")
         size = len(batch["index"])
@@ -140,7 +145,7 @@ class RankingStage(pl.LightningModule):
         self.log("val/accuracy", self.accuracy.compute())
         for metric in (*means, self.accuracy):
             metric.reset()
-        if self.trainer.state.fn == TrainerFn.FITTING and not self.trainer.sanity_checking:
+        if self._chooses_epochs:
             self._keep_best(losses.tolist())
 
     def predict_step(self, batch: Batch, batch_index: int) -> dict[str, Tensor]:
@@ -203,12 +208,21 @@ class RankingStage(pl.LightningModule):
         parts = [(f"loss_gt_{k}", loss) for k, loss in enumerate(losses)] if self.network.head == "ranking" else []
         return [("loss", losses.sum()), *parts]
 
+    @property
+    def _chooses_epochs(self) -> bool:
+        return self.trainer.state.fn == TrainerFn.FITTING and not self.trainer.sanity_checking
+
     def _keep_best(self, losses: list[float]) -> None:
-        for number, (member, loss) in enumerate(zip(self.network.members, losses, strict=True)):
+        for number, (judged, loss) in enumerate(zip(self._judged, losses, strict=True)):
             if loss < self.best_loss[number]:
                 self.best_loss[number], self.best_epoch[number] = loss, self.current_epoch
-                state = member.state_dict()
-                self._best_weights[number] = {key: value.detach().cpu().clone() for key, value in state.items()}
+                self._best_weights[number] = judged
+        self._judged = []
+
+
+def copied(module: nn.Module) -> dict[str, Tensor]:
+    """The weights of a module, on the CPU."""
+    return {key: value.detach().cpu().clone() for key, value in module.state_dict().items()}
 
 
 def load_stage(file: str | Path, network_class: type[nn.Module] | None = None) -> RankingStage:

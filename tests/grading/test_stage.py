@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import Callback, ModelCheckpoint
+from pytorch_lightning.callbacks import Callback, EMAWeightAveraging, ModelCheckpoint
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -108,6 +108,16 @@ def test_each_sub_classifier_keeps_its_own_best_epoch(tmp_path: Path) -> None:
     assert [metrics["val/loss_gt_0"], metrics["val/loss_gt_1"]] == pytest.approx(stage.best_loss, rel=1e-4)
     with pytest.raises(UserError, match="no best epoch"):
         stage.restore_best()
+
+
+def test_averaged_weights_are_kept_if_they_were_validated(tmp_path: Path) -> None:
+    stage = make_stage()
+    train, val = crafted()
+    average = EMAWeightAveraging(decay=0.7)
+    make_trainer(3, tmp_path, average).fit(stage, train, val)
+    stage.restore_best()
+    (metrics,) = make_trainer(1, tmp_path).validate(stage, val, verbose=False)
+    assert [metrics["val/loss_gt_0"], metrics["val/loss_gt_1"]] == pytest.approx(stage.best_loss, rel=1e-4)
 
 
 def test_validating_alone_is_no_epoch(tmp_path: Path) -> None:
