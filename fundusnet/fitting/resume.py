@@ -38,7 +38,7 @@ def last_complete(folder: Path) -> Path | None:
 
 
 class Checkpoints(Checkpoint):
-    """Writes ``best.ckpt``, and ``last.ckpt`` for resuming; the one before it stays as ``previous.ckpt``.
+    """Writes ``best.ckpt``, and ``last.ckpt`` for resuming; until the fit ends, the one before it is ``previous.ckpt``.
 
     ``last.ckpt`` is written after every epoch, every ``every`` steps within one, and on SIGTERM, which then raises
     ``fundusnet.runs.folder.Interrupted`` in all processes after the same step. Stops the fit after ``patience`` epochs
@@ -100,6 +100,8 @@ class Checkpoints(Checkpoint):
                 "the fit ended before its first validation, so no epoch is the best; train longer, or check "
                 "trainer.max_steps, trainer.limit_val_batches and trainer.check_val_every_n_epoch"
             )
+        if trainer.is_global_zero:
+            (self.folder / "previous.ckpt").unlink(missing_ok=True)  # a third of the space that a sweep takes
 
     def state_dict(self) -> dict[str, Any]:
         return {"best": self.best, "best_epoch": self.best_epoch}

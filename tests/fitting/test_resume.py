@@ -132,6 +132,10 @@ def test_a_torn_checkpoint_is_passed_over(whole: Path, place: Path, caplog: pyte
     assert same(weights(run)["state_dict"], weights(whole)["state_dict"])
 
 
+def test_a_finished_run_keeps_no_checkpoint_that_nothing_reads(whole: Path) -> None:
+    assert {file.name for file in (whole / "checkpoints").glob("*.ckpt")} == {"best.ckpt", "last.ckpt"}
+
+
 def test_a_finished_run_is_returned_as_it_is(whole: Path) -> None:
     before = {file: file.stat().st_mtime_ns for file in whole.rglob("*") if file.is_file()}
     result = train(compose([f"resume={whole}"]))
