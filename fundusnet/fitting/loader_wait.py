@@ -44,12 +44,13 @@ class LoaderWait(Callback):
         self._batches += 1
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if self._reported or self._batches < FEWEST or not trainer.is_global_zero:
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        # Stored features are read in no time by the process itself; only the first epoch computes labels beside them.
+        if self._reported or self._batches < FEWEST or not trainer.is_global_zero or data.features is not None:
             return
         share = self._waited / max(self._since - self._first, 1e-9)
         if share > SHARE:
             self._reported = True
-            data: Any = trainer.datamodule  # type: ignore[attr-defined]
             most = cores() // trainer.world_size
             idle = pl_module.device.type == "cuda" and data.augment is not None and data.augment.batch is None
             what = remedy(data.num_workers, most, idle)

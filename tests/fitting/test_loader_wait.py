@@ -23,12 +23,13 @@ def epochs(
     workers: int = 2,
     device: str = "cpu",
     on: str = "cpu",
+    features: object = None,
 ) -> None:
     """Show the callback epochs whose batches take ``wait`` seconds to come and ``step`` to train on."""
     now = [0.0]
     monkeypatch.setattr(loader_wait.time, "perf_counter", lambda: now[0])
     monkeypatch.setattr(loader_wait, "cores", lambda: 8)
-    data = SimpleNamespace(num_workers=workers, augment=Augment({"warp": Warp()}, on))
+    data = SimpleNamespace(num_workers=workers, augment=Augment({"warp": Warp()}, on), features=features)
     trainer: Any = SimpleNamespace(is_global_zero=True, world_size=1, datamodule=data)
     callback: Any = LoaderWait()
     module: Any = SimpleNamespace(device=torch.device(device))
@@ -57,6 +58,13 @@ def test_a_short_wait_and_a_short_epoch_are_not(
     times: dict[str, Any], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     epochs(monkeypatch, **times)
+    assert not caplog.records
+
+
+def test_nothing_is_advised_where_features_are_read(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    epochs(monkeypatch, wait=0.3, step=0.7, features=object())
     assert not caplog.records
 
 
