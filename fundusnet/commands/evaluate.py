@@ -35,7 +35,8 @@ def evaluate(cfg: DictConfig) -> Path:
         The folder with the results and a ``report.html``.
 
     Raises:
-        UserError: The run is missing or unfinished, the split is unknown, or the other set does not fit the run.
+        UserError: The run is missing or unfinished, the split is unknown, ``cfg.output`` is a run, or the other set
+            does not fit the run.
     """
     run = Path(cfg.run)
     check_run(run)
@@ -43,6 +44,9 @@ def evaluate(cfg: DictConfig) -> Path:
     if "evaluated" in trained:
         raise UserError(f"run={run} is an evaluation; give the run it evaluates, {trained.evaluated.run}")
     split = cfg.split or ("test" if cfg.data is None else "all")
+    folder = Path(cfg.output) if cfg.output else run / "evaluations" / _name(cfg, split)
+    if (folder / "status.json").exists():
+        raise UserError(f"output={folder} is the folder of a run, whose results would be lost; give another folder")
     if cfg.data is None:
         _check_own_data(cfg, split)
         scored = trained.copy()
@@ -50,7 +54,6 @@ def evaluate(cfg: DictConfig) -> Path:
         scored = config_for_other_set(cfg, trained, run, split)
     OmegaConf.set_struct(scored, False)
     scored.evaluation = cfg.evaluation
-    folder = Path(cfg.output) if cfg.output else run / "evaluations" / _name(cfg, split)
     folder.mkdir(parents=True, exist_ok=True)
     task = task_of(trained)
     here = scored.copy()

@@ -221,6 +221,15 @@ def test_subgroups_are_in_the_results_and_on_the_page(run: Path, place: Path, tm
 GRADES = [number // 2 % 3 for number in range(36)]
 
 
+def test_the_results_of_a_run_are_not_written_over(run: Path, place: Path) -> None:
+    before = {file: file.stat().st_mtime_ns for file in run.rglob("*") if file.is_file()}
+    with pytest.raises(UserError, match="is the folder of a run, whose results would be lost; give another folder"):
+        elsewhere(run, place / "other", run)
+    with pytest.raises(UserError, match="would be lost"):
+        evaluate(compose([f"run={run}", "split=val", f"output={run}/../{run.name}"], "evaluate"))
+    assert {file: file.stat().st_mtime_ns for file in run.rglob("*") if file.is_file()} == before
+
+
 def test_a_second_evaluation_removes_what_the_first_left(run: Path, place: Path, tmp_path: Path) -> None:
     elsewhere(run, place / "other", tmp_path / "out", "evaluation.faithfulness=true")
     stale = {tmp_path / "out" / "faithfulness.csv", *(tmp_path / "out" / "figures").iterdir()}
