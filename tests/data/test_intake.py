@@ -199,6 +199,23 @@ def test_grades(tmp_path: Path, values: list[str], classes: list[str], names: li
     assert read.manifest.images["grade"].tolist()[:3] == grades and pd.isna(read.manifest.images["grade"].iloc[3])
 
 
+@pytest.mark.parametrize("missing", ["-1", "\u22121", "-9.0"])
+@pytest.mark.parametrize("classes", [(), ("0", "1")])
+def test_a_grade_below_zero_is_no_grade(tmp_path: Path, missing: str, classes: tuple[str, ...]) -> None:
+    photographs(tmp_path, "a.jpg", "b.jpg", "c.jpg")
+    read, columns = understood(tmp_path, f"image,grade\na,0\nb,1\nc,{missing}\n", classes=classes)
+    assert columns["grade"] == "grade" and read.grades == {"0": 1, "1": 1}
+    assert pd.isna(cells(read, "grade")["c"][0])
+    assert f"grades below zero ({missing}) count as not graded" in read.remarks
+
+
+def test_findings_in_other_scripts_keep_their_names(tmp_path: Path) -> None:
+    photographs(tmp_path, *(f"p{number}.jpg" for number in range(4)))
+    rows = "".join(f"p{number};{number % 2};{int(number > 1)};{int(number < 1)}\n" for number in range(4))
+    read, _ = understood(tmp_path, f"image;Друзы (0/1);出血(0/1);출혈 (0/1)\n{rows}")
+    assert marked(read)["p3"] == {"друзы_0_1", "出血_0_1"} and marked(read)["p0"] == {"출혈_0_1"}
+
+
 def test_grades_in_words_of_unknown_order_are_asked_for(tmp_path: Path) -> None:
     photographs(tmp_path, "a.jpg", "b.jpg")
     with pytest.raises(UserError, match=r"'type' of labels.csv holds red, blue; give the order .* classes=\[LOWEST"):

@@ -213,7 +213,7 @@ def _of_others(table: Table, name: str, image: str) -> bool:
 
 def _grade_score(name: str, cells: list[str]) -> int:
     """How likely a column holds grades: its name says so, and its cells are few numbers or words of known order."""
-    values = set(cells)
+    values = {cell for cell in cells if not words.is_negative(cell)}
     if not 2 <= len(values) <= MOST_GRADES or not (_GRADE.fullmatch(name) or _LABEL.fullmatch(name)):
         return 0
     numbers = {words.grade_number(value) for value in values}

@@ -221,7 +221,10 @@ def _grades(
         if classes:
             raise UserError(f"classes={list(classes)} names grades, but no column holds any; add columns.grade=NAME")
         return {}, []
-    values = list(dict.fromkeys(cell for cell in table.column(columns.one["grade"]) if not words.is_unknown(cell)))
+    found = dict.fromkeys(cell for cell in table.column(columns.one["grade"]) if not words.is_unknown(cell))
+    values = [cell for cell in found if not words.is_negative(cell)]
+    if negative := [cell for cell in found if words.is_negative(cell)]:
+        remarks.append(f"grades below zero ({', '.join(negative[:4])}) count as not graded")
     numbers = {value: words.grade_number(value) for value in values}
     by_name = {words.plain(name): grade for grade, name in enumerate(classes)}
     if classes and all(words.plain(value) in by_name for value in values):
@@ -245,8 +248,9 @@ def _finding_names(columns: Columns, remarks: list[str]) -> dict[str, str]:
     """Column → the name of its finding, each different."""
     names: dict[str, str] = {}
     for column in columns.findings:
-        name = words.finding_name(column)
-        names[column] = name if name not in names.values() else words.plain(column)
+        found = [words.finding_name(column), words.plain(column)]
+        found += [f"{found[1]}_{number}" for number in range(2, len(columns.findings) + 2)]
+        names[column] = next(name for name in found if name not in names.values())
     if marks := sorted(columns.marks):
         some = ", ".join(marks[:4]) + ", …" * (len(marks) > 4)
         remarks.append(f"an empty cell counts as no in columns that never say no ({some})")

@@ -43,7 +43,8 @@ _GRADES = (
      "present"),
 )  # fmt: skip
 _RANK = {word: rank for rank, words in enumerate(_GRADES) for word in words}
-_GRADED = re.compile(r"(?:grade|stage|level|class|icdr|dr|r|g)?[\s_.:-]*(\d)(?:\.0+|,0+)?(?:[\s:=,(-]+\D.*)?")
+# A sign before the digit alone would make it another number: -1 often stands for "not graded".
+_GRADED = re.compile(r"(?:(?:grade|stage|level|class|icdr|dr|r|g)[\s_.:-]*)?(\d)(?:\.0+|,0+)?(?:[\s:=,(-]+\D.*)?")
 #: a cell that says that nothing was found
 _NOTHING = frozenset(("normal", "normal_fundus", "healthy", "none", "no", "nothing", "no_finding", "no_findings",
                       "negative", "control", "unremarkable", "within_normal_limits", "wnl", "nad",
@@ -68,12 +69,14 @@ def plain(text: str) -> str:
     """A text in lower-case letters, digits and underscores: "Hard exudates (OD) " → "hard_exudates_od".
 
     Examples:
-        >>> plain("DR-Grade"), plain("Néovaisseaux")
-        ('dr_grade', 'neovaisseaux')
+        >>> plain("DR-Grade"), plain("Néovaisseaux"), plain("Друзы (0/1)")
+        ('dr_grade', 'neovaisseaux', 'друзы_0_1')
     """
     split = re.sub(r"(?<=[a-z])(?=[A-Z][a-z])", "_", text)  # imageName
-    ascii_text = unicodedata.normalize("NFKD", split.replace("ß", "ss")).encode("ascii", "ignore").decode() or text
-    return re.sub(r"[\W_]+", "_", ascii_text.lower()).strip("_")
+    letters = unicodedata.normalize("NFKD", split.replace("ß", "ss"))
+    without_accents = "".join(each for each in letters if not unicodedata.combining(each))
+    composed = unicodedata.normalize("NFC", without_accents)  # Korean syllables
+    return re.sub(r"[\W_]+", "_", composed.lower()).strip("_")
 
 
 def is_unknown(cell: str) -> bool:
@@ -123,6 +126,11 @@ def split_of(cell: str) -> str | None:
     return next((split for split, words in _SPLITS.items() if word in words), None)
 
 
+def is_negative(cell: str) -> bool:
+    """Whether a cell is a number below zero, which in a column of grades stands for "not graded"."""
+    return re.fullmatch(r"-\d+(?:[.,]0+)?", lower_ascii(cell)) is not None
+
+
 def grade_number(cell: str) -> int | None:
     """The digit of a grade: 2, "2.0", "2,0", "grade 2", "2 - moderate"; None if there is none."""
     found = _GRADED.fullmatch(lower_ascii(cell))
@@ -154,7 +162,10 @@ def finding_name(text: str) -> str:
     return _FINDINGS.get(name, name)
 
 
+_MINUS = str.maketrans("\u2212\u2013\u2014", "---")
+
+
 def lower_ascii(cell: str) -> str:
     """A cell without accents, in lower case."""
-    text = cell.strip().lower()
+    text = cell.strip().lower().translate(_MINUS)
     return unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode() or text
