@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -85,7 +85,7 @@ def prepare_one(job: PrepareJob) -> tuple[PrepareResult, bytes]:
     """Prepare one photograph: its outcome, and its uint8 pixels ``(size, size, 3)`` as bytes (none if rejected)."""
     try:
         photograph, box = read_field(Path(job.root) / job.path, job.size)
-        _check_points(job.points, photograph)
+        check_points(job.points, photograph)
         pixels, frame = crop_square(photograph, box, job.size)
     except Unreadable as error:
         return PrepareResult(job.row, job.image_id, job.path, str(error)), b""
@@ -130,7 +130,8 @@ def _complete(
     return (*disc, *fovea), localised
 
 
-def _check_points(points: tuple[float, ...], photograph: Photograph) -> None:
+def check_points(points: Sequence[float], photograph: Photograph) -> None:
+    """Raise ``Unreadable`` if disc x and y, fovea x and y, NaN where unknown, cannot be those of a photograph."""
     for name, (x, y) in (("optic disc", points[:2]), ("fovea", points[2:])):
         if np.isnan(x) != np.isnan(y):
             raise Unreadable(f"{name} has one coordinate only")

@@ -5,6 +5,7 @@ Worker processes import this module, so nothing here may import torch.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,12 +17,13 @@ from PIL import Image
 from fundusnet.data.appearance import UNCHECKED, Appearance, numbers_of
 from fundusnet.data.crop import Frame, crop_square, find_field
 from fundusnet.data.decode import Photograph, Pixels, Unreadable, from_image
-from fundusnet.data.prepare_one import read_field
+from fundusnet.data.prepare_one import check_points, read_field
 from fundusnet.data.regions import Point
 
 PhotographSource = Pixels | Image.Image | str | Path
 Field = tuple[Photograph, tuple[int, int, int, int]]
 Points = tuple[Point | None, Point | None]
+UNKNOWN = (math.nan, math.nan)
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,8 @@ def prepare_photograph(
         points: Disc and fovea, if they are known.
 
     Raises:
-        Unreadable: The file or image holds no usable photograph, or ``source`` is of another type.
+        Unreadable: The file or image holds no usable photograph, a point lies outside it, or ``source`` is of another
+            type.
     """
     if isinstance(source, (str, Path)):
         path = Path(source)
@@ -84,6 +87,7 @@ def _prepare(field_for: Callable[[int], Field], specs: Sequence[InputSpec], poin
     pixels, frames = {}, {}
     for size in dict.fromkeys(spec.size for spec in specs):
         photograph, box = field_for(size)
+        check_points([number for point in points for number in point or UNKNOWN], photograph)
         pixels[size], frames[size] = crop_square(photograph, box, size)
     flags = tuple(dict.fromkeys((*photograph.flags, *_flags(pixels, specs))))
     return PreparedPhotograph(pixels, frames, photograph.width, photograph.height, flags, points)

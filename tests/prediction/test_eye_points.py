@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from fundusnet.data.decode import Pixels
+from fundusnet.data.decode import Pixels, Unreadable
 from fundusnet.landmarks.points import Landmarks, Point
 from fundusnet.prediction.eye_points import EyePoints, eye_points
 from fundusnet.prediction.preparation import InputSpec, PreparedPhotograph, prepare_photograph
@@ -50,6 +50,11 @@ def test_given_points_are_taken_as_they_are_and_nobody_looks() -> None:
     found = eye_points(photograph(((10.5, 20.0), (80.0, 21.0))), 150, finder)
     assert found == EyePoints((10.5, 20.0), (80.0, 21.0), "given") and finder.looked == 0
     assert found.both == ((10.5, 20.0), (80.0, 21.0))
+
+
+def test_points_of_another_picture_are_refused() -> None:
+    with pytest.raises(Unreadable, match=r"fovea \(9999, 9999\) lies outside the photograph"):
+        photograph(((10.5, 20.0), (9999.0, 9999.0)))
 
 
 def test_points_that_are_found_are_in_pixels_of_the_photograph() -> None:
