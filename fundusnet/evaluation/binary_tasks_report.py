@@ -16,7 +16,7 @@ from fundusnet.evaluation.decision import decision_figure
 from fundusnet.evaluation.delong import delong
 from fundusnet.evaluation.discrimination import describe
 from fundusnet.evaluation.figures import COLORS
-from fundusnet.evaluation.groups import Group
+from fundusnet.evaluation.groups import Group, shared_images
 from fundusnet.evaluation.runs import Run
 
 POOLED = 500  # resamples over seeds, drawn again for each page
@@ -104,7 +104,9 @@ def delong_rows(groups: Sequence[Group], target: str, task: str) -> Iterator[dic
             continue
         run = group.runs_of(target)[0]
         first, second = base.binary_tasks(target)[task], run.binary_tasks(target)[task]
-        shared = base.predictions[target].index.intersection(run.predictions[target].index)
+        shared = shared_images(base, run, target)
+        if shared.empty:
+            continue
         here, there = (one.predictions[target].index.get_indexer(shared) for one in (base, run))
         patients = len(np.unique(first.patients[here]))
         # An image that the two runs label differently (data.present) is left out.

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+import pandas as pd
 
 from fundusnet.evaluation.intervals import Interval, bootstrap, difference_of, pooled
 from fundusnet.evaluation.predictions import patient_clusters
 from fundusnet.evaluation.runs import Run
 from fundusnet.system.progress import track
+
+log = logging.getLogger(__name__)
 
 # Config keys that do not make a run another method, in every system.
 OWN_KEYS = (
@@ -131,7 +136,7 @@ def group_differences(groups: Sequence[Group], *, n: int = 2000) -> dict[tuple[s
         patients, statistics = [], []
         for base, other in _paired_runs(groups[0].runs_of(target), group.runs_of(target)):
             before, after = base.predictions[target], other.predictions[target]
-            shared = before.index.intersection(after.index)
+            shared = shared_images(base, other, target)
             if not shared.empty:
                 patients.append(patient_clusters(before.loc[shared]))
                 statistics.append((base.statistics(before.loc[shared]), other.statistics(after.loc[shared])))
@@ -141,6 +146,24 @@ def group_differences(groups: Sequence[Group], *, n: int = 2000) -> dict[tuple[s
             each = [difference_of(first[name], second[name]) for first, second in statistics]
             found[group.label, target, name] = pooled(each, patients, n=n)
     return found
+
+
+def shared_images(base: Run, other: Run, target: str) -> pd.Index[str]:
+    """Names of the images that both runs were scored on.
+
+    There are none if the runs have data of different places and any image of one name has another class there: 001.jpg
+    is in many sets.
+    """
+    before, after = base.predictions[target], other.predictions[target]
+    shared: pd.Index[str] = before.index.intersection(after.index)
+    first, second = before.loc[shared, base.system.truth], after.loc[shared, other.system.truth]
+    differ = int((first.notna() & second.notna() & (first != second)).sum())
+    places = [setting(run, "data.root") or setting(run, "data.folder") for run in (base, other)]
+    if differ and places[0] != places[1]:
+        line = "%s and %s are different sets and not compared: %d of %d images of the same name differ in class"
+        log.warning(line, *places, differ, len(shared))
+        return shared[:0]
+    return shared
 
 
 def _paired_runs(base: Sequence[Run], others: Sequence[Run]) -> Iterator[tuple[Run, Run]]:

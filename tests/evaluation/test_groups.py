@@ -75,6 +75,25 @@ def test_without_a_common_seed_there_is_no_difference(tmp_path: Path) -> None:
     assert not group_differences(group_runs(read_runs(folders, FINDINGS)), n=20)
 
 
+@pytest.mark.parametrize(
+    ("place", "relabelled", "compared"), [("a", True, True), ("b", False, True), ("b", True, False)]
+)
+def test_images_of_the_same_name_in_other_sets_are_not_compared(
+    place: str, relabelled: bool, compared: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    first = run_folder(tmp_path, weight=0, folder="a")
+    second = run_folder(tmp_path, weight=1, folder=place)
+    if relabelled:
+        table = pd.read_csv(second / "predictions.csv")
+        table.loc[:9, "label"] = 1 - table.loc[:9, "label"]
+        table.to_csv(second / "predictions.csv", index=False)
+    found = group_differences(group_runs(read_runs([first, second], FINDINGS)), n=20)
+    assert bool(found) is compared
+    assert ("a and b are different sets" in caplog.text) is not compared
+    page = write_report([first, second], tmp_path / "page.html").read_text()
+    assert (" against " in page) is compared, "nor by DeLong's test"
+
+
 def test_pooling_one_run_is_the_bootstrap_of_that_run() -> None:
     generator = np.random.default_rng(0)
     values, patients = generator.normal(size=60), np.repeat(np.arange(20), 3)
