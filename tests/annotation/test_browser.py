@@ -602,6 +602,66 @@ def test_a_comment_survives_a_page_that_is_closed_while_typing(reader: Reader) -
     assert reader.stored(image_id)["comment"] == "not yet sent"
 
 
+def test_a_comment_stays_with_its_photograph(reader: Reader) -> None:
+    """Buttons do not take the focus from the comment, so none of them may count on it."""
+    first = reader.image_id
+    reader.press("n", "m")
+    reader.tab.keyboard.type("of the first")
+    reader.find("#done").click()
+    reader.wait_other(first)
+    second = reader.image_id
+    assert reader.find("#comment").input_value() == ""
+    reader.press("n")
+    assert reader.find("#normal").get_attribute("aria-pressed") == "true", "keys mean what they say again"
+    reader.press("m")
+    reader.tab.keyboard.type("of the second")
+    reader.find("#previous").click()
+    reader.wait_ready(first)
+    assert reader.find("#comment").input_value() == "of the first"
+    reader.find("#stage").click()
+    reader.find("#next").click()
+    reader.wait_ready(second)
+    assert reader.find("#comment").input_value() == "of the second"
+    reader.find("#done").click()
+    reader.wait_other(second)
+    third = reader.image_id
+    reader.find("#normal").click()
+    reader.find("#done").click()
+    reader.wait_other(third)
+    reader.wait_status("saved")
+    assert [reader.stored(image_id)["comment"] for image_id in (first, second, third)] == ["of the first", "of the second", ""]
+    assert reader.stored(reader.image_id)["comment"] == ""
+
+
+def test_a_comment_stays_with_its_photograph_on_the_way_out(reader: Reader) -> None:
+    """The reason of an ungradable photograph is asked in a dialog; the comment was typed before it."""
+    first = reader.image_id
+    reader.press("m")
+    reader.tab.keyboard.type("lashes in front")
+    reader.find("#ungradable").click()
+    reader.press("2")
+    reader.wait_other(first)
+    reader.find("#stage").click()
+    reader.wait_status("saved")
+    assert reader.stored(first)["comment"] == "lashes in front"
+    assert reader.stored(reader.image_id)["comment"] == ""
+
+
+def test_undo_takes_a_comment_back_for_good(reader: Reader) -> None:
+    image_id = reader.image_id
+    reader.press("n", "m")
+    reader.tab.keyboard.type("not meant")
+    reader.find("#undo").click()
+    assert reader.find("#comment").input_value() == ""
+    reader.find("#stage").click()
+    reader.wait_status("saved")
+    assert reader.stored(image_id)["comment"] == ""
+    reader.find("#redo").click()
+    assert reader.find("#comment").input_value() == "not meant"
+    reader.wait_status("saved")
+    assert reader.stored(image_id)["comment"] == "not meant"
+
+
 # Looking
 
 

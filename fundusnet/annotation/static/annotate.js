@@ -3,6 +3,7 @@
 import { get, photographPath, session } from "./api.js";
 import * as answers from "./answer.js";
 import { Clock } from "./clock.js";
+import { Comment } from "./comment.js";
 import { VIEW_BUTTONS, connect, viewActions } from "./controls.js";
 import { colourOf, keyOf, pressedKey } from "./colours.js";
 import { askConflict, askImage, askReason, showGuidelines, showKeys } from "./dialogs.js";
@@ -18,7 +19,6 @@ import { explain, passes, troubleOf } from "./trouble.js";
 import { Worklist } from "./worklist.js";
 
 const RETRY = 3_000;
-const TYPING = 300;
 
 class Page {
   #info;
@@ -27,7 +27,10 @@ class Page {
   #index = -1;
   #ready = false;
   #chosen = null;
-  #typing = null;
+  #comment = new Comment({
+    typed: (comment) => this.change(answers.commented(this.answer, comment), "comment"),
+    left: () => this.history?.settle(),
+  });
   /** Images whose reader was asked once, at the end, to confirm the points. */
   #asked = new Set();
   /** Images whose reader was asked once, at the end, about suggestions that are open. */
@@ -127,7 +130,7 @@ class Page {
       toast(text(index < 0 ? "place.first" : "place.last"));
       return;
     }
-    this.#readComment();
+    this.#comment.close();
     this.history?.settle();
     this.#index = index;
     this.#ready = false;
@@ -143,6 +146,7 @@ class Page {
       this.#clock.turnTo(imageId, image.answer.seconds);
       this.#chosen = this.#firstChosen();
       this.#draw();
+      this.#comment.open();
       if (image.broken) throw image.broken;
       const [screen, full] = ["screen", "full"].map((size) => photographPath(imageId, size));
       const shown = await this.#screen.view.show({ width: image.width, height: image.height, screen, full });
@@ -280,11 +284,12 @@ class Page {
   }
 
   undo() {
-    this.#readComment();
+    this.#comment.report();
     this.#step(this.history?.canUndo, () => this.history.undo(), "reading.nothing_to_undo");
   }
 
   redo() {
+    this.#comment.report();
     this.#step(this.history?.canRedo, () => this.history.redo(), "reading.nothing_to_redo");
   }
 
@@ -299,7 +304,7 @@ class Page {
 
   done() {
     if (!this.#ready) return;
-    this.#readComment();
+    this.#comment.report();
     if (this.answer.ungradable === null && !answers.isMarked(this.answer)) {
       this.#screen.nudge();
       toast(text("reading.nothing_marked"));
@@ -335,13 +340,14 @@ class Page {
 
   skip() {
     if (!this.answer) return;
-    this.#readComment();
+    this.#comment.report();
     this.#finish(answers.skipped(this.answer));
   }
 
   async ungradable() {
     // Not because the server or its photographs are away.
     if (!this.#ready && !this.image?.broken) return;
+    this.#comment.report();
     const imageId = this.imageId;
     const reason = await askReason(this.#info.reasons);
     if (reason && imageId === this.imageId) this.#finish(answers.ungradable(this.answer, reason));
@@ -376,12 +382,6 @@ class Page {
     if (next !== null) this.turnTo(next);
   }
 
-  /** Take over the text of the comment field; continuous typing is one undo step. */
-  #readComment() {
-    clearTimeout(this.#typing);
-    if (this.#ready) this.change(answers.commented(this.answer, $("comment").value), "comment");
-  }
-
   #firstChosen() {
     const { findings } = this.#info;
     if (findings.length === 1) return findings[0].name;
@@ -397,6 +397,7 @@ class Page {
       suggestion: this.answer.ungradable === null ? this.suggestion : null,
       last,
     });
+    this.#comment.show(this.answer.comment);
   }
 
   // Keys, buttons and other events
@@ -416,7 +417,7 @@ class Page {
       normal: () => this.normal(),
       ungradable: () => this.ungradable(),
       skip: () => this.skip(),
-      comment: () => $("comment").focus(),
+      comment: () => this.#comment.focus(),
       list: async () => {
         const index = await askImage(this.#list.entries, this.#index);
         if (index !== null) this.turnTo(index);
@@ -452,17 +453,9 @@ class Page {
     const buttons = { ...VIEW_BUTTONS, ...all, ...Object.fromEntries([...own, "done"].map((name) => [name, name])) };
     connect({ buttons, keys: ACTIONS, actions, first: (event) => this.#readingKey(event) });
 
-    $("comment").addEventListener("input", () => {
-      clearTimeout(this.#typing);
-      this.#typing = setTimeout(() => this.#readComment(), TYPING);
-    });
-    $("comment").addEventListener("blur", () => {
-      this.#readComment();
-      this.history?.settle();
-    });
-    window.addEventListener("pagehide", () => this.#readComment());
+    window.addEventListener("pagehide", () => this.#comment.report());
     document.addEventListener("visibilitychange", () => {
-      if (document.hidden) this.#readComment();
+      if (document.hidden) this.#comment.report();
       else if (this.imageId) {
         this.#list.refresh(this.imageId);
         if (this.#list.nextTodo(-1) === null) this.#lookForMore();

@@ -110,7 +110,6 @@ export class Screen {
       pips: this.#pips(answer, suggested),
       labels: this.named ? this.#labels : null,
     });
-    if (document.activeElement !== $("comment")) $("comment").value = answer.comment;
     $("undo").disabled = !history.canUndo;
     $("redo").disabled = !history.canRedo;
     $("labels").setAttribute("aria-pressed", String(this.named));
