@@ -275,6 +275,29 @@ def test_undo_and_redo_step_through_all_changes(reader: Reader) -> None:
         assert meaning(reader.stored(image_id)) == state
 
 
+def test_keys_of_other_keyboards(reader: Reader) -> None:
+    """Regions and digits go by their place; so do the letters of alphabets other than the Latin one."""
+    first = reader.image_id
+
+    def press(key: str, code: str) -> None:
+        reader.tab.evaluate(
+            "([key, code]) => document.body.dispatchEvent(new KeyboardEvent('keydown', { key, code, bubbles: true }))",
+            [key, code],
+        )
+
+    press("é", "Digit2")  # French
+    press("y", "KeyZ")  # German
+    press("ы", "KeyS")  # Russian
+    assert reader.lit() - {"inferotemporal", "inferonasal"} == {"macula"}
+    assert len(reader.lit()) == 2
+    press("т", "KeyN")
+    assert reader.find("#normal").get_attribute("aria-pressed") == "true"
+    press("л", "KeyK")
+    reader.wait_other(first)
+    reader.wait_status("saved")
+    assert reader.stored(first)["state"] == "skipped"
+
+
 def meaning(answer: dict[str, Any]) -> dict[str, Any]:
     """An answer without what saving adds."""
     return {name: answer[name] for name in ("findings", "normal", "ungradable", "comment", "disc", "fovea", "state")}

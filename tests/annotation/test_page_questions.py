@@ -69,9 +69,14 @@ def test_a_photograph_is_done_when_its_questions_are_answered(reader: Reader) ->
 
 def test_everything_is_answered_by_keys(reader: Reader) -> None:
     first = reader.image_id
-    reader.press("1", "s", "y", "2")  # the first open question is that of the finding
+    reader.press("1", "s", "Shift+Q", "2")  # the first open question is that of the finding
     assert pressed(reader, "Severity") == ["severe"]
-    reader.press("y", "1", "y", "1", "Enter")
+    reader.press("Shift+Q")
+    reader.tab.evaluate(
+        """document.activeElement.dispatchEvent(
+            new KeyboardEvent("keydown", { key: "&", code: "Digit1", bubbles: true }))"""
+    )  # a French keyboard
+    reader.press("Shift+Q", "1", "Enter")
     reader.wait_other(first)
     reader.wait_status("saved")
     choices = reader.stored(first)["choices"]
@@ -131,7 +136,7 @@ def test_a_study_may_ask_for_a_grade_only(browser: Browser, eyes: Path, start: S
     reader.click((100, 100))  # there are no regions to mark
     reader.press("n", "g", "o", "Enter")
     reader.find("#toasts", "Zuerst beantworten: Grad").wait_for()
-    reader.press("y", "3", "Enter")
+    reader.press("Shift+Q", "3", "Enter")
     reader.wait_other(first)
     reader.wait_status("saved")
     stored = reader.stored(first)

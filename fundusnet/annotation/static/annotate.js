@@ -8,7 +8,7 @@ import { VIEW_BUTTONS, connect, viewActions } from "./controls.js";
 import { colourOf, keyOf, pressedKey } from "./colours.js";
 import { askConflict, askImage, askReason, showGuidelines, showKeys } from "./dialogs.js";
 import { $ } from "./dom.js";
-import { ACTIONS, nameOf, regionOfKey } from "./keys.js";
+import { ACTIONS, regionOfKey } from "./keys.js";
 import { showPages } from "./navigation.js";
 import { Screen } from "./screen.js";
 import { Suggester } from "./suggester.js";
@@ -471,8 +471,6 @@ class Page {
   #readingKey(event) {
     if (event.ctrlKey || event.metaKey) return false;
     if (this.#screen.pressQuestion(event)) return true;
-    // A key held down decides one suggestion, not all of them.
-    if (event.repeat && ACTIONS[nameOf(event)]?.includes("Suggestion")) return true;
     const region = event.shiftKey ? null : regionOfKey(event, this.temporalLeft);
     if (region) {
       if (!event.repeat) this.toggle(region);

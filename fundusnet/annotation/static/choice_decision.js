@@ -1,6 +1,7 @@
 /** Deciding a question that readers answered differently: by its buttons, which name the readers of each, or their keys. */
 
 import { $, element } from "./dom.js";
+import { digitOf } from "./keys.js";
 import { toast } from "./status.js";
 import { text } from "./text.js";
 
@@ -42,7 +43,7 @@ export class ChoiceDecision {
   /** A number key decides; whether it is one of a choice. */
   press(event) {
     if (event.ctrlKey || event.metaKey || event.repeat) return false;
-    const name = [...this.#buttons.keys()][Number(event.key) - 1];
+    const name = [...this.#buttons.keys()][digitOf(event) - 1];
     if (name !== undefined) this.decide(name);
     else if (event.key === "Enter") toast(text("decision.choose"));
     return name !== undefined;

@@ -1,5 +1,7 @@
 /** A colour and a key for each finding, by its place in the list. */
 
+import { digitOf } from "./keys.js";
+
 /**
  * Light, unlike the orange and red of a fundus, and each as unlike those before it as can be. After thirty they repeat,
  * and only the numbers tell findings apart.
@@ -21,8 +23,8 @@ export function keyOf(index) {
   return index < 2 * DIGITS.length ? `⇧${DIGITS[index - DIGITS.length]}` : null;
 }
 
-/** The key of a finding that was pressed, in the form of `keyOf`; digits go by their place on the keyboard. */
-export function pressedKey({ code, key, shiftKey }) {
-  const digit = code.startsWith("Digit") ? code.at(-1) : key;
-  return DIGITS.includes(digit) ? `${shiftKey ? "⇧" : ""}${digit}` : null;
+/** The key of a finding that was pressed, in the form of `keyOf`; null for other keys. */
+export function pressedKey(event) {
+  const digit = digitOf(event);
+  return digit ? `${event.shiftKey ? "⇧" : ""}${digit}` : null;
 }

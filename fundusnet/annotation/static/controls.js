@@ -1,7 +1,7 @@
 /** Keys and buttons, handled in the same way on every page. */
 
 import { $ } from "./dom.js";
-import { nameOf } from "./keys.js";
+import { mayRepeat, nameOf } from "./keys.js";
 
 /**
  * buttons: element id → action name; keys: key name → action name; actions: action name → function.
@@ -22,19 +22,26 @@ export function connect({ buttons, keys, actions, first }) {
     const target = event.target;
     if (target.matches("textarea")) {
       if (name === "Escape" || name === "Ctrl+Enter") target.blur();
-      if (name === "Ctrl+Enter") actions[keys[name]]?.();
+      if (name === "Ctrl+Enter") act(name, event);
       return;
     }
     // The focused element comes first: a button gets Enter, a slider gets the arrows.
-    if (target.matches("button, a") && [" ", "Enter"].includes(name)) return;
+    if (target.matches("button, a") && [" ", "Enter"].includes(name)) {
+      if (event.repeat) event.preventDefault();
+      return;
+    }
     if (target.matches("input") && event.key.startsWith("Arrow")) return;
     if (event.key === " ") peek(true);
-    else if (!first?.(event)) {
-      if (!actions[keys[name]]) return;
-      actions[keys[name]]();
-    }
+    else if (!first?.(event) && !act(name, event)) return;
     event.preventDefault();
   });
+
+  /** Do what the key means; whether it means something. */
+  function act(name, { repeat }) {
+    const action = actions[keys[name]];
+    if (action && (!repeat || mayRepeat(keys[name]))) action();
+    return Boolean(action);
+  }
 }
 
 /** Actions of the buttons below a photograph, on a view and its light. */

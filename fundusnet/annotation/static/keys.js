@@ -65,7 +65,7 @@ export const ACTIONS = {
   "m": "comment",
   "j": "list",
   "p": "points",
-  "y": "question",
+  "Shift+q": "question",
   "o": "mirror",
   "g": "confirm",
   "Shift+c": "confirmSuggestion",
@@ -104,10 +104,28 @@ export const DECISIONS = {
   "n": "absent",
 };
 
-/** The name of a key event, as used in ACTIONS and DECISIONS. */
+/** Actions that a key held down does again and again; it does any other once, so that none passes unseen. */
+const REPEATED = new Set([
+  "previous", "next", "findingAbove", "findingBelow", "undo", "redo", "panLeft", "panRight", "panUp", "panDown", "zoomIn",
+  "zoomOut", "brighter", "darker", "moreContrast", "lessContrast", "moreGamma", "lessGamma",
+]);
+
+export function mayRepeat(action) {
+  return REPEATED.has(action);
+}
+
+/** The digit of a key, by its place on the keyboard: some layouts need Shift to type one. Undefined for other keys. */
+export function digitOf({ code, key }) {
+  const digit = code.startsWith("Digit") ? code.at(-1) : key;
+  return /^[0-9]$/.test(digit) ? digit : undefined;
+}
+
+/** The name of a key event, as used in ACTIONS and DECISIONS. Letters of other alphabets go by their place. */
 export function nameOf(event) {
-  const letter = /^[a-z]$/i.test(event.key);
-  const key = letter ? event.key.toLowerCase() : event.key;
+  const foreign = /^[^\x00-\x7f]$/u.test(event.key) && /^Key[A-Z]$/.test(event.code);
+  const typed = foreign ? event.code.at(-1) : event.key;
+  const letter = /^[a-z]$/i.test(typed);
+  const key = letter ? typed.toLowerCase() : typed;
   // + and ? already include Shift.
   const shift = event.shiftKey && (letter || key.startsWith("Arrow")) ? "Shift+" : "";
   return (event.ctrlKey || event.metaKey ? "Ctrl+" : "") + shift + key;
@@ -131,7 +149,7 @@ export const SHEET = [
     [["Backspace"], "keys.remove"],
     [["I"], "keys.guide"],
     [["N"], "keys.normal"],
-    [["Y"], "keys.question"],
+    [["Shift", "Q"], "keys.question"],
     [["M"], "keys.comment"],
     [["Ctrl", "Z"], "keys.undo"],
     [["Ctrl", "Shift", "Z"], "keys.redo"],

@@ -2,6 +2,7 @@
 
 import { WHOLE } from "./answer.js";
 import { $, element, restart } from "./dom.js";
+import { digitOf } from "./keys.js";
 import { text } from "./text.js";
 
 export class Questions {
@@ -44,7 +45,7 @@ export class Questions {
   /** A number key chooses in the question that has the focus, and leaves it; whether it did. */
   press(event) {
     const row = [...this.#rows.values()].find(({ place }) => place.contains(document.activeElement));
-    const button = row && [...row.buttons.values()][Number(event.key) - 1];
+    const button = row && [...row.buttons.values()][digitOf(event) - 1];
     if (!button) return false;
     button.click();
     document.activeElement.blur();
