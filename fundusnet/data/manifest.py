@@ -137,7 +137,7 @@ def _read_table(
             f"{file} is missing: a manifest is a folder with images.csv (columns {', '.join(IMAGE_COLUMNS)})"
         )
     rows, lines = [], []
-    found = read_cells(file, strict=True)
+    found = read_cells(file)
     header = next(found, (0, []))[1]
     _check_header(header, required, file)
     for line, cells in found:

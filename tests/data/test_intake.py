@@ -125,6 +125,30 @@ def test_delimiters_and_encodings(tmp_path: Path, delimiter: str, encoding: str)
     assert "rotung" in read.findings
 
 
+def test_a_quote_that_is_not_closed_is_no_reason_to_lose_rows(tmp_path: Path) -> None:
+    photographs(tmp_path, *(f"{number}.jpg" for number in range(1, 5)))
+    text = 'photo,grade,note\n1,0,\n2,1,"5"" disc, pale"\n3,0,"6" disc\n4,1,\n'
+    with pytest.raises(UserError, match=r"labels.csv .*from line 4 on are not clear.*; write a quote .* twice, or remove"):
+        understood(tmp_path, text)
+    read, _ = understood(tmp_path, text.replace('"6"', '6"'))
+    assert list(cells(read, "grade")) == ["1", "2", "3", "4"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "photo;grade (0, 1 or 2)\n1;0\n2;1\n3;2\n",
+        "Labels, by two readers, of 2020\nphoto;grade\n1;0\n2;1\n3;2\n",
+        "photo;grade;eyes, lids, lashes\n1;0;a,b\n2;1;c,d,e,f\n3;2;g\n",
+        'photo, grade, "note; or, where there is none; nothing; or a dash"\n1, 0, "a, b"\n2, 1, -\n3, 2, "x;y"\n',
+    ],
+)
+def test_the_delimiter_is_that_of_most_rows(tmp_path: Path, text: str) -> None:
+    photographs(tmp_path, "1.jpg", "2.jpg", "3.jpg")
+    read, _ = understood(tmp_path, text)
+    assert cells(read, "grade") == {"1": (0,), "2": (1,), "3": (2,)}
+
+
 def test_photographs_are_found_by_what_is_left_of_their_names(tmp_path: Path) -> None:
     folder = photographs(tmp_path, "site A/007.JPG", "site A/12.jpg", "site B/x.y.tif", "scan_3.png", "IM.0012.dcm")
     found = Photographs(folder)

@@ -74,7 +74,7 @@ def test_ids_that_pandas_reads_as_missing_are_kept(tmp_path: Path) -> None:
         ("image_id,file\na,a.jpg\n", r"column 'path' is missing; it has image_id, file"),
         ("image_id,path,path\na,a.jpg,b.jpg\n", r"column 'path' occurs twice"),
         ("", r"column 'image_id' is missing; it has none"),
-        ('image_id,path\na,"a.jpg\n', r"images.csv cannot be read as CSV in UTF-8"),
+        ('image_id,path\na,"a.jpg\n', r"images.csv cannot be read as CSV: the cells from line 2 on are not clear"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_in_images_is_named_by_file_and_line(tmp_path: Path, images: str, message: str) -> None:
