@@ -58,7 +58,10 @@ def consensus_choice(question: Question, given: Sequence[str], present: int) -> 
 
 
 def choice_consensus(readings: Readings, questions: Sequence[Question], present: int) -> Iterator[ChoiceConsensus]:
-    """The consensus on each question that somebody answered, image by image."""
+    """The consensus on each question that somebody answered, image by image.
+
+    Answers about a finding that an adjudicator called absent are left out.
+    """
     known = {question.name: question for question in questions}
     decided: dict[str, dict[tuple[str, str], str]] = {}
     for (image_id, *key), decision in readings.choices.items():
@@ -71,17 +74,18 @@ def choice_consensus(readings: Readings, questions: Sequence[Question], present:
                 for name, choice in chosen.items():
                     given.setdefault((subject, name), []).append(choice)
         for (subject, name), choices in sorted(given.items()):
-            if name in known:
+            finding = readings.decisions.get((image_id, subject))
+            if name in known and not (finding and finding.present is False):
                 verdict = decided.get(image_id, {}).get((subject, name))
                 together = verdict or consensus_choice(known[name], choices, present)
                 yield ChoiceConsensus(image_id, name, subject, together, len(choices), verdict is not None)
 
 
-def grades(found: Sequence[ChoiceConsensus], questions: Sequence[Question]) -> dict[str, int]:
-    """Image id → grade 0 … K-1, of the images with a consensus on the question ``grade``."""
+def grades(found: Sequence[ChoiceConsensus], questions: Sequence[Question]) -> dict[str, int] | None:
+    """Image id → grade 0 … K-1, of the images with a consensus on the question ``grade``; None if it is not asked."""
     question = next((each for each in questions if each.name == GRADE), None)
     if question is None:
-        return {}
+        return None
     return {
         each.image_id: question.choices.index(each.choice)
         for each in found

@@ -127,9 +127,12 @@ def _write(study: Study, folder: Path, *, photographs: bool) -> None:
 
 
 def _image_rows(
-    study: Study, readings: Readings, graded: Mapping[str, int], folder: Path | None
+    study: Study, readings: Readings, graded: Mapping[str, int] | None, folder: Path | None
 ) -> Iterator[dict[str, Any]]:
-    """Rows of ``images.csv``; links each photograph into ``folder`` if there is one."""
+    """Rows of ``images.csv``; links each photograph into ``folder`` if there is one.
+
+    Where readers are asked for the grade, only theirs count: those of the source may be on another scale.
+    """
     if folder is not None:
         (folder / "images").mkdir()
     for image_id, row in readings.images.items():
@@ -152,7 +155,7 @@ def _image_rows(
             "eye": eye,
             "split": row.split,
             VISIT: row.visit or "",
-            "grade": graded.get(image_id, row.grade),
+            "grade": row.grade if graded is None else graded.get(image_id),
             **coordinates,
         }
 

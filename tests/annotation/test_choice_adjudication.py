@@ -152,12 +152,15 @@ def test_a_decision_stays_when_readers_come_to_agree(study: Study, ada: Page) ->
     assert ("c", "", "grade") not in listed(ada)
 
 
-def test_how_severe_is_not_asked_of_a_finding_that_is_absent(study: Study, ada: Page) -> None:
+def test_how_severe_is_not_asked_of_a_finding_that_is_absent(study: Study, ada: Page, tmp_path: Path) -> None:
     study.present = 3
     body = {"finding": "drusen", "present": False, "regions": [], "version": 0}
     assert ada.put("a", body, "/api/adjudication/{}").status_code == 200
     assert ("a", "drusen", "severity") not in listed(ada)
     assert ada.get("/api/overview").json()["counts"]["disputed"] == 4
+    table = pd.read_csv(export_study(study, tmp_path / "export") / "choices_consensus.csv")
+    severe = table[table["question"] == "severity"]
+    assert severe[["image_id", "finding", "choice"]].to_numpy().tolist() == [["e", "drusen", "severe"]]
 
 
 def test_a_decision_sent_twice_is_stored_once_and_of_many_at_once_one_holds(ada: Page) -> None:

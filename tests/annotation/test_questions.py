@@ -194,6 +194,17 @@ def test_an_export_has_the_choices_and_an_import_takes_them_back(tmp_path: Path)
         import_readings(third, folder)
 
 
+@pytest.mark.parametrize("asked", [True, False])
+def test_a_grade_that_is_asked_is_not_mixed_with_those_of_the_source(tmp_path: Path, asked: bool) -> None:
+    write_photographs(tmp_path / "photographs")
+    (tmp_path / "photographs" / "images.csv").write_text("image_id,path,grade\na,a.png,1\nb,b.png,0\n")
+    study = asking(tmp_path, source="csv") if asked else open_study(tmp_path, READERS, source="csv")
+    for page in pages(study).values():
+        page.put("a", answer(**(chosen("severe", drusen="severe") if asked else {})))
+    images = read_manifest(export_study(study, tmp_path / "export"), GRADES).images.set_index("image_id")
+    assert images["grade"].fillna(-1).to_dict() == ({"a": 3, "b": -1} if asked else {"a": 1, "b": 0})
+
+
 def test_without_questions_nothing_new_is_stored(tmp_path: Path) -> None:
     study = open_study(tmp_path, READERS)
     page = pages(study)["anna"]
