@@ -73,7 +73,11 @@ def _update(storage: Storage, manifest: Manifest, current: Mapping[str, Version]
         if changed:
             connection.execute(sa.update(images).where(images.c.image_id == sa.bindparam("key")), changed)
         here = set(ids)
-        _hide(connection, [row.image_id for row in stored.values() if row.listed and row.image_id not in here])
+        gone = [row.image_id for row in stored.values() if row.listed and row.image_id not in here]
+        _hide(connection, gone)
+        if gone or again:
+            # Until they are dealt again nobody reads them, also where this start ends before it comes to that.
+            forget_setting(connection, "dealt")
         recount(connection, again)
         if len(read) == len(rows):  # what could not be read is tried again
             set_setting(connection, "listed", state)

@@ -133,7 +133,8 @@ def assign_images(storage: Storage, plan: Plan) -> None:
 def _state(splits: Mapping[str, str], people: Sequence[Any], plan: Plan) -> str:
     """Changes with everything that decides who reads what, except the progress of readers."""
     readers = [row for row in people if row.active and row.role == "annotator"]
-    parts = [*sorted(splits), "", *(row.name for row in readers), "", str(plan.readings_per_image)]
+    # The number rises where images may have been dealt wrongly under a state that has not changed since.
+    parts = ["2", *sorted(splits), "", *(row.name for row in readers), "", str(plan.readings_per_image)]
     if plan.groups:
         parts += ["", *(f"{image_id}\0{split}" for image_id, split in sorted(splits.items()))]
         parts += ["", *(row.group_name for row in readers), "", repr(sorted(plan.groups.items()))]

@@ -102,6 +102,14 @@ def test_missing_photographs_come_back_with_their_readings(
     assert set(queue(study)) == set("abcd")
 
 
+def test_a_photograph_that_was_missing_at_a_start_that_failed_is_dealt_again(root: Path, tmp_path: Path) -> None:
+    (root / "c.png").rename(tmp_path / "c.png")
+    with patch("fundusnet.annotation.study.assign_images", side_effect=OSError("killed")), pytest.raises(OSError):
+        open_study(tmp_path)
+    shutil.move(tmp_path / "c.png", root / "c.png")
+    assert set(queue(open_study(tmp_path))) == set("abcd")
+
+
 def test_identical_files_are_different_photographs(tmp_path: Path) -> None:
     open_study(tmp_path)
     shutil.copy(tmp_path / "photographs" / "a.png", tmp_path / "photographs" / "copy.png")
