@@ -115,12 +115,10 @@ class Study:
         """Set who takes part, and assign the images.
 
         Args:
-            readers: Names of the annotators, by group if the study has groups; without any names the roster stays as it
-                was.
-            adjudicators: Names of the adjudicators.
+            readers: Names of the annotators, by group if the study has groups; without any they stay who they were.
+            adjudicators: Names of the adjudicators; without any they stay who they were.
             alone: Name of the only annotator of a study that never had names, who needs no link.
-            administrators: Names of the administrators; without any they stay who they were. Given alone, they leave
-                the others as they were.
+            administrators: Names of the administrators; without any they stay who they were.
 
         Returns:
             Whether people sign in by link.
@@ -131,12 +129,15 @@ class Study:
         with self.storage.write() as connection:
             if readers or adjudicators or administrators:
                 set_setting(connection, "links", "yes")
-                leading = [Member(name, "administrator") for name in administrators]
-                others = self._members(readers, "annotators") + [Member(name, "adjudicator") for name in adjudicators]
-                now = changed_roster(connection, [], [])
-                others = others or [member for member in now if member.role != "administrator"]
-                leading = leading or [member for member in now if member.role == "administrator"]
-                set_roster(connection, others + leading)
+                given = {
+                    "annotator": self._members(readers, "annotators"),
+                    "adjudicator": [Member(name, "adjudicator") for name in adjudicators],
+                    "administrator": [Member(name, "administrator") for name in administrators],
+                }
+                named = {member.name for members in given.values() for member in members}
+                stay = [member for member in changed_roster(connection, [], []) if member.name not in named]
+                roster = [each or [one for one in stay if one.role == role] for role, each in given.items()]
+                set_roster(connection, [member for members in roster for member in members])
             elif setting(connection, "links") is None:
                 if self.plan.groups:
                     raise UserError("groups need named annotators; give annotators={GROUP:[NAME, …], …}")

@@ -139,6 +139,17 @@ def test_restarting_without_names_lets_nobody_in_without_a_link(tmp_path: Path, 
     assert client_of(again, links=True).get("/api/session").status_code == 401
 
 
+def test_restarting_with_some_names_leaves_the_other_roles_as_they_were(study: Study) -> None:
+    study.enrol(["anna", "cleo"])
+    assert [(person.name, person.role) for person in study.people()] == [
+        ("anna", "annotator"),
+        ("cleo", "annotator"),
+        ("ada", "adjudicator"),
+    ]
+    study.enrol([], ["max"])
+    assert [person.name for person in study.people()] == ["anna", "cleo", "max"]
+
+
 @pytest.mark.parametrize(
     ("readers", "adjudicators", "message"),
     [

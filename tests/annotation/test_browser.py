@@ -652,7 +652,8 @@ def test_a_comment_stays_with_its_photograph(reader: Reader) -> None:
     reader.find("#done").click()
     reader.wait_other(third)
     reader.wait_status("saved")
-    assert [reader.stored(image_id)["comment"] for image_id in (first, second, third)] == ["of the first", "of the second", ""]
+    comments = [reader.stored(image_id)["comment"] for image_id in (first, second, third)]
+    assert comments == ["of the first", "of the second", ""]
     assert reader.stored(reader.image_id)["comment"] == ""
 
 
