@@ -39,7 +39,7 @@ def read_cells(
     Raises:
         UserError: The file cannot be read, or a cell begins with a quote that does not end with the cell.
     """
-    line = 0
+    last = 0
     try:
         text = _decoded(file.read_bytes(), any_encoding)
         with io.StringIO(text, newline="") as stream:
@@ -53,13 +53,13 @@ def read_cells(
                 stream.readline()
             reader = _reader(stream, delimiter or named or _delimiter(text))
             for cells in reader:
-                line = reader.line_num + bool(named)
-                yield line, [cell.strip() for cell in cells]
+                last = reader.line_num + bool(named)
+                yield last, [cell.strip() for cell in cells]
     except UnicodeDecodeError as error:
         raise UserError(f"{file} cannot be read as CSV in UTF-8: {str(error).strip()}") from error
     except csv.Error as error:
         raise UserError(
-            f"{file} cannot be read as CSV: the cells from line {line + 1} on are not clear, {str(error).strip()}; "
+            f"{file} cannot be read as CSV: the cells from line {last + 1} on are not clear, {str(error).strip()}; "
             "write a quote that belongs to the text twice, or remove it"
         ) from error
 
