@@ -15,7 +15,7 @@ from fundusnet.annotation.questions import Choices, check_choices
 from fundusnet.annotation.record import RECORD, Record, RecordedAnswer, RecordedChoice, RecordedDecision, read_record
 from fundusnet.annotation.storage import forget_setting
 from fundusnet.annotation.study import Study
-from fundusnet.annotation.suggestions import keep_suggestion, note_shown
+from fundusnet.annotation.suggestions import keep_suggestion, note_share, note_shown
 from fundusnet.annotation.tables import annotators, answers, assignments, choice_decisions, decisions, images
 from fundusnet.annotation.tallies import recount, recount_progress
 from fundusnet.data.manifest import COORDINATES, READING_COLUMNS, read_manifest
@@ -151,6 +151,8 @@ def _add_choice(connection: Connection, decision: RecordedChoice) -> None:
 
 def _add_suggestions(connection: Connection, record: Record, images: Collection[str]) -> None:
     """What was suggested, and to whom it was shown: readings that were made with suggestions stay such."""
+    for chosen in record.shares:
+        note_share(connection, chosen.seed, chosen.share)
     for suggested in record.suggestions:
         if suggested.image_id in images:
             keep_suggestion(connection, suggested.image_id, suggested.networks, suggested.suggestion(), suggested.made)

@@ -72,6 +72,15 @@ class ShownSuggestion(BaseModel):
     at: float
 
 
+class SuggestedShare(BaseModel):
+    """Which images were to have suggestions (``is_suggested``), in ``study.json``."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    seed: int
+    share: float
+
+
 class RecordedReader(BaseModel):
     """The group of an annotator, in ``study.json`` of a study with groups."""
 
@@ -94,6 +103,7 @@ class Record(BaseModel):
     choice_decisions: list[RecordedChoice] = []
     suggestions: list[RecordedSuggestion] = []
     shown: list[ShownSuggestion] = []
+    shares: list[SuggestedShare] = []
     readers: list[RecordedReader] = []
 
 

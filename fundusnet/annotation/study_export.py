@@ -21,7 +21,7 @@ from fundusnet.annotation.record import FORMAT, RECORD
 from fundusnet.annotation.roster import recorded_groups
 from fundusnet.annotation.study import Study
 from fundusnet.annotation.suggestion_outcomes import outcomes_table, shown_suggestions_of
-from fundusnet.annotation.suggestions import recorded_shown, recorded_suggestions
+from fundusnet.annotation.suggestions import recorded_shares, recorded_shown, recorded_suggestions
 from fundusnet.annotation.tallies import disagreement
 from fundusnet.data.decode import Unreadable
 from fundusnet.data.manifest import COORDINATES, VISIT, Manifest, images_table, write_manifest
@@ -79,6 +79,7 @@ def _write(study: Study, folder: Path, *, photographs: bool) -> None:
         more = {
             "suggestions": recorded_suggestions(connection),
             "shown": recorded_shown(connection),
+            "shares": [{"seed": seed, "share": share} for seed, share in recorded_shares(connection).items()],
             "readers": recorded_groups(connection),
         }
         outcomes = outcomes_table(shown_suggestions_of(connection, readings))

@@ -17,6 +17,7 @@ from fundusnet.annotation.suggestions import (
     is_suggested,
     keep_suggestion,
     networks_for,
+    note_share,
     stored_suggestion,
     uncertainty,
 )
@@ -73,6 +74,8 @@ class Suggester:
 
     def start(self, ahead: Sequence[str]) -> None:
         """Start to make the suggestions for the images ``ahead``, in this order, unless they are stored."""
+        with self._storage.write() as connection:
+            note_share(connection, self._seed, self._share)
         with self._storage.read() as connection:
             stored = set(
                 connection.scalars(sa.select(suggestions.c.image_id).where(suggestions.c.networks == self.networks))
@@ -86,10 +89,9 @@ class Suggester:
 
     def offer(self, annotator_id: int, image_id: str) -> dict[str, Any]:
         """What the page gets for an image: ``state`` is ready, with the suggestion; waiting (ask again); or none."""
-        if not self.has(image_id):
-            return {"state": "none"}
+        newest = self.networks if self.has(image_id) else None
         with self._storage.read() as connection:
-            networks = networks_for(connection, annotator_id, image_id, self.networks)
+            networks = networks_for(connection, annotator_id, image_id, newest)
             found = networks and stored_suggestion(connection, image_id, networks)
         if networks is None:
             return {"state": "none"}

@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 from fundusnet.annotation.agreement import REPLICATES, Interval, agreement, patterns_of
 from fundusnet.annotation.readings import CurrentAnswer, Readings
 from fundusnet.annotation.suggestion_outcomes import OUTCOMES, Shown, shown_suggestions_of
-from fundusnet.annotation.suggestions import suggested_since
+from fundusnet.annotation.suggestions import is_suggested, recorded_shares, suggested_since
 
 JSON = dict[str, Any]
 Images = Sequence[Sequence[CurrentAnswer]]
@@ -21,6 +21,9 @@ Images = Sequence[Sequence[CurrentAnswer]]
 
 def suggestion_effect(connection: Connection, readings: Readings, findings: Sequence[str]) -> JSON | None:
     """The images with suggestions beside those without, since these are chosen at random.
+
+    An image that was to have suggestions and was read before they were made counts as read before there were any: to
+    count it as without would compare what readers turn to first with the rest.
 
     Args:
         connection: Of the transaction that ``readings`` were loaded in.
@@ -40,6 +43,7 @@ def suggestion_effect(connection: Connection, readings: Readings, findings: Sequ
     since = suggested_since(connection)
     if since is None:
         return None
+    shares = recorded_shares(connection)
     shown = shown_suggestions_of(connection, readings)
     had = {(each.answer.annotator, each.answer.image_id) for each in shown}
     groups: dict[str, list[list[CurrentAnswer]]] = {"with": [], "without": [], "mixed": [], "before": []}
@@ -49,7 +53,8 @@ def suggestion_effect(connection: Connection, readings: Readings, findings: Sequ
             if any(suggested):
                 name = "with" if all(suggested) else "mixed"
             else:
-                name = "before" if any(answer.saved < since for answer in answers) else "without"
+                meant = any(is_suggested(image_id, seed, share) for seed, share in shares.items())
+                name = "before" if meant or any(answer.saved < since for answer in answers) else "without"
             groups[name].append(answers)
     return {
         "images": {name: len(images) for name, images in groups.items()},

@@ -8,6 +8,7 @@ alone, so that all readers of an image have them or none has.
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 import time
 from collections.abc import Collection, Mapping, Sequence
@@ -18,7 +19,8 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from fundusnet.annotation.assignment import random_key
-from fundusnet.annotation.tables import annotators, assignments, shown_suggestions, suggestions
+from fundusnet.annotation.storage import set_setting, setting
+from fundusnet.annotation.tables import annotators, answers, shown_suggestions, suggestions
 from fundusnet.annotation.tallies import ANSWERED
 
 Point = tuple[float, float]
@@ -155,19 +157,48 @@ def note_shown(
     return True
 
 
-def networks_for(connection: Connection, annotator_id: int, image_id: str, newest: str) -> str | None:
-    """The networks whose suggestion for an image this annotator gets; None for none.
-
-    Whoever was shown a suggestion keeps it, whatever networks came since, so that a reading rests on one. Whoever
-    finished the image without one gets none: the reading would be one with a suggestion then, and count as without.
-    """
+def networks_shown(connection: Connection, annotator_id: int, image_id: str) -> str | None:
+    """The networks whose suggestion for an image this annotator was shown first; None if none was."""
     key = {"annotator_id": annotator_id, "image_id": image_id}
     shown = sa.select(shown_suggestions.c.networks).order_by(shown_suggestions.c.at).limit(1)
-    before: str | None = connection.scalar(shown.where(*(shown_suggestions.c[name] == key[name] for name in key)))
-    if before is not None:
+    found: str | None = connection.scalar(shown.where(*(shown_suggestions.c[name] == key[name] for name in key)))
+    return found
+
+
+def networks_for(connection: Connection, annotator_id: int, image_id: str, newest: str | None) -> str | None:
+    """The networks whose suggestion for an image this annotator gets; None for none.
+
+    Whoever was shown a suggestion keeps it, whatever networks came since, so that a reading rests on one. Whoever ever
+    finished the image without one gets none, also after opening it again: the reading would rest on both.
+
+    Args:
+        connection: Of a transaction.
+        annotator_id: Of the reader.
+        image_id: Of the image.
+        newest: The networks of those who have seen no suggestion yet; None for none.
+    """
+    before = networks_shown(connection, annotator_id, image_id)
+    if before is not None or newest is None:
         return before
-    state = sa.select(assignments.c.state).where(*(assignments.c[name] == key[name] for name in key))
-    return None if connection.scalar(state) in ANSWERED else newest
+    key = {"annotator_id": annotator_id, "image_id": image_id}
+    finished = sa.select(answers.c.version).where(*(answers.c[name] == key[name] for name in key))
+    return newest if connection.scalar(finished.where(answers.c.state.in_(ANSWERED)).limit(1)) is None else None
+
+
+def note_share(connection: Connection, seed: int, share: float) -> None:
+    """Store by which seed which share of the images is to have suggestions, unless the share was larger before."""
+    shares = recorded_shares(connection)
+    if share > shares.get(seed, 0):
+        set_setting(connection, "suggested_shares", json.dumps(shares | {seed: share}))
+
+
+def recorded_shares(connection: Connection) -> dict[int, float]:
+    """Seed → the largest share of the images that ever were to have suggestions.
+
+    Those of a study whose readings were imported are among them; those that an earlier version chose are not.
+    """
+    shares = json.loads(setting(connection, "suggested_shares") or "{}")
+    return {int(seed): share for seed, share in shares.items()}
 
 
 def suggested_since(connection: Connection) -> float | None:

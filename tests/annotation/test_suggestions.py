@@ -223,7 +223,7 @@ def test_a_busy_database_is_tried_again(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr("fundusnet.annotation.suggester.PAUSE", 0.01)
     study, networks = open_study(tmp_path, ["anna"]), Networks()
     networks.wait.set()
-    write, refused = study.storage.write, iter([True, True, False, False])
+    write, refused = study.storage.write, iter([False, True, True, False, False])  # the first at the start
 
     def busy() -> Any:
         if next(refused):
@@ -322,6 +322,41 @@ def test_a_reading_rests_on_one_suggestion_or_none(tmp_path: Path) -> None:
         maker.close()
 
 
+def test_an_image_read_before_the_networks_looked_at_it_counts_for_neither_side(tmp_path: Path) -> None:
+    study, networks = open_study(tmp_path, ["anna"], images="abcdefgh", readings=1), Networks()
+    maker = Suggester(study.storage, study.photographs, study.findings, NETWORKS, networks.open, study.seed, 0.5)
+    maker.start("abcdefgh")
+    anna = Page(client_of(study, links=True, suggester=maker), link_of(study, "anna"))
+    with_, without = ([name for name in "abcdefgh" if maker.has(name) == yes] for yes in (True, False))
+    assert len(with_) > 1
+    read(anna, with_[0], {})  # the networks are slower
+    networks.wait.set()
+    until(lambda: len(networks.seen) == 8)
+    for name in with_[1:]:
+        assert shown(anna, name) == 200
+        read(anna, name, {}, {"drusen": "refused"})
+    for name in without:
+        read(anna, name, {})
+    images = overview(study)["suggestions"]["images"]
+    assert images == {"with": len(with_) - 1, "without": len(without), "mixed": 0, "before": 1}
+
+    # Opened again, the first is still a reading without.
+    body = answer(version=1, findings={}, normal=True, state="todo")
+    assert anna.put(with_[0], body).status_code == 200
+    assert anna.get(ADDRESS.format(with_[0])).json() == {"state": "none"}
+    maker.close()
+
+    # A smaller share takes no suggestion from those who had it.
+    less = Suggester(study.storage, study.photographs, study.findings, NETWORKS, networks.open, study.seed, 0.0)
+    less.start("")
+    anna = Page(client_of(study, links=True, suggester=less), link_of(study, "anna"))
+    assert anna.get(ADDRESS.format(with_[1])).json()["state"] == "ready"
+    assert shown(anna, with_[1]) == 200
+    assert anna.get(ADDRESS.format(with_[0])).json() == {"state": "none"}
+    assert shown(anna, with_[0]) == 404
+    less.close()
+
+
 def test_an_answer_says_which_suggestion_it_had_even_if_the_page_could_not(tmp_path: Path) -> None:
     study, networks = open_study(tmp_path, ["anna"], readings=1), Networks()
     networks.wait.set()
@@ -372,9 +407,10 @@ def read(page: Page, name: str, findings: dict[str, list[str]], verdicts: dict[s
 def two_readers(tmp_path: Path) -> tuple[Study, list[Page]]:
     """Seven images read by anna and ben: a, b and c with a suggestion of drusen in macula and temporal, d and e
     without, f with one for anna, and g before there were any."""
-    study, networks = open_study(tmp_path, ["anna", "ben"], images="abcdefg", readings=2), Networks()
+    # By this seed half of the images are to have suggestions, d and e not among them.
+    study, networks = open_study(tmp_path, ["anna", "ben"], images="abcdefg", readings=2, seed=62), Networks()
     networks.wait.set()
-    maker = suggester_of(study, networks)
+    maker = Suggester(study.storage, study.photographs, study.findings, NETWORKS, networks.open, study.seed, 0.5)
     pages = [Page(client_of(study, links=True, suggester=maker), link_of(study, name)) for name in ("anna", "ben")]
     for page in pages:
         read(page, "g", {"drusen": ["macula"]})

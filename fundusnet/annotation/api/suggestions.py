@@ -9,7 +9,7 @@ from pydantic import BaseModel
 
 from fundusnet.annotation.api.senders import Reader, State, Writer
 from fundusnet.annotation.study import MissingError
-from fundusnet.annotation.suggestions import note_shown
+from fundusnet.annotation.suggestions import networks_shown, note_shown
 
 router = APIRouter()
 
@@ -35,9 +35,10 @@ class Shown(BaseModel):
 def put_suggestion_shown(image_id: str, body: Shown, state: State, writer: Writer) -> dict[str, Any]:
     """Store that the page showed the suggestion for an image to this reader."""
     suggester = state.suggester
-    if not state.study.is_assigned(writer, image_id) or suggester is None or not suggester.has(image_id):
+    if not state.study.is_assigned(writer, image_id) or suggester is None:
         raise MissingError
     with state.study.storage.write() as connection:
-        if not note_shown(connection, writer.id, image_id, body.networks):
+        offered = suggester.has(image_id) or networks_shown(connection, writer.id, image_id)
+        if not offered or not note_shown(connection, writer.id, image_id, body.networks):
             raise MissingError
     return {}
