@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from fundusnet.data.delimiters import read_cells
 from fundusnet.data.prepared import PreparedSet
 from fundusnet.errors import UserError
 from fundusnet.evaluation import intervals, tables
@@ -20,6 +22,7 @@ from fundusnet.system.progress import track
 
 MOST_VALUES = 12
 UNKNOWN = "unknown"
+OWN = "\0own"  # marks a column of the user's that the set has, too
 
 
 def attributes_of(images: pd.DataFrame, columns: Sequence[str], file: str | Path | None = None) -> pd.DataFrame:
@@ -31,11 +34,12 @@ def attributes_of(images: pd.DataFrame, columns: Sequence[str], file: str | Path
         file: CSV with ``image_id`` or ``patient_id`` and further columns; None = none.
 
     Raises:
-        UserError: A column is in neither, has more than ``MOST_VALUES`` values, or the file cannot be joined.
+        UserError: A column is in neither, has other values in both, or has more than ``MOST_VALUES`` values; or the
+            file cannot be joined.
     """
     known = images.assign(**{str(name): images[name].map(_text) for name in images})
     if file is not None:
-        known = _join(known, Path(file))
+        known = _join(known, Path(file), columns)
     for name in columns:
         if name not in known:
             close = get_close_matches(name, [str(column) for column in known], n=1, cutoff=0.5)
@@ -127,10 +131,15 @@ def subgroup_tables(runs: Mapping[str, Run], target: str) -> list[dict[str, Any]
     return shown
 
 
-def _join(images: pd.DataFrame, file: Path) -> pd.DataFrame:
+def _join(images: pd.DataFrame, file: Path, columns: Sequence[str]) -> pd.DataFrame:
+    """The images with the columns of a file; those of ``columns`` that both have must agree where neither is empty."""
     if not file.is_file():
         raise UserError(f"evaluation.attributes={file} does not exist; give a CSV file with image_id or patient_id")
-    own = pd.read_csv(file, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+    header, *rows = [cells for _, cells in read_cells(file, any_encoding=True) if any(cells)] or [[]]
+    if twice := [name for name in header if name and header.count(name) > 1]:
+        raise UserError(f"{file}: column '{twice[0]}' occurs twice; rename one of them")
+    filled = [dict(zip_longest(header, cells[: len(header)], fillvalue="")) for cells in rows]
+    own = pd.DataFrame(filled, columns=list(filter(None, header)))
     key = next((name for name in ("image_id", "patient_id") if name in own), None)
     if key is None:
         raise UserError(f"{file} has neither image_id nor patient_id; add one of them to identify each row")
@@ -138,8 +147,17 @@ def _join(images: pd.DataFrame, file: Path) -> pd.DataFrame:
         raise UserError(f"{file}: {key} {twice[0]} occurs twice; give one row for each")
     if not set(own[key]) & set(images[key]):
         raise UserError(f"{file}: none of its {key} is in the set; its first is {own[key].iloc[0]}")
-    new = own[[key, *(name for name in own if name not in images)]]
-    return images.merge(new, on=key, how="left").fillna("")
+    joined = images.merge(own, on=key, how="left", suffixes=("", OWN)).fillna("")
+    for name in [name for name in columns if f"{name}{OWN}" in joined]:
+        before, now = joined[name], joined[f"{name}{OWN}"]
+        if (unlike := (before != now) & (before != "") & (now != "")).any():
+            row = joined[unlike].iloc[0]
+            raise UserError(
+                f"{file}: {name} of {row['image_id']} is '{row[f'{name}{OWN}']}', and '{row[name]}' in the set; "
+                "rename the column, or correct one of them"
+            )
+        joined[name] = before.where(before != "", now)
+    return joined[[name for name in joined if not str(name).endswith(OWN)]]
 
 
 def _text(value: Any) -> str:

@@ -75,6 +75,17 @@ def test_grades_by_a_file_of_patients(images: pd.DataFrame, tmp_path: Path) -> N
     assert list(metrics) == ["accuracy", "recall_a", "recall_b", "recall_c"] and metrics["recall_c"]["value"] == 0
 
 
+def test_a_column_of_the_user_fills_what_the_set_does_not_know(images: pd.DataFrame, tmp_path: Path) -> None:
+    """As a spreadsheet of Western Europe writes it."""
+    file = tmp_path / "own.csv"
+    file.write_bytes("image_id;Größe;eye\n000;klein;left\n001;groß;right\n002\n".encode("cp1252"))
+    images = images.assign(eye=["", *images["eye"][1:]])
+    attributes = attributes_of(images, ["Größe", "eye"], file)
+    assert attributes.loc["000"].tolist() == ["klein", "left"]
+    assert attributes.loc["001", "Größe"] == "groß"
+    assert attributes.loc["002"].tolist() == ["unknown", images["eye"][2]]
+
+
 @pytest.mark.parametrize(
     ("columns", "text", "message"),
     [
@@ -83,6 +94,9 @@ def test_grades_by_a_file_of_patients(images: pd.DataFrame, tmp_path: Path) -> N
         (["sex"], "name,sex\na,f\n", "neither image_id nor patient_id"),
         (["sex"], "patient_id,sex\np1,f\np1,m\n", "patient_id p1 occurs twice"),
         (["sex"], "patient_id,sex\nq1,f\n", "none of its patient_id is in the set"),
+        (["sex"], "patient_id,sex,sex\np1,f,f\n", "column 'sex' occurs twice"),
+        (["sex"], 'patient_id,sex\np1,"f"\np2,"m" or f\n', "from line 3 on are not clear"),
+        (["eye"], "image_id,eye\n000,both\n", "eye of 000 is 'both', and '.*' in the set; rename the column"),
     ],
 )
 def test_refused(images: pd.DataFrame, tmp_path: Path, columns: list[str], text: str | None, message: str) -> None:
