@@ -13,6 +13,7 @@ from fundusnet.data.listing import kinds, photographs, relative_path, unique_ids
 from fundusnet.data.manifest import COORDINATES, read_manifest
 from fundusnet.data.regions import Point
 from fundusnet.data.sources import listing
+from fundusnet.data.sources.csv import as_on_disk
 from fundusnet.errors import UserError
 from fundusnet.landmarks.points import SHIPPED
 from fundusnet.prediction.preparation import Points
@@ -99,6 +100,7 @@ def _of_folder(folder: Path) -> list[Entry]:
 
 def _of_manifest(folder: Path) -> list[Entry]:
     images = read_manifest(folder).images
+    images["path"] = as_on_disk(folder, images["path"].tolist())
     columns = (images[name].astype(str) for name in ("image_id", "path", "patient_id", "eye"))
     places = images[list(COORDINATES)].to_numpy(dtype=float).tolist()
     entries = [
@@ -111,4 +113,5 @@ def _of_manifest(folder: Path) -> list[Entry]:
 
 
 def _point(x: float, y: float) -> Point | None:
-    return None if isnan(x) or isnan(y) else (x, y)
+    """The point, None if it is unknown. One with one coordinate only is refused with its photograph."""
+    return None if isnan(x) and isnan(y) else (x, y)

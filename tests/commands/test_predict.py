@@ -369,6 +369,19 @@ def test_inputs(place: Path, tmp_path: Path) -> None:
         assert [(e.image_id, e.patient_id, e.eye) for e in entries] == [("a", "p1", "right"), ("b", "p1", "left")]
 
 
+def test_a_manifest_is_read_as_prepare_reads_it(place: Path, tmp_path: Path) -> None:
+    """Paths of another system, in another case; a point with one coordinate only is an error, not an unknown one."""
+    shutil.copytree(place / "photographs" / "clinic", tmp_path / "in" / "Clinic")
+    rows = "a,clinic\\00.PNG,,\nb,clinic\\Day 2\\01.png,100,\n"
+    (tmp_path / "in" / "images.csv").write_text("image_id,path,fovea_x,fovea_y\n" + rows)
+    _, entries = find_inputs(tmp_path / "in")
+    assert [entry.path for entry in entries] == ["Clinic/00.png", "Clinic/day 2/01.png"]
+    out = predict(config(place, tmp_path / "out", f"input={tmp_path}/in"))
+    assert set(pd.read_csv(out / "predictions.csv")["image_id"]) == {"a"}
+    (rejected,) = pd.read_csv(out / "rejected.csv").to_dict("records")
+    assert "fovea has one coordinate only" in str(rejected["reason"])
+
+
 def test_reservations_and_names_that_are_not_utf8_stand_in_the_tables(place: Path, tmp_path: Path) -> None:
     y, x = np.mgrid[:200, :420]
     eyes = (np.hypot(x - 105, y - 100) < 90) | (np.hypot(x - 315, y - 100) < 90)

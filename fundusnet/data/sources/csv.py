@@ -27,7 +27,7 @@ def load(root: Path, classes: Sequence[str] = ()) -> Manifest:
     """
     manifest = read_manifest(root, tuple(classes))
     for table in (manifest.images, manifest.lesions):
-        table["path"] = _as_on_disk(root, table["path"].tolist())
+        table["path"] = as_on_disk(root, table["path"].tolist())
     for table in (manifest.readings, manifest.lesions):
         table["finding"] = _as_known(table["finding"].tolist())
     if UNANSWERED in manifest.readings:
@@ -39,7 +39,7 @@ def load(root: Path, classes: Sequence[str] = ()) -> Manifest:
     return manifest
 
 
-def _as_on_disk(root: Path, paths: list[str]) -> list[str]:
+def as_on_disk(root: Path, paths: list[str]) -> list[str]:
     """Paths with the slashes, the case of letters and the umlauts (one sign, or two) that the files have.
 
     Those of missing files stay as they are.
