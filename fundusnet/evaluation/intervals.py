@@ -1,8 +1,11 @@
 """95% intervals from a bootstrap that resamples patients, not images (S1.6).
 
 Two eyes of one patient resemble each other, so resampling images would make an interval too narrow. A resample is a
-weight for each image (how often its patient was drawn), and a statistic is computed for many resamples at once. The
-metrics of scikit-learn and torchmetrics take one resample at a time, which is some 60 times slower
+weight for each image (how often its patient was drawn), and a statistic is computed for many resamples at once. Where
+all resamples agree, as without a single error, a share or an AUROC has an exact bound in place of an interval without
+width, and any other statistic is marked unreliable.
+
+The metrics of scikit-learn and torchmetrics take one resample at a time, which is some 60 times slower
 (``benchmarks/bootstrap.py``).
 """
 
@@ -20,6 +23,7 @@ Mask = NDArray[np.bool_]
 
 RELIABLE_PATIENTS = 10
 LARGEST_BLOCK = 500_000  # weights at once: 4 MB, which a core's cache holds
+ROUNDING = 1e-9
 DRAWS_PER_RESAMPLE = 50  # then give up: the statistic is undefined in nearly every resample
 
 
@@ -33,11 +37,13 @@ class Statistic:
             undefined value; fewer than ten patients in one make the interval unreliable.
         squared: Whether it is the square of a distance, which noise alone raises above 0. Resampling raises it by the
             same amount again, which is subtracted, and the root is reported.
+        share: Whether it is the share of the images that something holds for, or of pairs of images as an AUROC is.
     """
 
     compute: Callable[[Floats], Floats]
     requires: Mapping[str, Mask] = field(default_factory=dict)
     squared: bool = False
+    share: bool = False
 
 
 @dataclass(frozen=True)
@@ -83,7 +89,7 @@ def bootstrap(statistic: Statistic, patients: ArrayLike, *, n: int = 2000, seed:
         reason = "no " + " and no ".join(empty) if empty else "undefined on these images"
         return Interval(None, None, None, reason=reason)
     involved = [len(np.unique(patient_of[mask])) for mask in statistic.requires.values()] or [count]
-    unreliable = min(involved) < RELIABLE_PATIENTS
+    fewest = min(involved)
     if count < 2:
         alone = value**0.5 if statistic.squared else value
         return Interval(alone, None, None, reason="one patient only: no interval", unreliable=True)
@@ -93,7 +99,7 @@ def bootstrap(statistic: Statistic, patients: ArrayLike, *, n: int = 2000, seed:
     def resample(size: int) -> Floats:
         return statistic.compute(_draw(generator, count, size, patient_of))
 
-    return _interval(value, resample, n, len(patient_of), statistic.squared, unreliable)
+    return _interval(value, resample, n, len(patient_of), statistic, fewest)
 
 
 def bootstrap_means(
@@ -159,7 +165,7 @@ def pooled(statistics: Sequence[Statistic], patients: Sequence[ArrayLike], *, n:
         len(np.unique(np.concatenate([who[s.requires[name]] for s, who in zip(statistics, patient_of, strict=True)])))
         for name in statistics[0].requires
     ]
-    unreliable = min(involved or [len(identities)]) < RELIABLE_PATIENTS
+    fewest = min(involved or [len(identities)])
 
     generator = np.random.default_rng(seed)
 
@@ -170,7 +176,7 @@ def pooled(statistics: Sequence[Statistic], patients: Sequence[ArrayLike], *, n:
         # A run that was not drawn need not be defined.
         return np.asarray(np.where(runs > 0, each * runs, 0.0).sum(axis=1) / len(statistics))
 
-    return _interval(float(np.mean(values)), resample, n, len(flat), statistics[0].squared, unreliable)
+    return _interval(float(np.mean(values)), resample, n, len(flat), statistics[0], fewest)
 
 
 def paired_difference(
@@ -209,7 +215,7 @@ def auroc(labels: ArrayLike, scores: ArrayLike) -> Statistic:
         below = negative.cumsum(axis=0) - negative / 2
         return ratio((positive * below).sum(axis=0), positive.sum(axis=0) * negative.sum(axis=0))
 
-    return Statistic(compute, {"present images": present, "absent images": absent})
+    return Statistic(compute, {"present images": present, "absent images": absent}, share=True)
 
 
 def _steps(score: Floats, present: Mask) -> NDArray[np.intp]:
@@ -240,7 +246,7 @@ def mean(values: ArrayLike, among: Mask, name: str) -> Statistic:
         sums = weights @ columns
         return ratio(sums[:, 0], sums[:, 1])
 
-    return Statistic(compute, {name: known})
+    return Statistic(compute, {name: known}, share=bool(np.isin(value[known], (0, 1)).all()))
 
 
 def predictive_values(labels: ArrayLike, predicted: ArrayLike) -> dict[str, Statistic]:
@@ -293,6 +299,15 @@ def ratio(numerator: Floats, denominator: Floats) -> Floats:
     return quotient
 
 
+def exact_bound(patients: int) -> float:
+    """Return the smallest share that is still plausible where something holds for all of ``patients``.
+
+    With a smaller one, all of them are seen with a probability below 0.025: the bound of Clopper and Pearson (1934). With
+    an AUROC of 1, as many pairs of independent images as the smaller class has patients are in order.
+    """
+    return float(0.025 ** (1 / patients))
+
+
 def _draw(generator: np.random.Generator, count: int, size: int, patient_of: NDArray[np.intp]) -> Floats:
     """Draw ``count`` patients of ``count`` with replacement, ``size`` times; return the images' weights ``(size, N)``.
 
@@ -305,9 +320,13 @@ def _draw(generator: np.random.Generator, count: int, size: int, patient_of: NDA
 
 
 def _interval(
-    value: float, resample: Callable[[int], Floats], n: int, images: int, squared: bool, unreliable: bool
+    value: float, resample: Callable[[int], Floats], n: int, images: int, statistic: Statistic, fewest: int
 ) -> Interval:
-    """Return the percentile interval of ``n`` defined resamples; ``resample`` computes as many as it is asked for."""
+    """Return the percentile interval of ``n`` defined resamples; ``resample`` computes as many as it is asked for.
+
+    ``fewest`` is the number of patients in the smallest set of images that the statistic cannot do without.
+    """
+    unreliable = fewest < RELIABLE_PATIENTS
     block = min(n, max(16, LARGEST_BLOCK // images))
     kept, redrawn = np.empty(0), 0
     for _ in range(-(-n * DRAWS_PER_RESAMPLE // block)):
@@ -321,7 +340,13 @@ def _interval(
         reason = "undefined in nearly every resample"
         return Interval(value, None, None, reason=reason, unreliable=True, redrawn=redrawn)
     low, high = (float(edge) for edge in np.quantile(kept, (0.025, 0.975)))
-    if squared:
+    if high - low < ROUNDING and n > 1:
+        edge = round(value, 9)
+        if statistic.share and edge in (0, 1):
+            low, high = (exact_bound(fewest), 1.0) if edge == 1 else (0.0, 1 - exact_bound(fewest))
+        else:
+            unreliable = True
+    if statistic.squared:
         # The mean of the resamples exceeds the value by as much as the value, on average, exceeds the truth.
         value, low, high = (max(0.0, 2 * value - edge) ** 0.5 for edge in (float(kept.mean()), high, low))
     return Interval(value, low, high, unreliable=unreliable, redrawn=redrawn)

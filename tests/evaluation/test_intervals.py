@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import binomtest
 from sklearn.metrics import roc_auc_score
 
-from fundusnet.evaluation.intervals import Interval, auroc, bootstrap, mean, paired_difference
+from fundusnet.evaluation.intervals import Interval, auroc, bootstrap, exact_bound, mean, paired_difference, pooled
 
 
 @given(st.lists(st.tuples(st.integers(0, 1), st.integers(0, 5), st.integers(0, 3)), min_size=4, max_size=40))
@@ -74,6 +75,43 @@ def test_one_patient_gives_a_value_without_an_interval() -> None:
     interval = bootstrap(mean([0.25, 0.75], np.ones(2, bool), "images"), ["a", "a"])
     assert (interval.value, interval.low, interval.high) == (0.5, None, None)
     assert "one patient" in interval.reason
+
+
+def test_without_an_error_a_share_has_an_exact_bound() -> None:
+    """The bound of scipy's exact interval of a binomial share, for patients, not images."""
+    every = np.ones(40, bool)
+    patients = np.arange(40) // 2
+    exact = binomtest(20, 20).proportion_ci(method="exact")
+    right = bootstrap(mean(np.ones(40), every, "images"), patients)
+    assert (right.value, right.low, right.high) == (1, pytest.approx(exact.low), 1)
+    wrong = bootstrap(mean(np.zeros(40), every, "images"), patients)
+    assert (wrong.value, wrong.low, wrong.high) == (0, 0, pytest.approx(1 - exact.low))
+    several = pooled([mean(np.ones(40), every, "images")] * 3, [patients] * 3)
+    assert (several.value, several.low, several.high) == (1, pytest.approx(exact.low), 1)
+    # Two resamples with one error among forty differ.
+    one = bootstrap(mean(np.r_[0, np.ones(39)], every, "images"), patients)
+    assert one.low is not None and one.low > 0.9
+
+
+def test_perfect_separation_has_the_bound_of_the_smaller_class() -> None:
+    interval = bootstrap(auroc(np.r_[np.ones(12), np.zeros(50)], np.r_[np.ones(12), np.zeros(50)]), np.arange(62))
+    assert (interval.low, interval.high) == (pytest.approx(binomtest(12, 12).proportion_ci(method="exact").low), 1)
+
+
+def test_the_bound_of_an_auroc_holds() -> None:
+    """A class of two kinds, the worse of which lies below all others: no other AUROC is seen as 1 more often."""
+    generator, size, truth = np.random.default_rng(3), 12, exact_bound(12) - 0.02
+    seen = 0
+    for _ in range(4000):
+        present = np.where(generator.random(size) < truth, 1.0, -1.0)
+        seen += (present > 0).all()  # against any number of absent images at 0
+    assert seen / 4000 < 0.025
+
+
+def test_what_is_no_share_is_unreliable_where_all_resamples_agree() -> None:
+    same = mean(np.full(30, 2.5), np.ones(30, bool), "images")
+    assert bootstrap(same, np.arange(30)) == Interval(2.5, 2.5, 2.5, unreliable=True)
+    assert paired_difference(same, same, np.arange(30)) == Interval(0, 0, 0, unreliable=True)
 
 
 def test_a_paired_difference_cancels_what_both_models_share() -> None:
