@@ -113,7 +113,7 @@ def _share(answer: Floats, among: NDArray[np.bool_], name: str) -> Statistic:
         sums = weights @ yes
         return intervals.ratio(sums[:, 0], sums[:, 1])
 
-    return Statistic(compute, {name: _any(among)})
+    return Statistic(compute, {name: _any(among)}, share=True)
 
 
 def _any(questions: NDArray[np.bool_]) -> NDArray[np.bool_]:

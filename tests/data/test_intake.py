@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import unicodedata
 from collections.abc import Mapping, Sequence
@@ -166,8 +167,26 @@ def test_masks_of_the_same_names_are_not_taken_for_photographs(tmp_path: Path) -
     again = Photographs(folder)
     assert again.match(["1", "2", "3"]) == [None, None, None]
     assert [file and file.parent.name for file in again.match(["masks/1", "images/2"])] == ["masks", "images"]
-    with pytest.raises(UserError, match=r"several folders of .*choose one with images=FOLDER"):
+    with pytest.raises(UserError, match=r"1.jpg in .*images and 1.png in .*masks; choose a folder with images=FOLDER"):
         understood(tmp_path, "id,label\n1,0\n2,1\n3,0\n")
+
+
+def test_files_of_one_folder_that_a_cell_may_mean(tmp_path: Path) -> None:
+    """The one of exactly this name, though names are compared without the case of letters and the suffix."""
+    folder = photographs(tmp_path, "x/a.jpg", "x/A.jpg", "x/b.jpg", "x/b.png", "x/C.jpg", "masks/c.jpg")
+    names = ["a.jpg", "A.jpg", "x/A", "A.tif", "b.png", "b", "c"]
+    found = Photographs(folder).match(names)
+    assert [file and file.name for file in found] == ["a.jpg", "A.jpg", "A.jpg", "A.jpg", "b.png", None, "C.jpg"]
+    read, _ = understood(tmp_path, "photo,scar\na.jpg,1\nb,0\nA.jpg,0\n")
+    assert marked(read) == {"x_a": {"scar"}, "x_A": set()}
+    assert any(re.match(r"rows that name several photographs, such as b.jpg and b.png in .*: 1: b", line)
+               for line in read.remarks)  # fmt: skip
+
+
+def test_a_table_whose_rows_all_contradict_each_other_is_refused(tmp_path: Path) -> None:
+    photographs(tmp_path, "a.jpg", "b.jpg")
+    with pytest.raises(UserError, match=r"rows differ: 2: a.jpg .*with columns.annotator=NAME .*one row for each"):
+        understood(tmp_path, "file,scar\na,1\na,0\nb,0\nb,1\n")
 
 
 def test_a_column_of_numbers_is_not_taken_for_the_photographs(tmp_path: Path) -> None:

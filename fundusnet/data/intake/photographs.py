@@ -40,10 +40,12 @@ class Photographs:
                 self._by_number[_stem(file.name).lstrip("0")].append(file)
 
     def candidates(self, cell: str) -> list[Path]:
-        """The photographs that a cell may mean: of those with its name, the ones that share most of its folders."""
-        parts = [
-            part for part in _plain(cell.strip().strip("\"'").replace("\\", "/")).split("/") if part not in ("", ".")
-        ]
+        """The photographs that a cell may mean: of those with its name, the ones that share most of its folders.
+
+        Of files in one folder whose names differ in the case of letters or in the suffix, it means that of its own name.
+        """
+        path = cell.strip().strip("\"'").replace("\\", "/")
+        parts = [part for part in _plain(path).split("/") if part not in ("", ".")]
         if not parts:
             return []
         name = parts[-1]
@@ -54,7 +56,11 @@ class Photographs:
             return found
         shared = {file: _shared(parts[:-1], file.parent) for file in found}
         most = max(shared.values())
-        return [file for file in found if shared[file] == most]
+        folders: dict[Path, list[Path]] = defaultdict(list)
+        for file in found:
+            if shared[file] == most:
+                folders[file.parent].append(file)
+        return [file for files in folders.values() for file in _of_name(path.rpartition("/")[2], files)]
 
     def match(self, cells: Sequence[str]) -> list[Path | None]:
         """The photograph of each cell, None where there is none or where two are as likely.
@@ -120,6 +126,15 @@ def is_mangled(cell: str) -> bool:
 def _plain(name: str) -> str:
     """A name by which files are compared: any case of letters, umlauts as one sign, one space for several."""
     return " ".join(unicodedata.normalize("NFC", name).lower().split())
+
+
+def _of_name(name: str, files: Sequence[Path]) -> Sequence[Path]:
+    """Those of the files of one folder that have exactly this name, with its suffix or without; all if none has."""
+    for part in (str, _stem):
+        wanted = part(unicodedata.normalize("NFC", name))
+        if same := [file for file in files if part(unicodedata.normalize("NFC", file.name)) == wanted]:
+            return same
+    return files
 
 
 def _stem(name: str) -> str:

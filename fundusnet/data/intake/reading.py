@@ -91,9 +91,10 @@ def read_rows(table: Table, columns: Columns, pictures: Photographs, classes: Se
     image = columns.one["image"]
     files = pictures.match(table.column(image))
     if not any(files):
+        several = next(found for cell in table.column(image) if len(found := pictures.candidates(cell)) > 1)
         raise UserError(
-            f"each photograph that column '{image}' of {table.file} names is in several folders of {pictures.folder}; "
-            "choose one with images=FOLDER"
+            f"column '{image}' of {table.file} names no photograph that is the only one of its name in "
+            f"{pictures.folder}: there are {_either(several)}; choose a folder with images=FOLDER, or name the files in full"
         )
     _say_missing(table, image, files, pictures, remarks)
     grade_of, names = _grades(table, columns, classes, remarks)
@@ -107,6 +108,11 @@ def read_rows(table: Table, columns: Columns, pictures: Photographs, classes: Se
             groups[file].append(_read_row(row, line, columns, findings, visits, strange))
     if not (columns["finding"] or columns["annotator"]):
         _drop_repeated(groups, remarks)
+        if not groups:
+            raise UserError(
+                f"{table.file}: {remarks[-1]}; with columns.annotator=NAME they are readings of different people, else "
+                "give one row for each photograph"
+            )
     _say_strange(strange, remarks)
     if columns.unordered:
         values = dict.fromkeys(cell for cell in table.column(columns.unordered) if not words.is_unknown(cell))
@@ -343,7 +349,11 @@ def _say_missing(
     if mangled:
         remarks.append(f"rows whose number a spreadsheet shortened; export that column as text: {_some(mangled)}")
     if twice:
-        remarks.append(f"rows whose photograph is in several folders; choose one with images=FOLDER: {_some(twice)}")
+        either = _either(pictures.candidates(twice[0]))
+        remarks.append(
+            f"rows that name several photographs, such as {either}; choose a folder with images=FOLDER, or name the files "
+            f"in full: {_some(twice)}"
+        )
     if rest := len(pictures.files) - len({file for file in files if file}):
         other = " (the table is of one eye; table=[RIGHT,LEFT] reads those of both)" if table.side else ""
         remarks.append(f"photographs without a row, left out: {rest}{other}")
@@ -358,6 +368,14 @@ def _say_strange(strange: _Strange, remarks: list[str]) -> None:
     if strange.cells:
         most = ", ".join(f"{cell} ({count})" for cell, count in strange.cells.most_common(6))
         remarks.append(f"not understood, taken as unknown: {most}")
+
+
+def _either(files: Sequence[Path]) -> str:
+    """Two files that have one name, or are called the same in one folder."""
+    first, second = files[:2]
+    if first.parent == second.parent:
+        return f"{first.name} and {second.name} in {first.parent}"
+    return f"{first.name} in {first.parent} and {second.name} in {second.parent}"
 
 
 def _some(names: Sequence[str]) -> str:
