@@ -302,8 +302,8 @@ def ratio(numerator: Floats, denominator: Floats) -> Floats:
 def exact_bound(patients: int) -> float:
     """Return the smallest share that is still plausible where something holds for all of ``patients``.
 
-    With a smaller one, all of them are seen with a probability below 0.025: the bound of Clopper and Pearson (1934). With
-    an AUROC of 1, as many pairs of independent images as the smaller class has patients are in order.
+    A smaller one shows all of them with a probability below 0.025: the bound of Clopper and Pearson (1934). With an
+    AUROC of 1, as many pairs of independent images as the smaller class has patients are in order.
     """
     return float(0.025 ** (1 / patients))
 

@@ -42,7 +42,7 @@ class Photographs:
     def candidates(self, cell: str) -> list[Path]:
         """The photographs that a cell may mean: of those with its name, the ones that share most of its folders.
 
-        Of files in one folder whose names differ in the case of letters or in the suffix, it means that of its own name.
+        Of files in one folder that differ in the case of letters or in the suffix, it means that of its own name.
         """
         path = cell.strip().strip("\"'").replace("\\", "/")
         parts = [part for part in _plain(path).split("/") if part not in ("", ".")]
