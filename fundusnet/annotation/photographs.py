@@ -66,7 +66,7 @@ class Photographs:
     def __init__(self, root: Path, cache: Path, locate: Callable[[NDArray[np.uint8]], Landmarks] | None = None) -> None:
         """Serve files below ``root``, cache pictures of screen size in ``cache``, find disc and fovea by ``locate``."""
         self._locate = locate
-        self._root = root.resolve()
+        self.root = root.resolve()
         self._cache = cache
         if not (cache / "CACHEDIR.TAG").is_file():
             write_text(cache / "CACHEDIR.TAG", _CACHE_TAG)
@@ -86,10 +86,10 @@ class Photographs:
             Unreadable: It lies outside the root.
         """
         try:
-            file = (self._root / path).resolve(strict=True)
+            file = (self.root / path).resolve(strict=True)
         except (OSError, ValueError, RuntimeError) as error:
             raise PhotographAway(AWAY) from error
-        if not file.is_relative_to(self._root) or not file.is_file():
+        if not file.is_relative_to(self.root) or not file.is_file():
             raise Unreadable("file lies outside the folder of photographs")
         return file
 

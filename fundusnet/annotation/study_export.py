@@ -24,6 +24,7 @@ from fundusnet.annotation.suggestion_outcomes import outcomes_table, shown_sugge
 from fundusnet.annotation.suggestions import recorded_shares, recorded_shown, recorded_suggestions
 from fundusnet.annotation.tallies import disagreement
 from fundusnet.data.decode import Unreadable
+from fundusnet.data.listing import file_name
 from fundusnet.data.manifest import COORDINATES, VISIT, Manifest, images_table, write_manifest
 from fundusnet.data.regions import eye_of
 from fundusnet.errors import UserError
@@ -48,7 +49,7 @@ def export_study(study: Study, folder: Path) -> Path:
         ``folder``.
 
     Raises:
-        UserError: The study was never started, or ``folder`` holds something else.
+        UserError: The study was never started, no photograph can be read, or ``folder`` holds something else.
     """
     if not study.key:
         raise UserError("there is no study to export here; start it first, with the same data.root, folder or database")
@@ -92,6 +93,10 @@ def _write(study: Study, folder: Path, *, photographs: bool) -> None:
     }
     graded = grades(together, study.questions)
     rows = list(_image_rows(study, readings, graded, folder if photographs else None))
+    if not rows:
+        raise UserError(
+            f"no photograph of this study can be read below {study.photographs.root}; bring them back and export again"
+        )
     exported = {row["image_id"] for row in rows}
 
     def within(table: pd.DataFrame) -> pd.DataFrame:
@@ -144,7 +149,7 @@ def _image_rows(
             continue
         path = row.path
         if folder is not None:
-            path = f"images/{image_id}{file.suffix.lower()}"
+            path = f"images/{file_name(image_id, suffix=file.suffix.lower().removeprefix('.'))}"
             link(file, folder / path)
         points = reference_points(readings, image_id)
         coordinates = dict(zip(COORDINATES, (*points[0], *points[1]), strict=True)) if points else {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -194,6 +195,16 @@ def test_a_photograph_that_is_missing_or_outside_the_root_is_left_out(study: Stu
     manifest = load_source("csv", export_study(study, tmp_path / "out"))
     assert list(manifest.images["image_id"]) == list("cdefgh")
     assert set(manifest.readings["image_id"]) == set("cdef")
+
+
+def test_an_export_without_any_photograph_leaves_the_earlier_one(study: Study, tmp_path: Path) -> None:
+    folder = export_study(study, tmp_path / "export")
+    before = (folder / "images.csv").read_text()
+    shutil.move(tmp_path / "photographs", tmp_path / "away")
+    with pytest.raises(UserError, match="no photograph of this study can be read .*bring them back"):
+        export_study(study, tmp_path / "export")
+    assert (folder / "images.csv").read_text() == before
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".export")] == []
 
 
 def test_values_of_the_source_are_kept(tmp_path: Path) -> None:
