@@ -36,6 +36,7 @@ _OWN = (
     {"CACHEDIR.TAG"},
     {"study.json", "images.csv"},
 )
+_LONGEST = 180  # bytes of an image id in a file name; file systems allow 255 for the whole name
 
 
 @cache
@@ -94,6 +95,19 @@ def unique_ids(paths: Sequence[str]) -> list[str]:
         name if count[name] == 1 else f"{name}-{zlib.crc32(path.encode()):08x}"
         for name, path in zip(plain, paths, strict=True)
     ]
+
+
+def file_name(image_id: str, *parts: str, suffix: str = "png") -> str:
+    """The name of a picture file; an id too long for a file system is cut and made unique by a checksum.
+
+    Examples:
+        >>> file_name("eye_01", "drusen", "raw")
+        'eye_01.drusen.raw.png'
+    """
+    data = image_id.encode()
+    if len(data) > _LONGEST:
+        image_id = f"{data[:_LONGEST].decode(errors='ignore')}-{zlib.crc32(data):08x}"
+    return ".".join(filter(None, [image_id, *parts, suffix]))
 
 
 def _without_suffix(path: str) -> str:

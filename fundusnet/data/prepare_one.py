@@ -20,6 +20,7 @@ from fundusnet.data.decode import (
     read_photograph,
     turn_upright,
 )
+from fundusnet.data.listing import file_name
 from fundusnet.data.regions import is_near
 
 # Finds disc x and y, fovea x and y in a prepared picture; NaN = not found.
@@ -162,7 +163,7 @@ def _move_masks(
             continue
         lesions[finding] = ""
         if whole.any():
-            lesions[finding] = f"lesions/{finding}/{job.image_id}.png"
+            lesions[finding] = f"lesions/{finding}/{file_name(job.image_id)}"
             file = Path(job.partial) / "manifest" / lesions[finding]
             file.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(whole.astype(np.uint8) * 255).save(file)

@@ -19,9 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fundusnet.data.decode import Pixels, read_photograph
+from fundusnet.data.listing import file_name
 from fundusnet.errors import UserError
 from fundusnet.evaluation import overlays
-from fundusnet.prediction.heatmaps import file_name
 from fundusnet.prediction.inputs import Entry
 from fundusnet.prediction.map_geometry import Map
 

@@ -16,9 +16,10 @@ import numpy as np
 from PIL import Image
 
 from fundusnet.data.decode import Pixels
+from fundusnet.data.listing import file_name
 from fundusnet.data.regions import Arc, HalfLine, Outline, Point, Segment, outlines
 from fundusnet.evaluation.overlays import palette
-from fundusnet.prediction.heatmaps import file_name, write_bytes, write_picture
+from fundusnet.prediction.heatmaps import write_bytes, write_picture
 from fundusnet.prediction.map_geometry import Map, warp_to_photograph
 from fundusnet.prediction.preparation import PreparedPhotograph
 

@@ -91,6 +91,14 @@ def test_points_and_masks_move_with_the_pixels(manifest: Manifest, tmp_path: Pat
     assert "100" in rejected["short.png"] and "missing" in rejected["nowhere.png"]
 
 
+def test_a_mask_of_a_photograph_with_a_long_name_has_a_file(manifest: Manifest, tmp_path: Path) -> None:
+    long = "é" * 126
+    for table in (manifest.images, manifest.lesions):
+        table["image_id"] = table["image_id"].replace("i1", long)
+    mask = prepare(manifest, tmp_path / "set", size=64).lesion_mask(long, "hemorrhage")
+    assert mask is not None and mask.sum() == 1
+
+
 def test_twins_are_grouped_and_others_are_not(manifest: Manifest, tmp_path: Path) -> None:
     prepared = prepare(manifest, tmp_path / "set", size=64)
     assert prepared.duplicate_group.tolist() == [0, -1, -1, -1, -1, 0]

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fundusnet.prediction.heatmaps import file_name
+from fundusnet.data.listing import file_name
 from fundusnet.prediction.output_files import ResumableTable, read_columns, read_rows
 
 COLUMNS = ("image_id", "finding", "value")

@@ -94,7 +94,7 @@ def read_rows(table: Table, columns: Columns, pictures: Photographs, classes: Se
         several = next(found for cell in table.column(image) if len(found := pictures.candidates(cell)) > 1)
         raise UserError(
             f"column '{image}' of {table.file} names no photograph that is the only one of its name in "
-            f"{pictures.folder}: there are {_either(several)}; choose a folder with images=FOLDER, or name files in full"
+            f"{pictures.folder}: it has {_either(several)}; choose a folder with images=FOLDER, or name files in full"
         )
     _say_missing(table, image, files, pictures, remarks)
     grade_of, names = _grades(table, columns, classes, remarks)
