@@ -201,7 +201,7 @@ def test_an_export_without_any_photograph_leaves_the_earlier_one(study: Study, t
     folder = export_study(study, tmp_path / "export")
     before = (folder / "images.csv").read_text()
     shutil.move(tmp_path / "photographs", tmp_path / "away")
-    with pytest.raises(UserError, match="no photograph of this study can be read .*bring them back"):
+    with pytest.raises(UserError, match=r"no photograph of this study can be read .*bring them back"):
         export_study(study, tmp_path / "export")
     assert (folder / "images.csv").read_text() == before
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".export")] == []
