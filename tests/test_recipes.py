@@ -80,12 +80,19 @@ def test_recipes_of_grading(experiment: str, place: Path) -> None:
     parameters = load_checkpoint(run / "checkpoints" / "best.ckpt")["hyper_parameters"]
     assert parameters["network"]["freeze"] == "all" and not parameters["flips"]
     pooled = {
-        "grading": {"pooling": "mean_std_correlation", "standardize": "maps", "shrink": [1, 2]},
+        "grading": {
+            "pooling": "mean_std_correlation",
+            "standardize": "maps",
+            "shrink": [1, 2],
+            "decision": "most_probable",
+        },
         "probe_grading": {"pooling": "mean_std", "standardize": True, "shrink": [1]},  # a baseline stays what it is
         "colors_grading": {"pooling": "mean", "standardize": True, "shrink": [1]},
     }
     assert parameters["network"].items() >= pooled[experiment].items()
-    assert len(pd.read_csv(run / "predictions.csv")) > 0
+    table = pd.read_csv(run / "predictions.csv")
+    above = np.c_[np.ones(len(table)), table[["p_gt_0", "p_gt_1"]], np.zeros(len(table))]
+    assert table["predicted"].tolist() == (above[:, :-1] - above[:, 1:]).argmax(axis=1).tolist()
     (store,) = (place / "prepared" / "features").iterdir()
     assert {file.name for file in store.iterdir()} == {"0.npy", "filled.npy"}  # once for all sub-classifiers
     views = np.load(store / "filled.npy").sum(axis=0)
@@ -104,3 +111,4 @@ def test_two_stages_on_frozen_features(place: Path) -> None:
     }
     table = pd.read_csv(run / "predictions.csv")
     assert table["stage1_predicted"].notna().all() and table["p_gt_0"].between(0, 1).all()
+    assert table["predicted"].tolist() == (table[["p_gt_0", "p_gt_1"]] > 0.5).sum(axis=1).tolist()

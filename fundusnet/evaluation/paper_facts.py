@@ -72,6 +72,7 @@ def _system_facts(group: Group) -> dict[str, Any]:
         "frozen": network.get("freeze"),
         "dilations": network.get("dilations"),
         "head": model.get("head"),
+        "decision": network.get("decision"),
         "two_stage": bool(model.get("stage1")),
         "guidance": (model.get("loss") or {}).get("weight"),
         "optimizer": optimizer.get("name") or _called(optimizer),

@@ -36,7 +36,7 @@ def mask_faithfulness(
     with torch.no_grad():
         for batch in datamodule.in_order(rows, images=True):
             logits = network(scaled(batch["image"].to(device)))
-            grades += predicted_grade(network.head, logits).tolist()
+            grades += predicted_grade(network.head, logits, network.decision).tolist()
     pictures = [np.asarray(datamodule.prepared.pixels[row]) for row in rows]
     measured = measure_faithfulness(Explanation(network.eval(), _score, _maps), pictures, grades)
     return {GRADE: (datamodule.prepared.manifest.images.iloc[rows], measured)}

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from fundusnet.config.ranges import Count, NonNegativeInt, Share
 from fundusnet.errors import UserError
 from fundusnet.grading.cam import class_activation_maps
-from fundusnet.grading.ranking import HEADS
+from fundusnet.grading.ranking import DECISIONS, HEADS, Decision, usual_decision
 from fundusnet.networks.backbones import bare_backbone, is_transformer, last_map, load_weights
 from fundusnet.networks.freezing import freeze_layers, frozen_to_eval
 from fundusnet.networks.normalize import Normalize
@@ -54,6 +54,8 @@ class GradingNetwork(nn.Module):
             then weight them so that each map counts the same, however many channels it has. Early layers have few.
         shrink: The backbone sees the picture averaged down by each of these factors, and all features are concatenated.
         freeze, freeze_batch_norm: As in ``fundusnet.findings.network.GuidedTimm``.
+        decision: How a grade follows from the probabilities: ``count``, how many of them exceed 0.5 (the paper's), or
+            ``most_probable``; see ``fundusnet.grading.ranking.grade_of``. None = that of the head.
 
     Attributes:
         members: The K-1 sub-classifiers of a ranking, a single member for the other heads.
@@ -81,6 +83,7 @@ class GradingNetwork(nn.Module):
         shrink: Sequence[Count] = (1,),
         freeze: NonNegativeInt | Literal["all"] = 0,
         freeze_batch_norm: bool = False,
+        decision: Literal["count", "most_probable"] | None = None,
     ) -> None:
         super().__init__()
         if classes < 2:
@@ -89,7 +92,10 @@ class GradingNetwork(nn.Module):
             raise UserError(f"unknown model.network.head={head}; choose one of {', '.join(HEADS)}")
         if strides is None and list(shrink) != [1]:
             raise UserError(f"model.network.shrink={list(shrink)} needs model.network.strides; name them")
+        if decision not in (None, *DECISIONS):
+            raise UserError(f"unknown model.network.decision={decision}; choose one of {', '.join(DECISIONS)}, or null")
         self.classes, self.head = classes, head
+        self.decision: Decision = decision or usual_decision(head)
         self.has_maps = hidden is None and pooling == "mean"
         outputs = {"ranking": 2, "multiclass": classes}.get(head, classes - 1)
         count = classes - 1 if head == "ranking" else 1

@@ -51,8 +51,8 @@ def write_results(
 
     ``predictions.csv`` has ``image_id, patient_id, grade, predicted, stage1_predicted, p_gt_0 … p_gt_{K-2}`` and
     ``calibrated_gt_0 …``. Grades are 0 … K-1; without a first stage ``stage1_predicted`` is empty and there are no
-    masks. ``p_gt_k`` is the probability of "grade > k", which every head gives: a ranking, CORAL and CORN predict how
-    many of these exceed 0.5, a K-way softmax its most probable grade.
+    masks. ``p_gt_k`` is the probability of "grade > k", which every head gives; the predicted grade follows from these
+    by the rule of the network (``fundusnet.grading.ranking.grade_of``).
 
     Args:
         folder: Where to write.

@@ -240,13 +240,13 @@ def load_stage(file: str | Path, network_class: type[nn.Module] | None = None) -
 
 def graded(network: GradingNetwork, logits: Tensor) -> Graded:
     """Grades and probabilities from the network's logits."""
-    return Graded(predicted_grade(network.head, logits), probabilities(network.head, logits))
+    return Graded(predicted_grade(network.head, logits, network.decision), probabilities(network.head, logits))
 
 
 def mean_grade(network: GradingNetwork, p: Sequence[Tensor]) -> Graded:
     """The grade of several predictions ``(B, K-1)`` for the same images."""
     mean = torch.stack(list(p)).mean(dim=0)
-    return Graded(grade_of(network.head, mean), mean)
+    return Graded(grade_of(network.decision, mean), mean)
 
 
 def scaled(pixels: Tensor) -> Tensor:

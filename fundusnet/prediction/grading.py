@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from fundusnet.data.decode import Pixels
 from fundusnet.evaluation.calibration import at_temperature
-from fundusnet.grading.ranking import grade_of
+from fundusnet.grading.ranking import Decision, grade_of
 from fundusnet.grading.stage import RankingStage
 from fundusnet.grading.two_stage import TwoStage, first_stage
 from fundusnet.prediction.dicom_objects import Statement
@@ -72,8 +72,8 @@ class GradingResult:
 class GradingPredictor(Predictor[GradingAnswer, GradingResult]):
     """Networks that grade; the probabilities of several are averaged.
 
-    The grade of several follows from the mean: the most probable class if all are K-way softmaxes, otherwise the
-    number of the K-1 probabilities that exceed 0.5.
+    The grade of several follows from the mean: the most probable one if all decide so, otherwise the number of the K-1
+    probabilities that exceed 0.5.
 
     Attributes:
         classes: Names of the grades 0 … K-1.
@@ -87,10 +87,9 @@ class GradingPredictor(Predictor[GradingAnswer, GradingResult]):
         self.classes = networks[0].names
         modules = [cast(RankingStage, network.module) for network in networks]
         self.two_stages = all(isinstance(module, TwoStage) for module in modules)
-        self._softmax = all(module.network.head == "multiclass" for module in modules)
-        self._stage1_softmax = self.two_stages and all(
-            cast(TwoStage, module).stage1.head == "multiclass" for module in modules
-        )
+        self._decision = _common([module.network.decision for module in modules])
+        first = [cast(TwoStage, module).stage1.decision for module in modules] if self.two_stages else []
+        self._stage1_decision = _common(first)
 
     def describe(self) -> dict[str, object]:
         """Entries of ``prediction.yaml`` about the grades."""
@@ -124,11 +123,11 @@ class GradingPredictor(Predictor[GradingAnswer, GradingResult]):
     def _answers(self, pictures: Sequence[PreparedPhotograph]) -> list[GradingAnswer]:
         with self.autocast():
             outputs = [self._output(pictures, network) for network in self.networks]
-        p, grade = _mean(outputs, self._softmax)
+        p, grade = _mean(outputs, self._decision)
         stage1: list[int | None] = [None] * len(pictures)
         if self.two_stages:
             first = [output.stage1 for output in outputs if output.stage1 is not None]
-            stage1 = list(_mean(first, self._stage1_softmax)[1].tolist())
+            stage1 = list(_mean(first, self._stage1_decision)[1].tolist())
         pairs = zip(outputs, self.networks, strict=True)
         calibrated = np.mean([_calibrated(output, network) for output, network in pairs], axis=0)
         masks = [output.mask for output in outputs if output.mask is not None]
@@ -190,12 +189,16 @@ class _Output:
     stage1: _Output | None = None
 
 
-def _mean(outputs: Sequence[_Output], softmax: bool) -> tuple[torch.Tensor, torch.Tensor]:
+def _common(decisions: Sequence[Decision]) -> Decision:
+    return "most_probable" if set(decisions) == {"most_probable"} else "count"
+
+
+def _mean(outputs: Sequence[_Output], decision: Decision) -> tuple[torch.Tensor, torch.Tensor]:
     """Mean probabilities ``(B, K-1)`` of several networks, and the grades ``(B,)`` that follow from them."""
     p = torch.stack([output.p for output in outputs]).double().mean(dim=0)
     if len(outputs) == 1:
         return p, outputs[0].grade
-    return p, grade_of("multiclass" if softmax else "ranking", p)
+    return p, grade_of(decision, p)
 
 
 def _calibrated(output: _Output, network: TrainedNetwork) -> NDArray[np.float64]:

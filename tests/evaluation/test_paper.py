@@ -78,6 +78,25 @@ def test_methods_are_described_one_by_one_where_they_differ(tmp_path: Path) -> N
     assert "| GuidedCAM; PooledCAM (inception_v3) |" in checklist and "| Random; ImageNet weights |" in checklist
 
 
+@pytest.mark.parametrize(
+    ("head", "decision", "words"),
+    [
+        ("ranking", None, "the number of grades that are exceeded"),
+        ("ranking", "most_probable", "the most probable one"),
+        ("multiclass", None, "the most probable one"),
+        ("multiclass", "count", "the number of grades that are exceeded"),
+    ],
+)
+def test_methods_say_how_a_grade_follows(tmp_path: Path, head: str, decision: str | None, words: str) -> None:
+    facts = FACTS | {
+        "task": "grading",
+        "classes": ["a", "b"],
+        "systems": [SYSTEM | {"head": head, "decision": decision}],
+    }
+    write_paper(tmp_path, Paper({}, {}, facts))
+    assert f"The predicted grade is {words}" in " ".join((tmp_path / "methods.md").read_text().split())
+
+
 def test_latex_escapes_what_it_would_read_as_commands() -> None:
     text = latex(Table("50 % of A_1 & B", ["λ", "x < 1"], [["a_b", r"\\input{x}"]]))
     assert r"\caption{50 \% of A\_1 \& B}" in text and r"a\_b" in text and r"\input{" not in text

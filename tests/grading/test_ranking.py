@@ -19,6 +19,7 @@ from fundusnet.grading.ranking import (
     binary_weights,
     class_probabilities,
     grade_from_probabilities,
+    grade_of,
     grading_losses,
     inverse_frequency,
     ordinal_targets,
@@ -49,6 +50,34 @@ def test_grades_of_any_row(values: list[list[float]]) -> None:
     assert grade_from_probabilities(p).tolist() == [sum(x > 0.5 for x in row) for row in values]
     answers = [[x > 0.5 for x in row] for row in values]
     assert rank_violations(p).tolist() == [answer != sorted(answer, reverse=True) for answer in answers]
+
+
+def test_the_most_probable_grade_need_not_be_the_one_in_the_middle() -> None:
+    """Classes of the rows: 0.4, 0.15, 0.45; 0.45, 0.3, 0.25; 0.2, 0.7, 0.1; contradicting: 0.7, 0, 0.6, scaled."""
+    p = torch.tensor([[0.6, 0.45], [0.55, 0.25], [0.8, 0.1], [0.3, 0.6]])
+    assert grade_of("count", p).tolist() == [1, 1, 1, 1]
+    assert grade_of("most_probable", p).tolist() == [2, 0, 1, 0]
+
+
+@given(rows)
+def test_where_one_grade_has_half_of_the_probability_both_rules_choose_it(values: list[list[float]]) -> None:
+    p = torch.tensor([sorted(row, reverse=True) for row in values], dtype=torch.float64)
+    share, most = class_probabilities(p).max(dim=1)
+    assert torch.equal(grade_of("most_probable", p), most)
+    assert torch.equal(grade_of("count", p)[share > 0.501], most[share > 0.501])
+
+
+def test_each_head_has_its_usual_rule_and_takes_the_other() -> None:
+    logits = torch.tensor([[0.4, 0.25, 0.35]]).log()
+    grades = [predicted_grade("multiclass", logits, rule).item() for rule in (None, "most_probable", "count")]
+    assert grades == [0, 0, 1]
+    for head, logits in {
+        "ranking": torch.stack([torch.zeros(1, 2), torch.tensor([[0.6, 0.45]]).logit()], dim=-1),
+        "coral": torch.tensor([[0.6, 0.45]]).logit(),
+        "corn": torch.tensor([[0.6, 0.75]]).logit(),
+    }.items():
+        grades = [predicted_grade(head, logits, rule).item() for rule in (None, "count", "most_probable")]  # type: ignore[arg-type]
+        assert grades == [1, 1, 2], head
 
 
 def test_targets() -> None:

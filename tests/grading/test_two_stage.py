@@ -136,6 +136,21 @@ def test_the_mask_is_of_the_predicted_grade(tmp_path: Path) -> None:
             torch.testing.assert_close(result.mask, grade_mask(cams, result.first.grade, (SIZE, SIZE)))
 
 
+@pytest.mark.parametrize("flips", [False, True])
+def test_each_stage_decides_by_its_own_rule(tmp_path: Path, flips: bool) -> None:
+    """Probabilities of 0.6 and 0.45: one says yes, and the last grade is the most probable."""
+    first, second = ({**NETWORK, "decision": rule} for rule in ("most_probable", None))
+    for networks, expected in (((first, second), (2, 1)), ((second, first), (1, 2))):
+        two = TwoStage(3, {**networks[1], "hidden": 8}, networks[0], flips=flips).eval()
+        with torch.no_grad():
+            for network in (two.stage1, two.network):
+                for member, p in zip(network.members, (0.6, 0.45), strict=True):
+                    member.classifier.weight.zero_()  # type: ignore[union-attr, operator]
+                    member.classifier.bias.copy_(torch.tensor([1 - p, p]).log())  # type: ignore[union-attr, operator]
+            result = two(make_batch(3)["image"])
+        assert (result.first.grade[0].item(), result.grade[0].item()) == expected
+
+
 def test_stage_1_is_frozen(tmp_path: Path) -> None:
     two = system(tmp_path).train()
     before = {key: value.clone() for key, value in two.stage1.state_dict().items()}

@@ -12,7 +12,7 @@ import torch
 from graded import CLASSES, graded_set
 from PIL import Image
 from tiny import tiny_prepared
-from tiny_networks import findings_checkpoint, grading_checkpoint
+from tiny_networks import STAGE, findings_checkpoint, grading_checkpoint, written
 from torch import nn
 
 import fundusnet
@@ -246,6 +246,24 @@ def test_grades_of_several_follow_from_their_mean(place: Path, graded: PreparedS
     mean = np.mean([one.p_gt for one in each], axis=0)
     np.testing.assert_allclose(joint.p_gt, mean, atol=1e-6)
     assert joint.grade == int((mean > 0.5).sum())
+
+
+def test_several_decide_by_the_rule_they_share(place: Path, graded: PreparedSet) -> None:
+    """Their mean probabilities are 0.6 and 0.45: the last grade is the most probable, and one says yes."""
+    files = {}
+    rules = {"a": ("most_probable", (0.5, 0.4)), "b": ("most_probable", (0.7, 0.5)), "c": (None, (0.7, 0.5))}
+    for name, (decision, p) in rules.items():
+        module = RankingStage(len(CLASSES), {**STAGE, "head": "ranking", "hidden": None, "decision": decision})
+        with torch.no_grad():
+            for member, yes in zip(module.network.members, p, strict=True):
+                member.classifier.weight.zero_()  # type: ignore[union-attr, operator]
+                member.classifier.bias.copy_(torch.tensor([1 - yes, yes]).log())  # type: ignore[union-attr, operator]
+        stored = {"task": "grading", "classes": list(CLASSES), "size": 64}
+        files[name] = written(place / f"decision_{name}.ckpt", module, stored, graded)
+    picture = files_of(graded)[0]
+    assert fundusnet.load(files["b"]).predict(picture).grade == 2
+    assert fundusnet.load([files["a"], files["b"]]).predict(picture).grade == 2
+    assert fundusnet.load([files["a"], files["c"]]).predict(picture).grade == 1
 
 
 def test_every_required_stored_value_is_checked(place: Path, network: Path, graded: PreparedSet) -> None:
