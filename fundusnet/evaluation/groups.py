@@ -149,21 +149,29 @@ def group_differences(groups: Sequence[Group], *, n: int = 2000) -> dict[tuple[s
 
 
 def shared_images(base: Run, other: Run, target: str) -> pd.Index[str]:
-    """Names of the images that both runs were scored on.
-
-    There are none if the runs have data of different places and any image of one name has another class there: 001.jpg
-    is in many sets.
-    """
-    before, after = base.predictions[target], other.predictions[target]
-    shared: pd.Index[str] = before.index.intersection(after.index)
-    first, second = before.loc[shared, base.system.truth], after.loc[shared, other.system.truth]
-    differ = int((first.notna() & second.notna() & (first != second)).sum())
-    places = [setting(run, "data.root") or setting(run, "data.folder") for run in (base, other)]
-    if differ and places[0] != places[1]:
+    """Names of the images that both runs were scored on; none, with a warning, if these are of different sets."""
+    shared: pd.Index[str] = base.predictions[target].index.intersection(other.predictions[target].index)
+    if differ := differing_images(base, other, target):
         line = "%s and %s are different sets and not compared: %d of %d images of the same name differ in class"
-        log.warning(line, *places, differ, len(shared))
+        log.warning(line, _place(base), _place(other), differ, len(shared))
         return shared[:0]
     return shared
+
+
+def differing_images(base: Run, other: Run, target: str) -> int:
+    """Number of images of the same name that differ in class between data of different places; 0 for the same place.
+
+    Any such image says that the names mean other images: 001.jpg is in many sets.
+    """
+    if _place(base) == _place(other):
+        return 0
+    before, after = (run.predictions[target][run.system.truth] for run in (base, other))
+    first, second = before.align(after, join="inner")
+    return int((first.notna() & second.notna() & (first != second)).sum())
+
+
+def _place(run: Run) -> Any:
+    return setting(run, "data.root") or setting(run, "data.folder")
 
 
 def _paired_runs(base: Sequence[Run], others: Sequence[Run]) -> Iterator[tuple[Run, Run]]:

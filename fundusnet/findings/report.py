@@ -18,7 +18,7 @@ from fundusnet.evaluation.binary_tasks_report import delong_rows, task_section
 from fundusnet.evaluation.discrimination import Scores, describe, precision_recall, roc
 from fundusnet.evaluation.faithfulness_report import faithfulness_sections
 from fundusnet.evaluation.folds import join_folds
-from fundusnet.evaluation.groups import Group, group_differences, group_runs
+from fundusnet.evaluation.groups import Group, differing_images, group_differences, group_runs
 from fundusnet.evaluation.methods import Methods, name_methods
 from fundusnet.evaluation.report import Differences, Entries
 from fundusnet.evaluation.runs import Run, read_runs
@@ -204,7 +204,7 @@ def clear_cases(groups: Sequence[Group], finding: str, prepared: PreparedSet) ->
         return
     first = groups[0].runs_of(finding)[0]
     found = {group.label: _same_seed(group.runs_of(finding), first) for group in groups}
-    runs = {label: run for label, run in found.items() if run is not None}
+    runs = {label: run for label, run in found.items() if run and not differing_images(first, run, finding)}
     maps = {label: maps_of(run, finding) for label, run in runs.items()}
     rows = first.predictions[finding]
     row_of = {image_id: row for row, image_id in enumerate(prepared.manifest.images["image_id"])}

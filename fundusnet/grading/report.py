@@ -21,7 +21,7 @@ from fundusnet.evaluation.binary_tasks_report import delong_rows, task_section
 from fundusnet.evaluation.discrimination import Scores, precision_recall, roc
 from fundusnet.evaluation.faithfulness_report import faithfulness_sections
 from fundusnet.evaluation.folds import join_folds
-from fundusnet.evaluation.groups import Group, group_differences, group_runs
+from fundusnet.evaluation.groups import Group, differing_images, group_differences, group_runs
 from fundusnet.evaluation.methods import name_methods
 from fundusnet.evaluation.report import Differences, Entries
 from fundusnet.evaluation.runs import Run, read_runs
@@ -115,8 +115,9 @@ def table1_names(runs: Sequence[Run], classes: Sequence[str]) -> list[str]:
 
 
 def two_stage_groups(groups: Sequence[Group]) -> list[Group]:
-    """Return the methods whose first run kept masks."""
-    return [group for group in groups if (group.runs[0].folder / "masks.npz").is_file()]
+    """Return the methods whose first run kept masks, of the photographs that the first of them has."""
+    kept = [group for group in groups if (group.runs[0].folder / "masks.npz").is_file()]
+    return [group for group in kept if not differing_images(kept[0].runs[0], group.runs[0], GRADE)]
 
 
 def classes_of(runs: Sequence[Run]) -> list[str]:

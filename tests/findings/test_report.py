@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -176,6 +177,17 @@ def test_pictures_of_every_outcome_come_from_the_prepared_set(tmp_path: Path) ->
     shown += min(int(((table["label"] == 1) & (table["predicted"] == 0)).sum()), 3)
     # Nobody said where the finding lies, so each picture has two tiles: the photograph and the map.
     assert page.count("data:image/jpeg;base64,") == 2 * shown
+
+    # A map of another photograph of the same name is not shown beside it.
+    for folder, relabelled, tiles in (("prepared", False, 3), ("elsewhere", True, 2)):
+        other = shutil.copytree(run, tmp_path / folder / "run")
+        config = yaml.safe_load((run / "config.yaml").read_text())
+        config |= {"name": "other", "data": config["data"] | {"folder": str(tmp_path / folder)}}
+        (other / "config.yaml").write_text(yaml.safe_dump(config))
+        if relabelled:
+            table.assign(label=1 - table["label"]).to_csv(other / "predictions.csv", index=False)
+        page = write_report([run, other], tmp_path / "both.html").read_text()
+        assert page.count("data:image/jpeg;base64,") == tiles * shown
 
 
 @pytest.mark.parametrize(

@@ -129,6 +129,23 @@ def test_without_its_prepared_set_a_page_says_so(prepared: Path, tmp_path: Path)
     assert "No pictures" in page and "data:image/jpeg" not in page
 
 
+@pytest.mark.parametrize(("relabelled", "shown"), [(False, 2), (True, 1)])
+def test_the_mask_of_another_photograph_of_the_same_name_is_not_shown(
+    relabelled: bool, shown: int, prepared: Path, tmp_path: Path
+) -> None:
+    first = made(tmp_path / "a", prepared, "here", two_stage=True)
+    other = made(tmp_path / "b", tmp_path / "elsewhere", "there", two_stage=True)
+    if relabelled:
+        table = pd.read_csv(other / "predictions.csv")
+        table.assign(grade=2 - table["grade"]).to_csv(other / "predictions.csv", index=False)
+    tiles = [
+        write_report(runs, tmp_path / "page.html").read_text().count("data:image/jpeg")
+        for runs in ([first], [first, other])
+    ]
+    photographs = 9  # three of each grade
+    assert tiles == [3 * photographs, (1 + 2 * shown) * photographs]
+
+
 def test_runs_of_other_grades_are_refused(prepared: Path, tmp_path: Path) -> None:
     runs = [
         made(tmp_path / "a", prepared, "a"),
