@@ -31,6 +31,7 @@ HEADLINE = (
     *("median_error", "within_radius"),
 )
 MOST = 8  # findings that it says them of
+UNRELIABLE = "† unreliable: from fewer than 10 patients, or the same in all resamples"
 
 
 def train(cfg: DictConfig) -> Result:
@@ -86,6 +87,8 @@ def train(cfg: DictConfig) -> Result:
 def headline(metrics: Mapping[str, Any], title: Callable[[str], str]) -> list[str]:
     """The few numbers that matter of a ``metrics.json``, for people: a line for each finding, or one for the grades.
 
+    † marks the unreliable ones, as in reports; a last line then says what it means.
+
     Args:
         metrics: Content of ``metrics.json``.
         title: Maps the name of a metric to what people call it.
@@ -97,7 +100,8 @@ def headline(metrics: Mapping[str, Any], title: Callable[[str], str]) -> list[st
         above = f"{target}/" if len(targets) > 1 else ""
         values = [_value(title(name), found[f"{above}{name}"]) for name in HEADLINE if f"{above}{name}" in found]
         lines.append(f"{target}, {metrics['n_images']} {metrics['split']} photographs: {', '.join(values)}")
-    return lines + [f"and {len(targets) - MOST} more findings in the report"] * (len(targets) > MOST)
+    lines += [f"and {len(targets) - MOST} more findings in the report"] * (len(targets) > MOST)
+    return lines + [UNRELIABLE] * any("†" in line for line in lines)
 
 
 def _value(title: str, entry: Mapping[str, Any]) -> str:
@@ -105,7 +109,7 @@ def _value(title: str, entry: Mapping[str, Any]) -> str:
         return f"{title} undefined"
     low, high = entry["ci95"]
     interval = f" ({low:.2f} to {high:.2f})" if low is not None else ""
-    return f"{title} {entry['value']:.2f}{interval}"
+    return f"{title} {entry['value']:.2f}{interval}{' †' * bool(entry.get('unreliable'))}"
 
 
 def _say_splits(cfg: DictConfig) -> None:

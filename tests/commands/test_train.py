@@ -56,8 +56,9 @@ def test_it_begins_with_counts_and_ends_with_the_main_figures(place: Path, caplo
     assert next(at for at, line in enumerate(said) if line.startswith("epoch 1 of 1")) > start
     assert said[-1] == f"report: {result.run_dir / 'report.html'}"
     auroc = result.metrics["metrics"]["auroc"]  # type: ignore[index]
-    assert f"hard_exudate, {len(table)} test photographs: AUROC {auroc['value']:.2f} (" in said[-2]
-    assert "Sensitivity" in said[-2] and "Specificity" in said[-2]
+    figures = next(line for line in said if line.startswith(f"hard_exudate, {len(table)} test photographs: "))
+    assert f": AUROC {auroc['value']:.2f} (" in figures
+    assert "Sensitivity" in figures and "Specificity" in figures
 
 
 def test_the_figures_of_several_findings_and_of_grades() -> None:
@@ -73,6 +74,12 @@ def test_the_figures_of_several_findings_and_of_grades() -> None:
     graded = {"n_images": 7, "split": "test", "metrics": {"accuracy": entry(0.75), "kappa_quadratic": entry(0.5)}}
     said = "grade, 7 test photographs: KAPPA_QUADRATIC 0.50 (0.10 to 0.90), ACCURACY 0.75 (0.10 to 0.90)"
     assert headline(graded, str.upper) == [said]
+    graded["metrics"] = {"accuracy": entry(0.75) | {"unreliable": True}}
+    said = "grade, 7 test photographs: ACCURACY 0.75 (0.10 to 0.90) †"
+    assert headline(graded, str.upper) == [
+        said,
+        "† unreliable: from fewer than 10 patients, or the same in all resamples",
+    ]
 
 
 def test_the_run_folder_holds_what_others_rely_on(run: Path) -> None:
