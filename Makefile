@@ -16,7 +16,7 @@ demo: $(READY)  ## train without and with guidance on eyes with a shortcut, and 
 	$(BIN)/fundusnet report runs=[$(DEMO)/without,$(DEMO)/with] output=$(DEMO)/report.html
 
 # A process for each core, and one thread in each: small networks gain nothing from more.
-TEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=auto --dist=loadfile
+TEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=auto --dist=loadfile --no-loadscope-reorder
 
 test: $(READY)  ## the default tests: minutes on two cores
 	$(TEST)
