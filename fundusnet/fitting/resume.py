@@ -15,7 +15,7 @@ import torch
 from pytorch_lightning.callbacks import Callback, Checkpoint
 
 from fundusnet.errors import UserError
-from fundusnet.runs.checkpoints import load_checkpoint
+from fundusnet.runs.checkpoints import BEST, load_checkpoint
 from fundusnet.runs.folder import Interrupted
 
 log = logging.getLogger(__name__)
@@ -60,6 +60,7 @@ class Checkpoints(Checkpoint):
         self.best_epoch = 0
         self._asked_to_end = False
         self._validated = False
+        self._step = 0
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         # Lightning's own handler communicates with the other processes whatever they are doing. It restores the
@@ -67,11 +68,15 @@ class Checkpoints(Checkpoint):
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, lambda *_: self._ask_to_end())
         # A fit that was killed after its last epoch is finished.
-        trainer.should_stop = self._out_of_patience(trainer.current_epoch - 1)
+        trainer.should_stop |= self._out_of_patience(trainer.current_epoch - 1)
+        self._step = trainer.global_step
 
     def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
         if trainer.fit_loop.epoch_loop.batch_progress.is_last_batch:
             return  # validation and the end of the epoch come next, and belong in the checkpoint
+        if trainer.global_step == self._step:
+            return  # accumulated gradients are in no checkpoint
+        self._step = trainer.global_step
         ending = self._all_asked_to_end(trainer)
         if ending or (self.every and trainer.global_step % self.every == 0):
             self._save_last(trainer)
@@ -88,11 +93,12 @@ class Checkpoints(Checkpoint):
         if value is not None and self._is_better(value):
             self.best, self.best_epoch = value, trainer.current_epoch
             # Before last.ckpt, so that a fit that is killed between the two repeats this epoch.
-            trainer.save_checkpoint(self.folder / "best.ckpt", weights_only=True)
+            # Whole: callbacks that average weights put the validated averages into whole checkpoints only.
+            trainer.save_checkpoint(self.folder / BEST, weights_only=False)
         self._save_last(trainer)
         if self._all_asked_to_end(trainer):
             raise Interrupted
-        trainer.should_stop = self._out_of_patience(trainer.current_epoch)
+        trainer.should_stop |= self._out_of_patience(trainer.current_epoch)  # another callback may have asked, too
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if self.best is None:

@@ -42,11 +42,19 @@ def write_checkpoint(file: Path, content: dict[str, Any]) -> None:
         raise UserError(f"checkpoint {file} cannot be written: {error.strerror}{kept}; make room and resume") from error
 
 
+BEST = "best.ckpt"
+FOR_RESUMING = ("optimizer_states", "lr_schedulers", "callbacks", "current_model_state", "averaging_state")
+
+
 class CheckpointFiles(CheckpointIO):
-    """Lightning's reading and writing of checkpoints: atomic, and never running code from a file."""
+    """Lightning's reading and writing of checkpoints: atomic, and never running code from a file.
+
+    The best checkpoint is written without what only resuming needs.
+    """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
-        write_checkpoint(Path(path), checkpoint)
+        dropped = FOR_RESUMING if Path(path).name == BEST else ()
+        write_checkpoint(Path(path), {key: value for key, value in checkpoint.items() if key not in dropped})
 
     def load_checkpoint(self, path: str | Path, map_location: Any = None, weights_only: Any = None) -> dict[str, Any]:
         return load_checkpoint(Path(path))
@@ -82,7 +90,7 @@ def start_from(module: pl.LightningModule, place: Path) -> str:
 
 def best_checkpoint(place: Path) -> Path:
     """The best checkpoint of a run folder, or the file itself."""
-    return place / "checkpoints" / "best.ckpt" if place.is_dir() else place
+    return place / "checkpoints" / BEST if place.is_dir() else place
 
 
 def load_checkpoint(file: Path) -> dict[str, Any]:

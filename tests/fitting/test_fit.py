@@ -53,6 +53,12 @@ def test_the_profiler_writes_where_the_time_went(place: Path) -> None:
 def test_arguments_of_the_trainer_reach_it(place: Path) -> None:
     assert fitted(train(place, "limited", "+trainer.limit_train_batches=2", "trainer.max_epochs=2")) == (2, 4)
     assert fitted(train(place, "accumulated", "+trainer.accumulate_grad_batches=2", "trainer.max_epochs=2")) == (2, 4)
+    # An epoch has 4 batches without the limit.
+    for limit, accumulated, steps in ((3, 1, 12), (2, 3, 4)):
+        words = (f"+trainer.limit_train_batches={limit}", f"+trainer.accumulate_grad_batches={accumulated}")
+        run = train(place, f"both_{limit}", *words, "trainer.max_epochs=4")
+        assert fitted(run) == (4, steps)
+        assert pd.read_csv(run / "history.csv")["val/loss"].nunique() == 4, "each epoch is validated"
     run = train(place, "seldom", "+trainer.check_val_every_n_epoch=2", "trainer.max_epochs=4")
     assert json.loads((run / "fit.json").read_text())["best_epoch"] in (1, 3)
     assert pd.read_csv(run / "history.csv")["epoch"].tolist() == [0, 1, 2, 3]
@@ -151,3 +157,19 @@ def test_a_run_that_was_killed_is_named_when_it_is_resumed(place: Path, caplog: 
     with caplog.at_level("WARNING"):
         assert main(["train", f"resume={run}"]) == 0
     assert "was killed without a word, perhaps out of memory" in caplog.text
+
+
+def test_another_callback_ends_the_fit(place: Path) -> None:
+    stop = [f"+callbacks.stop.{word}" for word in ("monitor=val/loss", "stopping_threshold=1000")]
+    target = "+callbacks.stop._target_=pytorch_lightning.callbacks.EarlyStopping"
+    assert fitted(train(place, "stopped", target, *stop, "trainer.max_epochs=3")) == (1, 4)
+
+
+def test_averaged_weights_are_kept_if_they_were_validated(place: Path) -> None:
+    target = "+callbacks.average._target_=pytorch_lightning.callbacks.EMAWeightAveraging"
+    run = train(place, "averaged", target, "+callbacks.average.decay=0.7", "trainer.max_epochs=1")
+    best, last = (load_checkpoint(run / "checkpoints" / f"{name}.ckpt") for name in ("best", "last"))
+    same = [torch.equal(value, last["state_dict"][name]) for name, value in best["state_dict"].items()]
+    other = [torch.equal(value, last["current_model_state"][name]) for name, value in best["state_dict"].items()]
+    assert all(same) and not all(other)
+    assert not {"optimizer_states", "callbacks", "current_model_state"} & best.keys()
