@@ -148,32 +148,37 @@ class Loader(DataLoader[Item]):
 
 
 class ResumableLoader(Loader):
-    """Training batches that resume at the trainer's step, also within an epoch.
+    """Training batches that resume where a checkpoint was written, also within an epoch.
 
     Lightning alone resumes its count of batches but repeats the first batches of the epoch, and starts workers before
     it sets the sampler's epoch.
     """
 
     trainer: Trainer | None = None
-
-    def position(self) -> tuple[int, int]:
-        """Epoch and batch to load next."""
-        if self.trainer is None:
-            return self.sampler.epoch if isinstance(self.sampler, EpochSampler) else 0, 0
-        accumulated = self.trainer.accumulate_grad_batches
-        epoch, step = divmod(self.trainer.global_step, math.ceil(len(self) / accumulated))
-        return epoch, step * accumulated
+    _resumed_at: tuple[int, int] | None = None
 
     def state_dict(self) -> dict[str, int]:
-        """The position, for the record; loading depends on the trainer's steps, as workers may have fetched more."""
-        return dict(zip(("epoch", "batch"), self.position(), strict=True))
+        """Epoch and batch to load next by the trainer's count, as workers may have fetched more."""
+        if self.trainer is None:
+            return {"epoch": self._epoch(), "batch": 0}
+        progress = self.trainer.fit_loop.epoch_loop.batch_progress
+        return {"epoch": self._epoch(), "batch": 0 if progress.is_last_batch else progress.current.ready}
 
     def load_state_dict(self, state: Mapping[str, int]) -> None:
-        """Nothing to do; without this method Lightning would not treat the loader as resumable."""
+        """Begin the next pass there."""
+        self._resumed_at = (state["epoch"], state["batch"])
 
     def __iter__(self) -> Any:
         if isinstance(self.sampler, EpochSampler):
-            epoch, batch = self.position()
+            epoch, batch = self._resumed_at or (self._epoch(), 0)
+            self._resumed_at = None
             self.sampler.set_epoch(epoch)
             self.sampler.skip = batch * (self.batch_size or 1)
         return super().__iter__()
+
+    def _epoch(self) -> int:
+        if self.trainer is not None:
+            # Not current_epoch, which a checkpoint from the end of an epoch sets only after loading has begun.
+            progress: Any = self.trainer.fit_loop.epoch_progress.current
+            return int(progress.processed)
+        return self.sampler.epoch if isinstance(self.sampler, EpochSampler) else 0

@@ -87,6 +87,17 @@ def test_killed_and_resumed_equals_uninterrupted(
     assert (run / "metrics.json").read_text() == (whole / "metrics.json").read_text()
 
 
+def test_a_fit_is_interrupted_between_two_steps_of_accumulated_gradients(place: Path) -> None:
+    accumulated = ("data.batch_size=2", "+trainer.accumulate_grad_batches=2", "trainer.checkpoint_every=null")
+    expected = train(config(place, "accumulated", *accumulated)).run_dir
+    cfg = config(place, "accumulated_ended", *accumulated)
+    assert killed(cfg, "on_train_batch_start", 5, signal.SIGTERM) == 143
+    run = place / "accumulated_ended"
+    assert weights(run)["global_step"] == 6
+    train(compose([f"resume={run}"]))
+    assert same(weights(run)["state_dict"], weights(expected)["state_dict"])
+
+
 def test_asked_to_end_it_saves_and_says_so(whole: Path, place: Path) -> None:
     run = place / "ended"
     cfg = config(place, "ended", "trainer.checkpoint_every=null")
