@@ -17,6 +17,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from fundusnet.config.conf import conf_folder, flat_keys, keys_of, places_of_keys, select, values_in_files
 from fundusnet.config.keys import TASKS, TRAINING, VERBS
+from fundusnet.config.monitors import higher_is_better
 from fundusnet.config.nearest import nearest
 from fundusnet.config.signatures import Signature, is_defined, signature_of
 from fundusnet.config.values import check_value, kinds_of
@@ -318,12 +319,14 @@ def _check_batch_norm(cfg: DictConfig, task: str | None) -> None:
 def _check_monitor(cfg: DictConfig, task: str | None) -> None:
     """Refuse a monitor that nothing logs; a callback of the user's own may log anything."""
     monitor, known = select(cfg, "trainer.monitor"), MONITORS.get(task or "", ())
+    if monitor is None:
+        return
     targets = [str(select(cfg, f"callbacks.{name}._target_")) for name in select(cfg, "callbacks") or ()]
     ours = all(each.startswith(("fundusnet.", "pytorch_lightning.", "None")) for each in targets)
-    if monitor is None or not known or not ours:
-        return
-    if monitor not in known and not str(monitor).startswith(("val/auroc/", "val/loss_gt_")):
+    if ours and known and monitor not in known and not str(monitor).startswith(("val/auroc/", "val/loss_gt_")):
         raise UserError(f"trainer.monitor={monitor} is not logged{nearest(monitor, list(known), list_all=True)}")
+    if select(cfg, "trainer.mode") is None and higher_is_better(str(monitor)) is None:
+        raise UserError(f"trainer.monitor={monitor}: say with trainer.mode=max or min whether a higher value is better")
 
 
 def _check_source(data: DictConfig, folders: Sequence[Path]) -> None:

@@ -20,6 +20,7 @@ from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.loggers import Logger
 
 from fundusnet.config.conf import select
+from fundusnet.config.monitors import Mode
 from fundusnet.config.objects import build
 from fundusnet.config.ranges import Count, NonNegative
 from fundusnet.data.augment import build_augment
@@ -187,6 +188,7 @@ def make_trainer(
     deterministic: bool | Literal["warn"] = False,
     gradient_clip_val: NonNegative | None = None,
     monitor: str = "val/loss",
+    mode: Mode | None = None,
     patience: Count = 15,
     checkpoint_every: Count | None = 1000,
     **trainer: Any,
@@ -207,6 +209,7 @@ def make_trainer(
         devices: How many, "auto" for all GPUs, or the numbers of some.
         precision: As Lightning's; "auto" as ``choose_precision`` chooses.
         monitor: Logged validation value that decides which epoch is best.
+        mode: "max" or "min", which decides the best of a value of the user's own; None for values that are known.
         patience: Epochs without a better one after which the fit ends.
         checkpoint_every: Steps between two checkpoints within an epoch; None = only at the end of each.
         **trainer: What ``pytorch_lightning.Trainer`` takes besides.
@@ -215,7 +218,7 @@ def make_trainer(
     chosen = not isinstance(devices, (int, str)) and len(devices) == local
     # Never what Lightning detects by itself: under SLURM it would take over signals and requeueing.
     place: ClusterEnvironment = TorchElasticEnvironment() if under_torchrun() else LightningEnvironment()
-    checkpoints = Checkpoints(folder / "checkpoints", monitor, patience, checkpoint_every)
+    checkpoints = Checkpoints(folder / "checkpoints", monitor, patience, checkpoint_every, mode)
     return pl.Trainer(
         max_epochs=max_epochs,
         accelerator=accelerator,

@@ -14,12 +14,12 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback, Checkpoint
 
+from fundusnet.config.monitors import Mode, higher_is_better
 from fundusnet.errors import UserError
 from fundusnet.runs.checkpoints import BEST, load_checkpoint
 from fundusnet.runs.folder import Interrupted
 
 log = logging.getLogger(__name__)
-HIGHER_IS_BETTER = ("auroc", "accuracy", "kappa", "recall")
 
 
 def last_complete(folder: Path) -> Path | None:
@@ -49,11 +49,13 @@ class Checkpoints(Checkpoint):
         monitor: Name of the logged validation value that decides which epoch is best.
         patience: In epochs.
         every: In steps; None = only at the end of epochs.
+        mode: Whether the best value is the highest; None = as for values of our own.
     """
 
-    def __init__(self, folder: Path, monitor: str, patience: int, every: int | None) -> None:
+    def __init__(self, folder: Path, monitor: str, patience: int, every: int | None, mode: Mode | None = None) -> None:
         self.folder = folder
         self.monitor = monitor
+        self.higher = mode == "max" if mode else bool(higher_is_better(monitor))
         self.patience = patience
         self.every = every
         self.best: float | None = None
@@ -116,7 +118,7 @@ class Checkpoints(Checkpoint):
         self.best, self.best_epoch = state_dict["best"], state_dict["best_epoch"]
 
     def _is_better(self, value: float) -> bool:
-        return self.best is None or (value > self.best if higher_is_better(self.monitor) else value < self.best)
+        return self.best is None or (value > self.best if self.higher else value < self.best)
 
     def _out_of_patience(self, epoch: int) -> bool:
         return self.best is not None and epoch - self.best_epoch >= self.patience
@@ -158,8 +160,3 @@ class Reseed(Callback):
     def on_train_batch_start(self, trainer: pl.Trainer, *_: Any) -> None:
         state = np.random.SeedSequence((self.seed, trainer.global_step, trainer.global_rank)).generate_state(1)
         torch.manual_seed(int(state[0]))
-
-
-def higher_is_better(monitor: str) -> bool:
-    """Whether a higher value is better."""
-    return any(word in monitor for word in HIGHER_IS_BETTER)

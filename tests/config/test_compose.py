@@ -147,6 +147,10 @@ def test_a_value_of_a_group_reaches_the_network() -> None:
         ("seed=range(0,3)", "to train with each of several values add -m"),
         ("trainer.monitor=val/los", "trainer.monitor=val/los is not logged; did you mean val/loss?"),
         (
+            "+callbacks.own._target_=collections.Counter trainer.monitor=val/f1",
+            "say with trainer.mode=max or min whether",
+        ),
+        (
             "experiment=grading_ranking data=synthetic trainer.monitor=val/auroc",
             "is not logged; did you mean val/accuracy",
         ),

@@ -20,7 +20,8 @@ from tiny_runs import tiny_overrides, tiny_place
 
 from fundusnet import compose, train
 from fundusnet.errors import UserError
-from fundusnet.fitting.resume import last_complete
+from fundusnet.fitting.fit import make_trainer
+from fundusnet.fitting.resume import Checkpoints, last_complete
 from fundusnet.runs.folder import Interrupted, graceful_sigterm, state_of
 from fundusnet.system.locks import folder_lock
 
@@ -191,3 +192,17 @@ def test_outside_of_a_fit_too_the_end_is_in_order() -> None:
         os.kill(os.getpid(), signal.SIGTERM)
     assert ended.value.code == 143
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+@pytest.mark.parametrize(
+    ("monitor", "mode", "higher"),
+    [
+        *(("val/loss", None, False), ("val/error_disc", None, False), ("val/auroc/drusen", None, True)),
+        *(("val/f1", "max", True), ("val/dice_loss_of_mine", "max", True), ("val/hausdorff", "min", False)),
+    ],
+)
+def test_the_best_value_is_the_highest_or_the_lowest(monitor: str, mode: Any, higher: bool, tmp_path: Path) -> None:
+    trainer = make_trainer(tmp_path, 0, [], [], accelerator="cpu", precision="32-true", monitor=monitor, mode=mode)
+    (checkpoints,) = (each for each in trainer.callbacks if isinstance(each, Checkpoints))  # type: ignore[attr-defined]
+    checkpoints.best = 0.5
+    assert (checkpoints._is_better(0.6), checkpoints._is_better(0.4)) == (higher, not higher)
