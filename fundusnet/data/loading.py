@@ -161,8 +161,11 @@ class ResumableLoader(Loader):
         """Epoch and batch to load next by the trainer's count, as workers may have fetched more."""
         if self.trainer is None:
             return {"epoch": self._epoch(), "batch": 0}
-        progress = self.trainer.fit_loop.epoch_loop.batch_progress
-        return {"epoch": self._epoch(), "batch": 0 if progress.is_last_batch else progress.current.ready}
+        epochs: Any = self.trainer.fit_loop.epoch_progress.current
+        batches = self.trainer.fit_loop.epoch_loop.batch_progress
+        if batches.is_last_batch:  # the epoch may be counted as processed already, or not
+            return {"epoch": epochs.started, "batch": 0}
+        return {"epoch": self._epoch(), "batch": batches.current.ready}
 
     def load_state_dict(self, state: Mapping[str, int]) -> None:
         """Begin the next pass there."""
