@@ -36,7 +36,10 @@ FLAGS_WITH_VALUE = (
     *("--info", "--package", "-p"),
 )
 # Raised for a folder that cannot be written, or a full disk.
-NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT)
+NOT_WRITABLE = (
+    *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT),
+    *(errno.ENOTDIR, errno.EEXIST),  # a file is where a folder should be
+)
 FAILURE = 1
 USAGE_ERROR = 2
 _leads_jobs = False  # whether this process started a sweep; a launcher's worker did not

@@ -42,7 +42,7 @@ def name_override(overrides: list[str]) -> list[str]:
         except HydraException:
             continue  # a flag, or an error that Hydra will report
         if not override.is_hydra_override():
-            fixed[word.partition("=")[0].lstrip("+")] = not override.is_sweep_override()
+            fixed[word.partition("=")[0].lstrip("+~")] = not override.is_sweep_override()
     keys = ",".join(key for key, same in fixed.items() if same)
     return [f"hydra.job.config.override_dirname.exclude_keys=[{keys}]"] if keys else []
 
@@ -63,7 +63,7 @@ def job_folder(cfg: DictConfig) -> Path:
     if cfg.run_dir:
         raise UserError("the jobs of a sweep cannot share run_dir; give hydra.sweep.dir=FOLDER instead")
     whole = {key: cfg[key] for key in cfg if key not in IRRELEVANT}
-    whole["callbacks"] = {name: node for name, node in cfg.callbacks.items() if name not in REPORTING}
+    whole["callbacks"] = {name: node for name, node in (cfg.get("callbacks") or {}).items() if name not in REPORTING}
     digest = hashlib.sha256(OmegaConf.to_yaml(whole, resolve=True, sort_keys=True).encode()).hexdigest()[:8]
     sweep = Path(HydraConfig.get().sweep.dir)
     for folder in sorted(sweep.glob(f"*_{digest}")):

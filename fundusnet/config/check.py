@@ -286,6 +286,8 @@ def _check_relations(cfg: DictConfig, task: str | None) -> None:
         raise UserError(
             f"data.fractions={list(fractions)} are not shares of train, val and test; use for example [0.7,0.1,0.2]"
         )
+    if select(cfg, "data.fold") and select(cfg, "data.folds") is None and task is not None:
+        raise UserError(f"data.fold={cfg.data.fold} needs data.folds: the number of folds")
     rate = select(cfg, "model.optimizer.lr")
     if isinstance(rate, int | float) and rate <= 0:
         raise UserError(f"model.optimizer.lr={rate} is not valid: use a value greater than 0")

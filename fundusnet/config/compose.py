@@ -25,6 +25,7 @@ from fundusnet.errors import UserError
 
 # What Hydra, OmegaConf and YAML raise where overrides or files do not make a configuration.
 COMPOSITION_ERRORS = (HydraException, OmegaConfBaseException, MarkedYAMLError)
+MOST_PLACES = 3  # that a message names
 NEEDED = ("data", "model", "trainer", "evaluation")  # groups of which one file is always chosen
 
 
@@ -198,9 +199,10 @@ def _not_in_config(key: str, verb: str) -> str:
         return f"{key} is now {RENAMED[key]}"
     places = places_of_keys(verb)
     if key in places:
-        return (
-            f"{key} is a key of {' and '.join(dict.fromkeys(places[key]))}, not of this run; --cfg job shows its keys"
-        )
+        found = list(dict.fromkeys(places[key]))
+        others = [f"{len(found) - MOST_PLACES} others"] if len(found) > MOST_PLACES + 1 else found[MOST_PLACES:]
+        named = " and ".join([*found[:MOST_PLACES], *others])
+        return f"{key} is a key of {named}, not of this run; --cfg job shows its keys"
     return unknown_key(key, list(places), verb)
 
 

@@ -126,9 +126,11 @@ def fit_here(cfg: DictConfig, folder: Path, datamodule: FundusDataModule | None 
     callbacks = make_callbacks(cfg)
     with quiet_lightning():
         loggers = make_loggers(cfg, folder)
-        trainer = build(
-            cfg.trainer, folder=folder, seed=cfg.seed, callbacks=callbacks, loggers=loggers, precision=precision
-        )
+        made = {"callbacks": callbacks, "loggers": loggers, "precision": precision}
+        try:
+            trainer = build(cfg.trainer, folder=folder, seed=cfg.seed, **made)
+        except MisconfigurationException as error:
+            raise UserError(" ".join(str(error).split())) from error
         (checkpoints,) = (each for each in trainer.callbacks if isinstance(each, Checkpoints))
         try:
             trainer.fit(module, data, ckpt_path=last_complete(checkpoints.folder), weights_only=True)

@@ -53,7 +53,7 @@ def choose_precision(
     if wanted != "auto":
         return wanted
     if uses_gpu(accelerator):
-        return "bf16-mixed" if torch.cuda.is_bf16_supported() else "16-mixed"
+        return "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "16-mixed"
     if not has_bf16():
         return "32-true"
     place = folder / "checkpoints"

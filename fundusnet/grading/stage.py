@@ -121,7 +121,10 @@ class RankingStage(pl.LightningModule):
         losses, _ = self._losses(batch, "train")
         size = len(batch["index"])
         for name, value in self._named(losses):
-            self.log(f"train/{name}", value, on_step=False, on_epoch=True, batch_size=size, prog_bar=name == "loss")
+            shown = name == "loss"
+            self.log(
+                f"train/{name}", value, prog_bar=shown, on_step=False, on_epoch=True, sync_dist=True, batch_size=size
+            )
         return losses.sum()
 
     def on_validation_epoch_start(self) -> None:

@@ -39,7 +39,14 @@ from fundusnet.grading.statistics import GRADING, grading_tasks
 from fundusnet.grading.two_stage import TwoStage
 from fundusnet.networks.build import network_spec
 from fundusnet.networks.joint import short_name
-from fundusnet.runs.checkpoints import load_checkpoint, load_module, read_metadata, update_metadata, write_checkpoint
+from fundusnet.runs.checkpoints import (
+    best_checkpoint,
+    load_checkpoint,
+    load_module,
+    read_metadata,
+    update_metadata,
+    write_checkpoint,
+)
 from fundusnet.system.devices import choose_device
 
 SYSTEM = GRADING
@@ -196,7 +203,7 @@ def _fit_stages(cfg: DictConfig, run: Path, fit: Fit, datamodule: GradingDataMod
     options, stages = cfg.model.stage1, run / "stages"
     folds = int(options.folds)
     datamodule.setup("fit")  # errors in grades or folds are reported before anything is fitted
-    given = Path(options.checkpoint) if options.checkpoint else None
+    given = best_checkpoint(Path(options.checkpoint)) if options.checkpoint else None
     own = network_spec(options.network)[1]
     if given is not None:
         _check_given(cfg, given, own, datamodule.classes)

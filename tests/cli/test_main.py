@@ -11,6 +11,7 @@ from pathlib import Path
 from resource import RUSAGE_CHILDREN, getrusage
 
 import pytest
+from PIL import Image
 
 from fundusnet.cli.main import main
 from fundusnet.commands.report import find_runs
@@ -175,6 +176,21 @@ def test_a_place_that_cannot_be_written_is_one_line(
     monkeypatch.setattr("fundusnet.commands.predict.predict", refused)
     line = refusal(capsys, "predict", "output=there")
     assert line == "fundusnet: there/predictions.csv: Permission denied; choose another place, or make room"
+
+
+def test_a_key_of_many_choices_names_some(capsys: pytest.CaptureFixture[str]) -> None:
+    line = refusal(capsys, "evaluate", "run=.", "data.root=there")
+    assert "data.root is a key of data=airogs and data=aptos and data=csv and 1" in line and "others, not of" in line
+
+
+def test_a_file_where_a_folder_should_be_is_one_line(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "eyes").mkdir()
+    Image.new("RGB", (64, 64)).save(tmp_path / "eyes" / "eye.png")
+    line = refusal(
+        capsys, "predict", f"output={tmp_path / 'file' / 'there'}", "checkpoint=landmarks", f"input={tmp_path / 'eyes'}"
+    )
+    assert "Not a directory; choose another place" in line
 
 
 def test_misspelt_key_in_a_users_experiment_file(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

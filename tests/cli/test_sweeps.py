@@ -86,6 +86,7 @@ def test_a_job_is_named_by_what_it_differs_in(trained: list[Path]) -> None:
         (["seed=range(3)", "+data.options.x=1", "-m"], ["data.options.x"]),
         (["seed=1", "seed=2,3"], []),
         (["hydra/launcher=joblib", "seed=1,2"], []),
+        (["~callbacks.pictures", "seed=1,2"], ["callbacks.pictures"]),
     ],
 )
 def test_what_is_the_same_in_all_jobs_is_not_in_their_names(overrides: list[str], kept_out: list[str]) -> None:
@@ -161,7 +162,7 @@ def test_every_named_sweep_sweeps_what_there_is(sweep: str) -> None:
         if not str(values).startswith(kinds):
             values = yaml.safe_load(f"[{values}]")
             for value in values:
-                compose([f"{key}={value}".replace(" ", "")])
+                compose([f"sweep={sweep}", f"{key}={value}".replace(" ", "")])
         else:
             assert OmegaConf.select(compose(), key) is not None
 

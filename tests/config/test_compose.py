@@ -174,6 +174,7 @@ def test_a_value_of_a_group_reaches_the_network() -> None:
         ("data=[idrid,keh]", "data=[idrid,keh] names several sources; train on one"),
         ("model=guided,inception", "model=guided,inception names several; to train each of them add -m"),
         # Keys that no code would read.
+        ("data.fold=3", "data.fold=3 needs data.folds"),
         ("model=inception model.network.width=999", "model.network.width is a key of model=guided"),
         ("model=guided model.network.weights=nowhere.pth", "model.network.weights is a key of model=guided_timm"),
         ("experiment=paper_grading_two_stage data.present=3", "data.present is not used by task=grading; leave it out"),

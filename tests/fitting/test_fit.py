@@ -159,6 +159,12 @@ def test_a_run_that_was_killed_is_named_when_it_is_resumed(place: Path, caplog: 
     assert "was killed without a word, perhaps out of memory" in caplog.text
 
 
+def test_what_the_trainer_refuses_is_one_line(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = [*tiny_overrides(place), f"run_dir={place / 'refused'}", "+trainer.enable_checkpointing=false"]
+    assert main(["train", *words]) == 2
+    assert "enable_checkpointing" in capsys.readouterr().err.splitlines()[-1]
+
+
 def test_another_callback_ends_the_fit(place: Path) -> None:
     stop = [f"+callbacks.stop.{word}" for word in ("monitor=val/loss", "stopping_threshold=1000")]
     target = "+callbacks.stop._target_=pytorch_lightning.callbacks.EarlyStopping"

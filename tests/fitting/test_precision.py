@@ -61,3 +61,12 @@ def test_a_timed_step_leaves_the_network_and_the_random_numbers_as_they_are(bf16
     assert torch.equal(torch.get_rng_state(), state) and not network.training
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
     assert all(parameter.grad is None for parameter in network.parameters())
+
+
+@pytest.mark.parametrize(("real", "chosen"), [(True, "bf16-mixed"), (False, "16-mixed")])
+def test_a_gpu_that_only_emulates_bf16_does_not_take_it(
+    real: bool, chosen: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(precision, "uses_gpu", lambda accelerator: True)
+    monkeypatch.setattr("torch.cuda.is_bf16_supported", lambda including_emulation=True: real or including_emulation)
+    assert choose_precision("auto", "gpu", nn.Conv2d(3, 4, 3), batch, tmp_path) == chosen

@@ -192,7 +192,7 @@ def test_a_single_stage_on_whole_pictures(place: Path, head: str) -> None:
 
 def test_a_stage_1_given_by_the_user_is_used_and_online_masks_store_nothing(run: Path, place: Path) -> None:
     given = run / "stages" / "stage1" / "checkpoints" / "best.ckpt"
-    more = [f"model.stage1.checkpoint={given}", "model.stage1.masks=online", "trainer.max_epochs=1"]
+    more = [f"model.stage1.checkpoint={given.parents[1]}", "model.stage1.masks=online", "trainer.max_epochs=1"]
     folder = train(config(place, "given", *more, "model.mask.floor=0.25")).run_dir
     assert [path.name for path in (folder / "stages").iterdir()] == ["stage2"]
     first, second = (pd.read_csv(where / "predictions.csv")["stage1_predicted"] for where in (run, folder))
