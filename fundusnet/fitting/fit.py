@@ -29,6 +29,7 @@ from fundusnet.data.features import stored_features
 from fundusnet.data.loading import end_workers
 from fundusnet.errors import NotFiniteError, UserError
 from fundusnet.fitting.history import History
+from fundusnet.fitting.leaks import SPLITS, warn_of_leak
 from fundusnet.fitting.loggers import make_loggers
 from fundusnet.fitting.memory import warn_if_too_large
 from fundusnet.fitting.module_arguments import module_arguments
@@ -45,7 +46,6 @@ from fundusnet.system.log_level import quiet_lightning
 log = logging.getLogger(__name__)
 FITTED = "fit.json"
 MEASURED = 224  # pixels of a side, a multiple of every patch and stride in use
-SPLITS = "splits.csv"  # which photograph was in which split
 
 
 def check_objects(cfg: DictConfig) -> None:
@@ -108,6 +108,7 @@ def fit_here(cfg: DictConfig, folder: Path, datamodule: FundusDataModule | None 
     initial = getattr(module.network, "initial_weights", "its own")
     if earlier := select(cfg, "weights"):
         initial = start_from(module, Path(earlier))
+        warn_of_leak(Path(earlier), data)
     log.info("%s starts from weights: %s", cfg.name, initial)
     if data.augment is not None and data.augment.batch is not None and not uses_gpu(cfg.trainer.accelerator):
         log.warning("data.augment_on=device is for a GPU; here it takes nine times as long as data.augment_on=cpu")

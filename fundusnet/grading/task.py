@@ -25,6 +25,7 @@ from fundusnet.data.appearance import training_appearance
 from fundusnet.data.augment import build_augment
 from fundusnet.errors import UserError
 from fundusnet.evaluation.binary_tasks import fit_on_validation
+from fundusnet.fitting.leaks import warn_of_leak
 from fundusnet.fitting.module_arguments import module_arguments
 from fundusnet.fitting.needs import PlannedFit
 from fundusnet.fitting.processes import Fit
@@ -207,6 +208,7 @@ def _fit_stages(cfg: DictConfig, run: Path, fit: Fit, datamodule: GradingDataMod
     own = network_spec(options.network)[1]
     if given is not None:
         _check_given(cfg, given, own, datamodule.classes)
+        warn_of_leak(given, datamodule)
     first = given or _fit_stage(_stage_config(cfg, name="stage1"), stages, fit, datamodule.for_fit())
     masks = None
     if options.masks == "stored":

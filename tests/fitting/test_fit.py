@@ -85,6 +85,11 @@ def test_a_run_starts_from_an_earlier_one(
     with caplog.at_level("INFO"):
         train(place, "later", f"weights={first}", "model.network.pyramid_width=6", "model.optimizer.lr=1e-12")
     assert "tensors from" in caplog.text and "; new: heads" in caplog.text
+    assert "test photographs were among" not in caplog.text
+    other = train(place, "other", f"weights={first}", "data.folds=3", "data.fold=1")
+    splits = [pd.read_csv(run / "splits.csv").set_index("image_id")["split"] for run in (first, other)]
+    leaked = [name for name in splits[1].index[splits[1] == "test"] if splits[0][name] != "test"]
+    assert leaked and f"{len(leaked)} of {(splits[1] == 'test').sum()} test photographs were among those" in caplog.text
     before, after = (
         load_checkpoint(place / name / "checkpoints" / "best.ckpt")["state_dict"] for name in ("earlier", "later")
     )
