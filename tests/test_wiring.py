@@ -473,6 +473,20 @@ def test_splits_are_as_large_as_asked_and_keep_patients_together(task: str, loos
     assert sum(map(len, patients)) > len(set.union(*patients))
 
 
+def test_a_photograph_without_a_label_joins_others(tmp_path: Path) -> None:
+    folder = graded_set(tmp_path, [number // 2 % 3 for number in range(48)]).folder
+    images = pd.read_csv(folder / "manifest" / "images.csv", dtype=str, keep_default_na=False)
+    images.loc[1, "grade"] = ""  # of the patient of image 0, and a near-duplicate of image 2
+    images.to_csv(folder / "manifest" / "images.csv", index=False)
+    pd.DataFrame({"image_id": images["image_id"][[1, 2]], "group": 0}).to_csv(folder / "duplicates.csv", index=False)
+    places = []
+    for seed in range(12):
+        data = data_of("grading", tmp_path, "data.fractions=[0.5,0.25,0.25]", f"seed={seed}")
+        places.append([{row for row in (0, 2) if row in data.rows[split]} for split in SPLITS])
+    assert all(sum(map(bool, each)) == 1 for each in places), "never in two splits, nor both left out"
+    assert {len(set.union(*each)) for each in places} == {1, 2}, "the one in training is left out"
+
+
 @pytest.mark.parametrize("task", TASKS)
 def test_batches_are_as_large_as_asked(task: str, loose: dict[str, Path]) -> None:
     sizes = [len(batch["image"]) for batch in data_of(task, loose[task], "data.batch_size=7").train_dataloader()]

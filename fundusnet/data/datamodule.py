@@ -26,7 +26,7 @@ from fundusnet.data.loading import Batch, Item, Loader, make_loader
 from fundusnet.data.manifest import SPLITS
 from fundusnet.data.prepared import PreparedSet, open_prepared
 from fundusnet.data.relabel import relabelling
-from fundusnet.data.splits import make_folds, make_splits
+from fundusnet.data.splits import components, make_folds, make_splits, without_leaks
 from fundusnet.errors import UserError
 from fundusnet.networks.fusing import fused
 from fundusnet.system.locks import folder_lock
@@ -154,9 +154,13 @@ class FundusDataModule(LightningDataModule):
             split = make_folds(images, labels[labelled], groups, folds=self.folds, fold=self.fold, val=share, **common)
         else:
             split = make_splits(images, labels[labelled], groups, fractions=self.fractions, **common)
+        # Over all images: those without a label join others, too.
+        split = without_leaks(split, self.together()[labelled])
         rows = {name: labelled[split == name] for name in SPLITS}
         if self.relabel:
             return rows | {"all": labelled}
+        if left_out := int((split == "").sum()):
+            log.info("%d images left out: others of their patients, or near-duplicates, are in val or test", left_out)
         for name, share in zip(SPLITS, self.fractions, strict=True):
             if len(rows[name]):
                 self.check_split(name, rows[name])
@@ -166,6 +170,12 @@ class FundusDataModule(LightningDataModule):
                     "data.fractions or seed"
                 )
         return rows
+
+    def together(self) -> NDArray[np.int64]:
+        """One number for images of the prepared set, labelled or not, that must not be in two splits."""
+        patients = self.prepared.manifest.images["patient_id"].tolist()
+        known = patients if self.split_by == "patient" else [""] * len(patients)
+        return components(known, self.prepared.duplicate_group)
 
     def scored_split(self) -> str:
         """The split that a training is scored on: test, or, with a warning, validation if there is no test image."""

@@ -116,6 +116,19 @@ def components(patients: list[str], groups: npt.NDArray[np.integer]) -> npt.NDAr
     return connected(len(patients), pairs)
 
 
+def without_leaks(split: npt.NDArray[np.str_], component: npt.NDArray[np.int64]) -> npt.NDArray[np.str_]:
+    """The split without training images that belong to images in val or test, and val images that belong to test.
+
+    Args:
+        split: ``(N,)``, as ``make_splits`` and ``make_folds`` return it.
+        component: ``(N,)``, images with the same number belong together.
+    """
+    kept = split.copy()
+    kept[(split == "val") & np.isin(component, component[split == "test"])] = ""
+    kept[(split == "train") & np.isin(component, component[np.isin(split, ("val", "test"))])] = ""
+    return kept
+
+
 def deal(
     component: npt.NDArray[np.int64], labels: npt.NDArray[np.floating], share: npt.NDArray[np.floating], seed: int
 ) -> npt.NDArray[np.int64]:

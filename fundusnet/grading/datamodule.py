@@ -18,7 +18,6 @@ from fundusnet.data.augment import Augment
 from fundusnet.data.datamodule import FundusDataModule, MaskedDataset
 from fundusnet.data.loading import Item
 from fundusnet.data.prepared import PreparedSet
-from fundusnet.data.splits import components
 from fundusnet.errors import UserError
 from fundusnet.grading.folds import assign_folds
 
@@ -98,10 +97,7 @@ class GradingDataModule(FundusDataModule):
         rows = super().split_rows(labels)
         self.fold_of = np.full(len(labels), -1, dtype=np.int64)
         if self.mask_folds > 1:
-            patients = self.prepared.manifest.images["patient_id"].tolist()
-            together = components(
-                patients if self.split_by == "patient" else [""] * len(labels), self.prepared.duplicate_group
-            )
+            together = self.together()
             self.fold_of[rows["train"]] = assign_folds(
                 self.grade[rows["train"]], together[rows["train"]], self.mask_folds, self.classes, self.seed
             )

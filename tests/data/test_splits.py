@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fundusnet.data.splits import components, make_folds, make_splits
+from fundusnet.data.splits import components, make_folds, make_splits, without_leaks
 from fundusnet.errors import UserError
 
 
@@ -39,6 +39,12 @@ def test_no_patient_and_no_twin_is_in_two_splits(rows: list[tuple[str, int, floa
     for got, wish in zip(split, official, strict=True):
         assert wish != "test" or got == "test"
         assert got in ("train", "val", "test", "")
+
+
+def test_what_belongs_to_test_or_validation_is_not_trained_on() -> None:
+    split = np.array(["train", "train", "train", "val", "val", "test", ""])
+    found = without_leaks(split, np.array([0, 5, 3, 3, 5, 5, 0]))
+    assert found.tolist() == ["train", "", "", "val", "", "test", ""]
 
 
 def test_same_seed_same_split_and_another_differs() -> None:
