@@ -104,6 +104,11 @@ def fit_here(cfg: DictConfig, folder: Path, datamodule: FundusDataModule | None 
     task = task_of(cfg)
     data: Any = task.make_datamodule(cfg) if datamodule is None else datamodule
     data.setup("fit")
+    if not len(data.rows["val"]) and cfg.trainer.monitor.startswith("val/"):
+        raise UserError(
+            f"no photograph is left to validate with, and trainer.monitor={cfg.trainer.monitor} needs some; give "
+            "validation a share, as in data.fractions=[0.7,0.1,0.2]"
+        )
     module: Any = task.make_module(cfg, data)
     initial = getattr(module.network, "initial_weights", "its own")
     if earlier := select(cfg, "weights"):

@@ -170,6 +170,13 @@ def test_what_the_trainer_refuses_is_one_line(place: Path, capsys: pytest.Captur
     assert "enable_checkpointing" in capsys.readouterr().err.splitlines()[-1]
 
 
+def test_a_fit_needs_validation(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = [*tiny_overrides(place), f"run_dir={place / 'unjudged'}", "data.folds=4", "data.fractions=[0.8,0,0.2]"]
+    assert main(["train", *words]) == 2
+    assert "no photograph is left to validate with" in capsys.readouterr().err.splitlines()[-1]
+    assert not list((place / "unjudged").rglob("*.ckpt"))
+
+
 def test_another_callback_ends_the_fit(place: Path) -> None:
     stop = [f"+callbacks.stop.{word}" for word in ("monitor=val/loss", "stopping_threshold=1000")]
     target = "+callbacks.stop._target_=pytorch_lightning.callbacks.EarlyStopping"
